@@ -1,0 +1,131 @@
+//! The watches in flight: one slot each, freed only when the kernel has said its last
+//! word about it.
+
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use slab::Slab;
+
+use super::token::{Kind, Token};
+use crate::record::Duty;
+
+pub(super) struct Slots {
+    slab: Slab<Slot>,
+    generation: u32,
+    /// How many slots are [`Stage::Armed`].
+    armed: usize,
+}
+
+pub(super) struct Slot {
+    pub(super) duty: Duty,
+    pub(super) hold: Hold,
+    stage: Stage,
+    generation: u32,
+    /// Nobody wants to know any more; to be freed at the next occasion.
+    pub(super) unwanted: bool,
+    /// How often something ran out for this watch since it was last armed.
+    pub(super) tries: u8,
+}
+
+/// What holds the identity of the process.
+pub(super) enum Hold {
+    /// A slot of the file table.
+    Table(u32),
+    /// The inode number of its pidfds.
+    Inode(u64),
+    /// A descriptor.
+    Pidfd(OwnedFd),
+}
+
+/// Who has the next word about a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The kernel: the process has not ended.
+    Armed,
+    /// We: the process has ended, and a descriptor of it is needed for the status, for which it
+    /// stands in line or was asked of the kernel.
+    Claiming,
+    /// The clock: arm it then.
+    Resting(Instant),
+    /// The clock: claim it then.
+    ClaimLater(Instant),
+}
+
+impl Slots {
+    pub(super) fn new() -> Self {
+        Self {
+            slab: Slab::new(),
+            generation: 0,
+            armed: 0,
+        }
+    }
+
+    /// Takes a watch in. Its record learns the token of its poll.
+    pub(super) fn insert(&mut self, duty: Duty, hold: Hold, stage: Stage) -> u32 {
+        self.generation = self.generation.wrapping_add(1);
+        let entry = self.slab.vacant_entry();
+        // Fits: the builder allows fewer watches than there are keys.
+        let key = entry.key() as u32;
+        duty.record().set_token(poll_token(key, self.generation));
+        entry.insert(Slot {
+            duty,
+            hold,
+            stage,
+            generation: self.generation,
+            unwanted: false,
+            tries: 0,
+        });
+        self.armed += usize::from(stage == Stage::Armed);
+        key
+    }
+
+    /// The key of the slot that a token means, if the slot still has that tenant.
+    pub(super) fn find(&self, token: Token) -> Option<u32> {
+        let slot = self.slab.get(token.key as usize)?;
+        (slot.generation == token.generation).then_some(token.key)
+    }
+
+    pub(super) fn get(&mut self, key: u32) -> &mut Slot {
+        &mut self.slab[key as usize]
+    }
+
+    pub(super) fn token(&self, key: u32, kind: Kind) -> Token {
+        let generation = self.slab[key as usize].generation;
+        Token {
+            kind,
+            key,
+            generation,
+        }
+    }
+
+    pub(super) fn stage(&self, key: u32) -> Stage {
+        self.slab[key as usize].stage
+    }
+
+    pub(super) fn set_stage(&mut self, key: u32, stage: Stage) {
+        let slot = &mut self.slab[key as usize];
+        self.armed -= usize::from(slot.stage == Stage::Armed);
+        self.armed += usize::from(stage == Stage::Armed);
+        slot.stage = stage;
+    }
+
+    /// Frees the slot.
+    pub(super) fn remove(&mut self, key: u32) -> (Duty, Hold) {
+        let slot = self.slab.remove(key as usize);
+        self.armed -= usize::from(slot.stage == Stage::Armed);
+        (slot.duty, slot.hold)
+    }
+
+    pub(super) fn armed(&self) -> usize {
+        self.armed
+    }
+}
+
+fn poll_token(key: u32, generation: u32) -> u64 {
+    Token {
+        kind: Kind::Poll,
+        key,
+        generation,
+    }
+    .pack()
+}

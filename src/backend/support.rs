@@ -1,0 +1,164 @@
+//! What this kernel lets us use, found out by trying.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use io_uring::{IoUring, Probe, opcode};
+
+use super::file_table::FileTable;
+use crate::Pid;
+use crate::error::{BuildError, NoDescriptors, SystemError};
+use crate::sys;
+
+/// Requests that one enter can carry. More are submitted in several.
+const SQ_ENTRIES: u32 = 256;
+/// Room for completions. More are kept by the kernel (`IORING_FEAT_NODROP`), at some cost.
+const CQ_ENTRIES: u32 = 4096;
+/// Slots of the file table at most: what is watched beyond is identified otherwise. A slot
+/// costs the kernel 8 bytes and us 4.
+const TABLE_MAX: u64 = 32_768;
+
+/// A ring, and what may be asked of it.
+pub(super) struct Opened {
+    pub(super) ring: IoUring,
+    pub(super) table: FileTable,
+    pub(super) features: Features,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Features {
+    /// A wait for many can become a wait for one after a time (Linux 6.12).
+    pub(super) min_wait: bool,
+    /// A wait need not count as waiting for input and output (Linux 6.15).
+    pub(super) no_iowait: bool,
+    /// A request may keep its success to itself (Linux 5.17).
+    pub(super) skip_success: bool,
+    /// The inode number of a pidfd is never given twice (Linux 6.9).
+    pub(super) pidfs: bool,
+}
+
+/// Opens a ring. The calling thread becomes the only one that may use it.
+pub(super) fn open() -> Result<Opened, BuildError> {
+    let ring = open_ring()?;
+    let params = ring.params();
+    let (min_wait, no_iowait, skip_success) = (
+        params.is_feature_min_timeout(),
+        params.is_feature_no_iowait(),
+        params.is_feature_skip_cqe_on_success(),
+    );
+    for (has, missing) in [
+        (params.is_feature_nodrop(), "IORING_FEAT_NODROP (Linux 5.5)"),
+        (params.is_feature_ext_arg(), "IORING_FEAT_EXT_ARG (Linux 5.11)"),
+    ] {
+        if !has {
+            return Err(BuildError::IoUringTooOld { missing });
+        }
+    }
+
+    let me = Pid::try_from(std::process::id()).expect("a running process has a pid");
+    let pidfd = sys::pidfd_open(me).map_err(pidfd_denied)?;
+    let features = Features {
+        min_wait,
+        no_iowait,
+        skip_success,
+        pidfs: sys::pidfs_inode(pidfd.as_fd()).is_some(),
+    };
+
+    let table = open_table(&ring);
+    Ok(Opened {
+        ring,
+        table,
+        features,
+    })
+}
+
+fn open_ring() -> Result<IoUring, BuildError> {
+    let mut builder = IoUring::builder();
+    builder.setup_cqsize(CQ_ENTRIES).setup_clamp().dontfork();
+    let plain = builder.clone();
+    // Linux 6.1: completions are worked off by the ring thread when it waits, not by
+    // interrupting it. The flag shows it that there are some.
+    builder
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all();
+    builder
+        .build(SQ_ENTRIES)
+        .or_else(|error| match error.raw_os_error() {
+            Some(libc::EINVAL) => plain.build(SQ_ENTRIES),
+            _ => Err(error),
+        })
+        .map_err(ring_denied)
+}
+
+fn ring_denied(source: io::Error) -> BuildError {
+    let errno = source.raw_os_error().unwrap_or(0);
+    if let Some(none) = NoDescriptors::from_errno(errno) {
+        return none.into();
+    }
+    match errno {
+        libc::EPERM | libc::EACCES => {
+            let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled")
+                .is_ok_and(|value| value.trim() != "0");
+            let remedy = match disabled {
+                true => {
+                    "set the sysctl kernel.io_uring_disabled to 0 (or to 1, and run in the group of kernel.io_uring_group)"
+                }
+                false => {
+                    "a seccomp profile or a security module denies it; allow io_uring_setup, io_uring_enter and io_uring_register (in containers: a seccomp profile of your own)"
+                }
+            };
+            BuildError::IoUringDenied { errno, remedy }
+        }
+        libc::ENOSYS => BuildError::IoUringDenied {
+            errno,
+            remedy: "the kernel is built without io_uring (CONFIG_IO_URING), or a seccomp profile hides it",
+        },
+        libc::EINVAL => BuildError::IoUringTooOld {
+            missing: "IORING_SETUP_CQSIZE and IORING_SETUP_CLAMP (Linux 5.6)",
+        },
+        libc::ENOMEM => BuildError::OutOfMemory,
+        _ => SystemError {
+            call: "io_uring_setup",
+            source,
+        }
+        .into(),
+    }
+}
+
+fn pidfd_denied(source: io::Error) -> BuildError {
+    let errno = source.raw_os_error().unwrap_or(0);
+    if let Some(none) = NoDescriptors::from_errno(errno) {
+        return none.into();
+    }
+    match errno {
+        libc::EPERM | libc::EACCES | libc::ENOSYS => BuildError::PidfdDenied { errno },
+        libc::ENOMEM => BuildError::OutOfMemory,
+        _ => SystemError {
+            call: "pidfd_open",
+            source,
+        }
+        .into(),
+    }
+}
+
+/// The file table, if the kernel can make descriptors of its slots again. It may have as
+/// many slots as the process may have descriptors at this moment, so the soft limit is
+/// raised to the hard one for the call.
+fn open_table(ring: &IoUring) -> FileTable {
+    let mut probe = Probe::new();
+    let usable = ring.submitter().register_probe(&mut probe).is_ok()
+        && probe.is_supported(opcode::FixedFdInstall::CODE);
+    let len = if usable {
+        sys::with_raised_descriptor_limit(|limit| {
+            let len = limit.min(TABLE_MAX) as u32;
+            ring.submitter()
+                .register_files_sparse(len)
+                .map_or(0, |()| len)
+        })
+    } else {
+        0
+    };
+    FileTable::new(len)
+}

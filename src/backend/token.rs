@@ -1,0 +1,91 @@
+//! What a completion is recognised by: the 64 bits of `user_data`.
+
+/// What the kernel was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// To say when a process ends.
+    Poll,
+    /// To make a descriptor of a slot of the file table.
+    Install,
+    /// To say when the eventfd is rung.
+    Wake,
+    /// Something whose completion says nothing (a close, a withdrawal).
+    Quiet,
+}
+
+/// A slot's key, the generation of what is in it, and what was asked. A slot's next
+/// tenant has another generation, so a late completion is recognised as such.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Token {
+    pub(super) kind: Kind,
+    pub(super) key: u32,
+    pub(super) generation: u32,
+}
+
+/// Bits of the key; the kind has the four above, the generation the upper half.
+const KEY_BITS: u32 = 28;
+
+/// The most slots that tokens can tell apart.
+pub(crate) const KEYS_MAX: usize = 1 << KEY_BITS;
+
+impl Token {
+    pub(super) const WAKE: Self = Self::without_slot(Kind::Wake);
+    pub(super) const QUIET: Self = Self::without_slot(Kind::Quiet);
+
+    const fn without_slot(kind: Kind) -> Self {
+        Self {
+            kind,
+            key: 0,
+            generation: 0,
+        }
+    }
+
+    pub(super) fn pack(self) -> u64 {
+        debug_assert!((self.key as usize) < KEYS_MAX);
+        let kind = match self.kind {
+            Kind::Poll => 0,
+            Kind::Install => 1,
+            Kind::Wake => 2,
+            Kind::Quiet => 3,
+        };
+        u64::from(self.generation) << 32 | kind << KEY_BITS | u64::from(self.key)
+    }
+
+    /// The reverse of [`Token::pack`]; `None` for what it never makes.
+    pub(super) fn unpack(raw: u64) -> Option<Self> {
+        let kind = match (raw >> KEY_BITS) & 0xf {
+            0 => Kind::Poll,
+            1 => Kind::Install,
+            2 => Kind::Wake,
+            3 => Kind::Quiet,
+            _ => return None,
+        };
+        Some(Self {
+            kind,
+            key: (raw & (KEYS_MAX as u64 - 1)) as u32,
+            generation: (raw >> 32) as u32,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_packed_is_unpacked() {
+        for kind in [Kind::Poll, Kind::Install, Kind::Wake, Kind::Quiet] {
+            for key in [0, 1, 77_777, KEYS_MAX as u32 - 1] {
+                for generation in [0, 1, u32::MAX] {
+                    let token = Token {
+                        kind,
+                        key,
+                        generation,
+                    };
+                    assert_eq!(Token::unpack(token.pack()), Some(token));
+                }
+            }
+        }
+        assert_eq!(Token::unpack(u64::MAX), None);
+    }
+}

@@ -1,0 +1,191 @@
+//! How a watcher is set up: limits, checked.
+
+use std::os::fd::AsFd;
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::Watcher;
+use crate::backend::{KEYS_MAX, Uring};
+use crate::error::{BuildError, NoDescriptors, SystemError};
+use crate::mailbox::Mailbox;
+use crate::ring_thread::RingThread;
+use crate::shared::Shared;
+use crate::sys::SignalsBlocked;
+use crate::worker::{self, Runner};
+
+const WORKERS_MAX: usize = 1024;
+const QUEUE_CAPACITY_MAX: usize = 1 << 24;
+
+/// Sets up a [`Watcher`]. Made by [`Watcher::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until build() is called"]
+pub struct Builder {
+    workers: usize,
+    queue_capacity: usize,
+    max_watches: usize,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            queue_capacity: 1024,
+            max_watches: 1 << 20,
+        }
+    }
+}
+
+impl Builder {
+    /// How many threads run callbacks: 0 to 1024, 1 by default.
+    ///
+    /// Callbacks of different processes run at the same time on different threads; those of
+    /// one process one after the other. With 0 they run on the ring thread itself, which saves
+    /// a wake-up; then a slow callback delays everything, and waiting in one for another process
+    /// is refused ([`WaitError::WouldDeadlock`](crate::WaitError::WouldDeadlock)).
+    pub fn workers(mut self, count: usize) -> Self {
+        self.workers = count;
+        self
+    }
+
+    /// How many exits may wait for a worker: 1 to 16,777,216, 1,024 by default; allocated at once,
+    /// 8 bytes each.
+    ///
+    /// An exit that finds the queue full is not lost: it waits where it is, and
+    /// [`Stats::stalls`](crate::Stats) counts it.
+    pub fn queue_capacity(mut self, exits: usize) -> Self {
+        self.queue_capacity = exits;
+        self
+    }
+
+    /// How many processes may be watched at a time: 1 to 268,435,456, 1,048,576 by default.
+    /// Beyond, [`Watcher::watch`] gives [`WatchError::TooMany`](crate::WatchError::TooMany).
+    pub fn max_watches(mut self, count: usize) -> Self {
+        self.max_watches = count;
+        self
+    }
+
+    /// Builds the watcher and starts its threads: `exitring`, which owns the ring, and
+    /// `exitring-w0` and so on, which run callbacks. All block every signal.
+    ///
+    /// Blocks until the ring is set up (well under a millisecond).
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] says what an option must be, what denies io_uring and what to do about
+    /// it, or what ran out. Needs Linux 5.13 (`io_uring_setup(2)`, multishot polls); see the
+    /// README for the kernels tested.
+    pub fn build(self) -> Result<Watcher, BuildError> {
+        check("workers", self.workers, 0, WORKERS_MAX)?;
+        check(
+            "queue_capacity",
+            self.queue_capacity,
+            1,
+            QUEUE_CAPACITY_MAX,
+        )?;
+        check("max_watches", self.max_watches, 1, KEYS_MAX)?;
+
+        // Not EFD_NONBLOCK: it is only ever polled.
+        let bell = eventfd(0, EventfdFlags::CLOEXEC).map_err(no_eventfd)?;
+        let shared = Arc::new(Shared::new(
+            Mailbox::new(bell),
+            self.queue_capacity,
+            self.max_watches,
+            self.workers == 0,
+        ));
+
+        let _signals_blocked = SignalsBlocked::new();
+        let mut threads = Threads::default();
+        let runner = Arc::new(Runner::default());
+        let ring_thread = start_ring_thread(Arc::clone(&shared), Arc::clone(&runner))?;
+        threads.push(ring_thread, runner);
+        for index in 0..self.workers {
+            let runner = Arc::new(Runner::default());
+            let worker = thread::Builder::new()
+                .name(format!("exitring-w{index}"))
+                .spawn({
+                    let (shared, runner) = (Arc::clone(&shared), Arc::clone(&runner));
+                    move || worker::run(&shared, &runner)
+                });
+            match worker {
+                Ok(worker) => threads.push(worker, runner),
+                Err(source) => {
+                    // Ends the threads that did start.
+                    drop(Watcher::new_from(shared, threads));
+                    return Err(BuildError::Thread(source));
+                }
+            }
+        }
+        Ok(Watcher::new_from(shared, threads))
+    }
+}
+
+/// The threads of a watcher, each with what it shows of itself.
+#[derive(Default)]
+pub(crate) struct Threads(pub(crate) Vec<(JoinHandle<()>, Arc<Runner>)>);
+
+impl Threads {
+    fn push(&mut self, thread: JoinHandle<()>, runner: Arc<Runner>) {
+        self.0.push((thread, runner));
+    }
+}
+
+/// The ring is opened by the thread that will use it, because the kernel ties it to that
+/// one (`IORING_SETUP_SINGLE_ISSUER`); how that went comes back through a channel.
+fn start_ring_thread(
+    shared: Arc<Shared>,
+    runner: Arc<Runner>,
+) -> Result<JoinHandle<()>, BuildError> {
+    let (opened, outcome) = mpsc::sync_channel(1);
+    let thread = thread::Builder::new()
+        .name("exitring".into())
+        .spawn(move || {
+            let backend = shared.mailbox.with_eventfd(|bell| Uring::open(bell.as_fd()));
+            match backend {
+                Ok(backend) => {
+                    let ring_thread = RingThread::new(shared, backend, runner);
+                    let _ = opened.send(Ok(()));
+                    ring_thread.run();
+                }
+                Err(error) => {
+                    let _ = opened.send(Err(error));
+                }
+            }
+        })
+        .map_err(BuildError::Thread)?;
+    match outcome.recv() {
+        Ok(Ok(())) => Ok(thread),
+        Ok(Err(error)) => {
+            let _ = thread.join();
+            Err(error)
+        }
+        // It panicked, which the panic hook has shown.
+        Err(mpsc::RecvError) => Err(BuildError::Thread(std::io::Error::other(
+            "the ring thread panicked while it was set up",
+        ))),
+    }
+}
+
+fn check(option: &'static str, value: usize, min: usize, max: usize) -> Result<(), BuildError> {
+    match (min..=max).contains(&value) {
+        true => Ok(()),
+        false => Err(BuildError::Option {
+            option,
+            value,
+            min,
+            max,
+        }),
+    }
+}
+
+fn no_eventfd(errno: rustix::io::Errno) -> BuildError {
+    match NoDescriptors::from_errno(errno.raw_os_error()) {
+        Some(none) => none.into(),
+        None => SystemError {
+            call: "eventfd",
+            source: errno.into(),
+        }
+        .into(),
+    }
+}

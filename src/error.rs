@@ -1,0 +1,270 @@
+//! What can fail, one type per operation. Each message names the cause and,
+//! where there is one, the remedy.
+
+use std::io;
+
+use crate::Pid;
+
+/// A number that names no single process: zero or negative, or above `i32::MAX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} is no process id: ids of processes are positive, zero and negative numbers name groups")]
+pub struct InvalidPid(pub(crate) i64);
+
+impl InvalidPid {
+    /// The number that was refused.
+    pub fn raw(&self) -> i64 {
+        self.0
+    }
+}
+
+/// Why a watcher no longer serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Closed {
+    /// The [`Watcher`](crate::Watcher) was dropped.
+    #[error("the watcher was dropped")]
+    Dropped,
+    /// The thread that owns the ring died of an error or a panic; it cannot be
+    /// mended, only replaced by a new watcher. [`Stats::death`](crate::Stats) says why.
+    #[error("the watcher's ring thread died; build a new watcher")]
+    RingThreadDied,
+    /// This is a forked child of the process that built the watcher: its threads
+    /// were not copied by the fork. Build one in the child.
+    #[error("the watcher belongs to the parent of this forked process; build one here")]
+    ForkedChild,
+}
+
+/// No descriptor was to be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoDescriptors {
+    /// `EMFILE`: this process uses all it may have.
+    #[error(
+        "all {limit} descriptors this process may have are in use; close some, or raise RLIMIT_NOFILE (ulimit -n)"
+    )]
+    Process {
+        /// The soft limit, `RLIMIT_NOFILE`.
+        limit: u64,
+    },
+    /// `ENFILE`: the machine's table of open files is full.
+    #[error("the machine's table of open files is full; raise the sysctl fs.file-max")]
+    Machine,
+}
+
+impl NoDescriptors {
+    /// Whether the errno says so, and which of the two.
+    pub(crate) fn from_errno(errno: i32) -> Option<Self> {
+        match errno {
+            libc::EMFILE => Some(Self::Process {
+                limit: crate::sys::descriptor_limit(),
+            }),
+            libc::ENFILE => Some(Self::Machine),
+            _ => None,
+        }
+    }
+}
+
+/// A system call failed in a way that has no name of its own here.
+#[derive(Debug, thiserror::Error)]
+#[error("{call} failed")]
+pub struct SystemError {
+    pub(crate) call: &'static str,
+    #[source]
+    pub(crate) source: io::Error,
+}
+
+impl SystemError {
+    /// The call that failed.
+    pub fn call(&self) -> &'static str {
+        self.call
+    }
+}
+
+/// Why [`Builder::build`](crate::Builder::build) made no watcher.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// An option is outside what it may be.
+    #[error("{option} is {value}, and must be from {min} to {max}")]
+    Option {
+        /// The builder method.
+        option: &'static str,
+        /// What it was given.
+        value: usize,
+        /// The least it may be.
+        min: usize,
+        /// The most it may be.
+        max: usize,
+    },
+    /// This process may not use io_uring.
+    #[error("io_uring is denied to this process ({}): {remedy}", errno_name(*.errno))]
+    IoUringDenied {
+        /// `EPERM` or `ENOSYS`.
+        errno: i32,
+        /// What to change.
+        remedy: &'static str,
+    },
+    /// The kernel's io_uring is too old.
+    #[error("this kernel's io_uring lacks {missing}; exitring needs Linux 5.13 or newer")]
+    IoUringTooOld {
+        /// The first thing found missing.
+        missing: &'static str,
+    },
+    /// This process may not open pidfds.
+    #[error(
+        "pidfd_open is denied to this process ({}): it needs Linux 5.3, and a seccomp profile that allows it",
+        errno_name(*.errno)
+    )]
+    PidfdDenied {
+        /// `EPERM` or `ENOSYS`.
+        errno: i32,
+    },
+    /// No descriptor was to be had for the ring.
+    #[error(transparent)]
+    NoDescriptors(#[from] NoDescriptors),
+    /// The kernel had no memory for the ring.
+    #[error("no memory for the ring; below Linux 5.12 it counts against RLIMIT_MEMLOCK")]
+    OutOfMemory,
+    /// A thread could not be started.
+    #[error("no thread could be started; RLIMIT_NPROC or the cgroup's pids.max may be reached")]
+    Thread(#[source] io::Error),
+    /// Another call failed.
+    #[error(transparent)]
+    System(#[from] SystemError),
+}
+
+/// Why a process is not watched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WatchError {
+    /// The number names no process.
+    #[error(transparent)]
+    InvalidPid(#[from] InvalidPid),
+    /// No process has this pid: it never lived, or it was reaped.
+    #[error("no process has the pid {pid}: it was reaped, or never lived")]
+    NoSuchProcess {
+        /// The pid.
+        pid: Pid,
+    },
+    /// The number is that of a thread, not of a process.
+    #[error("{pid} is the id of a thread, not of a process; watch its process")]
+    Thread {
+        /// The number.
+        pid: Pid,
+    },
+    /// The descriptor is not one of a process.
+    #[error("the descriptor is no pidfd; get one from pidfd_open or clone3")]
+    NotAPidfd,
+    /// The descriptor is a pidfd of one thread (`PIDFD_THREAD`).
+    #[error("the descriptor is a pidfd of one thread; open one of its process, without PIDFD_THREAD")]
+    ThreadPidfd,
+    /// The process behind the pidfd was reaped, so not even its pid can be told.
+    #[error("the process behind the pidfd was reaped already")]
+    Reaped,
+    /// No descriptor was to be had for identifying the process, not even after the ones
+    /// on their way to the ring were given back.
+    #[error(transparent)]
+    NoDescriptors(#[from] NoDescriptors),
+    /// The kernel had no memory.
+    #[error("the kernel has no memory for a pidfd")]
+    OutOfMemory,
+    /// This process may not open pidfds.
+    #[error(
+        "pidfd_open is denied to this process ({}): it needs Linux 5.3, and a seccomp profile that allows it",
+        errno_name(*.errno)
+    )]
+    PidfdDenied {
+        /// `EPERM` or `ENOSYS`.
+        errno: i32,
+    },
+    /// As many processes are watched as the builder allows.
+    #[error("{limit} processes are watched, which is the limit; raise it with Builder::max_watches")]
+    TooMany {
+        /// The limit.
+        limit: usize,
+    },
+    /// The watcher no longer serves.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+    /// Another call failed.
+    #[error(transparent)]
+    System(#[from] SystemError),
+}
+
+impl From<std::convert::Infallible> for WatchError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
+impl WatchError {
+    /// Whether waiting a little and trying again can help: something ran out
+    /// (descriptors, memory, watches) that others may give back.
+    pub fn is_throttling(&self) -> bool {
+        matches!(
+            self,
+            Self::NoDescriptors(_) | Self::OutOfMemory | Self::TooMany { .. }
+        )
+    }
+
+    /// What a failed `pidfd_open(pid, 0)` means.
+    pub(crate) fn from_pidfd_open(pid: Pid, source: io::Error) -> Self {
+        let errno = source.raw_os_error().unwrap_or(0);
+        if let Some(none) = NoDescriptors::from_errno(errno) {
+            return none.into();
+        }
+        match errno {
+            libc::ESRCH => Self::NoSuchProcess { pid },
+            // The pid is positive and there are no flags, so what is invalid is
+            // that the task leads no thread group (ENOENT since about Linux 6.15).
+            libc::EINVAL | libc::ENOENT => Self::Thread { pid },
+            libc::ENOMEM => Self::OutOfMemory,
+            libc::EPERM | libc::EACCES | libc::ENOSYS => Self::PidfdDenied { errno },
+            _ => SystemError {
+                call: "pidfd_open",
+                source,
+            }
+            .into(),
+        }
+    }
+}
+
+/// Why a wait brought no exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The watcher ended before the process did.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+    /// The caller is a callback on the ring thread (`workers(0)`): the exit that it waits
+    /// for could only be seen once the callback has returned. Add a callback instead.
+    #[error("waiting on the ring thread for an exit would never end; add a callback instead")]
+    WouldDeadlock,
+}
+
+/// Why [`Watcher::fork_watchable`](crate::Watcher::fork_watchable) gave no child.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ForkError {
+    /// The watcher could not have taken a child (no descriptor, too many watches,
+    /// closed), so none was made.
+    #[error("nothing was forked: {0}")]
+    Refused(#[source] WatchError),
+    /// `fork` failed: `EAGAIN` (the limit of processes: `RLIMIT_NPROC`, the cgroup's
+    /// `pids.max`, `kernel.pid_max`) or `ENOMEM`.
+    #[error("fork failed; see RLIMIT_NPROC, the cgroup's pids.max and kernel.pid_max")]
+    Fork(#[source] io::Error),
+    /// The child was made and could not be watched; it was killed and reaped.
+    #[error("the forked child could not be watched, and was killed and reaped: {0}")]
+    Watch(#[source] WatchError),
+}
+
+/// The names of the few errnos that messages show.
+fn errno_name(errno: i32) -> String {
+    match errno {
+        libc::EPERM => "EPERM".into(),
+        libc::EACCES => "EACCES".into(),
+        libc::ENOSYS => "ENOSYS".into(),
+        other => format!("errno {other}"),
+    }
+}

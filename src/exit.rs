@@ -1,0 +1,172 @@
+//! How a process ended.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use crate::Pid;
+
+/// The end of one process: which, how, at what cost, and when it was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    pub(crate) pid: Pid,
+    pub(crate) outcome: Outcome,
+    pub(crate) usage: Option<Usage>,
+    pub(crate) seen_at: Instant,
+}
+
+impl Exit {
+    /// The process that ended.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// How it ended, or why that cannot be told.
+    pub fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// The same as the standard library has it; `None` for [`Outcome::Unknown`].
+    pub fn status(&self) -> Option<ExitStatus> {
+        self.outcome.status()
+    }
+
+    /// Whether it is known to have exited with code 0.
+    pub fn success(&self) -> bool {
+        self.outcome == Outcome::Exited(0)
+    }
+
+    /// What it used, if the kernel told: it does so for children of this
+    /// process that nobody else had reaped.
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// When the watcher took the exit from the kernel (`CLOCK_MONOTONIC`; the exits
+    /// that one wake-up brought share an instant).
+    pub fn seen_at(&self) -> Instant {
+        self.seen_at
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It called `exit` with this code (0 to 255).
+    Exited(i32),
+    /// A signal ended it.
+    Signaled {
+        /// The signal's number.
+        signal: i32,
+        /// Whether the kernel says that it dumped core.
+        core_dumped: bool,
+    },
+    /// It ended, and the status cannot be told.
+    Unknown(Unknown),
+}
+
+impl Outcome {
+    /// The outcome in a wait status, as `waitpid(2)` and `PIDFD_GET_INFO` give it.
+    pub(crate) fn from_wait_status(raw: i32) -> Self {
+        let status = ExitStatus::from_raw(raw);
+        match status.signal() {
+            Some(signal) => Self::Signaled {
+                signal,
+                core_dumped: status.core_dumped(),
+            },
+            None => Self::Exited((raw >> 8) & 0xff),
+        }
+    }
+
+    /// The same as the standard library has it; `None` for [`Outcome::Unknown`].
+    pub fn status(self) -> Option<ExitStatus> {
+        match self {
+            Self::Exited(code) => Some(ExitStatus::from_raw((code & 0xff) << 8)),
+            Self::Signaled {
+                signal,
+                core_dumped,
+            } => Some(ExitStatus::from_raw(
+                signal | if core_dumped { 0x80 } else { 0 },
+            )),
+            Self::Unknown(_) => None,
+        }
+    }
+}
+
+/// Why the status of a process that ended cannot be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unknown {
+    /// The process was not a child of this one. The kernel tells a status to the
+    /// parent only; to others from Linux 6.15 on, once the parent reaped it.
+    #[error("not a child of this process: the kernel tells its status to its parent only")]
+    NotAChild,
+    /// Something else in this program reaped it before the watcher could look:
+    /// a `waitpid(-1)` loop, or a wait for this very pid. (From Linux 6.15 on the
+    /// status is told all the same.)
+    #[error("reaped by another wait in this program before its status could be read")]
+    ReapedElsewhere,
+    /// `SIGCHLD` is ignored (or `SA_NOCLDWAIT` set), so the kernel reaped it
+    /// itself and kept no status. Set the signal's action to the default. (From Linux
+    /// 6.15 on the status is told all the same.)
+    #[error("SIGCHLD is ignored, so the kernel kept no status; set its action to the default")]
+    SigchldIgnored,
+    /// The one descriptor that reading the status takes could not be had, though
+    /// it was tried again for half a second. The number is the errno: `EMFILE`
+    /// (raise `RLIMIT_NOFILE`), `ENFILE` (raise `fs.file-max`) or `ENOMEM`.
+    #[error("no descriptor to be had for reading the status (errno {0}); raise RLIMIT_NOFILE")]
+    NoDescriptor(i32),
+}
+
+/// What a process used, its waited-for descendants included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    pub(crate) user: Duration,
+    pub(crate) system: Duration,
+    pub(crate) max_rss_kib: u64,
+}
+
+impl Usage {
+    /// Processor time in user space.
+    pub fn user(&self) -> Duration {
+        self.user
+    }
+
+    /// Processor time in the kernel.
+    pub fn system(&self) -> Duration {
+        self.system
+    }
+
+    /// The largest resident set, in bytes.
+    pub fn max_rss_bytes(&self) -> u64 {
+        self.max_rss_kib * 1024
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_status_and_its_outcome_say_the_same() {
+        for code in 0..=255 {
+            let raw = code << 8;
+            let outcome = Outcome::from_wait_status(raw);
+            assert_eq!(outcome, Outcome::Exited(code));
+            assert_eq!(outcome.status(), Some(ExitStatus::from_raw(raw)));
+        }
+        for signal in 1..=64 {
+            for core_dumped in [false, true] {
+                let raw = signal | if core_dumped { 0x80 } else { 0 };
+                let outcome = Outcome::from_wait_status(raw);
+                let expected = Outcome::Signaled {
+                    signal,
+                    core_dumped,
+                };
+                assert_eq!(outcome, expected);
+                assert_eq!(outcome.status(), Some(ExitStatus::from_raw(raw)));
+            }
+        }
+        assert_eq!(Outcome::Unknown(Unknown::NotAChild).status(), None);
+    }
+}

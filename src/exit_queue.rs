@@ -1,0 +1,178 @@
+//! The bounded ring buffer between the ring thread and the workers.
+//!
+//! What goes through is generic, because what is queued is of no concern here. The ring thread puts in
+//! a batch under one lock and never waits: what does not fit stays in its own line, and
+//! the queue tells it when there is room. Workers take one at a time: a batch taken by
+//! one worker would have to wait for that worker's slow callback while another is free.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+pub(crate) struct ExitQueue<T> {
+    inner: Mutex<Inner<T>>,
+    capacity: usize,
+    filled: Condvar,
+}
+
+struct Inner<T> {
+    /// Allocated once: never holds more than the capacity.
+    ring: VecDeque<T>,
+    /// Workers in `filled`.
+    idle: usize,
+    /// The producer has more and wants to hear of room.
+    producer_waits: bool,
+    /// No more will be put in.
+    closed: bool,
+}
+
+/// What a worker got.
+pub(crate) struct Popped<T> {
+    pub(crate) value: T,
+    /// The producer waits for room, and now there is enough: tell it.
+    pub(crate) tell_producer: bool,
+}
+
+impl<T> ExitQueue<T> {
+    /// `capacity` is at least 1.
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                ring: VecDeque::with_capacity(capacity),
+                idle: 0,
+                producer_waits: false,
+                closed: false,
+            }),
+            capacity,
+            filled: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<T>> {
+        // Nothing under the lock panics half-way.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves as much of `line` as fits, in order, and returns how much that was. If some is left, a
+    /// worker will say when there is room.
+    pub(crate) fn push_from(&self, line: &mut VecDeque<T>) -> usize {
+        let mut inner = self.lock();
+        let count = line.len().min(self.capacity - inner.ring.len());
+        inner.ring.extend(line.drain(..count));
+        inner.producer_waits = !line.is_empty();
+        let wake = inner.idle.min(count);
+        drop(inner);
+        for _ in 0..wake {
+            self.filled.notify_one();
+        }
+        count
+    }
+
+    /// Takes the oldest, waiting for one. `None`: closed and empty.
+    pub(crate) fn pop(&self) -> Option<Popped<T>> {
+        let mut inner = self.lock();
+        loop {
+            if let Some(value) = inner.ring.pop_front() {
+                // Half empty, so that the producer is woken once per half queue and not
+                // once per exit.
+                let tell_producer =
+                    inner.producer_waits && inner.ring.len() <= self.capacity / 2;
+                if tell_producer {
+                    inner.producer_waits = false;
+                }
+                return Some(Popped {
+                    value,
+                    tell_producer,
+                });
+            }
+            if inner.closed {
+                return None;
+            }
+            inner.idle += 1;
+            inner = self
+                .filled
+                .wait(inner)
+                .unwrap_or_else(PoisonError::into_inner);
+            inner.idle -= 1;
+        }
+    }
+
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().ring.len()
+    }
+
+    /// Says that no more will come; workers take what is left and then get `None`.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+        self.filled.notify_all();
+    }
+
+    /// Takes all that is left.
+    pub(crate) fn drain(&self) -> VecDeque<T> {
+        std::mem::take(&mut self.lock().ring)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn what_does_not_fit_stays_in_line() {
+        let queue = ExitQueue::new(3);
+        let mut line: VecDeque<_> = (0..5).collect();
+        assert_eq!(queue.push_from(&mut line), 3);
+        assert_eq!(line, [3, 4]);
+        assert_eq!(queue.push_from(&mut line), 0);
+
+        // Room is told once, at half: capacity 3 is half empty with one left.
+        let told: Vec<_> = (0..3)
+            .map(|expected| {
+                let popped = queue.pop().expect("three are in");
+                assert_eq!(popped.value, expected);
+                popped.tell_producer
+            })
+            .collect();
+        assert_eq!(told, [false, true, false]);
+        assert_eq!(queue.push_from(&mut line), 2);
+        queue.close();
+        assert_eq!(queue.pop().map(|p| p.value), Some(3));
+        assert_eq!(queue.pop().map(|p| p.value), Some(4));
+        assert!(queue.pop().is_none());
+    }
+
+    #[test]
+    fn a_queue_of_one_hands_everything_over_once_and_in_order() {
+        const ITEMS: usize = 10_000;
+        let queue = ExitQueue::new(1);
+        let room = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                let mut seen = Vec::new();
+                while let Some(popped) = queue.pop() {
+                    seen.push(popped.value);
+                    if popped.tell_producer {
+                        room.fetch_add(1, Ordering::Release);
+                    }
+                }
+                seen
+            });
+            let mut line: VecDeque<_> = (0..ITEMS).collect();
+            let mut told = 0;
+            loop {
+                queue.push_from(&mut line);
+                if line.is_empty() {
+                    break;
+                }
+                // As the ring thread does: never again before room was told.
+                while room.load(Ordering::Acquire) == told {
+                    std::thread::yield_now();
+                }
+                told += 1;
+            }
+            queue.close();
+            assert_eq!(worker.join().expect("no panic"), Vec::from_iter(0..ITEMS));
+        });
+    }
+}

@@ -1,0 +1,192 @@
+//! What callers ask of the ring thread, and what wakes it.
+//!
+//! Everything, the sleep flag included, is under one mutex, so there is no lost wake-up to argue
+//! about: the ring thread falls asleep only if the box is empty under the lock, and
+//! whoever puts something in finds the flag under the same lock. The eventfd is written
+//! only by the one who turns the flag off, so a busy ring thread costs its callers no system call.
+//!
+//! The box is bounded by what is in it: one registration per allowed watch, and per
+//! record at most one withdrawal and one request to run callbacks.
+
+use std::mem;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::record::{Duty, Record};
+use crate::sys;
+
+pub(crate) enum Command {
+    /// Watch the process behind the pidfd.
+    Watch(Duty, OwnedFd),
+    /// Stop watching: nobody wants to know any more.
+    Unwatch(Arc<Record>),
+    /// The process ended before; run the callbacks that came since.
+    Schedule(Duty),
+    /// For tests: die of a panic.
+    #[cfg(test)]
+    Panic,
+}
+
+pub(crate) struct Mailbox {
+    inner: Mutex<Inner>,
+    /// `served` moved on, or the box closed.
+    flushed: Condvar,
+}
+
+struct Inner {
+    commands: Vec<Command>,
+    /// The ring thread sleeps, or is about to, and must be woken.
+    asleep: bool,
+    /// Something other than a command awaits the ring thread.
+    nudged: bool,
+    closed: bool,
+    /// Taken when the box closes, so that handles kept longer hold no descriptor.
+    eventfd: Option<OwnedFd>,
+    /// Commands ever put in, and how many of them the ring thread has carried out.
+    sent: u64,
+    served: u64,
+    flushers: u32,
+}
+
+impl Mailbox {
+    pub(crate) fn new(eventfd: OwnedFd) -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                commands: Vec::new(),
+                asleep: false,
+                nudged: false,
+                closed: false,
+                eventfd: Some(eventfd),
+                sent: 0,
+                served: 0,
+                flushers: 0,
+            }),
+            flushed: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing under the lock panics half-way.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the ring thread to watch a process. Gives the duty back if the box is closed.
+    pub(crate) fn watch(&self, duty: Duty, pidfd: OwnedFd) -> Result<(), Duty> {
+        match self.send(Command::Watch(duty, pidfd)) {
+            Err(Command::Watch(duty, _)) => Err(duty),
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells the ring thread that a watch is unwanted. After the end that is no news.
+    pub(crate) fn unwatch(&self, record: Arc<Record>) {
+        let _ = self.send(Command::Unwatch(record));
+    }
+
+    /// Asks the ring thread to have callbacks run that were added after the exit. Gives the
+    /// duty back if the box is closed.
+    pub(crate) fn schedule(&self, duty: Duty) -> Result<(), Duty> {
+        match self.send(Command::Schedule(duty)) {
+            Err(Command::Schedule(duty)) => Err(duty),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives the command back if the box is closed: dropping one can run user code, which is
+    /// not to happen under the lock.
+    pub(crate) fn send(&self, command: Command) -> Result<(), Command> {
+        let mut inner = self.lock();
+        if inner.closed {
+            return Err(command);
+        }
+        inner.commands.push(command);
+        inner.sent += 1;
+        inner.wake();
+        Ok(())
+    }
+
+    /// Makes the ring thread look around even without a command.
+    pub(crate) fn nudge(&self) {
+        let mut inner = self.lock();
+        inner.nudged = true;
+        inner.wake();
+    }
+
+    /// Waits until the ring thread has carried out everything sent before. Never called on
+    /// the ring thread.
+    pub(crate) fn flush(&self) {
+        let mut inner = self.lock();
+        let target = inner.sent;
+        inner.flushers += 1;
+        inner.nudged = true;
+        inner.wake();
+        while inner.served < target && !inner.closed {
+            inner = self
+                .flushed
+                .wait(inner)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        inner.flushers -= 1;
+    }
+
+    /// Moves what is in the box to `commands` (which is empty). `true`: somebody waits for
+    /// these to be carried out, so [`Mailbox::served`] is due before sleeping.
+    pub(crate) fn take(&self, commands: &mut Vec<Command>) -> bool {
+        debug_assert!(commands.is_empty());
+        let mut inner = self.lock();
+        inner.asleep = false;
+        inner.nudged = false;
+        mem::swap(&mut inner.commands, commands);
+        inner.flushers > 0
+    }
+
+    /// Everything that was taken has been carried out.
+    pub(crate) fn served(&self) {
+        let mut inner = self.lock();
+        inner.served = inner.sent - inner.commands.len() as u64;
+        if inner.flushers > 0 {
+            self.flushed.notify_all();
+        }
+    }
+
+    /// Whether the ring thread may sleep: nothing awaits it. From here on it is woken.
+    pub(crate) fn may_sleep(&self) -> bool {
+        let mut inner = self.lock();
+        inner.asleep = inner.commands.is_empty() && !inner.nudged;
+        inner.asleep
+    }
+
+    /// The eventfd, to be polled; it stays open until the box is closed.
+    pub(crate) fn with_eventfd<T>(&self, f: impl FnOnce(&OwnedFd) -> T) -> T {
+        f(self.lock().eventfd.as_ref().expect("the box is open"))
+    }
+
+    /// How many commands wait.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().commands.len()
+    }
+
+    /// Takes nothing more, and hands out what is left.
+    pub(crate) fn close(&self) -> Vec<Command> {
+        let mut inner = self.lock();
+        inner.closed = true;
+        let eventfd = inner.eventfd.take();
+        let commands = mem::take(&mut inner.commands);
+        self.flushed.notify_all();
+        drop(inner);
+        drop(eventfd);
+        commands
+    }
+}
+
+impl Inner {
+    /// Done under the lock: a sleeper is some microseconds away from wanting it, and
+    /// the eventfd cannot be closed in between.
+    fn wake(&mut self) {
+        if mem::take(&mut self.asleep)
+            && let Some(eventfd) = &self.eventfd
+        {
+            sys::ring_eventfd(eventfd);
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! From a process that ended to how it ended.
+
+use std::os::fd::AsFd;
+
+use crate::backend::Evidence;
+use crate::exit::{Outcome, Unknown, Usage};
+use crate::record::Record;
+use crate::sys::{self, Ask, Waited};
+
+/// What could be found out.
+pub(crate) enum Found {
+    /// How it ended; what it used if that was told.
+    Status(Outcome, Option<Usage>),
+    /// Not to be told yet: somebody else (a tracer, a wait of this very moment) has to
+    /// let go of it first.
+    NotYet,
+}
+
+impl Found {
+    fn unknown(why: Unknown) -> Self {
+        Self::Status(Outcome::Unknown(why), None)
+    }
+}
+
+/// Reads the status of a process that is not ours to reap, and leaves it a zombie.
+pub(crate) fn look(record: &Record, evidence: &Evidence) -> Found {
+    let pidfd = match evidence {
+        Evidence::Pidfd(pidfd) => pidfd.as_fd(),
+        Evidence::Reaped => return Found::unknown(why_reaped(record)),
+        Evidence::NoDescriptor(errno) => return Found::unknown(Unknown::NoDescriptor(*errno)),
+    };
+    match sys::waitid(Ask::Look(pidfd)) {
+        Ok(Waited::Ended(outcome, usage)) => return Found::Status(outcome, Some(usage)),
+        Ok(Waited::NotYet) => return Found::NotYet,
+        // Not a child of ours, or not any more. Any other failure says no more than that.
+        Ok(Waited::NoChild) | Err(_) => {}
+    }
+    if let Some(outcome) = sys::pidfd_exit(pidfd) {
+        return Found::Status(outcome, None);
+    }
+    if sys::pidfd_reaped(pidfd) {
+        // Reaped between the two questions? Then the exit is on record now.
+        return match sys::pidfd_exit(pidfd) {
+            Some(outcome) => Found::Status(outcome, None),
+            None => Found::unknown(why_reaped(record)),
+        };
+    }
+    match record.is_child() {
+        // A child that cannot be waited for and is not reaped is being reaped at this
+        // moment, by another thread or by itself.
+        true => Found::NotYet,
+        false => Found::unknown(Unknown::NotAChild),
+    }
+}
+
+fn why_reaped(record: &Record) -> Unknown {
+    if !record.is_child() {
+        Unknown::NotAChild
+    } else if sys::sigchld_ignored() {
+        Unknown::SigchldIgnored
+    } else {
+        Unknown::ReapedElsewhere
+    }
+}

@@ -1,0 +1,316 @@
+//! What the threads share about one watched process: its exit and its callbacks.
+//!
+//! ```text
+//!            finish, none        on_exit
+//!   Live ───────────────► Idle ◄────────► Scheduled      (mailbox, queue or worker has it)
+//!    │ finish, some callbacks                 ▲
+//!    └────────────────────────────────────────┘          any ──close──► Closed
+//! ```
+//!
+//! A record is scheduled at most once at a time: whoever moves it to `Scheduled`
+//! hands it on, whoever runs its callbacks moves it back to `Idle` under the same lock
+//! under which it found none left. So each callback runs once, callbacks of one process run in
+//! order and one at a time, and none is left behind.
+//!
+//! The watcher's side holds each record that is live or scheduled in exactly one [`Duty`]. Dropping
+//! one undone, for whatever reason and on whatever path, closes the record, so that no
+//! waiter is ever forgotten.
+//!
+//! Locks: a record's lock may be held while the mailbox's or the wait graph's is taken, never the
+//! other way round. User code runs, and is dropped, under no lock.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
+
+use crate::callback::{Callback, CallbackId, Cancel};
+use crate::error::Closed;
+use crate::shared::Shared;
+use crate::wait_graph;
+use crate::worker::Runner;
+use crate::{Exit, Pid};
+
+pub(crate) struct Record {
+    pid: Pid,
+    is_child: bool,
+    /// What the ring thread knows this watch by; written by it alone.
+    token: AtomicU64,
+    exit: OnceLock<Exit>,
+    state: Mutex<State>,
+    /// The exit came, a callback ended, or the watcher closed.
+    changed: Condvar,
+}
+
+struct State {
+    phase: Phase,
+    /// Threads in `changed`, so that nobody pays for a wake-up that nobody awaits.
+    waiters: u32,
+    running: Option<CallbackId>,
+    callbacks: VecDeque<(CallbackId, Callback)>,
+}
+
+#[derive(Clone, Copy)]
+enum Phase {
+    /// Not known to have ended.
+    Live,
+    /// Ended; somebody is about to run the callbacks, or does.
+    Scheduled,
+    /// Ended; all callbacks have run.
+    Idle,
+    /// The watcher is gone; no callback runs any more.
+    Closed,
+}
+
+impl Record {
+    pub(crate) fn new(pid: Pid, is_child: bool) -> Self {
+        Self {
+            pid,
+            is_child,
+            token: AtomicU64::new(0),
+            exit: OnceLock::new(),
+            state: Mutex::new(State {
+                phase: Phase::Live,
+                waiters: 0,
+                running: None,
+                callbacks: VecDeque::new(),
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Whether it was a child of this process when the watch began; then it is one for life.
+    pub(crate) fn is_child(&self) -> bool {
+        self.is_child
+    }
+
+    pub(crate) fn set_token(&self, token: u64) {
+        self.token.store(token, Ordering::Relaxed);
+    }
+
+    pub(crate) fn token(&self) -> u64 {
+        self.token.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn exit(&self) -> Option<&Exit> {
+        self.exit.get()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No user code runs under the lock, and nothing under it panics half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn notify(&self, state: &State) {
+        if state.waiters > 0 {
+            self.changed.notify_all();
+        }
+    }
+
+    fn wait_for_change<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        state.waiters += 1;
+        let mut state = self
+            .changed
+            .wait(state)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.waiters -= 1;
+        state
+    }
+
+    /// Adds a callback. If the process has ended and nobody is about to run callbacks,
+    /// the record goes to the ring thread, which puts it in line with the exits.
+    pub(crate) fn on_exit(
+        self: &Arc<Self>,
+        shared: &Shared,
+        callback: Callback,
+    ) -> Result<CallbackId, Closed> {
+        let id = CallbackId::next();
+        let mut state = self.lock();
+        match state.phase {
+            Phase::Closed => return Err(shared.why_closed()),
+            Phase::Live | Phase::Scheduled => {}
+            Phase::Idle => {
+                // The watcher may be gone without this record knowing: for an idle one
+                // there is no duty.
+                if let Err(duty) = shared.mailbox.schedule(Duty(Some(Arc::clone(self)))) {
+                    duty.done();
+                    state.phase = Phase::Closed;
+                    return Err(shared.why_closed());
+                }
+                state.phase = Phase::Scheduled;
+            }
+        }
+        state.callbacks.push_back((id, callback));
+        Ok(id)
+    }
+
+    /// See [`Watch::cancel`](crate::Watch::cancel).
+    pub(crate) fn cancel(&self, id: CallbackId) -> Cancel {
+        let mut state = self.lock();
+        if let Some(index) = state.callbacks.iter().position(|(other, _)| *other == id) {
+            let callback = state.callbacks.remove(index);
+            drop(state);
+            drop(callback);
+            return Cancel::Cancelled;
+        }
+        while state.running == Some(id) {
+            // The announcement is made under the record's lock, so the callback
+            // cannot have ended between the look and the wait.
+            let Some(_waiting) = wait_graph::wait_for(id) else {
+                return Cancel::Running;
+            };
+            state = self.wait_for_change(state);
+        }
+        Cancel::NotPending
+    }
+
+    /// Waits until the exit is known, the watcher is gone, or `until`. `Ok(None)`
+    /// is the time-out.
+    pub(crate) fn wait(
+        &self,
+        shared: &Shared,
+        until: Option<Instant>,
+    ) -> Result<Option<&Exit>, Closed> {
+        let mut state = self.lock();
+        loop {
+            if let Some(exit) = self.exit.get() {
+                return Ok(Some(exit));
+            }
+            if matches!(state.phase, Phase::Closed) {
+                return Err(shared.why_closed());
+            }
+            state = match until {
+                None => self.wait_for_change(state),
+                Some(until) => {
+                    let Some(left) = until.checked_duration_since(Instant::now()) else {
+                        return Ok(None);
+                    };
+                    state.waiters += 1;
+                    let (mut state, _) = self
+                        .changed
+                        .wait_timeout(state, left)
+                        .unwrap_or_else(PoisonError::into_inner);
+                    state.waiters -= 1;
+                    state
+                }
+            };
+        }
+    }
+
+    /// Whether the watch may be given up: nothing has come, and nobody waits to be called.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        let state = self.lock();
+        matches!(state.phase, Phase::Live) && state.callbacks.is_empty()
+    }
+
+    /// Gives up what has not begun, and tells everybody who waits.
+    fn close(&self) {
+        let mut state = self.lock();
+        state.phase = Phase::Closed;
+        let callbacks = std::mem::take(&mut state.callbacks);
+        self.notify(&state);
+        drop(state);
+        for (_, callback) in callbacks {
+            drop_quietly(callback);
+        }
+    }
+}
+
+/// The watcher's side of a record: the duty to see the exit and to run the callbacks.
+/// `None` once done.
+pub(crate) struct Duty(Option<Arc<Record>>);
+
+impl Duty {
+    pub(crate) fn new(record: Arc<Record>) -> Self {
+        Self(Some(record))
+    }
+
+    pub(crate) fn record(&self) -> &Arc<Record> {
+        self.0.as_ref().expect("held until it is done")
+    }
+
+    /// Nothing is left to do.
+    fn done(mut self) {
+        self.0 = None;
+    }
+
+    /// Takes the exit in. If there are callbacks the duty goes on, and is to be handed to who runs them.
+    pub(crate) fn finish(self, exit: Exit) -> Option<Self> {
+        let record = Arc::clone(self.record());
+        let mut state = record.lock();
+        let first = record.exit.set(exit).is_ok();
+        debug_assert!(first, "a process ended twice");
+        record.notify(&state);
+        if state.callbacks.is_empty() {
+            state.phase = Phase::Idle;
+            // Under the lock: from here on another duty may be made.
+            self.done();
+            return None;
+        }
+        state.phase = Phase::Scheduled;
+        Some(self)
+    }
+
+    /// Runs the callbacks until none is left.
+    pub(crate) fn run_callbacks(self, shared: &Shared, runner: &Runner) {
+        let record = Arc::clone(self.record());
+        let Some(exit) = record.exit.get() else {
+            debug_assert!(false, "scheduled without an exit");
+            return;
+        };
+        loop {
+            let mut state = record.lock();
+            let Some((id, callback)) = state.callbacks.pop_front() else {
+                if matches!(state.phase, Phase::Scheduled) {
+                    state.phase = Phase::Idle;
+                }
+                // Under the lock, as above.
+                self.done();
+                return;
+            };
+            state.running = Some(id);
+            drop(state);
+            runner.enter(id);
+            let stopped = shared.stopping();
+
+            let end = catch_unwind(AssertUnwindSafe(|| {
+                wait_graph::running(id, || match stopped {
+                    false => callback(exit),
+                    // The drop of the watcher has begun: let go of it instead.
+                    true => drop(callback),
+                });
+            }));
+            shared.counters.callbacks.add(u64::from(!stopped));
+            if let Err(payload) = end {
+                shared.counters.panics.add(1);
+                drop_quietly(payload);
+            }
+
+            runner.leave();
+            let mut state = record.lock();
+            state.running = None;
+            record.notify(&state);
+        }
+    }
+}
+
+impl Drop for Duty {
+    fn drop(&mut self) {
+        if let Some(record) = self.0.take() {
+            record.close();
+        }
+    }
+}
+
+/// Drops a value of the user's whose `Drop` may panic.
+fn drop_quietly<T>(value: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        // Its drop could panic again.
+        std::mem::forget(payload);
+    }
+}

@@ -1,0 +1,207 @@
+//! The thread that owns the ring: takes commands, submits, waits, delivers.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::backend::{Event, Evidence, Patience, Uring};
+use crate::exit::{Exit, Outcome};
+use crate::mailbox::Command;
+use crate::reap::{self, Found};
+use crate::record::Duty;
+use crate::shared::Shared;
+use crate::worker::Runner;
+
+/// So many exits in one wake-up are a storm. Then it pays to wait for a batch: each wake-up
+/// takes a processor from the processes that are about to exit.
+const STORM: usize = 8;
+
+pub(crate) struct RingThread {
+    shared: Arc<Shared>,
+    backend: Uring,
+    /// This thread as one that runs callbacks, without workers.
+    runner: Arc<Runner>,
+    /// Ended, with callbacks to run, and not in the queue yet; in the order of their ends.
+    /// Each watch is here at most once, so the limit of watches bounds it.
+    parked: VecDeque<Duty>,
+    /// Of these, the ones that have found the queue full already.
+    stalled: usize,
+    /// The last wake-up brought a storm.
+    storm: bool,
+    commands: Vec<Command>,
+    events: Vec<Event>,
+}
+
+impl RingThread {
+    pub(crate) fn new(shared: Arc<Shared>, backend: Uring, runner: Arc<Runner>) -> Self {
+        shared.i_am_the_ring_thread();
+        Self {
+            shared,
+            backend,
+            runner,
+            parked: VecDeque::new(),
+            stalled: 0,
+            storm: false,
+            commands: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Runs until the watcher is dropped. Whatever ends it, its own drop tells everybody.
+    pub(crate) fn run(mut self) {
+        while !self.shared.stopping() {
+            if let Err(error) = self.turn() {
+                self.shared.died(format!("io_uring_enter: {error}"));
+                return;
+            }
+        }
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        self.take_commands()?;
+        self.hand_on();
+        self.wait()?;
+        self.deliver()?;
+        self.hand_on();
+        Ok(())
+    }
+
+    fn take_commands(&mut self) -> io::Result<()> {
+        let mut commands = std::mem::take(&mut self.commands);
+        let flush = self.shared.mailbox.take(&mut commands);
+        for command in commands.drain(..) {
+            match command {
+                Command::Watch(duty, pidfd) => self.backend.arm(duty, pidfd)?,
+                Command::Unwatch(record) => self.backend.disarm(&record)?,
+                Command::Schedule(duty) => {
+                    self.shared.counters.watched.add(1);
+                    self.parked.push_back(duty);
+                }
+                #[cfg(test)]
+                Command::Panic => panic!("asked to"),
+            }
+        }
+        self.commands = commands;
+        if flush {
+            self.backend.submit()?;
+            self.shared.mailbox.served();
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self) -> io::Result<()> {
+        self.publish();
+        // What is parked here waits for a worker, who nudges when there is room.
+        let patience = match (self.shared.mailbox.may_sleep(), self.storm) {
+            (false, _) => Patience::None,
+            (true, false) => Patience::One,
+            (true, true) => Patience::Batch,
+        };
+        self.backend.wait(patience, None, &mut self.events)
+    }
+
+    fn deliver(&mut self) -> io::Result<()> {
+        let mut ended = 0;
+        let mut seen_at = None;
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
+            match event {
+                Event::Disarmed => self.shared.counters.watched.sub(1),
+                Event::Ended(duty, evidence) => {
+                    ended += 1;
+                    let seen_at = *seen_at.get_or_insert_with(Instant::now);
+                    self.deliver_one(duty, evidence, seen_at)?;
+                }
+            }
+        }
+        self.events = events;
+        self.storm = ended >= STORM;
+        Ok(())
+    }
+
+    fn deliver_one(
+        &mut self,
+        duty: Duty,
+        evidence: Evidence,
+        seen_at: Instant,
+    ) -> io::Result<()> {
+        let found = reap::look(duty.record(), &evidence);
+        match (found, evidence) {
+            (Found::Status(outcome, usage), evidence) => {
+                let exit = Exit {
+                    pid: duty.record().pid(),
+                    outcome,
+                    usage,
+                    seen_at,
+                };
+                self.finish(duty, exit);
+                match evidence {
+                    Evidence::Pidfd(pidfd) => self.backend.close(pidfd),
+                    Evidence::Reaped | Evidence::NoDescriptor(_) => Ok(()),
+                }
+            }
+            (Found::NotYet, Evidence::Pidfd(pidfd)) => {
+                self.backend.arm_later(duty, pidfd);
+                Ok(())
+            }
+            // Only a pidfd can say so.
+            (Found::NotYet, Evidence::Reaped | Evidence::NoDescriptor(_)) => Ok(()),
+        }
+    }
+
+    fn finish(&mut self, duty: Duty, exit: Exit) {
+        let counters = &self.shared.counters;
+        counters.delivered.add(1);
+        if matches!(exit.outcome, Outcome::Unknown(_)) {
+            counters.unknown.add(1);
+        }
+        match duty.finish(exit) {
+            Some(duty) => self.parked.push_back(duty),
+            None => counters.watched.sub(1),
+        }
+    }
+
+    /// Moves ended processes to the workers, as far as there is room, or runs their callbacks here.
+    fn hand_on(&mut self) {
+        if self.parked.is_empty() {
+            return;
+        }
+        if self.shared.inline {
+            // What callbacks cause comes with the next turn, so that each turn ends.
+            for duty in std::mem::take(&mut self.parked) {
+                self.shared.counters.watched.sub(1);
+                duty.run_callbacks(&self.shared, &self.runner);
+            }
+            return;
+        }
+        let moved = self.shared.queue.push_from(&mut self.parked);
+        self.shared.counters.watched.sub(moved as u64);
+        let stalled_before = self.stalled.saturating_sub(moved);
+        self.stalled = self.parked.len();
+        let stalls = self.stalled - stalled_before;
+        self.shared.counters.stalls.add(stalls as u64);
+    }
+
+    fn publish(&self) {
+        let counters = &self.shared.counters;
+        counters.armed.set(self.backend.armed() as u64);
+        counters.held.set(self.backend.held() as u64);
+        counters.parked.set(self.parked.len() as u64);
+        counters.enters.set(self.backend.enters());
+    }
+}
+
+impl Drop for RingThread {
+    /// The end, by a drop of the watcher, an error, or a panic. Duties that go down with this
+    /// thread tell their waiters themselves; here the ways in and out are closed.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.died("the ring thread panicked".into());
+        }
+        // First the way in: what comes later finds it closed.
+        drop(self.shared.mailbox.close());
+        // Workers still run what is queued, unless the watcher is being dropped.
+        self.shared.queue.close();
+    }
+}

@@ -1,0 +1,108 @@
+//! What the handles, the ring thread and the workers of one watcher share.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
+use std::thread::{self, ThreadId};
+
+use crate::error::Closed;
+use crate::exit_queue::ExitQueue;
+use crate::mailbox::Mailbox;
+use crate::record::Duty;
+use crate::stats::{Counters, Stats};
+
+pub(crate) struct Shared {
+    /// The process that built the watcher: in a forked child its threads are not there,
+    /// and its locks may stay locked for ever.
+    process: u32,
+    pub(crate) mailbox: Mailbox,
+    pub(crate) queue: ExitQueue<Duty>,
+    pub(crate) max_watches: usize,
+    /// No worker threads: callbacks run on the ring thread.
+    pub(crate) inline: bool,
+    pub(crate) counters: Counters,
+    stopping: AtomicBool,
+    ring_thread: OnceLock<ThreadId>,
+    death: OnceLock<String>,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        mailbox: Mailbox,
+        queue_capacity: usize,
+        max_watches: usize,
+        inline: bool,
+    ) -> Self {
+        Self {
+            process: std::process::id(),
+            mailbox,
+            queue: ExitQueue::new(queue_capacity),
+            max_watches,
+            inline,
+            counters: Counters::default(),
+            stopping: AtomicBool::new(false),
+            ring_thread: OnceLock::new(),
+            death: OnceLock::new(),
+        }
+    }
+
+    /// Whether this is the process that built the watcher. Asked before any
+    /// lock is touched.
+    pub(crate) fn check_process(&self) -> Result<(), Closed> {
+        match std::process::id() == self.process {
+            true => Ok(()),
+            false => Err(Closed::ForkedChild),
+        }
+    }
+
+    /// Whether the watcher is being dropped. `SeqCst`, see [`Runner::enter`](crate::worker::Runner::enter).
+    pub(crate) fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Why nothing is served any more, asked when that is known.
+    pub(crate) fn why_closed(&self) -> Closed {
+        match self.stopping() {
+            true => Closed::Dropped,
+            false => Closed::RingThreadDied,
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.mailbox.nudge();
+        self.queue.close();
+    }
+
+    pub(crate) fn i_am_the_ring_thread(&self) {
+        let _ = self.ring_thread.set(thread::current().id());
+    }
+
+    pub(crate) fn on_ring_thread(&self) -> bool {
+        self.ring_thread.get() == Some(&thread::current().id())
+    }
+
+    pub(crate) fn died(&self, why: String) {
+        let _ = self.death.set(why);
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let counters = &self.counters;
+        /// The ring, the eventfd, and the spare.
+        const OWN_DESCRIPTORS: u64 = 3;
+        Stats {
+            backend: "io_uring",
+            watched: counters.watched.get(),
+            armed: counters.armed.get(),
+            queued: self.queue.len() as u64,
+            parked: counters.parked.get(),
+            delivered: counters.delivered.get(),
+            unknown: counters.unknown.get(),
+            callbacks: counters.callbacks.get(),
+            panics: counters.panics.get(),
+            stalls: counters.stalls.get(),
+            enters: counters.enters.get(),
+            descriptors: OWN_DESCRIPTORS + counters.held.get() + self.mailbox.len() as u64,
+            death: self.death.get().cloned(),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What a watcher has done, and holds.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A reading of a watcher's counters and gauges. Each number is exact; together they
+/// are read while the watcher goes on, so sums may be off by what happens meanwhile.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// What the watcher waits with: `"io_uring"`.
+    pub backend: &'static str,
+    /// Processes being watched: registered, and their exit not yet handed on.
+    pub watched: u64,
+    /// Of these, the ones with a poll armed in the kernel.
+    pub armed: u64,
+    /// Exits in the queue that no worker has taken yet.
+    pub queued: u64,
+    /// Exits that wait for room in the queue.
+    pub parked: u64,
+    /// Exits seen, ever.
+    pub delivered: u64,
+    /// Of these, the ones whose status could not be told ([`Outcome::Unknown`](crate::Outcome::Unknown)).
+    pub unknown: u64,
+    /// Callbacks run to their end, ever, those that panicked included.
+    pub callbacks: u64,
+    /// Callbacks that panicked, ever.
+    pub panics: u64,
+    /// How often exits found the queue full and had to be parked.
+    pub stalls: u64,
+    /// How often the ring thread entered the kernel (`io_uring_enter`).
+    pub enters: u64,
+    /// Descriptors the watcher holds now: three of its own, one for each registration on its
+    /// way to the ring thread, and where the kernel offers nothing better (before 6.8) one
+    /// for each watch.
+    pub descriptors: u64,
+    /// Why the ring thread died, if it did; from then on every call gets
+    /// [`Closed::RingThreadDied`](crate::Closed::RingThreadDied).
+    pub death: Option<String>,
+}
+
+/// The live numbers. `Relaxed` throughout: they order nothing.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) watched: Counter,
+    pub(crate) armed: Counter,
+    pub(crate) held: Counter,
+    pub(crate) parked: Counter,
+    pub(crate) delivered: Counter,
+    pub(crate) unknown: Counter,
+    pub(crate) stalls: Counter,
+    pub(crate) enters: Counter,
+    pub(crate) callbacks: Counter,
+    pub(crate) panics: Counter,
+}
+
+#[derive(Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn sub(&self, n: u64) {
+        self.0.fetch_sub(n, Ordering::Relaxed);
+    }
+
+    /// One more, unless that would be more than `limit`.
+    pub(crate) fn add_one_within(&self, limit: u64) -> bool {
+        let within = self.0.fetch_add(1, Ordering::Relaxed) < limit;
+        if !within {
+            self.sub(1);
+        }
+        within
+    }
+
+    /// For gauges that one thread keeps.
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,315 @@
+//! The system calls that no safe crate offers in the form needed here.
+//!
+//! Each function is one call; what it returns is what the kernel said.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::Pid;
+use crate::exit::{Outcome, Usage};
+
+/// What `waitid` said about a process.
+pub(crate) enum Waited {
+    /// It ended, and so.
+    Ended(Outcome, Usage),
+    /// It is a child, and has not ended (or a tracer has to see its end first).
+    NotYet,
+    /// `ECHILD`: not a child of ours, or reaped.
+    NoChild,
+}
+
+/// Which process `waitid` is asked about, and whether it is reaped by it.
+#[derive(Clone, Copy)]
+pub(crate) enum Ask<'a> {
+    /// The process behind a pidfd; it stays a zombie (`WNOWAIT`).
+    Look(BorrowedFd<'a>),
+}
+
+/// `waitid(2)` with `WEXITED | WNOHANG`, as the raw system call: the C library's
+/// hides the fifth argument, through which the kernel gives the usage, also with `WNOWAIT`.
+/// `P_PIDFD` since Linux 5.4.
+pub(crate) fn waitid(ask: Ask<'_>) -> io::Result<Waited> {
+    let (id_type, id, flags) = match ask {
+        Ask::Look(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd(), libc::WNOWAIT),
+    };
+    // SAFETY: both are plain C structures for which all zeroes is a valid value.
+    let (mut info, mut usage) = unsafe {
+        (
+            mem::zeroed::<libc::siginfo_t>(),
+            mem::zeroed::<libc::rusage>(),
+        )
+    };
+    // SAFETY: the two pointers are to live, writable structures of the types the
+    // kernel fills; nothing keeps them past the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_waitid,
+            id_type,
+            id,
+            &raw mut info,
+            libc::WEXITED | libc::WNOHANG | flags,
+            &raw mut usage,
+        )
+    };
+    if result != 0 {
+        let error = io::Error::last_os_error();
+        return match error.raw_os_error() {
+            Some(libc::ECHILD) => Ok(Waited::NoChild),
+            _ => Err(error),
+        };
+    }
+    // SAFETY: after a successful waitid the SIGCHLD fields are the ones that hold,
+    // and with nothing to report the kernel wrote zeroes.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    if pid == 0 {
+        return Ok(Waited::NotYet);
+    }
+    let outcome = match info.si_code {
+        libc::CLD_EXITED => Outcome::Exited(status & 0xff),
+        code => Outcome::Signaled {
+            signal: status,
+            core_dumped: code == libc::CLD_DUMPED,
+        },
+    };
+    Ok(Waited::Ended(
+        outcome,
+        Usage {
+            user: duration(usage.ru_utime),
+            system: duration(usage.ru_stime),
+            max_rss_kib: usage.ru_maxrss.try_into().unwrap_or(0),
+        },
+    ))
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    let micros = time.tv_sec.saturating_mul(1_000_000) + time.tv_usec;
+    Duration::from_micros(micros.try_into().unwrap_or(0))
+}
+
+/// `struct pidfd_info` of `<linux/pidfd.h>` in its first published size
+/// (`PIDFD_INFO_SIZE_VER0`); later kernels fill just that much.
+#[repr(C)]
+struct PidfdInfo {
+    mask: u64,
+    cgroupid: u64,
+    pid: u32,
+    tgid: u32,
+    ppid: u32,
+    ids: [u32; 8],
+    exit_code: i32,
+}
+
+const PIDFD_INFO_PID: u64 = 1 << 0;
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
+/// `_IOWR(0xFF, 11, struct pidfd_info)`
+const PIDFD_GET_INFO: u32 = (3 << 30) | (64 << 16) | (0xff << 8) | 11;
+
+/// `ioctl(PIDFD_GET_INFO)`, since Linux 6.13.
+fn pidfd_info(pidfd: BorrowedFd<'_>, mask: u64) -> io::Result<PidfdInfo> {
+    const { assert!(size_of::<PidfdInfo>() == 64) };
+    // SAFETY: a plain C structure for which all zeroes is a valid value.
+    let mut info: PidfdInfo = unsafe { mem::zeroed() };
+    info.mask = mask;
+    // SAFETY: the pointer is to a live, writable structure of the size that the
+    // request number carries.
+    let result = unsafe {
+        libc::ioctl(
+            pidfd.as_raw_fd(),
+            PIDFD_GET_INFO as libc::Ioctl,
+            &raw mut info,
+        )
+    };
+    if result == 0 {
+        Ok(info)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// The pid behind a pidfd, as this process sees it. Since Linux 6.13;
+/// `ESRCH` once it was reaped.
+pub(crate) fn pidfd_pid(pidfd: BorrowedFd<'_>) -> io::Result<i32> {
+    let info = pidfd_info(pidfd, PIDFD_INFO_PID)?;
+    // A kernel that has the exit record answers for a reaped process too,
+    // without a pid in it.
+    match info.mask & PIDFD_INFO_PID != 0 && info.pid != 0 {
+        true => Ok(info.pid.try_into().unwrap_or(0)),
+        false => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+    }
+}
+
+/// The outcome that the kernel keeps with a pidfd after the process was reaped
+/// (`PIDFD_INFO_EXIT`, since Linux 6.15). `None` if it was not reaped, or the kernel is older:
+/// only the returned mask tells whether the field is there.
+pub(crate) fn pidfd_exit(pidfd: BorrowedFd<'_>) -> Option<Outcome> {
+    let info = pidfd_info(pidfd, PIDFD_INFO_EXIT).ok()?;
+    (info.mask & PIDFD_INFO_EXIT != 0).then(|| Outcome::from_wait_status(info.exit_code))
+}
+
+/// Whether the process behind a pidfd was reaped: signal 0 reaches a zombie, and
+/// nothing that was reaped. Since Linux 5.1.
+pub(crate) fn pidfd_reaped(pidfd: BorrowedFd<'_>) -> bool {
+    // SAFETY: no pointer is passed but a null one, which the call takes for "no siginfo".
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            0,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    result != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
+}
+
+/// Whether `SIGCHLD` is ignored or carries `SA_NOCLDWAIT`, so that children
+/// reap themselves.
+pub(crate) fn sigchld_ignored() -> bool {
+    // SAFETY: a plain C structure for which all zeroes is a valid value; the call only
+    // writes the current action into it.
+    let action = unsafe {
+        let mut action: libc::sigaction = mem::zeroed();
+        if libc::sigaction(libc::SIGCHLD, std::ptr::null(), &raw mut action) != 0 {
+            return false;
+        }
+        action
+    };
+    action.sa_sigaction == libc::SIG_IGN || action.sa_flags & libc::SA_NOCLDWAIT != 0
+}
+
+/// All signals blocked in the calling thread until it is dropped: threads that
+/// are started meanwhile are born so.
+pub(crate) struct SignalsBlocked(libc::sigset_t);
+
+impl SignalsBlocked {
+    pub(crate) fn new() -> Self {
+        // SAFETY: the sets are plain C structures, filled by the calls before they are read.
+        unsafe {
+            let mut all: libc::sigset_t = mem::zeroed();
+            let mut before: libc::sigset_t = mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+            Self(before)
+        }
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        // SAFETY: the set was filled by pthread_sigmask.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut());
+        }
+    }
+}
+
+/// Unblocks every signal in the calling thread.
+fn unblock_signals() {
+    // SAFETY: the set is a plain C structure, filled before it is read.
+    unsafe {
+        let mut none: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// `fork(2)`; the child runs `child` and ends with code 0, or 101 if it panicked.
+/// `fresh_signals`: the child starts with no signal blocked (the caller's
+/// thread blocks all).
+///
+/// # Safety
+///
+/// In a process with threads `child` may do only what is async-signal-safe, as
+/// after any fork: other threads' locks stay locked in it for ever.
+pub(crate) unsafe fn fork(fresh_signals: bool, child: impl FnOnce()) -> io::Result<Pid> {
+    // SAFETY: the caller answers for what the child does.
+    let pid = unsafe { libc::fork() };
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if pid == 0 {
+        if fresh_signals {
+            unblock_signals();
+        }
+        // A panic must not unwind into the caller's frames, which belong to the parent.
+        let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
+        // SAFETY: ends the process at once, without the parent's exit handlers.
+        unsafe { libc::_exit(if end.is_ok() { 0 } else { 101 }) }
+    }
+    Ok(Pid::new(pid).expect("fork gives the parent a positive pid"))
+}
+
+/// Kills and reaps a child of ours that nobody else knows of.
+pub(crate) fn kill_and_reap(pid: Pid) {
+    // SAFETY: no pointers but null.
+    unsafe {
+        libc::kill(pid.as_raw(), libc::SIGKILL);
+        while libc::waitpid(pid.as_raw(), std::ptr::null_mut(), 0) < 0
+            && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+        {}
+    }
+}
+
+/// The soft limit on open descriptors.
+pub(crate) fn descriptor_limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Runs `f` with the soft limit on open descriptors raised to the hard one.
+///
+/// The limit is the whole process's, so another thread may for a moment get a
+/// descriptor above the soft limit; nothing is closed when it is set back.
+pub(crate) fn with_raised_descriptor_limit<T>(f: impl FnOnce(u64) -> T) -> T {
+    let before = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: before.maximum,
+        maximum: before.maximum,
+    };
+    let now = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => raised.current,
+        Err(_) => before.current,
+    };
+    let value = f(now.unwrap_or(u64::MAX));
+    if now != before.current {
+        // Cannot fail: lowering the soft limit is always allowed.
+        let _ = setrlimit(Resource::Nofile, before);
+    }
+    value
+}
+
+/// Whether a pidfd is of one thread instead of a process (`PIDFD_THREAD`, since
+/// Linux 6.9; it shows as `O_EXCL`).
+pub(crate) fn is_thread_pidfd(pidfd: BorrowedFd<'_>) -> bool {
+    rustix::fs::fcntl_getfl(pidfd).is_ok_and(|flags| flags.contains(rustix::fs::OFlags::EXCL))
+}
+
+/// The number that a pidfd's inode has: never given twice while the
+/// machine is up, if pidfds live on pidfs (since Linux 6.9). `None` where they do not.
+pub(crate) fn pidfs_inode(pidfd: BorrowedFd<'_>) -> Option<u64> {
+    const PID_FS_MAGIC: u64 = 0x5049_4446;
+    let filesystem = rustix::fs::fstatfs(pidfd).ok()?;
+    if filesystem.f_type as u64 != PID_FS_MAGIC {
+        return None;
+    }
+    Some(rustix::fs::fstat(pidfd).ok()?.st_ino)
+}
+
+/// Opens a pidfd of a process (close-on-exec). Since Linux 5.3.
+pub(crate) fn pidfd_open(pid: Pid) -> io::Result<std::os::fd::OwnedFd> {
+    Ok(rustix::process::pidfd_open(
+        pid.as_rustix(),
+        rustix::process::PidfdFlags::empty(),
+    )?)
+}
+
+/// Rings an eventfd.
+pub(crate) fn ring_eventfd(eventfd: impl AsFd) {
+    // Fails only if the counter is at its maximum, and then it is readable anyway.
+    let _ = rustix::io::write(eventfd, &1u64.to_ne_bytes());
+}

@@ -1,0 +1,259 @@
+//! The watcher: threads, and the ways to give them processes.
+
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use crate::builder::Threads;
+use crate::error::{Closed, ForkError, SystemError, WatchError};
+use crate::pidfd;
+use crate::record::{Duty, Record};
+use crate::shared::Shared;
+use crate::sys::{self, Ask, Waited};
+use crate::wait_graph;
+use crate::{BuildError, Builder, Pid, Stats, Watch};
+
+/// Watches process exits through one io_uring.
+///
+/// It owns a thread that owns the ring, and the threads that run callbacks. Share it by
+/// reference or in an [`Arc`]; every method may be called from any thread, callbacks included, and
+/// none blocks on a callback.
+///
+/// Dropping it ends the threads: callbacks that run are waited for, callbacks that have
+/// not begun never will, whoever waits gets [`Closed::Dropped`]. After the drop no callback runs.
+/// A callback may drop the watcher; then the drop waits for the other callbacks only, except ones
+/// that wait for this very callback.
+///
+/// In a forked child (without exec) the copy of a watcher does nothing: calls give
+/// [`Closed::ForkedChild`], the drop is silent.
+///
+/// ```
+/// use std::process::Command;
+/// use exitring::Watcher;
+///
+/// let watcher = Watcher::new()?;
+/// let mut child = Command::new("true").spawn()?;
+/// let watch = watcher.watch(child.id())?;
+/// assert!(watch.wait()?.success());
+/// child.wait()?; // what is only watched is never reaped
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Watcher {
+    shared: Arc<Shared>,
+    threads: Threads,
+}
+
+impl Watcher {
+    /// A watcher with one worker and the default limits.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::build`].
+    pub fn new() -> Result<Self, BuildError> {
+        Self::builder().build()
+    }
+
+    /// To choose workers and limits.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn new_from(shared: Arc<Shared>, threads: Threads) -> Self {
+        Self { shared, threads }
+    }
+
+    /// Watches the process with this pid, a child or not, ended (a zombie) or not.
+    ///
+    /// Takes a [`Pid`], or what `std` has: `watcher.watch(child.id())`. When it returns, the identity
+    /// is fixed: whatever becomes of the number, this process is meant. Reaping stays with whom
+    /// it was; the watcher only looks. Any number of watches may be on one process.
+    ///
+    /// Costs the caller two system calls (`pidfd_open(2)`, Linux 5.3, and `waitid(2)`) and, if the
+    /// ring thread sleeps, a wake-up; does not wait for it, except when the process is out of
+    /// descriptors and the ring thread still has some to give back.
+    ///
+    /// # Errors
+    ///
+    /// [`WatchError::InvalidPid`] for zero and negative numbers, [`WatchError::NoSuchProcess`] for
+    /// what was reaped or never lived, [`WatchError::Thread`] for the id of a thread, and what can run out.
+    pub fn watch<P>(&self, pid: P) -> Result<Watch, WatchError>
+    where
+        P: TryInto<Pid>,
+        P::Error: Into<WatchError>,
+    {
+        let pid = pid.try_into().map_err(Into::into)?;
+        self.shared.check_process()?;
+        let place = Place::reserve(&self.shared)?;
+        let pidfd = self.open_pidfd(pid)?;
+        self.send(place, pid, pidfd)
+    }
+
+    /// Watches the process behind a pidfd, which the watcher takes and closes. This
+    /// is the way without any race over the number, for pidfds from `clone3(2)` (`CLONE_PIDFD`) or from
+    /// another process.
+    ///
+    /// # Errors
+    ///
+    /// [`WatchError::NotAPidfd`], [`WatchError::ThreadPidfd`] for one of a thread,
+    /// [`WatchError::Reaped`] if not even the pid can be told any more, and what can run out.
+    pub fn watch_pidfd(&self, pidfd: OwnedFd) -> Result<Watch, WatchError> {
+        self.shared.check_process()?;
+        let place = Place::reserve(&self.shared)?;
+        let pid = pidfd::pid_of(pidfd.as_fd())?;
+        self.send(place, pid, pidfd)
+    }
+
+    /// Forks, and watches the child, in one call. The child runs `child` and ends: with code 0 when
+    /// it returns, 101 when it panics. It is the caller's to reap.
+    ///
+    /// What could refuse the watch is asked before the fork; what strikes after it all the same
+    /// kills and reaps the child.
+    ///
+    /// # Safety
+    ///
+    /// As `fork(2)`: in a program with threads (a watcher has some) the child may do only what is
+    /// async-signal-safe (`signal-safety(7)`). Locks that other threads held stay locked in it for
+    /// ever, the allocator's perhaps among them.
+    ///
+    /// # Errors
+    ///
+    /// [`ForkError`] says whether nothing was forked, or the child is gone again.
+    #[allow(unsafe_code)]
+    pub unsafe fn fork_watchable(&self, child: impl FnOnce()) -> Result<Watch, ForkError> {
+        self.shared
+            .check_process()
+            .map_err(|closed| ForkError::Refused(closed.into()))?;
+        let place = Place::reserve(&self.shared).map_err(ForkError::Refused)?;
+        // There is a descriptor to be had before the fork, so there will be right after, unless
+        // another thread takes it in between.
+        let placeholder = self.placeholder().map_err(ForkError::Refused)?;
+        // SAFETY: the caller answers for what the child does.
+        let pid = unsafe { sys::fork(wait_graph::current().is_some(), child) };
+        let pid = pid.map_err(ForkError::Fork)?;
+        drop(placeholder);
+        self.open_pidfd(pid)
+            .and_then(|pidfd| self.send(place, pid, pidfd))
+            .map_err(|error| {
+                sys::kill_and_reap(pid);
+                ForkError::Watch(error)
+            })
+    }
+
+    /// A reading of the counters. Never blocks for long. In a forked child all zeroes.
+    pub fn stats(&self) -> Stats {
+        match self.shared.check_process() {
+            Ok(()) => self.shared.stats(),
+            Err(_) => Stats::default(),
+        }
+    }
+
+    /// Opens a pidfd; when there is no descriptor, once more after the ring thread has given
+    /// back the ones that are on their way to it.
+    fn open_pidfd(&self, pid: Pid) -> Result<OwnedFd, WatchError> {
+        self.with_flush(|| {
+            sys::pidfd_open(pid).map_err(|error| WatchError::from_pidfd_open(pid, error))
+        })
+    }
+
+    fn placeholder(&self) -> Result<OwnedFd, WatchError> {
+        let me = Pid::try_from(std::process::id())?;
+        self.open_pidfd(me)
+    }
+
+    fn with_flush<T>(
+        &self,
+        attempt: impl Fn() -> Result<T, WatchError>,
+    ) -> Result<T, WatchError> {
+        match attempt() {
+            Err(WatchError::NoDescriptors(_)) if !self.shared.on_ring_thread() => {
+                self.shared.mailbox.flush();
+                attempt()
+            }
+            other => other,
+        }
+    }
+
+    fn send(&self, place: Place<'_>, pid: Pid, pidfd: OwnedFd) -> Result<Watch, WatchError> {
+        let is_child = match sys::waitid(Ask::Look(pidfd.as_fd())) {
+            Ok(Waited::Ended(..) | Waited::NotYet) => true,
+            Ok(Waited::NoChild) => false,
+            Err(source) => {
+                return Err(SystemError {
+                    call: "waitid",
+                    source,
+                }
+                .into());
+            }
+        };
+        let record = Arc::new(Record::new(pid, is_child));
+        let duty = Duty::new(Arc::clone(&record));
+        self.shared
+            .mailbox
+            .watch(duty, pidfd)
+            .map_err(|_| self.shared.why_closed())?;
+        place.taken();
+        Ok(Watch::new(Arc::clone(&self.shared), record))
+    }
+}
+
+/// A place among the allowed watches; given back if nothing comes of it.
+struct Place<'a>(&'a Shared);
+
+impl<'a> Place<'a> {
+    fn reserve(shared: &'a Shared) -> Result<Self, WatchError> {
+        let limit = shared.max_watches;
+        match shared.counters.watched.add_one_within(limit as u64) {
+            true => Ok(Self(shared)),
+            false => Err(WatchError::TooMany { limit }),
+        }
+    }
+
+    /// The ring thread has it now.
+    fn taken(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.counters.watched.sub(1);
+    }
+}
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watcher").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let threads = std::mem::take(&mut self.threads.0);
+        if self.shared.check_process() == Err(Closed::ForkedChild) {
+            // The threads are the parent's, the locks may be locked for ever.
+            std::mem::forget(threads);
+            return;
+        }
+        self.shared.stop();
+        let me = std::thread::current().id();
+        for (thread, runner) in threads {
+            if thread.thread().id() == me {
+                // Dropped by one of our own callbacks: the thread ends when that returns.
+                continue;
+            }
+            // No callback begins any more, so the one that runs is the last of its thread.
+            let _waiting = match runner.current() {
+                None => None,
+                Some(callback) => match wait_graph::wait_for(callback) {
+                    Some(waiting) => Some(waiting),
+                    // It waits for the callback that drops us.
+                    None => continue,
+                },
+            };
+            // Worker panics are caught, the ring thread's was shown by the panic hook.
+            let _ = thread.join();
+        }
+        // Closes what no worker took.
+        drop(self.shared.queue.drain());
+    }
+}
