@@ -1,0 +1,142 @@
+//! What the tests share: children that end on command, and ways to wait for things.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+use exitring::{Pid, Stats, Watcher};
+
+/// Long past anything that should happen; a test that waits so long has failed.
+pub const FOREVER: Duration = Duration::from_secs(30);
+
+/// A child that reads a line and exits with the code in it. Killed and reaped if dropped alive.
+pub struct Obedient(Child);
+
+impl Obedient {
+    pub fn spawn() -> Self {
+        let child = Command::new("sh")
+            .args(["-c", "read code; exit $code"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("sh starts");
+        Self(child)
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::try_from(self.0.id()).expect("a child has a pid")
+    }
+
+    /// Has it exit with this code.
+    pub fn exit(&mut self, code: i32) {
+        let mut stdin = self.0.stdin.take().expect("told once");
+        writeln!(stdin, "{code}").expect("it reads");
+    }
+
+    pub fn kill(&mut self) {
+        self.0.kill().expect("it is ours");
+    }
+
+    /// Reaps it; only then is it known that nobody else did.
+    pub fn reap(mut self) -> ExitStatus {
+        drop(self.0.stdin.take());
+        self.0.wait().expect("it is ours to reap")
+    }
+}
+
+impl Drop for Obedient {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A child that has ended and is a zombie.
+pub fn zombie(code: i32) -> Obedient {
+    let mut child = Obedient::spawn();
+    child.exit(code);
+    until("the child is a zombie", || is_zombie(child.pid()));
+    child
+}
+
+pub fn is_zombie(pid: Pid) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
+}
+
+/// Waits until something holds.
+#[track_caller]
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < FOREVER, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Waits until the statistics say so.
+#[track_caller]
+pub fn until_stats(watcher: &Watcher, what: &str, holds: impl Fn(&Stats) -> bool) -> Stats {
+    let mut stats = watcher.stats();
+    until(what, || {
+        stats = watcher.stats();
+        holds(&stats)
+    });
+    stats
+}
+
+#[track_caller]
+pub fn receive<T>(receiver: &Receiver<T>) -> T {
+    receiver.recv_timeout(FOREVER).expect("it comes in time")
+}
+
+pub fn exited(code: i32) -> ExitStatus {
+    ExitStatus::from_raw(code << 8)
+}
+
+/// Both ways of running callbacks, and several workers.
+pub fn each_worker_count(test: impl Fn(Watcher)) {
+    for workers in [0, 1, 3] {
+        test(
+            Watcher::builder()
+                .workers(workers)
+                .build()
+                .expect("a watcher can be built"),
+        );
+    }
+}
+
+/// How many descriptors this process has open.
+pub fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd")
+        .expect("proc is mounted")
+        .count()
+        - 1
+}
+
+/// Runs one test of this very test binary in a process of its own, where `variable` is set, and
+/// says whether it passed. For what a whole process has to be changed for.
+#[track_caller]
+pub fn run_alone(test: &str, variable: &str, prepare: impl FnOnce(&mut Command)) {
+    let mut command = Command::new(std::env::current_exe().expect("we run"));
+    command
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(variable, "1")
+        .stdin(Stdio::null());
+    prepare(&mut command);
+    let output = command.output().expect("it starts");
+    assert!(
+        output.status.success(),
+        "{test} alone: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    // A misspelt name would run no test, successfully.
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("1 passed"),
+        "{test} was not run"
+    );
+}
