@@ -12,8 +12,9 @@ use crate::error::{BuildError, NoDescriptors, SystemError};
 use crate::mailbox::Mailbox;
 use crate::ring_thread::RingThread;
 use crate::shared::Shared;
-use crate::sys::SignalsBlocked;
-use crate::worker::{self, Runner};
+use crate::sys::SignalMask;
+use crate::wait_graph::{self, Node};
+use crate::worker;
 
 const WORKERS_MAX: usize = 1024;
 const QUEUE_CAPACITY_MAX: usize = 1 << 24;
@@ -78,12 +79,7 @@ impl Builder {
     /// README for the kernels tested.
     pub fn build(self) -> Result<Watcher, BuildError> {
         check("workers", self.workers, 0, WORKERS_MAX)?;
-        check(
-            "queue_capacity",
-            self.queue_capacity,
-            1,
-            QUEUE_CAPACITY_MAX,
-        )?;
+        check("queue_capacity", self.queue_capacity, 1, QUEUE_CAPACITY_MAX)?;
         check("max_watches", self.max_watches, 1, KEYS_MAX)?;
 
         // Not EFD_NONBLOCK: it is only ever polled.
@@ -93,23 +89,24 @@ impl Builder {
             self.queue_capacity,
             self.max_watches,
             self.workers == 0,
+            SignalMask::of_this_thread(),
         ));
 
-        let _signals_blocked = SignalsBlocked::new();
-        let mut threads = Threads::default();
-        let runner = Arc::new(Runner::default());
-        let ring_thread = start_ring_thread(Arc::clone(&shared), Arc::clone(&runner))?;
-        threads.push(ring_thread, runner);
+        // Threads are born with the mask of the one that starts them.
+        let _signals_blocked = SignalMask::all().apply();
+        let mut threads = Threads::new();
+        let node = Node::next();
+        threads.push((start_ring_thread(Arc::clone(&shared), node)?, node));
         for index in 0..self.workers {
-            let runner = Arc::new(Runner::default());
+            let node = Node::next();
             let worker = thread::Builder::new()
                 .name(format!("exitring-w{index}"))
                 .spawn({
-                    let (shared, runner) = (Arc::clone(&shared), Arc::clone(&runner));
-                    move || worker::run(&shared, &runner)
+                    let shared = Arc::clone(&shared);
+                    move || worker::run(&shared, node)
                 });
             match worker {
-                Ok(worker) => threads.push(worker, runner),
+                Ok(worker) => threads.push((worker, node)),
                 Err(source) => {
                     // Ends the threads that did start.
                     drop(Watcher::new_from(shared, threads));
@@ -121,32 +118,24 @@ impl Builder {
     }
 }
 
-/// The threads of a watcher, each with what it shows of itself.
-#[derive(Default)]
-pub(crate) struct Threads(pub(crate) Vec<(JoinHandle<()>, Arc<Runner>)>);
-
-impl Threads {
-    fn push(&mut self, thread: JoinHandle<()>, runner: Arc<Runner>) {
-        self.0.push((thread, runner));
-    }
-}
+/// The threads of a watcher, each with what it is in the graph of who waits for whom.
+pub(crate) type Threads = Vec<(JoinHandle<()>, Node)>;
 
 /// The ring is opened by the thread that will use it, because the kernel ties it to that
 /// one (`IORING_SETUP_SINGLE_ISSUER`); how that went comes back through a channel.
-fn start_ring_thread(
-    shared: Arc<Shared>,
-    runner: Arc<Runner>,
-) -> Result<JoinHandle<()>, BuildError> {
+fn start_ring_thread(shared: Arc<Shared>, node: Node) -> Result<JoinHandle<()>, BuildError> {
     let (opened, outcome) = mpsc::sync_channel(1);
     let thread = thread::Builder::new()
         .name("exitring".into())
         .spawn(move || {
-            let backend = shared.mailbox.with_eventfd(|bell| Uring::open(bell.as_fd()));
+            let backend = shared
+                .mailbox
+                .with_eventfd(|bell| Uring::open(bell.as_fd()));
             match backend {
                 Ok(backend) => {
-                    let ring_thread = RingThread::new(shared, backend, runner);
+                    let ring_thread = RingThread::new(shared, backend);
                     let _ = opened.send(Ok(()));
-                    ring_thread.run();
+                    wait_graph::within(node, || ring_thread.run());
                 }
                 Err(error) => {
                     let _ = opened.send(Err(error));

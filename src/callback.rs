@@ -21,10 +21,6 @@ impl CallbackId {
         Self(NonZeroU64::new(id).expect("fewer than 2^64 callbacks"))
     }
 
-    pub(crate) fn from_raw(raw: u64) -> Option<Self> {
-        NonZeroU64::new(raw).map(Self)
-    }
-
     /// The id as a number.
     pub fn get(self) -> NonZeroU64 {
         self.0

@@ -32,6 +32,8 @@ pub type WatchHandle = u64;
 pub struct ChildPidWatcher {
     watcher: Watcher,
     book: Arc<Mutex<Book>>,
+    /// In a forked child the book may stay locked for ever.
+    process: u32,
 }
 
 #[derive(Default)]
@@ -60,6 +62,7 @@ impl ChildPidWatcher {
         Self {
             watcher,
             book: Arc::default(),
+            process: std::process::id(),
         }
     }
 
@@ -101,6 +104,9 @@ impl ChildPidWatcher {
 
     /// Takes no more callbacks for the process. Those it has still run. May be called again.
     pub fn unregister_pid(&self, pid: Pid) {
+        if self.process != std::process::id() {
+            return;
+        }
         let watch = lock(&self.book).registered.remove(&pid);
         drop(watch);
     }
@@ -130,15 +136,15 @@ impl ChildPidWatcher {
         };
         book.pending.insert(handle, pending);
         drop(book);
-        let done = Done {
-            book: Arc::downgrade(&self.book),
-            handle,
+        let entry = Entry {
+            callback,
+            done: Done {
+                book: Arc::downgrade(&self.book),
+                handle,
+            },
         };
         let id = watch
-            .on_exit(move |exit| {
-                let _done = done;
-                callback(exit.pid());
-            })
+            .on_exit(move |exit| entry.run(exit.pid()))
             .unwrap_or_else(|closed| panic!("cannot add a callback for {pid}: {closed}"));
         if let Some(pending) = lock(&self.book).pending.get_mut(&handle) {
             pending.id = Some(id);
@@ -149,6 +155,9 @@ impl ChildPidWatcher {
     /// Cancels a callback: when this returns, it has run to its end or never will. Does nothing for
     /// pids and handles that are not registered (any more).
     pub fn unregister_callback(&self, pid: Pid, handle: WatchHandle) {
+        if self.process != std::process::id() {
+            return;
+        }
         let pending = lock(&self.book).pending.get(&handle).cloned();
         if let Some(pending) = pending.filter(|pending| pending.pid == pid)
             && let Some(id) = pending.id
@@ -168,6 +177,20 @@ impl Default for ChildPidWatcher {
 impl fmt::Debug for ChildPidWatcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ChildPidWatcher").finish_non_exhaustive()
+    }
+}
+
+/// A callback and its entry in the book, which is struck off after all that the callback captured is
+/// gone: fields are dropped in order, run or unrun.
+struct Entry<F> {
+    callback: F,
+    done: Done,
+}
+
+impl<F: FnOnce(Pid)> Entry<F> {
+    fn run(self, pid: Pid) {
+        let _done = self.done;
+        (self.callback)(pid);
     }
 }
 

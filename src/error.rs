@@ -7,7 +7,9 @@ use crate::Pid;
 
 /// A number that names no single process: zero or negative, or above `i32::MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0} is no process id: ids of processes are positive, zero and negative numbers name groups")]
+#[error(
+    "{0} is no process id: ids of processes are positive, zero and negative numbers name groups"
+)]
 pub struct InvalidPid(pub(crate) i64);
 
 impl InvalidPid {
@@ -156,7 +158,9 @@ pub enum WatchError {
     #[error("the descriptor is no pidfd; get one from pidfd_open or clone3")]
     NotAPidfd,
     /// The descriptor is a pidfd of one thread (`PIDFD_THREAD`).
-    #[error("the descriptor is a pidfd of one thread; open one of its process, without PIDFD_THREAD")]
+    #[error(
+        "the descriptor is a pidfd of one thread; open one of its process, without PIDFD_THREAD"
+    )]
     ThreadPidfd,
     /// The process behind the pidfd was reaped, so not even its pid can be told.
     #[error("the process behind the pidfd was reaped already")]
@@ -178,7 +182,9 @@ pub enum WatchError {
         errno: i32,
     },
     /// As many processes are watched as the builder allows.
-    #[error("{limit} processes are watched, which is the limit; raise it with Builder::max_watches")]
+    #[error(
+        "{limit} processes are watched, which is the limit; raise it with Builder::max_watches"
+    )]
     TooMany {
         /// The limit.
         limit: usize,
@@ -254,7 +260,8 @@ pub enum ForkError {
     /// `pids.max`, `kernel.pid_max`) or `ENOMEM`.
     #[error("fork failed; see RLIMIT_NPROC, the cgroup's pids.max and kernel.pid_max")]
     Fork(#[source] io::Error),
-    /// The child was made and could not be watched; it was killed and reaped.
+    /// The child was made and could not be watched; it was killed and reaped before it did
+    /// anything. With [`WatchError::NoSuchProcess`]: somebody else killed and reaped it.
     #[error("the forked child could not be watched, and was killed and reaped: {0}")]
     Watch(#[source] WatchError),
 }

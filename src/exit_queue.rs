@@ -74,8 +74,7 @@ impl<T> ExitQueue<T> {
             if let Some(value) = inner.ring.pop_front() {
                 // Half empty, so that the producer is woken once per half queue and not
                 // once per exit.
-                let tell_producer =
-                    inner.producer_waits && inner.ring.len() <= self.capacity / 2;
+                let tell_producer = inner.producer_waits && inner.ring.len() <= self.capacity / 2;
                 if tell_producer {
                     inner.producer_waits = false;
                 }

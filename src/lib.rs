@@ -44,6 +44,7 @@ pub mod compat;
 mod error;
 mod exit;
 mod exit_queue;
+mod fork_gate;
 mod mailbox;
 mod pid;
 mod pidfd;

@@ -11,6 +11,7 @@
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::record::{Duty, Record};
 use crate::sys;
@@ -112,19 +113,32 @@ impl Mailbox {
         inner.wake();
     }
 
-    /// Waits until the ring thread has carried out everything sent before. Never called on
-    /// the ring thread.
-    pub(crate) fn flush(&self) {
+    /// Waits until the ring thread has carried out everything sent before, for at most
+    /// `patience`. Never called on the ring thread.
+    pub(crate) fn flush(&self, patience: Option<Duration>) {
+        let until = patience.map(|patience| Instant::now() + patience);
         let mut inner = self.lock();
         let target = inner.sent;
         inner.flushers += 1;
         inner.nudged = true;
         inner.wake();
         while inner.served < target && !inner.closed {
-            inner = self
-                .flushed
-                .wait(inner)
-                .unwrap_or_else(PoisonError::into_inner);
+            inner = match until {
+                None => self
+                    .flushed
+                    .wait(inner)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(until) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        break;
+                    }
+                    self.flushed
+                        .wait_timeout(inner, left)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+            };
         }
         inner.flushers -= 1;
     }
@@ -159,6 +173,10 @@ impl Mailbox {
     /// The eventfd, to be polled; it stays open until the box is closed.
     pub(crate) fn with_eventfd<T>(&self, f: impl FnOnce(&OwnedFd) -> T) -> T {
         f(self.lock().eventfd.as_ref().expect("the box is open"))
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     /// How many commands wait.

@@ -7,6 +7,9 @@ use crate::exit::{Outcome, Unknown, Usage};
 use crate::record::Record;
 use crate::sys::{self, Ask, Waited};
 
+/// How many looks, some milliseconds apart, a reap of this very moment is given.
+const LOOKS: u32 = 100;
+
 /// What could be found out.
 pub(crate) enum Found {
     /// How it ended; what it used if that was told.
@@ -47,8 +50,10 @@ pub(crate) fn look(record: &Record, evidence: &Evidence) -> Found {
     }
     match record.is_child() {
         // A child that cannot be waited for and is not reaped is being reaped at this
-        // moment, by another thread or by itself.
-        true => Found::NotYet,
+        // moment, by another thread or by itself. If that takes for ever, we cannot see it
+        // (pidfd_send_signal may be denied).
+        true if record.count_look() < LOOKS => Found::NotYet,
+        true => Found::unknown(why_reaped(record)),
         false => Found::unknown(Unknown::NotAChild),
     }
 }

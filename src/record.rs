@@ -21,7 +21,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -29,7 +29,6 @@ use crate::callback::{Callback, CallbackId, Cancel};
 use crate::error::Closed;
 use crate::shared::Shared;
 use crate::wait_graph;
-use crate::worker::Runner;
 use crate::{Exit, Pid};
 
 pub(crate) struct Record {
@@ -37,6 +36,8 @@ pub(crate) struct Record {
     is_child: bool,
     /// What the ring thread knows this watch by; written by it alone.
     token: AtomicU64,
+    /// How often its end was not quite over when the ring thread looked.
+    looks: AtomicU32,
     exit: OnceLock<Exit>,
     state: Mutex<State>,
     /// The exit came, a callback ended, or the watcher closed.
@@ -48,6 +49,8 @@ struct State {
     /// Threads in `changed`, so that nobody pays for a wake-up that nobody awaits.
     waiters: u32,
     running: Option<CallbackId>,
+    /// Taken out and being dropped, unrun.
+    dropping: Vec<CallbackId>,
     callbacks: VecDeque<(CallbackId, Callback)>,
 }
 
@@ -69,11 +72,13 @@ impl Record {
             pid,
             is_child,
             token: AtomicU64::new(0),
+            looks: AtomicU32::new(0),
             exit: OnceLock::new(),
             state: Mutex::new(State {
                 phase: Phase::Live,
                 waiters: 0,
                 running: None,
+                dropping: Vec::new(),
                 callbacks: VecDeque::new(),
             }),
             changed: Condvar::new(),
@@ -95,6 +100,11 @@ impl Record {
 
     pub(crate) fn token(&self) -> u64 {
         self.token.load(Ordering::Relaxed)
+    }
+
+    /// Counts a look that came too early; ring thread only.
+    pub(crate) fn count_look(&self) -> u32 {
+        self.looks.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(crate) fn exit(&self) -> Option<&Exit> {
@@ -152,13 +162,13 @@ impl Record {
     /// See [`Watch::cancel`](crate::Watch::cancel).
     pub(crate) fn cancel(&self, id: CallbackId) -> Cancel {
         let mut state = self.lock();
-        if let Some(index) = state.callbacks.iter().position(|(other, _)| *other == id) {
-            let callback = state.callbacks.remove(index);
-            drop(state);
-            drop(callback);
+        if let Some(index) = state.callbacks.iter().position(|(other, _)| *other == id)
+            && let Some((_, callback)) = state.callbacks.remove(index)
+        {
+            drop(self.drop_unrun(state, id, callback));
             return Cancel::Cancelled;
         }
-        while state.running == Some(id) {
+        while state.running == Some(id) || state.dropping.contains(&id) {
             // The announcement is made under the record's lock, so the callback
             // cannot have ended between the look and the wait.
             let Some(_waiting) = wait_graph::wait_for(id) else {
@@ -167,6 +177,23 @@ impl Record {
             state = self.wait_for_change(state);
         }
         Cancel::NotPending
+    }
+
+    /// Drops a callback that will not run. Who cancels it meanwhile waits for that: only then is
+    /// what it captured gone.
+    fn drop_unrun<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        id: CallbackId,
+        callback: Callback,
+    ) -> MutexGuard<'a, State> {
+        state.dropping.push(id);
+        drop(state);
+        wait_graph::within(id, || drop_quietly(callback));
+        let mut state = self.lock();
+        state.dropping.retain(|other| *other != id);
+        self.notify(&state);
+        state
     }
 
     /// Waits until the exit is known, the watcher is gone, or `until`. `Ok(None)`
@@ -212,11 +239,9 @@ impl Record {
     fn close(&self) {
         let mut state = self.lock();
         state.phase = Phase::Closed;
-        let callbacks = std::mem::take(&mut state.callbacks);
         self.notify(&state);
-        drop(state);
-        for (_, callback) in callbacks {
-            drop_quietly(callback);
+        while let Some((id, callback)) = state.callbacks.pop_front() {
+            state = self.drop_unrun(state, id, callback);
         }
     }
 }
@@ -256,46 +281,52 @@ impl Duty {
         Some(self)
     }
 
-    /// Runs the callbacks until none is left.
-    pub(crate) fn run_callbacks(self, shared: &Shared, runner: &Runner) {
+    /// Runs the callbacks. What is added meanwhile gets its turn after the other processes in
+    /// line, so that one that adds itself again and again starves nobody.
+    pub(crate) fn run_callbacks(self, shared: &Shared) {
         let record = Arc::clone(self.record());
         let Some(exit) = record.exit.get() else {
             debug_assert!(false, "scheduled without an exit");
             return;
         };
-        loop {
-            let mut state = record.lock();
-            let Some((id, callback)) = state.callbacks.pop_front() else {
-                if matches!(state.phase, Phase::Scheduled) {
-                    state.phase = Phase::Idle;
-                }
-                // Under the lock, as above.
-                self.done();
+        let mut state = record.lock();
+        for _ in 0..state.callbacks.len() {
+            if shared.stopping() {
+                // The drop of the watcher has begun; ours closes the record.
+                drop(state);
                 return;
+            }
+            // Fewer by now if some were cancelled.
+            let Some((id, callback)) = state.callbacks.pop_front() else {
+                break;
             };
             state.running = Some(id);
             drop(state);
-            runner.enter(id);
-            let stopped = shared.stopping();
 
             let end = catch_unwind(AssertUnwindSafe(|| {
-                wait_graph::running(id, || match stopped {
-                    false => callback(exit),
-                    // The drop of the watcher has begun: let go of it instead.
-                    true => drop(callback),
-                });
+                wait_graph::within(id, || callback(exit));
             }));
-            shared.counters.callbacks.add(u64::from(!stopped));
+            shared.counters.callbacks.add(1);
             if let Err(payload) = end {
                 shared.counters.panics.add(1);
                 drop_quietly(payload);
             }
 
-            runner.leave();
-            let mut state = record.lock();
+            state = record.lock();
             state.running = None;
             record.notify(&state);
         }
+        if !state.callbacks.is_empty() {
+            drop(state);
+            // If the box is closed, this closes the record.
+            drop(shared.mailbox.schedule(self));
+            return;
+        }
+        if matches!(state.phase, Phase::Scheduled) {
+            state.phase = Phase::Idle;
+        }
+        // Under the lock, as above.
+        self.done();
     }
 }
 

@@ -11,7 +11,6 @@ use crate::mailbox::Command;
 use crate::reap::{self, Found};
 use crate::record::Duty;
 use crate::shared::Shared;
-use crate::worker::Runner;
 
 /// So many exits in one wake-up are a storm. Then it pays to wait for a batch: each wake-up
 /// takes a processor from the processes that are about to exit.
@@ -20,8 +19,6 @@ const STORM: usize = 8;
 pub(crate) struct RingThread {
     shared: Arc<Shared>,
     backend: Uring,
-    /// This thread as one that runs callbacks, without workers.
-    runner: Arc<Runner>,
     /// Ended, with callbacks to run, and not in the queue yet; in the order of their ends.
     /// Each watch is here at most once, so the limit of watches bounds it.
     parked: VecDeque<Duty>,
@@ -34,12 +31,11 @@ pub(crate) struct RingThread {
 }
 
 impl RingThread {
-    pub(crate) fn new(shared: Arc<Shared>, backend: Uring, runner: Arc<Runner>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, backend: Uring) -> Self {
         shared.i_am_the_ring_thread();
         Self {
             shared,
             backend,
-            runner,
             parked: VecDeque::new(),
             stalled: 0,
             storm: false,
@@ -120,12 +116,7 @@ impl RingThread {
         Ok(())
     }
 
-    fn deliver_one(
-        &mut self,
-        duty: Duty,
-        evidence: Evidence,
-        seen_at: Instant,
-    ) -> io::Result<()> {
+    fn deliver_one(&mut self, duty: Duty, evidence: Evidence, seen_at: Instant) -> io::Result<()> {
         let found = reap::look(duty.record(), &evidence);
         match (found, evidence) {
             (Found::Status(outcome, usage), evidence) => {
@@ -141,10 +132,7 @@ impl RingThread {
                     Evidence::Reaped | Evidence::NoDescriptor(_) => Ok(()),
                 }
             }
-            (Found::NotYet, Evidence::Pidfd(pidfd)) => {
-                self.backend.arm_later(duty, pidfd);
-                Ok(())
-            }
+            (Found::NotYet, Evidence::Pidfd(pidfd)) => self.backend.arm_later(duty, pidfd),
             // Only a pidfd can say so.
             (Found::NotYet, Evidence::Reaped | Evidence::NoDescriptor(_)) => Ok(()),
         }
@@ -171,7 +159,7 @@ impl RingThread {
             // What callbacks cause comes with the next turn, so that each turn ends.
             for duty in std::mem::take(&mut self.parked) {
                 self.shared.counters.watched.sub(1);
-                duty.run_callbacks(&self.shared, &self.runner);
+                duty.run_callbacks(&self.shared);
             }
             return;
         }

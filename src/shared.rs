@@ -1,7 +1,7 @@
 //! What the handles, the ring thread and the workers of one watcher share.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ThreadId};
 
 use crate::error::Closed;
@@ -9,6 +9,7 @@ use crate::exit_queue::ExitQueue;
 use crate::mailbox::Mailbox;
 use crate::record::Duty;
 use crate::stats::{Counters, Stats};
+use crate::sys::SignalMask;
 
 pub(crate) struct Shared {
     /// The process that built the watcher: in a forked child its threads are not there,
@@ -20,6 +21,8 @@ pub(crate) struct Shared {
     /// No worker threads: callbacks run on the ring thread.
     pub(crate) inline: bool,
     pub(crate) counters: Counters,
+    /// The signals that the builder's thread had blocked.
+    pub(crate) signal_mask: SignalMask,
     stopping: AtomicBool,
     ring_thread: OnceLock<ThreadId>,
     death: OnceLock<String>,
@@ -31,6 +34,7 @@ impl Shared {
         queue_capacity: usize,
         max_watches: usize,
         inline: bool,
+        signal_mask: SignalMask,
     ) -> Self {
         Self {
             process: std::process::id(),
@@ -39,6 +43,7 @@ impl Shared {
             max_watches,
             inline,
             counters: Counters::default(),
+            signal_mask,
             stopping: AtomicBool::new(false),
             ring_thread: OnceLock::new(),
             death: OnceLock::new(),
@@ -54,9 +59,10 @@ impl Shared {
         }
     }
 
-    /// Whether the watcher is being dropped. `SeqCst`, see [`Runner::enter`](crate::worker::Runner::enter).
+    /// Whether the watcher is being dropped. `Relaxed`: a callback that begins all the same is
+    /// waited for, because its thread is.
     pub(crate) fn stopping(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst)
+        self.stopping.load(Ordering::Relaxed)
     }
 
     /// Why nothing is served any more, asked when that is known.
@@ -68,7 +74,7 @@ impl Shared {
     }
 
     pub(crate) fn stop(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
+        self.stopping.store(true, Ordering::Relaxed);
         self.mailbox.nudge();
         self.queue.close();
     }

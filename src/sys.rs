@@ -7,6 +7,7 @@
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -31,7 +32,8 @@ pub(crate) enum Ask<'a> {
     Look(BorrowedFd<'a>),
 }
 
-/// `waitid(2)` with `WEXITED | WNOHANG`, as the raw system call: the C library's
+/// `waitid(2)` with `WEXITED | WNOHANG | __WALL` (a child whose end is told by another signal than
+/// `SIGCHLD` is one, too), as the raw system call: the C library's
 /// hides the fifth argument, through which the kernel gives the usage, also with `WNOWAIT`.
 /// `P_PIDFD` since Linux 5.4.
 pub(crate) fn waitid(ask: Ask<'_>) -> io::Result<Waited> {
@@ -53,7 +55,7 @@ pub(crate) fn waitid(ask: Ask<'_>) -> io::Result<Waited> {
             id_type,
             id,
             &raw mut info,
-            libc::WEXITED | libc::WNOHANG | flags,
+            libc::WEXITED | libc::WNOHANG | libc::__WALL | flags,
             &raw mut usage,
         )
     };
@@ -183,59 +185,70 @@ pub(crate) fn sigchld_ignored() -> bool {
     action.sa_sigaction == libc::SIG_IGN || action.sa_flags & libc::SA_NOCLDWAIT != 0
 }
 
-/// All signals blocked in the calling thread until it is dropped: threads that
-/// are started meanwhile are born so.
-pub(crate) struct SignalsBlocked(libc::sigset_t);
+/// A set of blocked signals.
+pub(crate) struct SignalMask(libc::sigset_t);
 
-impl SignalsBlocked {
-    pub(crate) fn new() -> Self {
-        // SAFETY: the sets are plain C structures, filled by the calls before they are read.
+impl SignalMask {
+    /// What the calling thread blocks.
+    pub(crate) fn of_this_thread() -> Self {
+        // SAFETY: a null set changes nothing; the set is filled before it is read.
         unsafe {
-            let mut all: libc::sigset_t = mem::zeroed();
-            let mut before: libc::sigset_t = mem::zeroed();
-            libc::sigfillset(&raw mut all);
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
-            Self(before)
+            let mut mask: libc::sigset_t = mem::zeroed();
+            libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), &raw mut mask);
+            Self(mask)
         }
     }
-}
 
-impl Drop for SignalsBlocked {
-    fn drop(&mut self) {
-        // SAFETY: the set was filled by pthread_sigmask.
+    /// Every signal.
+    pub(crate) fn all() -> Self {
+        // SAFETY: the set is filled before it is read.
+        unsafe {
+            let mut mask: libc::sigset_t = mem::zeroed();
+            libc::sigfillset(&raw mut mask);
+            Self(mask)
+        }
+    }
+
+    /// Has the calling thread block these, until the result is dropped.
+    pub(crate) fn apply(&self) -> MaskApplied {
+        let before = Self::of_this_thread();
+        self.set();
+        MaskApplied(before)
+    }
+
+    fn set(&self) {
+        // SAFETY: the set is initialised; where to put the old one is not given.
         unsafe {
             libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut());
         }
     }
 }
 
-/// Unblocks every signal in the calling thread.
-fn unblock_signals() {
-    // SAFETY: the set is a plain C structure, filled before it is read.
-    unsafe {
-        let mut none: libc::sigset_t = mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+/// Sets the mask back when dropped.
+pub(crate) struct MaskApplied(SignalMask);
+
+impl Drop for MaskApplied {
+    fn drop(&mut self) {
+        self.0.set();
     }
 }
 
 /// `fork(2)`; the child runs `child` and ends with code 0, or 101 if it panicked.
-/// `fresh_signals`: the child starts with no signal blocked (the caller's
-/// thread blocks all).
+/// `mask`: the signals it is to block, if not the same as the caller's thread.
 ///
 /// # Safety
 ///
 /// In a process with threads `child` may do only what is async-signal-safe, as
 /// after any fork: other threads' locks stay locked in it for ever.
-pub(crate) unsafe fn fork(fresh_signals: bool, child: impl FnOnce()) -> io::Result<Pid> {
+pub(crate) unsafe fn fork(mask: Option<&SignalMask>, child: impl FnOnce()) -> io::Result<Pid> {
     // SAFETY: the caller answers for what the child does.
     let pid = unsafe { libc::fork() };
     if pid < 0 {
         return Err(io::Error::last_os_error());
     }
     if pid == 0 {
-        if fresh_signals {
-            unblock_signals();
+        if let Some(mask) = mask {
+            mask.set();
         }
         // A panic must not unwind into the caller's frames, which belong to the parent.
         let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
@@ -266,6 +279,9 @@ pub(crate) fn descriptor_limit() -> u64 {
 /// The limit is the whole process's, so another thread may for a moment get a
 /// descriptor above the soft limit; nothing is closed when it is set back.
 pub(crate) fn with_raised_descriptor_limit<T>(f: impl FnOnce(u64) -> T) -> T {
+    // One at a time: another one would take the raised limit for the one to go back to.
+    static RAISED: Mutex<()> = Mutex::new(());
+    let _raised = RAISED.lock().unwrap_or_else(PoisonError::into_inner);
     let before = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: before.maximum,

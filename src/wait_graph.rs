@@ -1,66 +1,79 @@
 //! Which callback waits for which, so that no two wait for each other.
 //!
-//! A callback may call [`Watch::cancel`](crate::Watch::cancel) and drop a watcher; both wait for
-//! other callbacks to end. The nodes here are callbacks that run, an edge says "cannot end
-//! before". An edge is added only if it closes no cycle, checked and added under one lock,
-//! so whoever would close one is told instead of waiting for ever. Ids are never used
-//! twice, so an edge to a callback that has ended meanwhile leads nowhere and does no harm.
+//! User code may call [`Watch::cancel`](crate::Watch::cancel) and drop a watcher in a callback, and
+//! in the `Drop` of what a callback captured; both wait for others to end. The nodes here are
+//! callbacks that are run or dropped, and the threads that do so; an edge says "cannot end before".
+//! An edge is added only if it closes no circle, checked and added under one lock, so whoever
+//! would close one is told instead of waiting for ever. Ids are never used twice, so an edge to
+//! what has ended meanwhile leads nowhere and does no harm.
 //!
-//! One graph serves all watchers of the program: a callback of one may cancel a
-//! callback of another.
+//! One graph serves all watchers of the program: a callback of one may cancel a callback
+//! of another. A thread that runs no callback is in no circle: nothing here waits for it.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::sync::{Mutex, PoisonError};
 
 use crate::callback::CallbackId;
 
-static EDGES: Mutex<Vec<(CallbackId, CallbackId)>> = Mutex::new(Vec::new());
+/// A callback, or (by an id that no callback has) a thread that runs callbacks.
+pub(crate) type Node = CallbackId;
+
+type Edge = (Node, Node);
+
+static EDGES: Mutex<Vec<Edge>> = Mutex::new(Vec::new());
 
 thread_local! {
-    static CURRENT: Cell<Option<CallbackId>> = const { Cell::new(None) };
+    /// What cannot end before this thread goes on: itself first, then what it runs or drops.
+    static HERE: RefCell<Vec<Node>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs `f` as the callback `id` of this thread.
-pub(crate) fn running<T>(id: CallbackId, f: impl FnOnce() -> T) -> T {
-    struct Restore(Option<CallbackId>);
-    impl Drop for Restore {
+/// Runs `f` as (a part of) the node.
+pub(crate) fn within<T>(node: Node, f: impl FnOnce() -> T) -> T {
+    struct Leave;
+    impl Drop for Leave {
         fn drop(&mut self) {
-            CURRENT.set(self.0);
+            HERE.with_borrow_mut(Vec::pop);
         }
     }
-    // Restored also if `f` panics.
-    let _restore = Restore(CURRENT.replace(Some(id)));
+    HERE.with_borrow_mut(|here| here.push(node));
+    // Also if `f` panics.
+    let _leave = Leave;
     f()
 }
 
-/// The callback that this thread runs.
-pub(crate) fn current() -> Option<CallbackId> {
-    CURRENT.get()
+/// Whether this thread is in a callback, or one that runs callbacks.
+pub(crate) fn on_runner() -> bool {
+    HERE.with_borrow(|here| !here.is_empty())
 }
 
-/// The announcement that the current callback waits for another; ends when dropped.
-pub(crate) struct Waiting(Option<(CallbackId, CallbackId)>);
+/// The announcement that this thread waits for a node; ends when dropped.
+pub(crate) struct Waiting(Vec<Edge>);
 
 /// Announces that this thread is about to wait for the end of `target`. `None` if that
-/// could never come: `target` is the current callback, or waits for it in turn. A
-/// thread that runs no callback may wait for any.
-pub(crate) fn wait_for(target: CallbackId) -> Option<Waiting> {
-    let Some(me) = current() else {
-        return Some(Waiting(None));
-    };
-    let mut edges = EDGES.lock().unwrap_or_else(PoisonError::into_inner);
-    if reaches(&edges, target, me) {
-        return None;
-    }
-    edges.push((me, target));
-    Some(Waiting(Some((me, target))))
+/// could never come: this thread is in it, or it waits for this thread.
+pub(crate) fn wait_for(target: Node) -> Option<Waiting> {
+    HERE.with_borrow(|here| {
+        if here.is_empty() {
+            return Some(Waiting(Vec::new()));
+        }
+        let mut edges = EDGES.lock().unwrap_or_else(PoisonError::into_inner);
+        if here.iter().any(|me| reaches(&edges, target, *me)) {
+            return None;
+        }
+        let new: Vec<Edge> = here.iter().map(|me| (*me, target)).collect();
+        edges.extend(&new);
+        Some(Waiting(new))
+    })
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if let Some(edge) = self.0 {
-            let mut edges = EDGES.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(index) = edges.iter().position(|e| *e == edge) {
+        if self.0.is_empty() {
+            return;
+        }
+        let mut edges = EDGES.lock().unwrap_or_else(PoisonError::into_inner);
+        for mine in &self.0 {
+            if let Some(index) = edges.iter().position(|edge| edge == mine) {
                 edges.swap_remove(index);
             }
         }
@@ -68,8 +81,8 @@ impl Drop for Waiting {
 }
 
 /// Whether `from` is `to`, or waits for it, itself or through others. The
-/// graph has no cycle, so this ends; it has an edge per blocked callback, so it is small.
-fn reaches(edges: &[(CallbackId, CallbackId)], from: CallbackId, to: CallbackId) -> bool {
+/// graph has no circle, so this ends; it has a few edges per blocked callback, so it is small.
+fn reaches(edges: &[Edge], from: Node, to: Node) -> bool {
     from == to
         || edges
             .iter()
@@ -82,24 +95,38 @@ mod tests {
 
     #[test]
     fn waiting_for_oneself_is_refused() {
-        let me = CallbackId::next();
-        running(me, || assert!(wait_for(me).is_none()));
+        let me = Node::next();
+        within(me, || assert!(wait_for(me).is_none()));
     }
 
     #[test]
-    fn the_one_who_would_close_a_cycle_is_refused() {
-        let [a, b, c] = [(); 3].map(|()| CallbackId::next());
-        let a_waits_for_b = running(a, || wait_for(b)).expect("no cycle yet");
-        let b_waits_for_c = running(b, || wait_for(c)).expect("no cycle yet");
-        assert!(running(c, || wait_for(a)).is_none());
+    fn the_one_who_would_close_a_circle_is_refused() {
+        let [a, b, c] = [(); 3].map(|()| Node::next());
+        let a_waits_for_b = within(a, || wait_for(b)).expect("no circle yet");
+        let b_waits_for_c = within(b, || wait_for(c)).expect("no circle yet");
+        assert!(within(c, || wait_for(a)).is_none());
         drop(b_waits_for_c);
-        assert!(running(c, || wait_for(a)).is_some());
+        assert!(within(c, || wait_for(a)).is_some());
         drop(a_waits_for_b);
     }
 
     #[test]
+    fn a_thread_waits_with_all_that_it_is_in() {
+        let [thread, outer, inner, other] = [(); 4].map(|()| Node::next());
+        let waits = within(thread, || {
+            within(outer, || within(inner, || wait_for(other)))
+        });
+        let waits = waits.expect("no circle yet");
+        for node in [thread, outer, inner] {
+            assert!(within(other, || wait_for(node)).is_none());
+        }
+        drop(waits);
+        assert!(within(other, || wait_for(thread)).is_some());
+    }
+
+    #[test]
     fn a_thread_that_runs_no_callback_may_wait_for_any() {
-        assert_eq!(current(), None);
-        assert!(wait_for(CallbackId::next()).is_some());
+        assert!(!on_runner());
+        assert!(wait_for(Node::next()).is_some());
     }
 }

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::builder::Threads;
 use crate::error::{Closed, ForkError, SystemError, WatchError};
+use crate::fork_gate::Gate;
 use crate::pidfd;
 use crate::record::{Duty, Record};
 use crate::shared::Shared;
@@ -85,7 +87,7 @@ impl Watcher {
         self.shared.check_process()?;
         let place = Place::reserve(&self.shared)?;
         let pidfd = self.open_pidfd(pid)?;
-        self.send(place, pid, pidfd)
+        self.send(place, pid, pidfd, None)
     }
 
     /// Watches the process behind a pidfd, which the watcher takes and closes. This
@@ -100,7 +102,7 @@ impl Watcher {
         self.shared.check_process()?;
         let place = Place::reserve(&self.shared)?;
         let pid = pidfd::pid_of(pidfd.as_fd())?;
-        self.send(place, pid, pidfd)
+        self.send(place, pid, pidfd, None)
     }
 
     /// Forks, and watches the child, in one call. The child runs `child` and ends: with code 0 when
@@ -124,19 +126,31 @@ impl Watcher {
             .check_process()
             .map_err(|closed| ForkError::Refused(closed.into()))?;
         let place = Place::reserve(&self.shared).map_err(ForkError::Refused)?;
-        // There is a descriptor to be had before the fork, so there will be right after, unless
-        // another thread takes it in between.
-        let placeholder = self.placeholder().map_err(ForkError::Refused)?;
-        // SAFETY: the caller answers for what the child does.
-        let pid = unsafe { sys::fork(wait_graph::current().is_some(), child) };
-        let pid = pid.map_err(ForkError::Fork)?;
-        drop(placeholder);
-        self.open_pidfd(pid)
-            .and_then(|pidfd| self.send(place, pid, pidfd))
-            .map_err(|error| {
-                sys::kill_and_reap(pid);
-                ForkError::Watch(error)
+        // The child waits behind a gate until its pidfd is open: it cannot end before. The gate's two
+        // descriptors leave one for the pidfd, unless another thread takes it at once.
+        let gate = self.with_flush(Gate::new).map_err(ForkError::Refused)?;
+        let mask = wait_graph::on_runner().then_some(&self.shared.signal_mask);
+        // SAFETY: the caller answers for what the child does; before, it only reads.
+        let pid = unsafe {
+            sys::fork(mask, || {
+                gate.pass();
+                child();
             })
+        };
+        let pid = pid.map_err(ForkError::Fork)?;
+        let opening = gate.keep_opener();
+        sys::pidfd_open(pid)
+            .map_err(|error| WatchError::from_pidfd_open(pid, error))
+            .and_then(|pidfd| self.send(place, pid, pidfd, Some(true)))
+            .inspect_err(|error| {
+                // Nobody has this pid: killed from outside, and reaped by itself or by a
+                // wait for any child.
+                if !matches!(error, WatchError::NoSuchProcess { .. }) {
+                    sys::kill_and_reap(pid);
+                }
+            })
+            .inspect(|_| opening.open())
+            .map_err(ForkError::Watch)
     }
 
     /// A reading of the counters. Never blocks for long. In a forked child all zeroes.
@@ -155,35 +169,36 @@ impl Watcher {
         })
     }
 
-    fn placeholder(&self) -> Result<OwnedFd, WatchError> {
-        let me = Pid::try_from(std::process::id())?;
-        self.open_pidfd(me)
-    }
-
-    fn with_flush<T>(
-        &self,
-        attempt: impl Fn() -> Result<T, WatchError>,
-    ) -> Result<T, WatchError> {
+    fn with_flush<T>(&self, attempt: impl Fn() -> Result<T, WatchError>) -> Result<T, WatchError> {
         match attempt() {
             Err(WatchError::NoDescriptors(_)) if !self.shared.on_ring_thread() => {
-                self.shared.mailbox.flush();
+                // Without workers the ring thread may be in a callback, which nobody waits for.
+                let patience = self.shared.inline.then_some(FLUSH_INLINE);
+                self.shared.mailbox.flush(patience);
                 attempt()
             }
             other => other,
         }
     }
 
-    fn send(&self, place: Place<'_>, pid: Pid, pidfd: OwnedFd) -> Result<Watch, WatchError> {
-        let is_child = match sys::waitid(Ask::Look(pidfd.as_fd())) {
-            Ok(Waited::Ended(..) | Waited::NotYet) => true,
-            Ok(Waited::NoChild) => false,
-            Err(source) => {
-                return Err(SystemError {
-                    call: "waitid",
-                    source,
+    /// `is_child`: `None` if it has to be found out.
+    fn send(
+        &self,
+        place: Place<'_>,
+        pid: Pid,
+        pidfd: OwnedFd,
+        is_child: Option<bool>,
+    ) -> Result<Watch, WatchError> {
+        let is_child = match is_child {
+            Some(is_child) => is_child,
+            None => match sys::waitid(Ask::Look(pidfd.as_fd())) {
+                Ok(Waited::Ended(..) | Waited::NotYet) => true,
+                Ok(Waited::NoChild) => false,
+                Err(source) => {
+                    let call = "waitid";
+                    return Err(SystemError { call, source }.into());
                 }
-                .into());
-            }
+            },
         };
         let record = Arc::new(Record::new(pid, is_child));
         let duty = Duty::new(Arc::clone(&record));
@@ -196,14 +211,21 @@ impl Watcher {
     }
 }
 
+/// How long a caller without descriptors waits at most for a ring thread that runs callbacks.
+const FLUSH_INLINE: Duration = Duration::from_millis(20);
+
 /// A place among the allowed watches; given back if nothing comes of it.
 struct Place<'a>(&'a Shared);
 
 impl<'a> Place<'a> {
     fn reserve(shared: &'a Shared) -> Result<Self, WatchError> {
         let limit = shared.max_watches;
-        match shared.counters.watched.add_one_within(limit as u64) {
-            true => Ok(Self(shared)),
+        if shared.counters.watched.add_one_within(limit as u64) {
+            return Ok(Self(shared));
+        }
+        // No use in trying again later if nothing will ever end.
+        match shared.mailbox.is_closed() {
+            true => Err(shared.why_closed().into()),
             false => Err(WatchError::TooMany { limit }),
         }
     }
@@ -228,30 +250,20 @@ impl fmt::Debug for Watcher {
 
 impl Drop for Watcher {
     fn drop(&mut self) {
-        let threads = std::mem::take(&mut self.threads.0);
+        let threads = std::mem::take(&mut self.threads);
         if self.shared.check_process() == Err(Closed::ForkedChild) {
             // The threads are the parent's, the locks may be locked for ever.
             std::mem::forget(threads);
             return;
         }
         self.shared.stop();
-        let me = std::thread::current().id();
-        for (thread, runner) in threads {
-            if thread.thread().id() == me {
-                // Dropped by one of our own callbacks: the thread ends when that returns.
-                continue;
+        for (thread, node) in threads {
+            // Refused for the thread that we are on, if a callback of ours drops us, and for
+            // one whose callback waits for the callback that drops us: they end by themselves.
+            if let Some(_waiting) = wait_graph::wait_for(node) {
+                // Worker panics are caught, the ring thread's was shown by the panic hook.
+                let _ = thread.join();
             }
-            // No callback begins any more, so the one that runs is the last of its thread.
-            let _waiting = match runner.current() {
-                None => None,
-                Some(callback) => match wait_graph::wait_for(callback) {
-                    Some(waiting) => Some(waiting),
-                    // It waits for the callback that drops us.
-                    None => continue,
-                },
-            };
-            // Worker panics are caught, the ring thread's was shown by the panic hook.
-            let _ = thread.join();
         }
         // Closes what no worker took.
         drop(self.shared.queue.drain());

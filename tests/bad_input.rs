@@ -7,9 +7,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::mpsc;
 
 use common::*;
-use exitring::{
-    BuildError, ForkError, NoDescriptors, Outcome, Pid, WatchError, Watcher,
-};
+use exitring::{BuildError, ForkError, NoDescriptors, Outcome, Pid, WatchError, Watcher};
 
 /// The message of an error and of its sources.
 fn message(error: impl std::error::Error) -> String {
@@ -141,7 +139,10 @@ fn a_pidfd_of_a_reaped_process_is_refused() {
 fn options_out_of_range_are_refused() {
     for (builder, expected) in [
         (Watcher::builder().queue_capacity(0), "queue_capacity"),
-        (Watcher::builder().queue_capacity(usize::MAX), "queue_capacity"),
+        (
+            Watcher::builder().queue_capacity(usize::MAX),
+            "queue_capacity",
+        ),
         (Watcher::builder().max_watches(0), "max_watches"),
         (Watcher::builder().max_watches(usize::MAX), "max_watches"),
         (Watcher::builder().workers(1_000_000), "workers"),
@@ -267,7 +268,9 @@ fn a_thousand_watches_fit_into_64_descriptors() {
     for watch in &watches {
         assert_eq!(watch.wait().unwrap().outcome(), Outcome::Exited(12));
     }
-    until("all descriptors are given back", || open_descriptors() <= before);
+    until("all descriptors are given back", || {
+        open_descriptors() <= before
+    });
 }
 
 /// Has the kernel answer a system call with an errno from now on, as container runtimes do.
@@ -323,7 +326,10 @@ fn run_denied(test: &str, call: libc::c_long, errno: i32) {
 }
 
 fn denied_with() -> i32 {
-    std::env::var("EXITRING_TEST_ERRNO").unwrap().parse().unwrap()
+    std::env::var("EXITRING_TEST_ERRNO")
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 #[test]

@@ -113,9 +113,7 @@ fn one_of_several_cancelled_never_runs_and_the_others_do() {
         let ids: Vec<_> = (0..3)
             .map(|index| {
                 let sender = sender.clone();
-                watch
-                    .on_exit(move |_| sender.send(index).unwrap())
-                    .unwrap()
+                watch.on_exit(move |_| sender.send(index).unwrap()).unwrap()
             })
             .collect();
         drop(sender);
@@ -260,7 +258,9 @@ fn two_callbacks_that_cancel_each_other_both_end() {
             let id = watches[me]
                 .on_exit(move |_| {
                     both_run.wait();
-                    sender.send(other.cancel(*ids_inside[1 - me].wait())).unwrap();
+                    sender
+                        .send(other.cancel(*ids_inside[1 - me].wait()))
+                        .unwrap();
                 })
                 .unwrap();
             ids[me].set(id).unwrap();
@@ -289,9 +289,7 @@ fn a_panicking_callback_hurts_nobody_else() {
                 panic!("for the test, again");
             }
         }
-        watch
-            .on_exit(|_| std::panic::panic_any(Nasty))
-            .unwrap();
+        watch.on_exit(|_| std::panic::panic_any(Nasty)).unwrap();
         child.exit(1);
         assert_eq!(receive(&receiver), Outcome::Exited(1));
         until_stats(&watcher, "all have run", |stats| stats.callbacks == 3);
@@ -444,4 +442,105 @@ fn a_slow_callback_delays_no_registration_and_no_other_worker() {
         assert_eq!(receive(&receiver), Outcome::Exited(code));
     }
     drop(release);
+}
+
+/// Has something done when it is dropped.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+#[test]
+fn cancel_waits_for_captures_that_another_thread_is_dropping() {
+    let watcher = Watcher::new().unwrap();
+    let child = Obedient::spawn();
+    for by_closing in [false, true] {
+        let watch = Arc::new(watcher.watch(child.pid()).unwrap());
+        let other_watcher = Watcher::new().unwrap();
+        let other_watch = Arc::new(other_watcher.watch(child.pid()).unwrap());
+        let watch = if by_closing { other_watch } else { watch };
+        let (started, has_started) = mpsc::channel();
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let slow = OnDrop({
+            let dropped = dropped.clone();
+            move || {
+                started.send(()).unwrap();
+                std::thread::sleep(Duration::from_millis(50));
+                dropped.store(1, Ordering::SeqCst);
+            }
+        });
+        let id = watch.on_exit(move |_| drop(slow)).unwrap();
+        let dropping = std::thread::spawn({
+            let watch = watch.clone();
+            move || match by_closing {
+                true => drop(other_watcher),
+                false => assert_eq!(watch.cancel(id), Cancel::Cancelled),
+            }
+        });
+        receive(&has_started);
+        assert_eq!(watch.cancel(id), Cancel::NotPending);
+        assert_eq!(dropped.load(Ordering::SeqCst), 1);
+        dropping.join().unwrap();
+    }
+}
+
+/// The captures of a callback that never runs cancel the callback that drops the watcher.
+#[test]
+fn a_callback_that_drops_the_watcher_and_captures_that_cancel_it_both_end() {
+    each_worker_count(|watcher| {
+        let (lives, mut ends) = (Obedient::spawn(), Obedient::spawn());
+        let never = watcher.watch(lives.pid()).unwrap();
+        let watch = Arc::new(watcher.watch(ends.pid()).unwrap());
+        let id = Arc::new(OnceLock::new());
+        let (sender, receiver) = mpsc::channel();
+        let guard = OnDrop({
+            let (watch, id, sender) = (watch.clone(), id.clone(), sender.clone());
+            move || {
+                let _ = watch.cancel(*id.wait());
+                sender.send(()).unwrap();
+            }
+        });
+        never.on_exit(move |_| drop(guard)).unwrap();
+        let dropper = watch
+            .on_exit(move |_| {
+                drop(watcher);
+                sender.send(()).unwrap();
+            })
+            .unwrap();
+        id.set(dropper).unwrap();
+        ends.exit(0);
+        receive(&receiver);
+        receive(&receiver);
+    });
+}
+
+#[test]
+fn a_callback_that_adds_itself_again_and_again_starves_nobody() {
+    each_worker_count(|watcher| {
+        fn again(watch: Arc<Watch>, stop: Arc<AtomicUsize>) {
+            let next = watch.clone();
+            // Refused when the watcher is dropped.
+            let _ = watch.on_exit(move |_| {
+                if stop.load(Ordering::SeqCst) == 0 {
+                    again(next, stop);
+                }
+            });
+        }
+        let (one, other) = (zombie(0), zombie(1));
+        let stop = Arc::new(AtomicUsize::new(0));
+        for _ in 0..3 {
+            again(Arc::new(watcher.watch(one.pid()).unwrap()), stop.clone());
+        }
+        let (sender, receiver) = mpsc::channel();
+        let watch = watcher.watch(other.pid()).unwrap();
+        watch
+            .on_exit(move |exit| sender.send(exit.outcome()).unwrap())
+            .unwrap();
+        assert_eq!(receive(&receiver), Outcome::Exited(1));
+        stop.store(1, Ordering::SeqCst);
+        until_stats(&watcher, "all is over", |stats| stats.watched == 0);
+    });
 }

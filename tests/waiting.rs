@@ -61,7 +61,10 @@ fn usage_is_told_for_a_child_that_worked() {
         .unwrap();
     let exit = watcher.watch(child.id()).unwrap().wait().unwrap();
     let usage = exit.usage().expect("a child's usage is told");
-    assert!(usage.user() + usage.system() > Duration::from_millis(1), "{usage:?}");
+    assert!(
+        usage.user() + usage.system() > Duration::from_millis(1),
+        "{usage:?}"
+    );
     assert!(usage.max_rss_bytes() > 100 * 1024, "{usage:?}");
     child.wait().unwrap();
 }
@@ -182,9 +185,17 @@ fn a_traced_childs_exit_is_told_when_the_tracer_has_seen_it() {
             drop(to_tracer);
             let seized = libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) == 0;
             let byte = [u8::from(seized)];
-            libc::write(std::os::fd::AsRawFd::as_raw_fd(&to_us), byte.as_ptr().cast(), 1);
+            libc::write(
+                std::os::fd::AsRawFd::as_raw_fd(&to_us),
+                byte.as_ptr().cast(),
+                1,
+            );
             let mut go = [0];
-            libc::read(std::os::fd::AsRawFd::as_raw_fd(&from_us), go.as_mut_ptr().cast(), 1);
+            libc::read(
+                std::os::fd::AsRawFd::as_raw_fd(&from_us),
+                go.as_mut_ptr().cast(),
+                1,
+            );
             libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL);
             libc::_exit(0);
         }

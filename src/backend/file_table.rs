@@ -44,7 +44,10 @@ mod tests {
     #[test]
     fn a_slot_is_free_again_only_after_its_close_was_submitted() {
         let mut table = FileTable::new(2);
-        assert_eq!((table.take(), table.take(), table.take()), (Some(0), Some(1), None));
+        assert_eq!(
+            (table.take(), table.take(), table.take()),
+            (Some(0), Some(1), None)
+        );
         table.closing(1);
         assert_eq!(table.take(), None);
         table.submitted();

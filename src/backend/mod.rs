@@ -6,8 +6,8 @@
 //!
 //! What holds a process's identity while it is watched, best first:
 //!
-//! 1. a slot of the ring's registered-file table (Linux 6.8, which can turn it into a
-//!    descriptor again): costs no descriptor, tells the status even after somebody else reaped;
+//! 1. a slot of the ring's registered-file table (used from Linux 6.13 on): costs no descriptor, can be
+//!    made one again, and then tells the status even after somebody else reaped (6.15);
 //! 2. the pidfd's inode number (Linux 6.9, where it is never given twice): costs nothing, tells
 //!    the status as long as the process is a zombie;
 //! 3. the pidfd, kept open.

@@ -47,8 +47,6 @@ pub(super) enum Stage {
     Claiming,
     /// The clock: arm it then.
     Resting(Instant),
-    /// The clock: claim it then.
-    ClaimLater(Instant),
 }
 
 impl Slots {

@@ -48,7 +48,10 @@ pub(super) fn open() -> Result<Opened, BuildError> {
     );
     for (has, missing) in [
         (params.is_feature_nodrop(), "IORING_FEAT_NODROP (Linux 5.5)"),
-        (params.is_feature_ext_arg(), "IORING_FEAT_EXT_ARG (Linux 5.11)"),
+        (
+            params.is_feature_ext_arg(),
+            "IORING_FEAT_EXT_ARG (Linux 5.11)",
+        ),
     ] {
         if !has {
             return Err(BuildError::IoUringTooOld { missing });
@@ -64,7 +67,14 @@ pub(super) fn open() -> Result<Opened, BuildError> {
         pidfs: sys::pidfs_inode(pidfd.as_fd()).is_some(),
     };
 
-    let table = open_table(&ring);
+    // On kernels before 6.13 a table's files were let go of strictly in the order in which requests
+    // on them began, so a single long watch would pin every file that came after it. That is the
+    // release that also brought PIDFD_GET_INFO, and what the table is better at than an inode
+    // number, the status after somebody else reaped, came with 6.15.
+    let table = match sys::pidfd_pid(pidfd.as_fd()) {
+        Ok(_) => open_table(&ring),
+        Err(_) => FileTable::new(0),
+    };
     Ok(Opened {
         ring,
         table,

@@ -50,7 +50,13 @@ pub(crate) struct Uring {
     claims: VecDeque<u32>,
     /// Asked of the kernel, which has not answered.
     claiming: usize,
-    /// Slots that are [`Stage::Resting`] or [`Stage::ClaimLater`].
+    /// Asked in vain, and not back in line yet.
+    unclaimed: Vec<u32>,
+    /// How many may be asked for at a time.
+    claims_max: usize,
+    /// Nothing is claimed before.
+    claims_rest: Option<Instant>,
+    /// Slots that are [`Stage::Resting`].
     resting: Vec<u32>,
     /// Copied out of the ring before anything is done about them.
     completions: VecDeque<(u64, i32, u32)>,
@@ -73,6 +79,9 @@ impl Uring {
             spare: None,
             claims: VecDeque::new(),
             claiming: 0,
+            unclaimed: Vec::new(),
+            claims_max: CLAIMS_MAX,
+            claims_rest: None,
             resting: Vec::new(),
             completions: VecDeque::new(),
             held: 0,
@@ -104,13 +113,12 @@ impl Uring {
     }
 
     /// As [`arm`](Self::arm), after a while: the process ended, and its status is not to be had yet.
-    pub(crate) fn arm_later(&mut self, duty: Duty, pidfd: OwnedFd) {
+    pub(crate) fn arm_later(&mut self, duty: Duty, pidfd: OwnedFd) -> io::Result<()> {
+        let (hold, _, close) = self.place(pidfd);
         let at = Instant::now() + RETRY_AFTER;
-        self.held += 1;
-        let key = self
-            .slots
-            .insert(duty, Hold::Pidfd(pidfd), Stage::Resting(at));
+        let key = self.slots.insert(duty, hold, Stage::Resting(at));
         self.resting.push(key);
+        close.map_or(Ok(()), |pidfd| self.close(pidfd))
     }
 
     /// Stops watching. The slot is freed when the kernel has said its last word: an event
@@ -147,14 +155,15 @@ impl Uring {
         self.work_off_resting(events)?;
         self.work_off_claims(events)?;
         let rest = self.next_rest();
-        let busy = !events.is_empty() || !self.claims.is_empty() || self.claiming > 0;
+        // An enter that ran out of memory may have copied completions out on the way.
+        let busy = !events.is_empty() || !self.completions.is_empty() || self.can_claim();
         match busy {
             true => self.enter(Patience::None, None)?,
             false => self.enter(patience, earlier(timeout, rest))?,
         }
         self.collect();
         self.work_off_completions(events)?;
-        if !self.claims.is_empty() {
+        if self.can_claim() {
             // A claim is answered within the enter that asks, so the status of a lone
             // exit need not wait for the next round.
             self.work_off_claims(events)?;
@@ -234,22 +243,21 @@ impl Uring {
 
     // ---- ended watches in need of a descriptor
 
+    /// Whether the line moves: it does not while it rests because descriptors ran out.
+    fn can_claim(&self) -> bool {
+        !self.claims.is_empty() && self.claims_rest.is_none()
+    }
+
     /// Gets descriptors for the first in line.
     fn work_off_claims(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
         let mut open = events
             .iter()
             .filter(|event| matches!(event, Event::Ended(_, Evidence::Pidfd(_))))
             .count();
-        while open + self.claiming < CLAIMS_MAX {
+        while open + self.claiming < self.claims_max && self.can_claim() {
             let Some(key) = self.claims.pop_front() else {
                 break;
             };
-            if self.claiming > 0 && !matches!(self.slots.get(key).hold, Hold::Table(_)) {
-                // Exits keep their order: this one's descriptor could be had at once, but the
-                // ones before have theirs only after the next enter.
-                self.claims.push_front(key);
-                break;
-            }
             let inode = match self.slots.get(key).hold {
                 Hold::Table(slot) => {
                     let install = opcode::FixedFdInstall::new(Fixed(slot), 0).build();
@@ -258,47 +266,77 @@ impl Uring {
                     self.claiming += 1;
                     continue;
                 }
+                _ if self.claiming > 0 => {
+                    // Exits keep their order: this one's descriptor could be had at once, but
+                    // the ones before have theirs only after the next enter.
+                    self.claims.push_front(key);
+                    break;
+                }
                 Hold::Inode(inode) => inode,
                 Hold::Pidfd(_) => {
                     self.ended_with_own(key, events);
                     continue;
                 }
             };
-            match sys::pidfd_open(self.slots.get(key).duty.record().pid()) {
-                // The pid may be another's by now. The inode number is never.
-                Ok(pidfd) if sys::pidfs_inode(pidfd.as_fd()) == Some(inode) => {
+            match self.reopen(key, inode)? {
+                Reopened::Pidfd(pidfd) => {
                     open += 1;
+                    self.claim_worked();
                     self.ended(key, Evidence::Pidfd(pidfd), events)?;
                 }
-                Ok(_) => self.ended(key, Evidence::Reaped, events)?,
-                Err(error) => match error.raw_os_error().unwrap_or(0) {
-                    errno @ (libc::EMFILE | libc::ENFILE | libc::ENOMEM) => {
-                        self.claim_failed(key, errno, events)?;
+                Reopened::Reaped => self.ended(key, Evidence::Reaped, events)?,
+                Reopened::NoDescriptor(errno) => {
+                    if !self.claim_failed(key, errno, events)? {
+                        self.claims.push_front(key);
                     }
-                    // Nobody has the pid, or a thread has it.
-                    _ => self.ended(key, Evidence::Reaped, events)?,
-                },
+                }
             }
         }
         Ok(())
     }
 
-    /// There was no descriptor for a status: give up the spare for it, else try later,
-    /// else do without.
-    fn claim_failed(&mut self, key: u32, errno: i32, events: &mut Vec<Event>) -> io::Result<()> {
+    /// Opens the pidfd of a process by its pid again, if it is still the same process.
+    fn reopen(&mut self, key: u32, inode: u64) -> io::Result<Reopened> {
+        let pid = self.slots.get(key).duty.record().pid();
+        let pidfd = match sys::pidfd_open(pid) {
+            Err(error) if is_no_descriptor(&error) => {
+                // Some closes may only be staged.
+                self.submit()?;
+                sys::pidfd_open(pid)
+            }
+            other => other,
+        };
+        Ok(match pidfd {
+            // The pid may be another's by now. The inode number is never.
+            Ok(pidfd) if sys::pidfs_inode(pidfd.as_fd()) == Some(inode) => Reopened::Pidfd(pidfd),
+            Err(error) if is_no_descriptor(&error) => {
+                Reopened::NoDescriptor(error.raw_os_error().unwrap_or(0))
+            }
+            // Nobody has the pid, or a thread has it, or another process.
+            _ => Reopened::Reaped,
+        })
+    }
+
+    /// There was a descriptor: ask for more at a time again.
+    fn claim_worked(&mut self) {
+        self.claims_max = (self.claims_max + 1).min(CLAIMS_MAX);
+    }
+
+    /// There was no descriptor for a status: ask for one at a time, and give up the spare for it, else
+    /// rest, else do without. `false`: the watch goes back to the head of the line.
+    fn claim_failed(&mut self, key: u32, errno: i32, events: &mut Vec<Event>) -> io::Result<bool> {
+        self.claims_max = 1;
         if self.spare.take().is_some() {
-            self.claims.push_front(key);
-            return Ok(());
+            return Ok(false);
         }
         let slot = self.slots.get(key);
         slot.tries += 1;
         if slot.tries >= CLAIM_TRIES {
-            return self.ended(key, Evidence::NoDescriptor(errno), events);
+            self.ended(key, Evidence::NoDescriptor(errno), events)?;
+            return Ok(true);
         }
-        let at = Instant::now() + RETRY_AFTER;
-        self.slots.set_stage(key, Stage::ClaimLater(at));
-        self.resting.push(key);
-        Ok(())
+        self.claims_rest = Some(Instant::now() + RETRY_AFTER);
+        Ok(false)
     }
 
     fn refill_spare(&mut self) {
@@ -308,12 +346,7 @@ impl Uring {
     }
 
     /// The watch is over: frees the slot and what it holds.
-    fn ended(
-        &mut self,
-        key: u32,
-        evidence: Evidence,
-        events: &mut Vec<Event>,
-    ) -> io::Result<()> {
+    fn ended(&mut self, key: u32, evidence: Evidence, events: &mut Vec<Event>) -> io::Result<()> {
         let (duty, hold) = self.slots.remove(key);
         self.release(hold)?;
         events.push(Event::Ended(duty, evidence));
@@ -355,27 +388,29 @@ impl Uring {
 
     fn next_rest(&self) -> Option<Duration> {
         let at = |key: &u32| match self.slots.stage(*key) {
-            Stage::Resting(at) | Stage::ClaimLater(at) => Some(at),
+            Stage::Resting(at) => Some(at),
             Stage::Armed | Stage::Claiming => None,
         };
-        let next = self.resting.iter().filter_map(at).min()?;
+        let next = self
+            .resting
+            .iter()
+            .filter_map(at)
+            .chain(self.claims_rest)
+            .min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
     fn work_off_resting(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
-        if self.resting.is_empty() {
+        if self.resting.is_empty() && self.claims_rest.is_none() {
             return Ok(());
         }
         let now = Instant::now();
+        self.claims_rest = self.claims_rest.filter(|at| *at > now);
         for key in std::mem::take(&mut self.resting) {
             match self.slots.stage(key) {
-                Stage::Resting(at) | Stage::ClaimLater(at) if at > now => self.resting.push(key),
+                Stage::Resting(at) if at > now => self.resting.push(key),
                 Stage::Resting(_) if self.slots.get(key).unwanted => self.disarmed(key, events)?,
-                Stage::Resting(_) => self.rearm(key, now, events)?,
-                Stage::ClaimLater(_) => {
-                    self.slots.set_stage(key, Stage::Claiming);
-                    self.claims.push_back(key);
-                }
+                Stage::Resting(_) => self.rearm(key, events)?,
                 Stage::Armed | Stage::Claiming => {}
             }
         }
@@ -383,33 +418,30 @@ impl Uring {
     }
 
     /// Arms a watch again whose poll failed, or whose process was not quite over.
-    fn rearm(&mut self, key: u32, now: Instant, events: &mut Vec<Event>) -> io::Result<()> {
+    fn rearm(&mut self, key: u32, events: &mut Vec<Event>) -> io::Result<()> {
         let (target, close) = match &self.slots.get(key).hold {
             Hold::Table(slot) => (Target::Slot(*slot), None),
             Hold::Pidfd(pidfd) => (Target::Descriptor(pidfd.as_raw_fd()), None),
             Hold::Inode(inode) => {
                 let inode = *inode;
-                match sys::pidfd_open(self.slots.get(key).duty.record().pid()) {
-                    Ok(pidfd) if sys::pidfs_inode(pidfd.as_fd()) == Some(inode) => {
-                        (Target::Descriptor(pidfd.as_raw_fd()), Some(pidfd))
-                    }
-                    Err(error)
-                        if matches!(
-                            error.raw_os_error(),
-                            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)
-                        ) =>
-                    {
-                        self.slots
-                            .set_stage(key, Stage::Resting(now + RETRY_AFTER));
-                        self.resting.push(key);
+                match self.reopen(key, inode)? {
+                    Reopened::Pidfd(pidfd) => (Target::Descriptor(pidfd.as_raw_fd()), Some(pidfd)),
+                    Reopened::Reaped => return self.ended(key, Evidence::Reaped, events),
+                    Reopened::NoDescriptor(_) => {
+                        self.rest(key);
                         return Ok(());
                     }
-                    _ => return self.ended(key, Evidence::Reaped, events),
                 }
             }
         };
         self.slots.set_stage(key, Stage::Armed);
         self.stage_poll(key, target, close)
+    }
+
+    fn rest(&mut self, key: u32) {
+        let at = Instant::now() + RETRY_AFTER;
+        self.slots.set_stage(key, Stage::Resting(at));
+        self.resting.push(key);
     }
 
     // ---- completions
@@ -426,6 +458,10 @@ impl Uring {
                 Kind::Wake if !io_uring::cqueue::more(flags) => self.arm_wake()?,
                 Kind::Wake | Kind::Quiet => {}
             }
+        }
+        // Back to the head of the line, in their order.
+        while let Some(key) = self.unclaimed.pop() {
+            self.claims.push_front(key);
         }
         Ok(())
     }
@@ -445,9 +481,7 @@ impl Uring {
                 return self.disarmed(key, events);
             }
             // ENOMEM, or worse: the process has not ended, so try until it works.
-            let at = Instant::now() + RETRY_AFTER;
-            self.slots.set_stage(key, Stage::Resting(at));
-            self.resting.push(key);
+            self.rest(key);
             return Ok(());
         }
         self.slots.set_stage(key, Stage::Claiming);
@@ -465,15 +499,19 @@ impl Uring {
         if result >= 0 {
             // SAFETY: a FIXED_FD_INSTALL that succeeds gives a new descriptor, ours alone.
             let pidfd = unsafe { OwnedFd::from_raw_fd(result) };
+            self.claim_worked();
             return match self.slots.find(token) {
                 Some(key) => self.ended(key, Evidence::Pidfd(pidfd), events),
                 None => self.close(pidfd),
             };
         }
-        match self.slots.find(token) {
-            Some(key) => self.claim_failed(key, -result, events),
-            None => Ok(()),
+        let Some(key) = self.slots.find(token) else {
+            return Ok(());
+        };
+        if !self.claim_failed(key, -result, events)? {
+            self.unclaimed.push(key);
         }
+        Ok(())
     }
 
     // ---- the ring itself
@@ -581,6 +619,38 @@ impl Uring {
         self.completions
             .extend(queue.map(|entry| (entry.user_data(), entry.result(), entry.flags())));
     }
+}
+
+impl Drop for Uring {
+    /// Carries out the closes that are staged: descriptors in the submission queue are nobody
+    /// else's to close. Bounded, as the ring may be the very thing that is broken.
+    fn drop(&mut self) {
+        for _ in 0..100 {
+            let staged = self.ring.submission().len();
+            if staged == 0
+                || self
+                    .enter_once(staged as u32, Patience::None, None)
+                    .is_err()
+            {
+                return;
+            }
+            self.collect();
+        }
+    }
+}
+
+/// What came of opening a pidfd again.
+enum Reopened {
+    Pidfd(OwnedFd),
+    Reaped,
+    NoDescriptor(i32),
+}
+
+fn is_no_descriptor(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM)
+    )
 }
 
 /// What a poll is armed on.

@@ -1,0 +1,60 @@
+//! What a forked child waits behind until its parent is ready for it.
+
+use std::os::fd::OwnedFd;
+
+use rustix::io::read;
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
+
+use crate::error::{NoDescriptors, SystemError, WatchError};
+
+/// A pair of sockets. It is opened by sending, not by closing: other children forked meanwhile have
+/// copies of the sending end. Not a pipe: writing to one that a killed child has closed is a
+/// SIGPIPE.
+pub(crate) struct Gate {
+    inside: OwnedFd,
+    outside: OwnedFd,
+}
+
+impl Gate {
+    pub(crate) fn new() -> Result<Self, WatchError> {
+        let pair = socketpair(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        );
+        let (inside, outside) =
+            pair.map_err(
+                |errno| match NoDescriptors::from_errno(errno.raw_os_error()) {
+                    Some(none) => WatchError::from(none),
+                    None => SystemError {
+                        call: "socketpair",
+                        source: errno.into(),
+                    }
+                    .into(),
+                },
+            )?;
+        Ok(Self { inside, outside })
+    }
+
+    /// In the child: waits until the gate is open, or the parent gone. Async-signal-safe.
+    pub(crate) fn pass(&self) {
+        let mut byte = [0];
+        while read(&self.inside, &mut byte) == Err(rustix::io::Errno::INTR) {}
+    }
+
+    /// In the parent: gives back one of the two descriptors.
+    pub(crate) fn keep_opener(self) -> Opener {
+        Opener(self.outside)
+    }
+}
+
+/// Opens the gate.
+pub(crate) struct Opener(OwnedFd);
+
+impl Opener {
+    pub(crate) fn open(&self) {
+        // A byte always fits, and a child killed meanwhile needs none.
+        let _ = send(&self.0, &[1], SendFlags::NOSIGNAL);
+    }
+}

@@ -1,0 +1,163 @@
+//! Forking with a watcher: children of its own, and copies of it in children.
+
+mod common;
+
+use std::time::Duration;
+
+use common::*;
+use exitring::{Cancel, Closed, Outcome, WaitError, WatchError, Watcher};
+
+fn reap(pid: exitring::Pid) -> i32 {
+    let mut status = 0;
+    // SAFETY: the pointer is to a live integer.
+    let reaped = unsafe { libc::waitpid(pid.as_raw(), &raw mut status, 0) };
+    assert_eq!(reaped, pid.as_raw(), "it is ours to reap");
+    status
+}
+
+#[test]
+fn a_forked_child_is_watched_and_left_to_its_parent_to_reap() {
+    let watcher = Watcher::new().unwrap();
+    for code in [0, 1, 42, 255] {
+        // SAFETY: the child only exits.
+        let watch = unsafe { watcher.fork_watchable(|| libc::_exit(code)) }.unwrap();
+        assert_eq!(watch.wait().unwrap().outcome(), Outcome::Exited(code));
+        assert_eq!(reap(watch.pid()), code << 8);
+    }
+}
+
+#[test]
+fn a_forked_child_that_returns_ends_with_0_and_one_that_panics_with_101() {
+    let watcher = Watcher::new().unwrap();
+    // SAFETY: the child does nothing.
+    let watch = unsafe { watcher.fork_watchable(|| ()) }.unwrap();
+    assert_eq!(watch.wait().unwrap().outcome(), Outcome::Exited(0));
+    reap(watch.pid());
+    // SAFETY: the panic message needs the allocator and stderr's lock, which nobody else here
+    // holds for long; the child would hang otherwise, and be found out.
+    let watch = unsafe { watcher.fork_watchable(|| std::panic::resume_unwind(Box::new(()))) };
+    let watch = watch.unwrap();
+    assert_eq!(watch.wait().unwrap().outcome(), Outcome::Exited(101));
+    reap(watch.pid());
+}
+
+#[test]
+fn a_child_forked_in_a_callback_has_no_signals_blocked() {
+    each_worker_count(|watcher| {
+        let watcher = std::sync::Arc::new(watcher);
+        let child = zombie(0);
+        let watch = watcher.watch(child.pid()).unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        watch
+            .on_exit({
+                let watcher = watcher.clone();
+                move |_| {
+                    // SAFETY: the child makes system calls only.
+                    let watch = unsafe {
+                        watcher.fork_watchable(|| {
+                            libc::signal(libc::SIGTERM, libc::SIG_DFL);
+                            libc::raise(libc::SIGTERM);
+                        })
+                    };
+                    sender.send(watch.unwrap()).unwrap();
+                }
+            })
+            .unwrap();
+        let watch = receive(&receiver);
+        let signaled = Outcome::Signaled {
+            signal: libc::SIGTERM,
+            core_dumped: false,
+        };
+        assert_eq!(watch.wait().unwrap().outcome(), signaled);
+        reap(watch.pid());
+    });
+}
+
+/// In a child of a program with threads only what takes no lock may be done, which is just what
+/// is to be shown of every call here; it prints nothing and ends by itself.
+fn in_forked_child(child: impl FnOnce() -> bool) {
+    // SAFETY: see above; the calls are refused before they touch a lock.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let well = child();
+        // SAFETY: ends the process at once.
+        unsafe { libc::_exit(i32::from(!well)) };
+    }
+    let pid = exitring::Pid::new(pid).unwrap();
+    let mut status = 0;
+    until("the forked child ends", || {
+        // SAFETY: the pointer is to a live integer.
+        unsafe { libc::waitpid(pid.as_raw(), &raw mut status, libc::WNOHANG) == pid.as_raw() }
+    });
+    assert_eq!(status, 0, "a call in the child went wrong");
+}
+
+#[test]
+fn a_forked_childs_copy_of_a_watcher_refuses_everything_and_never_hangs() {
+    let watcher = Watcher::builder().workers(2).build().unwrap();
+    let live = Obedient::spawn();
+    let ended = zombie(1);
+    let live_watch = watcher.watch(live.pid()).unwrap();
+    let ended_watch = watcher.watch(ended.pid()).unwrap();
+    let callback = live_watch.on_exit(|_| ()).unwrap();
+    let exit = ended_watch.wait().unwrap();
+    // A thousand watches and busy threads, so that a lock is likely to be held at the fork.
+    let many: Vec<_> = (0..1000)
+        .map(|_| watcher.watch(live.pid()).unwrap())
+        .collect();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                drop(watcher.watch(live.pid()).unwrap());
+                let _ = watcher.stats();
+            }
+        });
+        for _ in 0..50 {
+            in_forked_child(|| {
+                let forked = Closed::ForkedChild;
+                let refused = matches!(
+                    watcher.watch(std::process::id()),
+                    Err(WatchError::Closed(Closed::ForkedChild))
+                ) && live_watch.wait() == Err(WaitError::Closed(forked))
+                    && live_watch.wait_timeout(Duration::ZERO) == Err(WaitError::Closed(forked))
+                    && live_watch.on_exit(|_| ()) == Err(forked)
+                    && live_watch.cancel(callback) == Cancel::NotPending
+                    && live_watch.exit().is_none()
+                    && ended_watch.exit().as_ref() == Some(&exit)
+                    && watcher.stats().watched == 0;
+                // SAFETY: bitwise copies, of which the child drops one and never gets to the other.
+                unsafe {
+                    drop(std::ptr::read(&raw const many));
+                    drop(std::ptr::read(&raw const watcher));
+                }
+                refused
+            });
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    // The parent's goes on.
+    let ended = zombie(5);
+    let outcome = watcher
+        .watch(ended.pid())
+        .unwrap()
+        .wait()
+        .unwrap()
+        .outcome();
+    assert_eq!(outcome, Outcome::Exited(5));
+}
+
+#[test]
+fn an_execed_child_inherits_no_descriptor() {
+    let watcher = Watcher::new().unwrap();
+    let child = Obedient::spawn();
+    let _watch = watcher.watch(child.pid()).unwrap();
+    let output = std::process::Command::new("ls")
+        .args(["-l", "/proc/self/fd"])
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(output.stdout).unwrap();
+    for file in ["io_uring", "eventfd", "pidfd"] {
+        assert!(!listed.contains(file), "{listed}");
+    }
+}

@@ -1,0 +1,192 @@
+//! What a watcher takes, it gives back.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::*;
+use exitring::{Watch, Watcher};
+
+const ALONE: &str = "EXITRING_TEST_ALONE";
+
+fn threads() -> Vec<String> {
+    std::fs::read_dir("/proc/self/task")
+        .unwrap()
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("comm")).ok())
+        .map(|name| name.trim().to_owned())
+        .collect()
+}
+
+fn until_named(name: &str) {
+    until(name, || threads().iter().any(|thread| thread == name));
+}
+
+/// In a process of its own, because the tests of one binary share theirs.
+#[test]
+fn dropping_a_watcher_gives_back_threads_and_descriptors() {
+    if std::env::var_os(ALONE).is_none() {
+        return run_alone(
+            "dropping_a_watcher_gives_back_threads_and_descriptors",
+            ALONE,
+            |_| (),
+        );
+    }
+    let (descriptors, tasks) = (open_descriptors(), threads().len());
+    let child = Obedient::spawn();
+    let with_child = open_descriptors();
+    let mut kept = Vec::new();
+    for workers in [0, 1, 4] {
+        let watcher = Watcher::builder().workers(workers).build().unwrap();
+        // Each thread names itself when it starts.
+        until_named("exitring");
+        for index in 0..workers {
+            until_named(&format!("exitring-w{index}"));
+        }
+        for _ in 0..100 {
+            let watch = watcher.watch(child.pid()).unwrap();
+            watch.on_exit(|_| panic!("it does not end")).unwrap();
+            kept.push(watch);
+        }
+        drop(watcher);
+        // A thread that was joined may be listed for a moment more.
+        until("the threads are gone", || threads().len() == tasks);
+        // The kernel closes a ring behind our back.
+        until("the descriptors are gone", || {
+            open_descriptors() == with_child
+        });
+    }
+    drop(kept);
+    drop(child);
+    assert_eq!(open_descriptors(), descriptors);
+}
+
+/// The moment right after an exit, when the descriptor for reading its status is about to be closed.
+#[test]
+fn a_watcher_dropped_right_after_an_exit_leaves_no_descriptor_open() {
+    if std::env::var_os(ALONE).is_none() {
+        return run_alone(
+            "a_watcher_dropped_right_after_an_exit_leaves_no_descriptor_open",
+            ALONE,
+            |_| (),
+        );
+    }
+    let children: Vec<_> = (0..10).map(zombie).collect();
+    let before = open_descriptors();
+    for workers in [0, 1] {
+        for _ in 0..100 {
+            let watcher = Watcher::builder().workers(workers).build().unwrap();
+            let watches: Vec<_> = children
+                .iter()
+                .map(|child| watcher.watch(child.pid()).unwrap())
+                .collect();
+            watches[0].wait().unwrap();
+            drop(watcher);
+        }
+    }
+    until("the descriptors are gone", || open_descriptors() == before);
+}
+
+#[test]
+fn watchers_built_at_the_same_time_leave_the_descriptor_limit_alone() {
+    if std::env::var_os(ALONE).is_none() {
+        return run_alone(
+            "watchers_built_at_the_same_time_leave_the_descriptor_limit_alone",
+            ALONE,
+            |_| (),
+        );
+    }
+    let limit = || {
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: the pointer is to a live structure.
+        assert_eq!(
+            unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) },
+            0
+        );
+        limit
+    };
+    let lowered = libc::rlimit {
+        rlim_cur: 1000,
+        ..limit()
+    };
+    // SAFETY: the pointer is to a live structure.
+    assert_eq!(
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const lowered) },
+        0
+    );
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..50).for_each(|_| drop(Watcher::new().unwrap())));
+        }
+    });
+    assert_eq!(limit().rlim_cur, 1000);
+}
+
+#[test]
+fn the_threads_block_all_signals() {
+    if std::env::var_os(ALONE).is_none() {
+        return run_alone("the_threads_block_all_signals", ALONE, |_| ());
+    }
+    let blocked = |task: &std::path::Path| {
+        let status = std::fs::read_to_string(task.join("status")).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("SigBlk:"))
+            .unwrap();
+        u64::from_str_radix(line.trim(), 16).unwrap()
+    };
+    let own = std::path::Path::new("/proc/thread-self");
+    let before = blocked(own);
+    let _watcher = Watcher::builder().workers(2).build().unwrap();
+    assert_eq!(
+        blocked(own),
+        before,
+        "the builder's own thread is as it was"
+    );
+    for name in ["exitring", "exitring-w0", "exitring-w1"] {
+        until_named(name);
+    }
+    let mut seen = 0;
+    for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+        let name = std::fs::read_to_string(task.path().join("comm")).unwrap();
+        if name.starts_with("exitring") {
+            seen += 1;
+            // SIGKILL and SIGSTOP cannot be blocked, and two are the C library's own.
+            for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGCHLD, libc::SIGUSR1] {
+                assert_ne!(blocked(&task.path()) & 1 << (signal - 1), 0, "{name}");
+            }
+        }
+    }
+    assert_eq!(seen, 3);
+}
+
+#[test]
+fn watches_and_watchers_may_be_shared_and_sent() {
+    fn shared_and_sent<T: Send + Sync + 'static>() {}
+    shared_and_sent::<Watcher>();
+    shared_and_sent::<Watch>();
+    shared_and_sent::<exitring::compat::ChildPidWatcher>();
+}
+
+#[test]
+fn many_threads_may_watch_at_once() {
+    let watcher = Arc::new(Watcher::builder().workers(2).build().unwrap());
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for code in 0..50 {
+                    let mut child = Obedient::spawn();
+                    let watch = watcher.watch(child.pid()).unwrap();
+                    child.exit(code);
+                    assert_eq!(watch.wait().unwrap().status(), Some(exited(code)));
+                    assert_eq!(child.reap(), exited(code));
+                }
+            });
+        }
+    });
+    let stats = until_stats(&watcher, "nothing is watched", |stats| stats.watched == 0);
+    assert_eq!(stats.delivered, 400);
+}
