@@ -113,6 +113,10 @@ impl<T> ExitQueue<T> {
 }
 
 #[cfg(test)]
+#[allow(
+    unused_imports,
+    reason = "a benchmark includes this file, without its tests"
+)]
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};

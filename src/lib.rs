@@ -69,3 +69,8 @@ pub use pid::Pid;
 pub use stats::Stats;
 pub use watch::Watch;
 pub use watcher::Watcher;
+
+/// The README's examples, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

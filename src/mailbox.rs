@@ -40,6 +40,8 @@ struct Inner {
     asleep: bool,
     /// Something other than a command awaits the ring thread.
     nudged: bool,
+    /// The ring thread is to end. Unlike a nudge, taking commands does not clear this.
+    ending: bool,
     closed: bool,
     /// Taken when the box closes, so that handles kept longer hold no descriptor.
     eventfd: Option<OwnedFd>,
@@ -56,6 +58,7 @@ impl Mailbox {
                 commands: Vec::new(),
                 asleep: false,
                 nudged: false,
+                ending: false,
                 closed: false,
                 eventfd: Some(eventfd),
                 sent: 0,
@@ -113,6 +116,13 @@ impl Mailbox {
         inner.wake();
     }
 
+    /// Has the ring thread never sleep again: it is to end.
+    pub(crate) fn end(&self) {
+        let mut inner = self.lock();
+        inner.ending = true;
+        inner.wake();
+    }
+
     /// Waits until the ring thread has carried out everything sent before, for at most
     /// `patience`. Never called on the ring thread.
     pub(crate) fn flush(&self, patience: Option<Duration>) {
@@ -166,7 +176,7 @@ impl Mailbox {
     /// Whether the ring thread may sleep: nothing awaits it. From here on it is woken.
     pub(crate) fn may_sleep(&self) -> bool {
         let mut inner = self.lock();
-        inner.asleep = inner.commands.is_empty() && !inner.nudged;
+        inner.asleep = inner.commands.is_empty() && !inner.nudged && !inner.ending;
         inner.asleep
     }
 
@@ -206,5 +216,96 @@ impl Inner {
         {
             sys::ring_eventfd(eventfd);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::event::{EventfdFlags, eventfd};
+
+    fn mailbox() -> Mailbox {
+        Mailbox::new(eventfd(0, EventfdFlags::CLOEXEC).expect("a descriptor can be had"))
+    }
+
+    #[test]
+    fn the_reader_sleeps_only_if_nothing_awaits_it() {
+        let mailbox = mailbox();
+        assert!(mailbox.may_sleep());
+        mailbox.nudge();
+        assert!(!mailbox.may_sleep());
+        assert!(!mailbox.take(&mut Vec::new()));
+        assert!(mailbox.may_sleep());
+        assert!(mailbox.send(Command::Panic).is_ok());
+        assert!(!mailbox.may_sleep());
+        let mut commands = Vec::new();
+        mailbox.take(&mut commands);
+        assert_eq!(commands.len(), 1);
+        assert!(mailbox.may_sleep());
+    }
+
+    #[test]
+    fn the_end_is_not_forgotten_when_commands_are_taken() {
+        let mailbox = mailbox();
+        mailbox.end();
+        mailbox.take(&mut Vec::new());
+        assert!(!mailbox.may_sleep());
+    }
+
+    #[test]
+    fn the_bell_is_rung_once_for_a_sleeper_and_not_for_who_is_awake() {
+        let mailbox = mailbox();
+        let rings = || {
+            mailbox.with_eventfd(|bell| {
+                use rustix::event::{PollFd, PollFlags, Timespec, poll};
+                let now = Timespec::default();
+                let mut bells = [PollFd::new(bell, PollFlags::IN)];
+                if poll(&mut bells, Some(&now)) == Ok(0) {
+                    return 0;
+                }
+                let mut count = [0; 8];
+                rustix::io::read(bell, &mut count).expect("it is readable");
+                u64::from_ne_bytes(count)
+            })
+        };
+        mailbox.nudge();
+        assert_eq!(rings(), 0);
+        mailbox.take(&mut Vec::new());
+        assert!(mailbox.may_sleep());
+        for _ in 0..3 {
+            assert!(mailbox.send(Command::Panic).is_ok());
+        }
+        assert_eq!(rings(), 1);
+    }
+
+    #[test]
+    fn a_flush_ends_when_all_sent_before_is_served_or_the_box_is_closed() {
+        for close in [false, true] {
+            let mailbox = mailbox();
+            assert!(mailbox.send(Command::Panic).is_ok());
+            std::thread::scope(|scope| {
+                let flusher = scope.spawn(|| mailbox.flush(None));
+                let mut commands = Vec::new();
+                while !mailbox.take(&mut commands) {
+                    commands.clear();
+                    std::thread::yield_now();
+                }
+                assert!(!flusher.is_finished());
+                match close {
+                    true => drop(mailbox.close()),
+                    false => mailbox.served(),
+                }
+                flusher.join().expect("no panic");
+            });
+            assert_eq!(mailbox.send(Command::Panic).is_ok(), !close);
+        }
+    }
+
+    #[test]
+    fn a_flush_with_little_patience_ends_unserved() {
+        let mailbox = mailbox();
+        assert!(mailbox.send(Command::Panic).is_ok());
+        mailbox.flush(Some(Duration::from_millis(1)));
+        assert_eq!(mailbox.len(), 1);
     }
 }

@@ -155,6 +155,10 @@ impl Record {
                 state.phase = Phase::Scheduled;
             }
         }
+        if state.callbacks.is_empty() {
+            // Most watches get one, and the usual first capacity is four.
+            state.callbacks.reserve_exact(1);
+        }
         state.callbacks.push_back((id, callback));
         Ok(id)
     }

@@ -193,3 +193,64 @@ impl Drop for RingThread {
         self.shared.queue.close();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use crate::error::{Closed, ForkError, WaitError, WatchError};
+    use crate::mailbox::Command;
+    use crate::{Cancel, Watcher};
+
+    /// A ring thread that dies is a bug of ours, so only the inside can have it die.
+    #[test]
+    #[allow(unsafe_code, reason = "fork_watchable is unsafe, and refused here")]
+    fn when_the_ring_thread_dies_every_call_and_every_waiter_gets_an_error() {
+        for workers in [0, 2] {
+            let watcher = Watcher::builder()
+                .workers(workers)
+                .build()
+                .expect("a watcher can be built");
+            let mut child = std::process::Command::new("sleep")
+                .arg("1000")
+                .spawn()
+                .expect("sleep starts");
+            let watch = watcher.watch(child.id()).expect("it lives");
+            let (sender, receiver) = mpsc::channel::<()>();
+            let callback = watch.on_exit(move |_| drop(sender)).expect("it is taken");
+            std::thread::scope(|scope| {
+                let waiter = scope.spawn(|| watch.wait());
+                // Whether it waits by now is of no consequence to what it gets.
+                std::thread::sleep(Duration::from_millis(10));
+                assert!(watcher.shared().mailbox.send(Command::Panic).is_ok());
+                let died = Closed::RingThreadDied;
+                assert_eq!(
+                    waiter.join().expect("no panic"),
+                    Err(WaitError::Closed(died))
+                );
+                // The callback was let go of, so the channel has ended.
+                assert_eq!(receiver.recv(), Err(mpsc::RecvError));
+                assert_eq!(watch.cancel(callback), Cancel::NotPending);
+                assert_eq!(watch.on_exit(|_| ()), Err(died));
+                assert!(matches!(
+                    watcher.watch(child.id()),
+                    Err(WatchError::Closed(Closed::RingThreadDied))
+                ));
+                // SAFETY: refused before it forks, or else the child does nothing.
+                let forked = unsafe { watcher.fork_watchable(|| ()) };
+                assert!(matches!(
+                    forked,
+                    Err(ForkError::Refused(WatchError::Closed(
+                        Closed::RingThreadDied
+                    )))
+                ));
+                let death = watcher.stats().death.expect("it is said");
+                assert!(death.contains("panicked"), "{death}");
+            });
+            drop(watcher);
+            child.kill().expect("it is ours");
+            child.wait().expect("it is ours");
+        }
+    }
+}

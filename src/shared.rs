@@ -65,6 +65,14 @@ impl Shared {
         self.stopping.load(Ordering::Relaxed)
     }
 
+    /// Whether commands are still taken.
+    pub(crate) fn check_open(&self) -> Result<(), Closed> {
+        match self.mailbox.is_closed() {
+            true => Err(self.why_closed()),
+            false => Ok(()),
+        }
+    }
+
     /// Why nothing is served any more, asked when that is known.
     pub(crate) fn why_closed(&self) -> Closed {
         match self.stopping() {
@@ -75,7 +83,7 @@ impl Shared {
 
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
-        self.mailbox.nudge();
+        self.mailbox.end();
         self.queue.close();
     }
 

@@ -124,6 +124,7 @@ impl Watcher {
     pub unsafe fn fork_watchable(&self, child: impl FnOnce()) -> Result<Watch, ForkError> {
         self.shared
             .check_process()
+            .and_then(|()| self.shared.check_open())
             .map_err(|closed| ForkError::Refused(closed.into()))?;
         let place = Place::reserve(&self.shared).map_err(ForkError::Refused)?;
         // The child waits behind a gate until its pidfd is open: it cannot end before. The gate's two
@@ -159,6 +160,11 @@ impl Watcher {
             Ok(()) => self.shared.stats(),
             Err(_) => Stats::default(),
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     /// Opens a pidfd; when there is no descriptor, once more after the ring thread has given
@@ -224,10 +230,8 @@ impl<'a> Place<'a> {
             return Ok(Self(shared));
         }
         // No use in trying again later if nothing will ever end.
-        match shared.mailbox.is_closed() {
-            true => Err(shared.why_closed().into()),
-            false => Err(WatchError::TooMany { limit }),
-        }
+        shared.check_open()?;
+        Err(WatchError::TooMany { limit })
     }
 
     /// The ring thread has it now.

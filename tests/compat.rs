@@ -106,10 +106,8 @@ fn fork_watchable_registers_its_child() {
     assert_eq!(receive(&receiver), pid);
     let mut status = 0;
     // SAFETY: the pointer is to a live integer.
-    assert_eq!(
-        unsafe { libc::waitpid(pid.as_raw(), &raw mut status, 0) },
-        pid.as_raw()
-    );
+    let reaped = unsafe { libc::waitpid(pid.as_raw(), &raw mut status, 0) };
+    assert_eq!(reaped, pid.as_raw());
     assert_eq!(status, 33 << 8);
 }
 

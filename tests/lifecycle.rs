@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use common::*;
 use exitring::{Watch, Watcher};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const ALONE: &str = "EXITRING_TEST_ALONE";
 
@@ -96,33 +97,17 @@ fn watchers_built_at_the_same_time_leave_the_descriptor_limit_alone() {
             |_| (),
         );
     }
-    let limit = || {
-        let mut limit = libc::rlimit {
-            rlim_cur: 0,
-            rlim_max: 0,
-        };
-        // SAFETY: the pointer is to a live structure.
-        assert_eq!(
-            unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) },
-            0
-        );
-        limit
+    let lowered = Rlimit {
+        current: Some(1000),
+        ..getrlimit(Resource::Nofile)
     };
-    let lowered = libc::rlimit {
-        rlim_cur: 1000,
-        ..limit()
-    };
-    // SAFETY: the pointer is to a live structure.
-    assert_eq!(
-        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const lowered) },
-        0
-    );
+    setrlimit(Resource::Nofile, lowered).unwrap();
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| (0..50).for_each(|_| drop(Watcher::new().unwrap())));
         }
     });
-    assert_eq!(limit().rlim_cur, 1000);
+    assert_eq!(getrlimit(Resource::Nofile).current, Some(1000));
 }
 
 #[test]
@@ -189,4 +174,20 @@ fn many_threads_may_watch_at_once() {
     });
     let stats = until_stats(&watcher, "nothing is watched", |stats| stats.watched == 0);
     assert_eq!(stats.delivered, 400);
+}
+
+/// The drop meets the ring thread at every point of its loop, falling asleep among them.
+#[test]
+fn a_watcher_may_be_dropped_at_any_moment() {
+    let child = Obedient::spawn();
+    for round in 0..3000_u32 {
+        let watcher = Watcher::builder()
+            .workers(round as usize % 2)
+            .build()
+            .unwrap();
+        for _ in 0..round % 3 {
+            drop(watcher.watch(child.pid()).unwrap());
+        }
+        (0..round % 64).for_each(|_| std::hint::spin_loop());
+    }
 }

@@ -115,3 +115,37 @@ fn micros(ns: u64) -> String {
 fn millis(ns: u64) -> String {
     format!("{:.1} ms", ns as f64 / 1e6)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run() -> Run {
+        Run {
+            contestant: "nobody".into(),
+            children: 1,
+            exits: 1,
+            lost: 0,
+            duplicates: 0,
+            wrong: 0,
+            latency_ns: Percentiles::default(),
+            drain_ns: 0,
+            cpu_ns_per_exit: 0,
+            fds_held: 0,
+        }
+    }
+
+    #[test]
+    fn a_report_is_clean_only_without_lost_duplicate_and_wrong_exits() {
+        assert!(Report::new("test", vec![run(), run()]).is_clean());
+        for spoil in [
+            |run: &mut Run| run.lost = 1,
+            |run: &mut Run| run.duplicates = 1,
+            |run: &mut Run| run.wrong = 1,
+        ] {
+            let mut spoilt = run();
+            spoil(&mut spoilt);
+            assert!(!Report::new("test", vec![run(), spoilt]).is_clean());
+        }
+    }
+}

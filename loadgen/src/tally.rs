@@ -141,3 +141,36 @@ pub(crate) fn reap(pid: Pid) -> Option<i32> {
     let reaped = unsafe { libc::waitpid(pid.as_raw(), &raw mut status, libc::WNOHANG) };
     (reaped == pid.as_raw() && libc::WIFEXITED(status)).then(|| libc::WEXITSTATUS(status))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three children that have ended and been reaped, and what a contestant might say of them.
+    #[test]
+    fn what_is_lost_doubled_or_wrong_is_counted() {
+        let children = Children::fork(3, || ()).expect("three can be had");
+        let tally = Tally::new(children);
+        tally.children.release();
+        let pids = tally.children.pids();
+        let ended = pids.iter().map(|&pid| {
+            loop {
+                if let Some(code) = reap(pid) {
+                    break code;
+                }
+                std::thread::yield_now();
+            }
+        });
+        assert_eq!(ended.collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!((tally.exits(), tally.lost()), (0, 3));
+
+        Delivery::begin(0).end(&tally, pids[0], Some(0));
+        assert_eq!((tally.lost(), tally.duplicates(), tally.wrong()), (2, 0, 0));
+        Delivery::begin(0).end(&tally, pids[0], Some(0));
+        assert_eq!((tally.lost(), tally.duplicates(), tally.wrong()), (2, 1, 0));
+        Delivery::begin(1).end(&tally, pids[2], Some(1));
+        Delivery::begin(2).end(&tally, pids[2], None);
+        assert_eq!((tally.lost(), tally.duplicates(), tally.wrong()), (0, 1, 2));
+        assert!(tally.latencies_ns().all(|latency| latency > 0));
+    }
+}

@@ -2,7 +2,6 @@
 //! word about it.
 
 use std::os::fd::OwnedFd;
-use std::time::Instant;
 
 use slab::Slab;
 
@@ -45,8 +44,8 @@ pub(super) enum Stage {
     /// We: the process has ended, and a descriptor of it is needed for the status, for which it
     /// stands in line or was asked of the kernel.
     Claiming,
-    /// The clock: arm it then.
-    Resting(Instant),
+    /// The clock: it is armed again after a while.
+    Resting,
 }
 
 impl Slots {

@@ -56,8 +56,8 @@ pub(crate) struct Uring {
     claims_max: usize,
     /// Nothing is claimed before.
     claims_rest: Option<Instant>,
-    /// Slots that are [`Stage::Resting`].
-    resting: Vec<u32>,
+    /// Slots that are [`Stage::Resting`], and until when, in that order.
+    resting: VecDeque<(Instant, u32)>,
     /// Copied out of the ring before anything is done about them.
     completions: VecDeque<(u64, i32, u32)>,
     /// Watches that hold a descriptor.
@@ -82,7 +82,7 @@ impl Uring {
             unclaimed: Vec::new(),
             claims_max: CLAIMS_MAX,
             claims_rest: None,
-            resting: Vec::new(),
+            resting: VecDeque::new(),
             completions: VecDeque::new(),
             held: 0,
             enters: 0,
@@ -115,9 +115,8 @@ impl Uring {
     /// As [`arm`](Self::arm), after a while: the process ended, and its status is not to be had yet.
     pub(crate) fn arm_later(&mut self, duty: Duty, pidfd: OwnedFd) -> io::Result<()> {
         let (hold, _, close) = self.place(pidfd);
-        let at = Instant::now() + RETRY_AFTER;
-        let key = self.slots.insert(duty, hold, Stage::Resting(at));
-        self.resting.push(key);
+        let key = self.slots.insert(duty, hold, Stage::Resting);
+        self.rest(key);
         close.map_or(Ok(()), |pidfd| self.close(pidfd))
     }
 
@@ -387,16 +386,8 @@ impl Uring {
     // ---- watches that wait for the clock
 
     fn next_rest(&self) -> Option<Duration> {
-        let at = |key: &u32| match self.slots.stage(*key) {
-            Stage::Resting(at) => Some(at),
-            Stage::Armed | Stage::Claiming => None,
-        };
-        let next = self
-            .resting
-            .iter()
-            .filter_map(at)
-            .chain(self.claims_rest)
-            .min()?;
+        let resting = self.resting.front().map(|(at, _)| *at);
+        let next = resting.into_iter().chain(self.claims_rest).min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
@@ -406,12 +397,10 @@ impl Uring {
         }
         let now = Instant::now();
         self.claims_rest = self.claims_rest.filter(|at| *at > now);
-        for key in std::mem::take(&mut self.resting) {
-            match self.slots.stage(key) {
-                Stage::Resting(at) if at > now => self.resting.push(key),
-                Stage::Resting(_) if self.slots.get(key).unwanted => self.disarmed(key, events)?,
-                Stage::Resting(_) => self.rearm(key, events)?,
-                Stage::Armed | Stage::Claiming => {}
+        while let Some((_, key)) = self.resting.pop_front_if(|(at, _)| *at <= now) {
+            match self.slots.get(key).unwanted {
+                true => self.disarmed(key, events)?,
+                false => self.rearm(key, events)?,
             }
         }
         Ok(())
@@ -439,9 +428,10 @@ impl Uring {
     }
 
     fn rest(&mut self, key: u32) {
-        let at = Instant::now() + RETRY_AFTER;
-        self.slots.set_stage(key, Stage::Resting(at));
-        self.resting.push(key);
+        // All rest equally long, so the line is in order.
+        let until = Instant::now() + RETRY_AFTER;
+        self.slots.set_stage(key, Stage::Resting);
+        self.resting.push_back((until, key));
     }
 
     // ---- completions

@@ -1,0 +1,101 @@
+//! What a live watch takes: user-space memory (counted at the allocator), descriptors; and how
+//! long `watch()` takes while callbacks sleep 10 ms, as percentiles, which a mean would hide.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use exitring::Watcher;
+
+const WATCHES: usize = 10_000;
+const REGISTRATIONS: usize = 100_000;
+
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: everything is handed to the system's allocator; only a number is kept.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promises are handed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: the caller's promises are handed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn until_armed(watcher: &Watcher, watches: u64) {
+    while watcher.stats().armed < watches {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn main() {
+    let mut child = Command::new("sleep")
+        .arg("100000")
+        .spawn()
+        .expect("sleep starts");
+    let pid = child.id();
+
+    let watcher = Watcher::new().expect("a watcher can be built");
+    let mut watches = Vec::with_capacity(WATCHES);
+    let before = LIVE.load(Ordering::Relaxed);
+    for _ in 0..WATCHES {
+        let watch = watcher.watch(pid).expect("it lives");
+        watch.on_exit(|_| ()).expect("the watcher lives");
+        watches.push(watch);
+    }
+    until_armed(&watcher, WATCHES as u64);
+    let bytes = LIVE.load(Ordering::Relaxed) - before + WATCHES * size_of_val(&watches[0]);
+    println!("live watches with a callback: {WATCHES}");
+    println!("user-space bytes per watch:   {}", bytes / WATCHES);
+    println!(
+        "descriptors in all:           {}",
+        watcher.stats().descriptors
+    );
+    drop(watches);
+    drop(watcher);
+
+    let watcher = Watcher::new().expect("a watcher can be built");
+    let done = AtomicBool::new(false);
+    let mut latencies: Vec<Duration> = std::thread::scope(|scope| {
+        // A callback that sleeps is always running.
+        let mut short = Command::new("true").spawn().expect("true starts");
+        let (watcher, done) = (&watcher, &done);
+        scope.spawn(move || {
+            let watch = watcher.watch(short.id()).expect("it is ours");
+            while !done.load(Ordering::Relaxed) {
+                let callback = |_: &exitring::Exit| std::thread::sleep(Duration::from_millis(10));
+                watch.on_exit(callback).expect("the watcher lives");
+                std::thread::sleep(Duration::from_millis(9));
+            }
+            short.wait().expect("it is ours");
+        });
+        let latencies = (0..REGISTRATIONS).map(|_| {
+            let start = Instant::now();
+            let watch = watcher.watch(pid).expect("it lives");
+            let spent = start.elapsed();
+            drop(watch);
+            spent
+        });
+        let latencies = latencies.collect();
+        done.store(true, Ordering::Relaxed);
+        latencies
+    });
+    latencies.sort_unstable();
+    for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+        let latency = latencies[(REGISTRATIONS as f64 * quantile) as usize];
+        println!("watch() {name} while a callback sleeps 10 ms: {latency:?}");
+    }
+    child.kill().expect("it is ours");
+    child.wait().expect("it is ours");
+}
