@@ -156,6 +156,10 @@ fn start_ring_thread(shared: Arc<Shared>, node: Node) -> Result<JoinHandle<()>, 
     }
 }
 
+pub(crate) fn check_capacity(option: &'static str, value: usize) -> Result<(), BuildError> {
+    check(option, value, 1, QUEUE_CAPACITY_MAX)
+}
+
 fn check(option: &'static str, value: usize, min: usize, max: usize) -> Result<(), BuildError> {
     match (min..=max).contains(&value) {
         true => Ok(()),

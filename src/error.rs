@@ -3,7 +3,7 @@
 
 use std::io;
 
-use crate::Pid;
+use crate::{Pid, ProcessLimit};
 
 /// A number that names no single process: zero or negative, or above `i32::MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -162,6 +162,9 @@ pub enum WatchError {
         "the descriptor is a pidfd of one thread; open one of its process, without PIDFD_THREAD"
     )]
     ThreadPidfd,
+    /// The kernel cannot tell when a process is reaped.
+    #[error("this kernel cannot tell when a process is reaped; that needs Linux 6.9")]
+    Unsupported,
     /// The process behind the pidfd was reaped, so not even its pid can be told.
     #[error("the process behind the pidfd was reaped already")]
     Reaped,
@@ -274,4 +277,160 @@ fn errno_name(errno: i32) -> String {
         libc::ENOSYS => "ENOSYS".into(),
         other => format!("errno {other}"),
     }
+}
+
+/// Why [`Watcher::spawn`](crate::Watcher::spawn) gave no child.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// The watcher could not have taken a child, so none was made.
+    #[error("nothing was started: {0}")]
+    Refused(#[source] WatchError),
+    /// There is no such program.
+    #[error("cannot start {program:?}: no such program; check its path, or PATH")]
+    NotFound {
+        /// The program, as the command has it.
+        program: std::ffi::OsString,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file is no program, or may not be executed.
+    #[error("cannot start {program:?}: it may not be executed; check its mode and its first line")]
+    NotExecutable {
+        /// The program, as the command has it.
+        program: std::ffi::OsString,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// There may be no more processes.
+    #[error("cannot start another process: {0}")]
+    NoProcesses(ProcessLimit),
+    /// No descriptor was to be had for starting it.
+    #[error(transparent)]
+    NoDescriptors(#[from] NoDescriptors),
+    /// No memory was to be had for another process.
+    #[error("no memory for another process")]
+    OutOfMemory,
+    /// It could not be started for another reason (its directory, its arguments' size, a `pre_exec`).
+    #[error("cannot start {program:?}")]
+    Other {
+        /// The program, as the command has it.
+        program: std::ffi::OsString,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It was started and could not be watched, because the watcher ended at that moment; it was killed and
+    /// reaped.
+    #[error("the child could not be watched, and was killed and reaped: {0}")]
+    Watch(#[source] WatchError),
+}
+
+impl SpawnError {
+    /// Whether waiting a little and trying again can help: something ran out that
+    /// others may give back.
+    pub fn is_throttling(&self) -> bool {
+        match self {
+            Self::Refused(error) => error.is_throttling(),
+            Self::NoProcesses(_) | Self::NoDescriptors(_) | Self::OutOfMemory => true,
+            _ => false,
+        }
+    }
+
+    pub(crate) fn from_spawn(command: &std::process::Command, source: io::Error) -> Self {
+        let errno = source.raw_os_error().unwrap_or(0);
+        if let Some(none) = NoDescriptors::from_errno(errno) {
+            return none.into();
+        }
+        let program = command.get_program().to_owned();
+        match errno {
+            libc::EAGAIN => Self::NoProcesses(ProcessLimit::find()),
+            libc::ENOMEM => Self::OutOfMemory,
+            // Or its directory (current_dir), or the interpreter in its first line.
+            libc::ENOENT => Self::NotFound { program, source },
+            libc::EACCES | libc::ENOEXEC | libc::EPERM | libc::EISDIR => {
+                Self::NotExecutable { program, source }
+            }
+            _ => Self::Other { program, source },
+        }
+    }
+}
+
+/// Why [`Watcher::adopt`](crate::Watcher::adopt) did not take a child. It is given back.
+#[derive(Debug, thiserror::Error)]
+#[error("the child could not be taken over: {source}")]
+pub struct AdoptError {
+    /// The child.
+    pub child: std::process::Child,
+    /// The reason.
+    pub source: WatchError,
+}
+
+/// Why a signal was not sent, or a deadline not set.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignalError {
+    /// The process has ended.
+    #[error("the process has ended")]
+    Exited,
+    /// It leads no process group.
+    #[error("the process leads no process group; start it with CommandExt::process_group(0)")]
+    NoGroup,
+    /// There is no such signal.
+    #[error("there is no signal {0}")]
+    NoSuchSignal(i32),
+    /// It runs as another user now.
+    #[error("the process runs as another user and may not be signalled (EPERM)")]
+    Denied,
+    /// The watcher no longer serves.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+    /// Another failure.
+    #[error(transparent)]
+    System(#[from] SystemError),
+}
+
+impl SignalError {
+    pub(crate) fn from_kill(signal: i32, source: io::Error) -> Self {
+        match source.raw_os_error() {
+            // Reaped by somebody who had no business to.
+            Some(libc::ESRCH) => Self::Exited,
+            Some(libc::EINVAL) => Self::NoSuchSignal(signal),
+            Some(libc::EPERM) => Self::Denied,
+            _ => SystemError {
+                call: "kill",
+                source,
+            }
+            .into(),
+        }
+    }
+}
+
+/// Why [`Exits::add`](crate::Exits::add) refused a watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AddError {
+    /// As many are outstanding as there is room for.
+    #[error(
+        "{capacity} watches are outstanding, as many as there is room for; fetch some exits first"
+    )]
+    Full {
+        /// The room.
+        capacity: usize,
+    },
+    /// The exit can never come.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+}
+
+/// Why nothing could be fetched from [`Exits`](crate::Exits).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// A watcher ended before a process did whose exit was to come. Told once.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+    /// The caller is a callback on the ring thread (`workers(0)`): what it waits for could only come
+    /// once the callback has returned.
+    #[error("waiting on the ring thread for an exit would never end")]
+    WouldDeadlock,
 }

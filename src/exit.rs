@@ -13,6 +13,7 @@ pub struct Exit {
     pub(crate) outcome: Outcome,
     pub(crate) usage: Option<Usage>,
     pub(crate) seen_at: Instant,
+    pub(crate) by_deadline: bool,
 }
 
 impl Exit {
@@ -46,6 +47,11 @@ impl Exit {
     /// that one wake-up brought share an instant).
     pub fn seen_at(&self) -> Instant {
         self.seen_at
+    }
+
+    /// Whether it ended after its [deadline](crate::Child::deadline) had sent it a signal.
+    pub fn by_deadline(&self) -> bool {
+        self.by_deadline
     }
 }
 

@@ -40,18 +40,26 @@
 mod backend;
 mod builder;
 mod callback;
+mod child;
 pub mod compat;
+mod deadlines;
+mod duty;
 mod error;
 mod exit;
 mod exit_queue;
+mod exits;
 mod fork_gate;
+mod future;
 mod mailbox;
+mod orphans;
 mod pid;
 mod pidfd;
+mod process_limit;
 mod reap;
 mod record;
 mod ring_thread;
 mod shared;
+mod spawn;
 mod stats;
 mod sys;
 mod wait_graph;
@@ -61,11 +69,16 @@ mod worker;
 
 pub use builder::Builder;
 pub use callback::{CallbackId, Cancel};
+pub use child::Child;
 pub use error::{
-    BuildError, Closed, ForkError, InvalidPid, NoDescriptors, SystemError, WaitError, WatchError,
+    AddError, AdoptError, BuildError, Closed, ForkError, InvalidPid, NoDescriptors, RecvError,
+    SignalError, SpawnError, SystemError, WaitError, WatchError,
 };
 pub use exit::{Exit, Outcome, Unknown, Usage};
+pub use exits::{Exits, Tagged};
+pub use future::Exited;
 pub use pid::Pid;
+pub use process_limit::ProcessLimit;
 pub use stats::Stats;
 pub use watch::Watch;
 pub use watcher::Watcher;

@@ -5,20 +5,25 @@
 //! whoever puts something in finds the flag under the same lock. The eventfd is written
 //! only by the one who turns the flag off, so a busy ring thread costs its callers no system call.
 //!
-//! The box is bounded by what is in it: one registration per allowed watch, and per
-//! record at most one withdrawal and one request to run callbacks.
+//! The box is bounded by what is in it: one registration per allowed watch, per record at most one withdrawal
+//! and one request to run callbacks, and the deadlines that callers set.
 
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::record::{Duty, Record};
+use crate::duty::Duty;
+use crate::record::Record;
 use crate::sys;
 
 pub(crate) enum Command {
     /// Watch the process behind the pidfd.
     Watch(Duty, OwnedFd),
+    /// Watch this child of ours, which is to be reaped.
+    Own(Duty),
+    /// Have the child end then, and after the grace for good.
+    Deadline(Arc<Record>, Instant, Duration),
     /// Stop watching: nobody wants to know any more.
     Unwatch(Arc<Record>),
     /// The process ended before; run the callbacks that came since.
@@ -78,6 +83,14 @@ impl Mailbox {
     pub(crate) fn watch(&self, duty: Duty, pidfd: OwnedFd) -> Result<(), Duty> {
         match self.send(Command::Watch(duty, pidfd)) {
             Err(Command::Watch(duty, _)) => Err(duty),
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks the ring thread to watch and reap a child. Gives the duty back if the box is closed.
+    pub(crate) fn own(&self, duty: Duty) -> Result<(), Duty> {
+        match self.send(Command::Own(duty)) {
+            Err(Command::Own(duty)) => Err(duty),
             _ => Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! What the threads share about one watched process: its exit and its callbacks.
+//! What the threads share about one watched process: its exit, and who wants to know of it.
 //!
 //! ```text
 //!            finish, none        on_exit
@@ -12,50 +12,90 @@
 //! under which it found none left. So each callback runs once, callbacks of one process run in
 //! order and one at a time, and none is left behind.
 //!
-//! The watcher's side holds each record that is live or scheduled in exactly one [`Duty`]. Dropping
-//! one undone, for whatever reason and on whatever path, closes the record, so that no
-//! waiter is ever forgotten.
+//! The watcher's side holds each record that is live or scheduled in exactly one
+//! [`Duty`].
 //!
-//! Locks: a record's lock may be held while the mailbox's or the wait graph's is taken, never the
-//! other way round. User code runs, and is dropped, under no lock.
+//! Locks: a record's lock may be held while the mailbox's, the wait graph's, or that of a queue of
+//! [`Exits`](crate::Exits) is taken, never the other way round. User code runs, and is dropped,
+//! under no lock.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
 use std::time::Instant;
 
 use crate::callback::{Callback, CallbackId, Cancel};
-use crate::error::Closed;
+use crate::deadlines::DeadlineKey;
+use crate::duty::Duty;
+use crate::error::{Closed, SignalError};
+use crate::exits::Sink;
 use crate::shared::Shared;
-use crate::wait_graph;
 use crate::{Exit, Pid};
+use crate::{sys, wait_graph};
 
 pub(crate) struct Record {
     pid: Pid,
-    is_child: bool,
-    /// What the ring thread knows this watch by; written by it alone.
-    token: AtomicU64,
+    kin: Kin,
+    moment: Moment,
     /// How often its end was not quite over when the ring thread looked.
     looks: AtomicU32,
-    exit: OnceLock<Exit>,
+    /// What the ring thread knows this watch by; written by it alone.
+    token: AtomicU64,
+    pub(crate) exit: OnceLock<Exit>,
     state: Mutex<State>,
     /// The exit came, a callback ended, or the watcher closed.
     changed: Condvar,
 }
 
-struct State {
-    phase: Phase,
+/// What the process is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kin {
+    /// A child that we reap.
+    Owned,
+    /// A child that somebody else in this program reaps. It was one when the watch began, and
+    /// then it is one for life.
+    Child,
+    /// No child of this process.
+    Stranger,
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// The end, a zombie being an end.
+    Exited,
+    /// That its parent reaped it.
+    Reaped,
+}
+
+pub(crate) struct State {
+    pub(crate) phase: Phase,
     /// Threads in `changed`, so that nobody pays for a wake-up that nobody awaits.
     waiters: u32,
-    running: Option<CallbackId>,
-    /// Taken out and being dropped, unrun.
+    pub(crate) running: Option<CallbackId>,
+    pub(crate) callbacks: VecDeque<(CallbackId, Callback)>,
+    /// What few watches need.
+    extra: Option<Box<Extra>>,
+}
+
+#[derive(Default)]
+pub(crate) struct Extra {
+    /// Callbacks taken out and being dropped, unrun.
     dropping: Vec<CallbackId>,
-    callbacks: VecDeque<(CallbackId, Callback)>,
+    /// Futures that wait, by an id of each.
+    wakers: Vec<(u64, Waker)>,
+    /// Queues that the exit goes to.
+    sinks: Vec<Sink>,
+    /// Where the ring thread has the deadline.
+    deadline: Option<DeadlineKey>,
+    /// A deadline's signal was sent.
+    by_deadline: bool,
 }
 
 #[derive(Clone, Copy)]
-enum Phase {
+pub(crate) enum Phase {
     /// Not known to have ended.
     Live,
     /// Ended; somebody is about to run the callbacks, or does.
@@ -67,19 +107,20 @@ enum Phase {
 }
 
 impl Record {
-    pub(crate) fn new(pid: Pid, is_child: bool) -> Self {
+    pub(crate) fn new(pid: Pid, kin: Kin, moment: Moment) -> Self {
         Self {
             pid,
-            is_child,
-            token: AtomicU64::new(0),
+            kin,
+            moment,
             looks: AtomicU32::new(0),
+            token: AtomicU64::new(0),
             exit: OnceLock::new(),
             state: Mutex::new(State {
                 phase: Phase::Live,
                 waiters: 0,
                 running: None,
-                dropping: Vec::new(),
                 callbacks: VecDeque::new(),
+                extra: None,
             }),
             changed: Condvar::new(),
         }
@@ -89,9 +130,12 @@ impl Record {
         self.pid
     }
 
-    /// Whether it was a child of this process when the watch began; then it is one for life.
-    pub(crate) fn is_child(&self) -> bool {
-        self.is_child
+    pub(crate) fn kin(&self) -> Kin {
+        self.kin
+    }
+
+    pub(crate) fn moment(&self) -> Moment {
+        self.moment
     }
 
     pub(crate) fn set_token(&self, token: u64) {
@@ -111,26 +155,40 @@ impl Record {
         self.exit.get()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // No user code runs under the lock, and nothing under it panics half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn notify(&self, state: &State) {
+    pub(crate) fn notify(&self, state: &State) {
         if state.waiters > 0 {
             self.changed.notify_all();
         }
     }
 
-    fn wait_for_change<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+    /// Waits for a change, or until the time.
+    fn wait_for_change<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        until: Option<Instant>,
+    ) -> MutexGuard<'a, State> {
         state.waiters += 1;
-        let mut state = self
-            .changed
-            .wait(state)
-            .unwrap_or_else(PoisonError::into_inner);
+        let waited = match until {
+            None => self.changed.wait(state),
+            Some(until) => {
+                let left = until.saturating_duration_since(Instant::now());
+                match self.changed.wait_timeout(state, left) {
+                    Ok((state, _)) => Ok(state),
+                    Err(poisoned) => Err(PoisonError::new(poisoned.into_inner().0)),
+                }
+            }
+        };
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
         state.waiters -= 1;
         state
     }
+
+    // ---- callbacks
 
     /// Adds a callback. If the process has ended and nobody is about to run callbacks,
     /// the record goes to the ring thread, which puts it in line with the exits.
@@ -147,7 +205,7 @@ impl Record {
             Phase::Idle => {
                 // The watcher may be gone without this record knowing: for an idle one
                 // there is no duty.
-                if let Err(duty) = shared.mailbox.schedule(Duty(Some(Arc::clone(self)))) {
+                if let Err(duty) = shared.mailbox.schedule(Duty::new(Arc::clone(self))) {
                     duty.done();
                     state.phase = Phase::Closed;
                     return Err(shared.why_closed());
@@ -172,13 +230,13 @@ impl Record {
             drop(self.drop_unrun(state, id, callback));
             return Cancel::Cancelled;
         }
-        while state.running == Some(id) || state.dropping.contains(&id) {
+        while state.running == Some(id) || state.is_dropping(id) {
             // The announcement is made under the record's lock, so the callback
             // cannot have ended between the look and the wait.
             let Some(_waiting) = wait_graph::wait_for(id) else {
                 return Cancel::Running;
             };
-            state = self.wait_for_change(state);
+            state = self.wait_for_change(state, None);
         }
         Cancel::NotPending
     }
@@ -191,14 +249,16 @@ impl Record {
         id: CallbackId,
         callback: Callback,
     ) -> MutexGuard<'a, State> {
-        state.dropping.push(id);
+        state.extra().dropping.push(id);
         drop(state);
         wait_graph::within(id, || drop_quietly(callback));
         let mut state = self.lock();
-        state.dropping.retain(|other| *other != id);
+        state.extra().dropping.retain(|other| *other != id);
         self.notify(&state);
         state
     }
+
+    // ---- waiting, futures, queues
 
     /// Waits until the exit is known, the watcher is gone, or `until`. `Ok(None)`
     /// is the time-out.
@@ -215,135 +275,185 @@ impl Record {
             if matches!(state.phase, Phase::Closed) {
                 return Err(shared.why_closed());
             }
-            state = match until {
-                None => self.wait_for_change(state),
-                Some(until) => {
-                    let Some(left) = until.checked_duration_since(Instant::now()) else {
-                        return Ok(None);
-                    };
-                    state.waiters += 1;
-                    let (mut state, _) = self
-                        .changed
-                        .wait_timeout(state, left)
-                        .unwrap_or_else(PoisonError::into_inner);
-                    state.waiters -= 1;
-                    state
-                }
-            };
+            if until.is_some_and(|until| until <= Instant::now()) {
+                return Ok(None);
+            }
+            state = self.wait_for_change(state, until);
         }
     }
 
-    /// Whether the watch may be given up: nothing has come, and nobody waits to be called.
-    pub(crate) fn is_unwanted(&self) -> bool {
-        let state = self.lock();
-        matches!(state.phase, Phase::Live) && state.callbacks.is_empty()
+    /// What a future finds when it is polled; if nothing, it is woken when there is something.
+    pub(crate) fn poll(
+        &self,
+        shared: &Shared,
+        future: u64,
+        waker: &Waker,
+    ) -> Option<Result<Exit, Closed>> {
+        // Its code is the executor's, and so not run under the lock, nor dropped.
+        let mut waker = Some(waker.clone());
+        let _old;
+        let mut state = self.lock();
+        if let Some(exit) = self.exit.get() {
+            return Some(Ok(exit.clone()));
+        }
+        if matches!(state.phase, Phase::Closed) {
+            drop(state);
+            return Some(Err(shared.why_closed()));
+        }
+        let wakers = &mut state.extra().wakers;
+        match wakers.iter_mut().find(|(id, _)| *id == future) {
+            Some((_, old)) => {
+                _old = waker.take().map(|new| std::mem::replace(old, new));
+            }
+            None => wakers.extend(waker.take().map(|new| (future, new))),
+        }
+        None
     }
 
-    /// Gives up what has not begun, and tells everybody who waits.
-    fn close(&self) {
+    /// The future was dropped.
+    pub(crate) fn forget_future(&self, future: u64) {
+        let mut state = self.lock();
+        let Some(extra) = &mut state.extra else {
+            return;
+        };
+        let index = extra.wakers.iter().position(|(id, _)| *id == future);
+        let waker = index.map(|index| extra.wakers.swap_remove(index));
+        drop(state);
+        drop(waker);
+    }
+
+    /// Has the exit put into a queue when it comes, or now.
+    pub(crate) fn add_sink(&self, shared: &Shared, sink: Sink) -> Result<(), Closed> {
+        let mut state = self.lock();
+        if let Some(exit) = self.exit.get() {
+            sink.put(exit);
+            return Ok(());
+        }
+        if matches!(state.phase, Phase::Closed) {
+            drop(state);
+            // Gives back its place in the queue.
+            drop(sink);
+            return Err(shared.why_closed());
+        }
+        state.extra().sinks.push(sink);
+        Ok(())
+    }
+
+    /// Whether the watch may be given up: nothing has come, and nobody is to be told. A child
+    /// that is ours is never given up.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        if self.kin == Kin::Owned {
+            return false;
+        }
+        let state = self.lock();
+        let sinks = state.extra.as_ref().map_or(0, |extra| extra.sinks.len());
+        matches!(state.phase, Phase::Live) && state.callbacks.is_empty() && sinks == 0
+    }
+
+    // ---- signals and deadlines
+
+    /// Signals the process. Under the lock under which an owned child is reaped, so its pid is not
+    /// another's.
+    pub(crate) fn signal(&self, signal: i32, group: bool) -> Result<(), SignalError> {
+        let _state = self.lock();
+        if self.exit.get().is_some() {
+            return Err(SignalError::Exited);
+        }
+        let sent = match group {
+            true => sys::kill_group(self.pid, signal).ok_or(SignalError::NoGroup)?,
+            false => sys::kill(self.pid, signal),
+        };
+        sent.map_err(|error| SignalError::from_kill(signal, error))
+    }
+
+    /// A deadline's signal: to the group if it leads one, else to the process alone. `false`: it has ended.
+    pub(crate) fn signal_by_deadline(&self, signal: i32) -> bool {
+        let mut state = self.lock();
+        if self.exit.get().is_some() {
+            return false;
+        }
+        state.extra().by_deadline = true;
+        // A failure (it changed its user) is for the next, stronger signal to mend, or for nobody.
+        let _ = sys::kill_group(self.pid, signal).unwrap_or_else(|| sys::kill(self.pid, signal));
+        true
+    }
+
+    /// Notes where the ring thread has the deadline, and hands out where it had one before.
+    pub(crate) fn set_deadline(&self, key: Option<DeadlineKey>) -> Option<DeadlineKey> {
+        let mut state = self.lock();
+        match (&mut state.extra, key) {
+            (None, None) => None,
+            _ => std::mem::replace(&mut state.extra().deadline, key),
+        }
+    }
+
+    /// The end of the watcher: gives up what has not begun, and tells everybody who waits.
+    pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.phase = Phase::Closed;
         self.notify(&state);
         while let Some((id, callback)) = state.callbacks.pop_front() {
             state = self.drop_unrun(state, id, callback);
         }
+        let told = state.take_told();
+        drop(state);
+        told.tell(None);
     }
 }
 
-/// The watcher's side of a record: the duty to see the exit and to run the callbacks.
-/// `None` once done.
-pub(crate) struct Duty(Option<Arc<Record>>);
-
-impl Duty {
-    pub(crate) fn new(record: Arc<Record>) -> Self {
-        Self(Some(record))
+impl State {
+    pub(crate) fn extra(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
     }
 
-    pub(crate) fn record(&self) -> &Arc<Record> {
-        self.0.as_ref().expect("held until it is done")
+    fn is_dropping(&self, id: CallbackId) -> bool {
+        let extra = self.extra.as_ref();
+        extra.is_some_and(|extra| extra.dropping.contains(&id))
     }
 
-    /// Nothing is left to do.
-    fn done(mut self) {
-        self.0 = None;
+    pub(crate) fn by_deadline(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.by_deadline)
     }
 
-    /// Takes the exit in. If there are callbacks the duty goes on, and is to be handed to who runs them.
-    pub(crate) fn finish(self, exit: Exit) -> Option<Self> {
-        let record = Arc::clone(self.record());
-        let mut state = record.lock();
-        let first = record.exit.set(exit).is_ok();
-        debug_assert!(first, "a process ended twice");
-        record.notify(&state);
-        if state.callbacks.is_empty() {
-            state.phase = Phase::Idle;
-            // Under the lock: from here on another duty may be made.
-            self.done();
-            return None;
+    /// Who is to be told of the exit, apart from callbacks and threads.
+    pub(crate) fn take_told(&mut self) -> Told {
+        match &mut self.extra {
+            None => Told::default(),
+            Some(extra) => Told {
+                wakers: std::mem::take(&mut extra.wakers),
+                sinks: std::mem::take(&mut extra.sinks),
+            },
         }
-        state.phase = Phase::Scheduled;
-        Some(self)
     }
+}
 
-    /// Runs the callbacks. What is added meanwhile gets its turn after the other processes in
-    /// line, so that one that adds itself again and again starves nobody.
-    pub(crate) fn run_callbacks(self, shared: &Shared) {
-        let record = Arc::clone(self.record());
-        let Some(exit) = record.exit.get() else {
-            debug_assert!(false, "scheduled without an exit");
-            return;
-        };
-        let mut state = record.lock();
-        for _ in 0..state.callbacks.len() {
-            if shared.stopping() {
-                // The drop of the watcher has begun; ours closes the record.
-                drop(state);
-                return;
+/// Futures and queues, taken out from under the lock to be told.
+#[derive(Default)]
+pub(crate) struct Told {
+    wakers: Vec<(u64, Waker)>,
+    sinks: Vec<Sink>,
+}
+
+impl Told {
+    /// `None`: the exit will not come.
+    pub(crate) fn tell(self, exit: Option<&Exit>) {
+        for sink in self.sinks {
+            match exit {
+                Some(exit) => sink.put(exit),
+                None => drop(sink),
             }
-            // Fewer by now if some were cancelled.
-            let Some((id, callback)) = state.callbacks.pop_front() else {
-                break;
-            };
-            state.running = Some(id);
-            drop(state);
-
-            let end = catch_unwind(AssertUnwindSafe(|| {
-                wait_graph::within(id, || callback(exit));
-            }));
-            shared.counters.callbacks.add(1);
-            if let Err(payload) = end {
-                shared.counters.panics.add(1);
+        }
+        for (_, waker) in self.wakers {
+            // An executor's code, on our thread.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
                 drop_quietly(payload);
             }
-
-            state = record.lock();
-            state.running = None;
-            record.notify(&state);
-        }
-        if !state.callbacks.is_empty() {
-            drop(state);
-            // If the box is closed, this closes the record.
-            drop(shared.mailbox.schedule(self));
-            return;
-        }
-        if matches!(state.phase, Phase::Scheduled) {
-            state.phase = Phase::Idle;
-        }
-        // Under the lock, as above.
-        self.done();
-    }
-}
-
-impl Drop for Duty {
-    fn drop(&mut self) {
-        if let Some(record) = self.0.take() {
-            record.close();
         }
     }
 }
 
 /// Drops a value of the user's whose `Drop` may panic.
-fn drop_quietly<T>(value: T) {
+pub(crate) fn drop_quietly<T>(value: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
         // Its drop could panic again.
         std::mem::forget(payload);

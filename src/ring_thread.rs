@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::backend::{Event, Evidence, Patience, Uring};
-use crate::exit::{Exit, Outcome};
+use crate::deadlines::Deadlines;
+use crate::duty::{Duty, Reaped};
+use crate::exit::Outcome;
 use crate::mailbox::Command;
 use crate::reap::{self, Found};
-use crate::record::Duty;
 use crate::shared::Shared;
 
 /// So many exits in one wake-up are a storm. Then it pays to wait for a batch: each wake-up
@@ -24,6 +25,7 @@ pub(crate) struct RingThread {
     parked: VecDeque<Duty>,
     /// Of these, the ones that have found the queue full already.
     stalled: usize,
+    deadlines: Deadlines,
     /// The last wake-up brought a storm.
     storm: bool,
     commands: Vec<Command>,
@@ -38,6 +40,7 @@ impl RingThread {
             backend,
             parked: VecDeque::new(),
             stalled: 0,
+            deadlines: Deadlines::new(),
             storm: false,
             commands: Vec::new(),
             events: Vec::new(),
@@ -59,6 +62,7 @@ impl RingThread {
         self.hand_on();
         self.wait()?;
         self.deliver()?;
+        self.deadlines.work_off();
         self.hand_on();
         Ok(())
     }
@@ -69,7 +73,9 @@ impl RingThread {
         for command in commands.drain(..) {
             match command {
                 Command::Watch(duty, pidfd) => self.backend.arm(duty, pidfd)?,
+                Command::Own(duty) => self.backend.arm_owned(duty)?,
                 Command::Unwatch(record) => self.backend.disarm(&record)?,
+                Command::Deadline(record, at, grace) => self.deadlines.set(record, at, grace),
                 Command::Schedule(duty) => {
                     self.shared.counters.watched.add(1);
                     self.parked.push_back(duty);
@@ -94,7 +100,8 @@ impl RingThread {
             (true, false) => Patience::One,
             (true, true) => Patience::Batch,
         };
-        self.backend.wait(patience, None, &mut self.events)
+        let timeout = self.deadlines.next();
+        self.backend.wait(patience, timeout, &mut self.events)
     }
 
     fn deliver(&mut self) -> io::Result<()> {
@@ -117,34 +124,46 @@ impl RingThread {
     }
 
     fn deliver_one(&mut self, duty: Duty, evidence: Evidence, seen_at: Instant) -> io::Result<()> {
+        if let Evidence::Ours = evidence {
+            self.reap(duty, seen_at);
+            return Ok(());
+        }
         let found = reap::look(duty.record(), &evidence);
         match (found, evidence) {
             (Found::Status(outcome, usage), evidence) => {
-                let exit = Exit {
-                    pid: duty.record().pid(),
-                    outcome,
-                    usage,
-                    seen_at,
-                };
-                self.finish(duty, exit);
+                self.deadlines.remove(duty.record());
+                let duty = duty.finish(outcome, usage, seen_at);
+                self.finished(outcome, duty);
                 match evidence {
                     Evidence::Pidfd(pidfd) => self.backend.close(pidfd),
-                    Evidence::Reaped | Evidence::NoDescriptor(_) => Ok(()),
+                    _ => Ok(()),
                 }
             }
             (Found::NotYet, Evidence::Pidfd(pidfd)) => self.backend.arm_later(duty, pidfd),
             // Only a pidfd can say so.
-            (Found::NotYet, Evidence::Reaped | Evidence::NoDescriptor(_)) => Ok(()),
+            (Found::NotYet, _) => Ok(()),
         }
     }
 
-    fn finish(&mut self, duty: Duty, exit: Exit) {
+    fn reap(&mut self, duty: Duty, seen_at: Instant) {
+        let record = Arc::clone(duty.record());
+        match duty.reap(|| Some(reap::why_reaped(&record)), seen_at) {
+            Reaped::Finished(outcome, duty) => {
+                self.deadlines.remove(&record);
+                self.finished(outcome, duty);
+            }
+            // A tracer has to see its end first.
+            Reaped::NotYet(duty) => self.backend.arm_owned_later(duty),
+        }
+    }
+
+    fn finished(&mut self, outcome: Outcome, duty: Option<Duty>) {
         let counters = &self.shared.counters;
         counters.delivered.add(1);
-        if matches!(exit.outcome, Outcome::Unknown(_)) {
+        if matches!(outcome, Outcome::Unknown(_)) {
             counters.unknown.add(1);
         }
-        match duty.finish(exit) {
+        match duty {
             Some(duty) => self.parked.push_back(duty),
             None => counters.watched.sub(1),
         }

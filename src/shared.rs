@@ -4,10 +4,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ThreadId};
 
+use crate::duty::Duty;
 use crate::error::Closed;
 use crate::exit_queue::ExitQueue;
 use crate::mailbox::Mailbox;
-use crate::record::Duty;
 use crate::stats::{Counters, Stats};
 use crate::sys::SignalMask;
 

@@ -30,6 +30,10 @@ pub(crate) enum Waited {
 pub(crate) enum Ask<'a> {
     /// The process behind a pidfd; it stays a zombie (`WNOWAIT`).
     Look(BorrowedFd<'a>),
+    /// The child with this pid; it stays a zombie.
+    LookAtChild(Pid),
+    /// The child with this pid, which is reaped.
+    Reap(Pid),
 }
 
 /// `waitid(2)` with `WEXITED | WNOHANG | __WALL` (a child whose end is told by another signal than
@@ -39,6 +43,8 @@ pub(crate) enum Ask<'a> {
 pub(crate) fn waitid(ask: Ask<'_>) -> io::Result<Waited> {
     let (id_type, id, flags) = match ask {
         Ask::Look(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd(), libc::WNOWAIT),
+        Ask::LookAtChild(pid) => (libc::P_PID, pid.as_raw(), libc::WNOWAIT),
+        Ask::Reap(pid) => (libc::P_PID, pid.as_raw(), 0),
     };
     // SAFETY: both are plain C structures for which all zeroes is a valid value.
     let (mut info, mut usage) = unsafe {
@@ -258,6 +264,28 @@ pub(crate) unsafe fn fork(mask: Option<&SignalMask>, child: impl FnOnce()) -> io
     Ok(Pid::new(pid).expect("fork gives the parent a positive pid"))
 }
 
+/// `kill(2)` on a process.
+pub(crate) fn kill(pid: Pid, signal: i32) -> io::Result<()> {
+    // SAFETY: no pointers.
+    match unsafe { libc::kill(pid.as_raw(), signal) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// `kill(2)` on the process group that a process leads; `None` if it leads none.
+pub(crate) fn kill_group(leader: Pid, signal: i32) -> Option<io::Result<()>> {
+    // SAFETY: no pointers.
+    let leads = unsafe { libc::getpgid(leader.as_raw()) } == leader.as_raw();
+    leads.then(|| {
+        // SAFETY: no pointers.
+        match unsafe { libc::kill(-leader.as_raw(), signal) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    })
+}
+
 /// Kills and reaps a child of ours that nobody else knows of.
 pub(crate) fn kill_and_reap(pid: Pid) {
     // SAFETY: no pointers but null.
@@ -322,6 +350,12 @@ pub(crate) fn pidfd_open(pid: Pid) -> io::Result<std::os::fd::OwnedFd> {
         pid.as_rustix(),
         rustix::process::PidfdFlags::empty(),
     )?)
+}
+
+/// A duplicate of a descriptor that the caller knows to be open, close-on-exec.
+pub(crate) fn duplicate(fd: std::os::fd::RawFd) -> io::Result<std::os::fd::OwnedFd> {
+    // SAFETY: borrowed for the call only, and open as the caller says.
+    unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()
 }
 
 /// Rings an eventfd.

@@ -2,10 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::callback::{CallbackId, Cancel};
-use crate::error::{Closed, WaitError};
+use crate::error::{Closed, SignalError, WaitError};
+use crate::exits::Sink;
+use crate::future::Exited;
+use crate::mailbox::Command;
 use crate::record::Record;
 use crate::shared::Shared;
 use crate::{Exit, Pid};
@@ -105,6 +109,13 @@ impl Watch {
         self.wait_until(Instant::now().checked_add(timeout))
     }
 
+    /// A future of the exit, for any executor. Dropping it costs nothing; there may be many.
+    ///
+    /// It borrows the watch; to hand it on, move the watch along: `async move { watch.exited().await }`.
+    pub fn exited(&self) -> Exited<'_> {
+        Exited::new(self)
+    }
+
     fn wait_until(&self, until: Option<Instant>) -> Result<Option<Exit>, WaitError> {
         if let Some(exit) = self.record.exit() {
             return Ok(Some(exit.clone()));
@@ -114,6 +125,54 @@ impl Watch {
             return Err(WaitError::WouldDeadlock);
         }
         Ok(self.record.wait(&self.shared, until)?.cloned())
+    }
+}
+
+/// For the rest of the crate, each with the look whether this is the watcher's process.
+impl Watch {
+    pub(crate) fn check_process(&self) -> Result<(), Closed> {
+        self.shared.check_process()
+    }
+
+    pub(crate) fn add_sink(&self, sink: Sink) -> Result<(), Closed> {
+        self.record.add_sink(&self.shared, sink)
+    }
+
+    pub(crate) fn poll_exit(&self, future: u64, waker: &Waker) -> Option<Result<Exit, Closed>> {
+        if let Some(exit) = self.record.exit() {
+            return Some(Ok(exit.clone()));
+        }
+        match self.shared.check_process() {
+            Ok(()) => self.record.poll(&self.shared, future, waker),
+            Err(closed) => Some(Err(closed)),
+        }
+    }
+
+    pub(crate) fn forget_future(&self, future: u64) {
+        if self.record.exit().is_none() && self.shared.check_process().is_ok() {
+            self.record.forget_future(future);
+        }
+    }
+
+    pub(crate) fn signal(&self, signal: i32, group: bool) -> Result<(), SignalError> {
+        self.shared.check_process()?;
+        self.record.signal(signal, group)
+    }
+
+    pub(crate) fn set_deadline(&self, after: Duration, grace: Duration) -> Result<(), SignalError> {
+        self.shared.check_process()?;
+        if self.record.exit().is_some() {
+            return Err(SignalError::Exited);
+        }
+        let Some(at) = Instant::now().checked_add(after) else {
+            // Past the end of the clock: never.
+            return Ok(());
+        };
+        let command = Command::Deadline(Arc::clone(&self.record), at, grace);
+        match self.shared.mailbox.send(command) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.shared.why_closed().into()),
+        }
     }
 }
 

@@ -3,17 +3,19 @@
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::builder::Threads;
+use crate::duty::Duty;
 use crate::error::{Closed, ForkError, SystemError, WatchError};
 use crate::fork_gate::Gate;
+use crate::mailbox::Mailbox;
 use crate::pidfd;
-use crate::record::{Duty, Record};
+use crate::record::{Kin, Moment, Record};
 use crate::shared::Shared;
 use crate::sys::{self, Ask, Waited};
 use crate::wait_graph;
-use crate::{BuildError, Builder, Pid, Stats, Watch};
+use crate::{BuildError, Builder, Outcome, Pid, Stats, Watch};
 
 /// Watches process exits through one io_uring.
 ///
@@ -41,7 +43,7 @@ use crate::{BuildError, Builder, Pid, Stats, Watch};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Watcher {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     threads: Threads,
 }
 
@@ -87,7 +89,31 @@ impl Watcher {
         self.shared.check_process()?;
         let place = Place::reserve(&self.shared)?;
         let pidfd = self.open_pidfd(pid)?;
-        self.send(place, pid, pidfd, None)
+        self.send(place, pid, pidfd, None, Moment::Exited)
+    }
+
+    /// As [`watch`](Self::watch), for the moment when its parent has reaped the process, which for a process
+    /// that is no child of this one is when its status can be told: from Linux 6.15 on, else the outcome is
+    /// [`Unknown::NotAChild`](crate::Unknown::NotAChild). A zombie has not reached this moment. There is no usage.
+    ///
+    /// # Errors
+    ///
+    /// As [`watch`](Self::watch), and [`WatchError::Unsupported`] before Linux 6.9, whose pidfds do not tell
+    /// (`POLLHUP`, kernel commit 43f0df54c96f).
+    pub fn watch_reaped<P>(&self, pid: P) -> Result<Watch, WatchError>
+    where
+        P: TryInto<Pid>,
+        P::Error: Into<WatchError>,
+    {
+        let pid = pid.try_into().map_err(Into::into)?;
+        self.shared.check_process()?;
+        let place = Place::reserve(&self.shared)?;
+        let pidfd = self.open_pidfd(pid)?;
+        // The same release brought pidfs.
+        if sys::pidfs_inode(pidfd.as_fd()).is_none() {
+            return Err(WatchError::Unsupported);
+        }
+        self.send(place, pid, pidfd, None, Moment::Reaped)
     }
 
     /// Watches the process behind a pidfd, which the watcher takes and closes. This
@@ -102,7 +128,7 @@ impl Watcher {
         self.shared.check_process()?;
         let place = Place::reserve(&self.shared)?;
         let pid = pidfd::pid_of(pidfd.as_fd())?;
-        self.send(place, pid, pidfd, None)
+        self.send(place, pid, pidfd, None, Moment::Exited)
     }
 
     /// Forks, and watches the child, in one call. The child runs `child` and ends: with code 0 when
@@ -142,7 +168,7 @@ impl Watcher {
         let opening = gate.keep_opener();
         sys::pidfd_open(pid)
             .map_err(|error| WatchError::from_pidfd_open(pid, error))
-            .and_then(|pidfd| self.send(place, pid, pidfd, Some(true)))
+            .and_then(|pidfd| self.send(place, pid, pidfd, Some(Kin::Child), Moment::Exited))
             .inspect_err(|error| {
                 // Nobody has this pid: killed from outside, and reaped by itself or by a
                 // wait for any child.
@@ -187,33 +213,58 @@ impl Watcher {
         }
     }
 
-    /// `is_child`: `None` if it has to be found out.
+    /// `kin`: `None` if it has to be found out.
     fn send(
         &self,
         place: Place<'_>,
         pid: Pid,
         pidfd: OwnedFd,
-        is_child: Option<bool>,
+        kin: Option<Kin>,
+        moment: Moment,
     ) -> Result<Watch, WatchError> {
-        let is_child = match is_child {
-            Some(is_child) => is_child,
+        let kin = match kin {
+            Some(kin) => kin,
             None => match sys::waitid(Ask::Look(pidfd.as_fd())) {
-                Ok(Waited::Ended(..) | Waited::NotYet) => true,
-                Ok(Waited::NoChild) => false,
+                Ok(Waited::Ended(..) | Waited::NotYet) => Kin::Child,
+                Ok(Waited::NoChild) => Kin::Stranger,
                 Err(source) => {
                     let call = "waitid";
                     return Err(SystemError { call, source }.into());
                 }
             },
         };
-        let record = Arc::new(Record::new(pid, is_child));
-        let duty = Duty::new(Arc::clone(&record));
-        self.shared
-            .mailbox
-            .watch(duty, pidfd)
-            .map_err(|_| self.shared.why_closed())?;
+        self.begin(place, pid, kin, moment, |mailbox, duty| {
+            mailbox.watch(duty, pidfd)
+        })
+    }
+
+    /// Begins a watch: makes its record and puts it into the mailbox.
+    pub(crate) fn begin(
+        &self,
+        place: Place<'_>,
+        pid: Pid,
+        kin: Kin,
+        moment: Moment,
+        put: impl FnOnce(&Mailbox, Duty) -> Result<(), Duty>,
+    ) -> Result<Watch, WatchError> {
+        let record = Arc::new(Record::new(pid, kin, moment));
+        put(&self.shared.mailbox, Duty::new(Arc::clone(&record))).map_err(|duty| {
+            // Whoever called gets the error, and has the child still.
+            duty.done();
+            self.shared.why_closed()
+        })?;
         place.taken();
         Ok(Watch::new(Arc::clone(&self.shared), record))
+    }
+
+    /// A watch on what has ended, with what is known of it.
+    pub(crate) fn ended(&self, place: Place<'_>, pid: Pid, kin: Kin, outcome: Outcome) -> Watch {
+        // Never with the ring thread, so the place is free again.
+        drop(place);
+        let record = Arc::new(Record::new(pid, kin, Moment::Exited));
+        let duty = Duty::new(Arc::clone(&record));
+        let _no_callbacks = duty.finish(outcome, None, Instant::now());
+        Watch::new(Arc::clone(&self.shared), record)
     }
 }
 
@@ -221,10 +272,10 @@ impl Watcher {
 const FLUSH_INLINE: Duration = Duration::from_millis(20);
 
 /// A place among the allowed watches; given back if nothing comes of it.
-struct Place<'a>(&'a Shared);
+pub(crate) struct Place<'a>(&'a Shared);
 
 impl<'a> Place<'a> {
-    fn reserve(shared: &'a Shared) -> Result<Self, WatchError> {
+    pub(crate) fn reserve(shared: &'a Shared) -> Result<Self, WatchError> {
         let limit = shared.max_watches;
         if shared.counters.watched.add_one_within(limit as u64) {
             return Ok(Self(shared));

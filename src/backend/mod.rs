@@ -4,7 +4,8 @@
 //! and, built into waiting, the wake-up and the timer); records go in and come
 //! back with their event, keys and tokens of the kernel stay inside.
 //!
-//! What holds a process's identity while it is watched, best first:
+//! A child that is ours to reap is known by its pid, which is nobody else's before that. What holds the
+//! identity of any other process while it is watched, best first:
 //!
 //! 1. a slot of the ring's registered-file table (used from Linux 6.13 on): costs no descriptor, can be
 //!    made one again, and then tells the status even after somebody else reaped (6.15);
@@ -12,7 +13,9 @@
 //!    the status as long as the process is a zombie;
 //! 3. the pidfd, kept open.
 
+mod claims;
 mod file_table;
+mod ring;
 mod slots;
 mod support;
 mod token;
@@ -23,7 +26,7 @@ use std::os::fd::OwnedFd;
 pub(crate) use token::KEYS_MAX;
 pub(crate) use uring::Uring;
 
-use crate::record::Duty;
+use crate::duty::Duty;
 
 /// What happened.
 pub(crate) enum Event {
@@ -38,6 +41,8 @@ pub(crate) enum Evidence {
     /// Through this pidfd, which surely is that process's. To be given back with
     /// [`Uring::close`].
     Pidfd(OwnedFd),
+    /// By its pid: it is ours to reap, and has not been.
+    Ours,
     /// Not at all: it was reaped, and nothing held on to it.
     Reaped,
     /// Not at all: there was no descriptor to be had, for this errno.

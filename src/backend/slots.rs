@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use slab::Slab;
 
 use super::token::{Kind, Token};
-use crate::record::Duty;
+use crate::duty::Duty;
 
 pub(super) struct Slots {
     slab: Slab<Slot>,
@@ -20,6 +20,8 @@ pub(super) struct Slot {
     pub(super) hold: Hold,
     stage: Stage,
     generation: u32,
+    /// The poll said that the process was reaped, too.
+    pub(super) reaped: bool,
     /// Nobody wants to know any more; to be freed at the next occasion.
     pub(super) unwanted: bool,
     /// How often something ran out for this watch since it was last armed.
@@ -34,6 +36,8 @@ pub(super) enum Hold {
     Inode(u64),
     /// A descriptor.
     Pidfd(OwnedFd),
+    /// Its pid, because the process is ours to reap.
+    Pid,
 }
 
 /// Who has the next word about a slot.
@@ -69,6 +73,7 @@ impl Slots {
             hold,
             stage,
             generation: self.generation,
+            reaped: false,
             unwanted: false,
             tries: 0,
         });

@@ -18,13 +18,7 @@ const CQ_ENTRIES: u32 = 4096;
 /// costs the kernel 8 bytes and us 4.
 const TABLE_MAX: u64 = 32_768;
 
-/// A ring, and what may be asked of it.
-pub(super) struct Opened {
-    pub(super) ring: IoUring,
-    pub(super) table: FileTable,
-    pub(super) features: Features,
-}
-
+/// What may be asked of a ring.
 #[derive(Clone, Copy)]
 pub(super) struct Features {
     /// A wait for many can become a wait for one after a time (Linux 6.12).
@@ -38,7 +32,7 @@ pub(super) struct Features {
 }
 
 /// Opens a ring. The calling thread becomes the only one that may use it.
-pub(super) fn open() -> Result<Opened, BuildError> {
+pub(super) fn open() -> Result<(IoUring, FileTable, Features), BuildError> {
     let ring = open_ring()?;
     let params = ring.params();
     let (min_wait, no_iowait, skip_success) = (
@@ -75,11 +69,7 @@ pub(super) fn open() -> Result<Opened, BuildError> {
         Ok(_) => open_table(&ring),
         Err(_) => FileTable::new(0),
     };
-    Ok(Opened {
-        ring,
-        table,
-        features,
-    })
+    Ok((ring, table, features))
 }
 
 fn open_ring() -> Result<IoUring, BuildError> {

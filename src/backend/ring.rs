@@ -1,0 +1,254 @@
+//! The ring itself: requests in, completions out.
+
+#![allow(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{IntoRawFd, OwnedFd};
+use std::time::Duration;
+
+use io_uring::types::{Fd, Fixed, SubmitArgs, Timespec};
+use io_uring::{EnterFlags, IoUring, opcode, squeue};
+
+use super::Patience;
+use super::file_table::FileTable;
+use super::support::{self, Features};
+use super::token::Token;
+use crate::error::BuildError;
+
+/// How many completions a patient wait waits for. Few enough that the first of them is
+/// not kept long, enough that the wake-up is shared.
+const BATCH: usize = 64;
+/// How long a patient wait keeps the first completion back at most.
+const BATCH_WAIT: Duration = Duration::from_micros(500);
+/// A request's answer.
+pub(super) struct Completion {
+    pub(super) token: Token,
+    pub(super) result: i32,
+    /// The request goes on, and more will come.
+    pub(super) more: bool,
+}
+
+pub(super) struct Ring {
+    ring: IoUring,
+    features: Features,
+    table: FileTable,
+    /// Copied out of the ring before anything is done about them.
+    completions: VecDeque<Completion>,
+    enters: u64,
+}
+
+impl Ring {
+    /// Opens a ring of which the calling thread is the only user.
+    pub(super) fn open() -> Result<Self, BuildError> {
+        let (ring, table, features) = support::open()?;
+        Ok(Self {
+            ring,
+            features,
+            table,
+            completions: VecDeque::new(),
+            enters: 0,
+        })
+    }
+
+    pub(super) fn features(&self) -> Features {
+        self.features
+    }
+
+    pub(super) fn enters(&self) -> u64 {
+        self.enters
+    }
+
+    /// Puts a file into a free slot of the file table, if there is one.
+    pub(super) fn register(&mut self, file: &OwnedFd) -> Option<u32> {
+        let slot = self.table.take()?;
+        let raw = [std::os::fd::AsRawFd::as_raw_fd(file)];
+        match self.ring.submitter().register_files_update(slot, &raw) {
+            Ok(_) => Some(slot),
+            Err(_) => {
+                self.table.put_back(slot);
+                None
+            }
+        }
+    }
+
+    /// Empties a slot of the file table with the next enter.
+    pub(super) fn unregister(&mut self, slot: u32) -> io::Result<()> {
+        self.push_quiet(opcode::Close::new(Fixed(slot)).build())?;
+        self.table.closing(slot);
+        Ok(())
+    }
+
+    /// Closes a descriptor with the next enter.
+    pub(super) fn close(&mut self, fd: OwnedFd) -> io::Result<()> {
+        self.push_quiet(opcode::Close::new(Fd(fd.into_raw_fd())).build())
+    }
+
+    /// The oldest completion that was copied out.
+    pub(super) fn next_completion(&mut self) -> Option<Completion> {
+        self.completions.pop_front()
+    }
+
+    pub(super) fn has_completions(&self) -> bool {
+        !self.completions.is_empty()
+    }
+
+    /// Carries out what was staged.
+    pub(super) fn submit(&mut self) -> io::Result<()> {
+        self.enter(Patience::None, None)
+    }
+
+    /// Stages a request whose success is of no interest.
+    pub(super) fn push_quiet(&mut self, entry: squeue::Entry) -> io::Result<()> {
+        let entry = entry.user_data(Token::QUIET.pack());
+        self.push(match self.features.skip_success {
+            true => entry.flags(squeue::Flags::SKIP_SUCCESS),
+            false => entry,
+        })
+    }
+
+    /// Stages a request, to be carried out in order.
+    pub(super) fn push(&mut self, entry: squeue::Entry) -> io::Result<()> {
+        loop {
+            // SAFETY: no request refers to memory of ours; descriptors and slots in them
+            // stay what they are until the request is carried out, in order.
+            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+                return Ok(());
+            }
+            self.submit()?;
+        }
+    }
+
+    /// Carries out what was staged, waits, and copies out what has completed.
+    pub(super) fn enter(
+        &mut self,
+        patience: Patience,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        let result = self.enter_until_taken(patience, timeout);
+        self.collect();
+        result
+    }
+
+    fn enter_until_taken(
+        &mut self,
+        patience: Patience,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        loop {
+            let (staged, flagged) = {
+                let queue = self.ring.submission();
+                (queue.len(), queue.taskrun() || queue.cq_overflow())
+            };
+            if patience == Patience::None && staged == 0 && !flagged {
+                return Ok(());
+            }
+            match self.enter_once(staged as u32, patience, timeout) {
+                Ok(()) => {}
+                Err(error) => match error.raw_os_error() {
+                    // The time is up.
+                    Some(libc::ETIME) => {}
+                    Some(libc::EINTR) => {
+                        if patience != Patience::None {
+                            return Ok(());
+                        }
+                    }
+                    // EBUSY: completions have to be taken first. EAGAIN: no memory at the moment.
+                    Some(libc::EBUSY | libc::EAGAIN) => {
+                        self.collect();
+                        std::thread::sleep(Duration::from_micros(100));
+                    }
+                    _ => return Err(error),
+                },
+            }
+            if self.ring.submission().is_empty() {
+                self.table.submitted();
+                return Ok(());
+            }
+            if patience != Patience::None {
+                // Waited, though not all was taken; the next round submits the rest.
+                return Ok(());
+            }
+        }
+    }
+
+    fn enter_once(
+        &mut self,
+        staged: u32,
+        patience: Patience,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        let want = match patience {
+            Patience::None => 0,
+            Patience::One => 1,
+            Patience::Batch => BATCH as u32,
+        };
+        let mut flags = EnterFlags::EXT_ARG | EnterFlags::GETEVENTS;
+        if self.features.no_iowait {
+            flags |= EnterFlags::NO_IOWAIT;
+        }
+        // Without a minimum wait of the kernel's, a batch is a short time-out.
+        let timeout = match patience {
+            Patience::Batch if !self.features.min_wait => earlier(timeout, Some(BATCH_WAIT)),
+            _ => timeout,
+        };
+        let timespec;
+        let mut args = SubmitArgs::new();
+        if let Some(timeout) = timeout {
+            timespec = Timespec::from(timeout);
+            args = args.timespec(&timespec);
+        }
+        if patience == Patience::Batch && self.features.min_wait {
+            args = args.min_wait_usec(BATCH_WAIT.as_micros() as u32);
+        }
+        self.enters += 1;
+        // SAFETY: the arguments are those of io_uring_enter(2): as many entries as are
+        // staged, and an io_uring_getevents_arg, which SubmitArgs is, with EXT_ARG.
+        unsafe {
+            self.ring
+                .submitter()
+                .enter(staged, want, flags.bits(), Some(&args))?;
+        }
+        Ok(())
+    }
+
+    /// Copies the completions out.
+    fn collect(&mut self) {
+        let queue = self.ring.completion();
+        self.completions.extend(queue.filter_map(|entry| {
+            let token = Token::unpack(entry.user_data());
+            debug_assert!(token.is_some(), "a completion of no request of ours");
+            Some(Completion {
+                token: token?,
+                result: entry.result(),
+                more: io_uring::cqueue::more(entry.flags()),
+            })
+        }));
+    }
+}
+
+impl Drop for Ring {
+    /// Carries out the closes that are staged: descriptors in the submission queue are nobody
+    /// else's to close. Bounded, as the ring may be the very thing that is broken.
+    fn drop(&mut self) {
+        for _ in 0..100 {
+            let staged = self.ring.submission().len();
+            if staged == 0
+                || self
+                    .enter_once(staged as u32, Patience::None, None)
+                    .is_err()
+            {
+                return;
+            }
+            self.collect();
+        }
+    }
+}
+
+/// The shorter of two time-outs, where none is for ever.
+pub(super) fn earlier(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

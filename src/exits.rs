@@ -1,0 +1,339 @@
+//! Exits to be fetched, instead of callbacks to be called.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::error::{AddError, BuildError, Closed, NoDescriptors, RecvError, SystemError};
+use crate::shared::Shared;
+use crate::{Exit, Watch, sys};
+
+/// A queue that exits come into, each with a tag of yours.
+///
+/// Made by [`Watcher::exits`](crate::Watcher::exits). [`add`](Self::add) a watch, and its exit comes
+/// out once. It has room for so many watches at a time: added, and their exit not fetched yet. So it
+/// is bounded and never drops one; more are refused ([`AddError::Full`]) until some were fetched.
+///
+/// It is readable, as a descriptor ([`AsFd`]), while there is something to fetch: poll it in any event
+/// loop, level-triggered, then fetch with [`try_recv`](Self::try_recv) or
+/// [`recv_batch`](Self::recv_batch). May be shared by threads; each exit goes to one.
+///
+/// ```
+/// use std::process::Command;
+/// use exitring::Watcher;
+///
+/// let watcher = Watcher::new()?;
+/// let exits = watcher.exits(16)?;
+/// for job in 0..10 {
+///     let child = watcher.spawn(Command::new("sh").arg("-c").arg(format!("exit {job}")))?;
+///     exits.add(&child, job)?; // the child may go: its exit comes all the same
+/// }
+/// while let Some(tagged) = exits.recv()? {
+///     let code = tagged.exit.status().and_then(|status| status.code());
+///     assert_eq!(code, Some(tagged.tag as i32));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Exits {
+    shared: Arc<Shared>,
+    queue: Arc<Queue>,
+}
+
+/// An exit, and the tag that its watch was added with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tagged {
+    /// What [`Exits::add`] was given.
+    pub tag: u64,
+    /// The exit.
+    pub exit: Exit,
+}
+
+struct Queue {
+    inner: Mutex<Inner>,
+    filled: Condvar,
+    /// Readable while `ready` is not empty, or nothing will come any more.
+    bell: OwnedFd,
+    capacity: usize,
+}
+
+struct Inner {
+    /// Allocated once: as long as there are places.
+    ready: VecDeque<Tagged>,
+    /// Added, and not fetched: those in `ready`, and those that have not ended.
+    outstanding: usize,
+    /// Watches whose exit will not come, because the watcher is gone.
+    forsaken: bool,
+    waiters: u32,
+    rung: bool,
+}
+
+impl Exits {
+    pub(crate) fn new(shared: Arc<Shared>, capacity: usize) -> Result<Self, BuildError> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let bell = eventfd(0, flags).map_err(|errno| {
+            match NoDescriptors::from_errno(errno.raw_os_error()) {
+                Some(none) => BuildError::from(none),
+                None => SystemError {
+                    call: "eventfd",
+                    source: errno.into(),
+                }
+                .into(),
+            }
+        })?;
+        let queue = Queue {
+            inner: Mutex::new(Inner {
+                ready: VecDeque::with_capacity(capacity),
+                outstanding: 0,
+                forsaken: false,
+                waiters: 0,
+                rung: false,
+            }),
+            filled: Condvar::new(),
+            bell,
+            capacity,
+        };
+        Ok(Self {
+            shared,
+            queue: Arc::new(queue),
+        })
+    }
+
+    /// Has the watch's exit come here, at once if the process has ended. The watch may then be dropped. Any
+    /// watch of any watcher will do, and may be added more than once, with as many exits.
+    ///
+    /// # Errors
+    ///
+    /// [`AddError::Full`] if as many are outstanding as there is room for, [`AddError::Closed`] if
+    /// the exit can never come.
+    pub fn add(&self, watch: &Watch, tag: u64) -> Result<(), AddError> {
+        watch.check_process()?;
+        let sink = self.queue.reserve(tag)?;
+        Ok(watch.add_sink(sink)?)
+    }
+
+    /// Fetches the oldest exit, waiting for one. `None`: nothing is outstanding, so nothing would
+    /// ever come.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Closed`] if nothing is left and a watcher ended before some process did,
+    /// [`RecvError::WouldDeadlock`] in a callback on the ring thread (`workers(0)`).
+    pub fn recv(&self) -> Result<Option<Tagged>, RecvError> {
+        self.recv_until(None)
+    }
+
+    /// As [`recv`](Self::recv), for at most this long; `None` also when nothing came.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Tagged>, RecvError> {
+        // A time past the end of the clock is as good as none.
+        self.recv_until(Instant::now().checked_add(timeout))
+    }
+
+    /// Fetches the oldest exit if there is one. Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Closed`] as [`recv`](Self::recv).
+    pub fn try_recv(&self) -> Result<Option<Tagged>, RecvError> {
+        self.shared.check_process()?;
+        let mut inner = self.queue.lock();
+        match self.queue.fetch(&mut inner) {
+            Some(tagged) => Ok(Some(tagged)),
+            None => self.check_forsaken(&mut inner).map(|()| None),
+        }
+    }
+
+    /// Fetches all exits there are, `max` at most, into `batch`, waiting for the first. Returns how
+    /// many; 0: nothing is outstanding, or `max` is 0.
+    ///
+    /// # Errors
+    ///
+    /// As [`recv`](Self::recv).
+    pub fn recv_batch(&self, batch: &mut Vec<Tagged>, max: usize) -> Result<usize, RecvError> {
+        if max == 0 {
+            return Ok(0);
+        }
+        let Some(first) = self.recv()? else {
+            return Ok(0);
+        };
+        batch.push(first);
+        let mut inner = self.queue.lock();
+        let mut count = 1;
+        while count < max
+            && let Some(tagged) = self.queue.fetch(&mut inner)
+        {
+            batch.push(tagged);
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// How many were added and not fetched.
+    pub fn outstanding(&self) -> usize {
+        match self.shared.check_process() {
+            Ok(()) => self.queue.lock().outstanding,
+            Err(_) => 0,
+        }
+    }
+
+    /// How many may be outstanding.
+    pub fn capacity(&self) -> usize {
+        self.queue.capacity
+    }
+
+    fn recv_until(&self, until: Option<Instant>) -> Result<Option<Tagged>, RecvError> {
+        self.shared.check_process()?;
+        let mut inner = self.queue.lock();
+        loop {
+            if let Some(tagged) = self.queue.fetch(&mut inner) {
+                return Ok(Some(tagged));
+            }
+            self.check_forsaken(&mut inner)?;
+            let now = Instant::now();
+            if inner.outstanding == 0 || until.is_some_and(|until| until <= now) {
+                return Ok(None);
+            }
+            if self.shared.on_ring_thread() {
+                return Err(RecvError::WouldDeadlock);
+            }
+            inner.waiters += 1;
+            inner = match until {
+                None => self
+                    .queue
+                    .filled
+                    .wait(inner)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(until) => {
+                    self.queue
+                        .filled
+                        .wait_timeout(inner, until - now)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+            };
+            inner.waiters -= 1;
+        }
+    }
+
+    /// Tells once that a watch will bring nothing; asked when there is nothing to fetch.
+    fn check_forsaken(&self, inner: &mut Inner) -> Result<(), RecvError> {
+        if !std::mem::take(&mut inner.forsaken) {
+            return Ok(());
+        }
+        self.queue.hush(inner);
+        // It may have been another watcher than the one that made us, which then serves on.
+        Err(match self.shared.check_open() {
+            Err(closed) => closed,
+            Ok(()) => Closed::Dropped,
+        }
+        .into())
+    }
+}
+
+impl AsFd for Exits {
+    /// Readable while there is something to fetch. Only to be polled: reading it is ours.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.queue.bell.as_fd()
+    }
+}
+
+impl fmt::Debug for Exits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exits")
+            .field("outstanding", &self.outstanding())
+            .field("capacity", &self.capacity())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing under the lock panics half-way.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reserve(self: &Arc<Self>, tag: u64) -> Result<Sink, AddError> {
+        let mut inner = self.lock();
+        if inner.outstanding == self.capacity {
+            return Err(AddError::Full {
+                capacity: self.capacity,
+            });
+        }
+        inner.outstanding += 1;
+        Ok(Sink {
+            queue: Some(Arc::clone(self)),
+            tag,
+        })
+    }
+
+    fn fetch(&self, inner: &mut Inner) -> Option<Tagged> {
+        let tagged = inner.ready.pop_front()?;
+        inner.outstanding -= 1;
+        if inner.ready.is_empty() && !inner.forsaken {
+            self.hush(inner);
+        }
+        if inner.outstanding == 0 && inner.waiters > 0 {
+            // Others that wait would wait for ever.
+            self.filled.notify_all();
+        }
+        Some(tagged)
+    }
+
+    fn hush(&self, inner: &mut Inner) {
+        if std::mem::take(&mut inner.rung) {
+            // Nonblocking, and readable just now: resets it.
+            let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+        }
+    }
+
+    fn ring(&self, inner: &mut Inner) {
+        if !inner.rung {
+            inner.rung = true;
+            sys::ring_eventfd(&self.bell);
+        }
+    }
+}
+
+/// A place in a queue, for one exit. Dropped without it, it is given back, and the queue told.
+pub(crate) struct Sink {
+    queue: Option<Arc<Queue>>,
+    tag: u64,
+}
+
+impl Sink {
+    /// Puts the exit into its place. Never waits: the place is reserved.
+    pub(crate) fn put(mut self, exit: &Exit) {
+        let Some(queue) = self.queue.take() else {
+            return;
+        };
+        let mut inner = queue.lock();
+        inner.ready.push_back(Tagged {
+            tag: self.tag,
+            exit: exit.clone(),
+        });
+        queue.ring(&mut inner);
+        if inner.waiters > 0 {
+            queue.filled.notify_one();
+        }
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        if let Some(queue) = self.queue.take() {
+            let mut inner = queue.lock();
+            inner.outstanding -= 1;
+            inner.forsaken = true;
+            queue.ring(&mut inner);
+            queue.filled.notify_all();
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Children of the watcher's own: started, or taken over.
+
+use std::process::Command;
+use std::sync::Arc;
+
+use crate::error::{AdoptError, SpawnError, WatchError};
+use crate::exit::Outcome;
+use crate::record::{Kin, Moment};
+use crate::sys::{self, Ask, Waited};
+use crate::watcher::Place;
+use crate::{Child, Pid, Watcher, wait_graph};
+
+impl Watcher {
+    /// Starts a command as a child that the watcher owns and reaps.
+    ///
+    /// What the command says of arguments, environment, standard streams and so on holds, as for
+    /// [`Command::spawn`], which it is started with; what was piped is in the [`Child`]. When this returns
+    /// `Ok` the child is watched, whatever descriptors are left: the ring thread keeps one aside to begin a watch
+    /// with, and the watch costs none. Blocks until the command was executed or could not be.
+    ///
+    /// In a callback the child blocks the signals that the builder's thread blocked, and not all, as
+    /// the threads of the watcher do.
+    ///
+    /// # Errors
+    ///
+    /// [`SpawnError`] tells apart what the command is to blame for (not found, not executable) and what
+    /// ran out; [`SpawnError::is_throttling`] says if trying again later can help. If the watcher ends
+    /// at the same moment, the child is killed and reaped ([`SpawnError::Watch`]).
+    pub fn spawn(&self, command: &mut Command) -> Result<Child, SpawnError> {
+        let place = self.place_for_child().map_err(SpawnError::Refused)?;
+        let spawned = {
+            let _mask = wait_graph::on_runner().then(|| self.shared.signal_mask.apply());
+            command.spawn()
+        };
+        let mut std = spawned.map_err(|error| SpawnError::from_spawn(command, error))?;
+        let pid = Pid::try_from(std.id()).map_err(|error| SpawnError::Watch(error.into()))?;
+        let mut child = self.own(place, pid).map_err(|error| {
+            sys::kill_and_reap(pid);
+            SpawnError::Watch(error)
+        })?;
+        child.stdin = std.stdin.take();
+        child.stdout = std.stdout.take();
+        child.stderr = std.stderr.take();
+        Ok(child)
+    }
+
+    /// Takes over a child that was started otherwise, running or ended, also if it was waited for already: then
+    /// its status is known, and nothing else of it.
+    ///
+    /// # Errors
+    ///
+    /// [`AdoptError`] gives the child back.
+    pub fn adopt(&self, mut std: std::process::Child) -> Result<Child, AdoptError> {
+        let adopted = self.place_for_child().and_then(|place| {
+            let pid = Pid::try_from(std.id())?;
+            match sys::waitid(Ask::LookAtChild(pid)) {
+                Ok(Waited::Ended(..) | Waited::NotYet) => self.own(place, pid),
+                // Reaped. If by `std`, it remembers the status.
+                _ => match std.try_wait() {
+                    Ok(Some(status)) => {
+                        use std::os::unix::process::ExitStatusExt;
+                        let outcome = Outcome::from_wait_status(status.into_raw());
+                        Ok(Child::new(self.ended(place, pid, Kin::Owned, outcome)))
+                    }
+                    _ => Err(WatchError::NoSuchProcess { pid }),
+                },
+            }
+        });
+        match adopted {
+            Ok(mut child) => {
+                child.stdin = std.stdin.take();
+                child.stdout = std.stdout.take();
+                child.stderr = std.stderr.take();
+                Ok(child)
+            }
+            Err(source) => Err(AdoptError { child: std, source }),
+        }
+    }
+
+    /// Takes over a child of this process by its pid, for those who fork themselves.
+    ///
+    /// # Errors
+    ///
+    /// [`WatchError::NoSuchProcess`] if it is no child of this process, or was reaped; and as
+    /// [`watch`](Self::watch).
+    pub fn adopt_pid<P>(&self, pid: P) -> Result<Child, WatchError>
+    where
+        P: TryInto<Pid>,
+        P::Error: Into<WatchError>,
+    {
+        let pid = pid.try_into().map_err(Into::into)?;
+        let place = self.place_for_child()?;
+        match sys::waitid(Ask::LookAtChild(pid)) {
+            Ok(Waited::Ended(..) | Waited::NotYet) => self.own(place, pid),
+            _ => Err(WatchError::NoSuchProcess { pid }),
+        }
+    }
+
+    fn place_for_child(&self) -> Result<Place<'_>, WatchError> {
+        self.shared.check_process()?;
+        self.shared.check_open()?;
+        Place::reserve(&self.shared)
+    }
+
+    fn own(&self, place: Place<'_>, pid: Pid) -> Result<Child, WatchError> {
+        let watch = self.begin(place, pid, Kin::Owned, Moment::Exited, |mailbox, duty| {
+            mailbox.own(duty)
+        })?;
+        Ok(Child::new(watch))
+    }
+}
+
+impl Watcher {
+    /// A queue that exits come into, to be fetched, with room for `capacity` watches at a time: 1 to
+    /// 16,777,216; allocated at once. Takes a descriptor.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Option`](crate::BuildError::Option), or no descriptor was to be had.
+    pub fn exits(&self, capacity: usize) -> Result<crate::Exits, crate::BuildError> {
+        crate::builder::check_capacity("capacity", capacity)?;
+        crate::Exits::new(Arc::clone(&self.shared), capacity)
+    }
+}

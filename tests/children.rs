@@ -1,0 +1,500 @@
+//! Children of the watcher's own.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use common::*;
+use exitring::{
+    Child, Closed, Outcome, Pid, SignalError, SpawnError, Unknown, WaitError, WatchError, Watcher,
+};
+
+fn sh(script: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", script]);
+    command
+}
+
+/// Whether there is such a process, a zombie included.
+fn exists(pid: Pid) -> bool {
+    std::path::Path::new(&format!("/proc/{pid}")).exists()
+}
+
+#[track_caller]
+fn assert_reaped(pid: Pid) {
+    until("the child is reaped", || !exists(pid));
+}
+
+#[test]
+fn a_spawned_child_is_reaped_with_status_and_usage() {
+    each_worker_count(|watcher| {
+        let child = watcher
+            .spawn(&mut sh("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exit 7"))
+            .unwrap();
+        let exit = child.wait().unwrap();
+        assert_eq!(exit.outcome(), Outcome::Exited(7));
+        assert_eq!(exit.pid(), child.pid());
+        let usage = exit.usage().unwrap();
+        assert!(usage.user() + usage.system() > Duration::ZERO);
+        assert!(usage.max_rss_bytes() > 100 * 1024);
+        assert!(!exit.by_deadline());
+        assert!(!exists(child.pid()), "it is reaped when its exit is told");
+        let (sender, receiver) = mpsc::channel();
+        child
+            .on_exit(move |exit| sender.send(exit.clone()).unwrap())
+            .unwrap();
+        assert_eq!(receive(&receiver), exit);
+        until_stats(&watcher, "nothing is watched", |stats| stats.watched == 0);
+    });
+}
+
+#[test]
+fn piped_streams_are_in_the_child() {
+    let watcher = Watcher::new().unwrap();
+    let mut command = sh("cat; echo problem >&2");
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = watcher.spawn(&mut command).unwrap();
+    child.stdin.take().unwrap().write_all(b"hello").unwrap();
+    let (mut out, mut err) = (String::new(), String::new());
+    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert_eq!((out.as_str(), err.as_str()), ("hello", "problem\n"));
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_dropped_child_runs_on_and_is_reaped() {
+    each_worker_count(|watcher| {
+        let mut child = watcher.spawn(sh("read line; exit 3").stdin(Stdio::piped())).unwrap();
+        let pid = child.pid();
+        let stdin = child.stdin.take().unwrap();
+        drop(child);
+        std::thread::sleep(Duration::from_millis(10));
+        assert!(exists(pid) && !is_zombie(pid));
+        drop(stdin);
+        assert_reaped(pid);
+        until_stats(&watcher, "it is told", |stats| stats.delivered == 1);
+    });
+}
+
+#[test]
+fn a_child_to_be_killed_on_drop_is_killed_and_reaped() {
+    let watcher = Watcher::new().unwrap();
+    let mut child = watcher.spawn(Command::new("sleep").arg("1000")).unwrap();
+    child.kill_on_drop(true);
+    let pid = child.pid();
+    drop(child);
+    assert_reaped(pid);
+}
+
+#[test]
+fn children_that_outlive_the_watcher_are_reaped() {
+    let watcher = Watcher::new().unwrap();
+    let mut kept = watcher.spawn(sh("read line; exit 4").stdin(Stdio::piped())).unwrap();
+    let mut dropped = watcher.spawn(sh("read line").stdin(Stdio::piped())).unwrap();
+    let (kept_stdin, dropped_stdin) = (kept.stdin.take(), dropped.stdin.take());
+    let dropped_pid = dropped.pid();
+    drop(dropped);
+    let mut killed = watcher.spawn(Command::new("sleep").arg("1000")).unwrap();
+    killed.kill_on_drop(true);
+    let killed_pid = killed.pid();
+    drop(watcher);
+
+    assert_eq!(kept.wait(), Err(WaitError::Closed(Closed::Dropped)));
+    assert!(exists(kept.pid()) && exists(dropped_pid));
+    drop((kept_stdin, dropped_stdin, killed));
+    assert_reaped(kept.pid());
+    assert_reaped(dropped_pid);
+    assert_reaped(killed_pid);
+    until("the exit can be read", || kept.exit().is_some());
+    assert_eq!(kept.exit().unwrap().outcome(), Outcome::Exited(4));
+}
+
+#[test]
+fn a_std_child_is_adopted_running_ended_or_waited_for() {
+    let watcher = Watcher::new().unwrap();
+    let mut running = sh("read line; exit 5").stdin(Stdio::piped()).spawn().unwrap();
+    let stdin = running.stdin.take();
+    let child = watcher.adopt(running).unwrap();
+    assert_eq!(child.exit(), None);
+    drop(stdin);
+    assert_eq!(child.wait().unwrap().outcome(), Outcome::Exited(5));
+    assert!(!exists(child.pid()));
+
+    let ended = sh("exit 6").stdout(Stdio::piped()).spawn().unwrap();
+    let pid = Pid::try_from(ended.id()).unwrap();
+    until("it is a zombie", || is_zombie(pid));
+    let child = watcher.adopt(ended).unwrap();
+    assert!(child.stdout.is_some());
+    assert_eq!(child.wait().unwrap().outcome(), Outcome::Exited(6));
+    assert!(child.wait().unwrap().usage().is_some());
+    assert!(!exists(pid));
+
+    let mut waited = sh("exit 7").spawn().unwrap();
+    waited.wait().unwrap();
+    let child = watcher.adopt(waited).unwrap();
+    assert_eq!(child.wait().unwrap().outcome(), Outcome::Exited(7));
+    assert_eq!(child.wait().unwrap().usage(), None);
+    let (sender, receiver) = mpsc::channel();
+    child
+        .on_exit(move |exit| sender.send(exit.outcome()).unwrap())
+        .unwrap();
+    assert_eq!(receive(&receiver), Outcome::Exited(7));
+    until_stats(&watcher, "nothing is watched", |stats| stats.watched == 0);
+}
+
+#[test]
+fn a_child_is_adopted_by_its_pid_and_no_other_process_is() {
+    let watcher = Watcher::new().unwrap();
+    let child = sh("exit 8").spawn().unwrap();
+    let owned = watcher.adopt_pid(child.id()).unwrap();
+    assert_eq!(owned.wait().unwrap().outcome(), Outcome::Exited(8));
+    for pid in [child.id(), std::os::unix::process::parent_id()] {
+        match watcher.adopt_pid(pid) {
+            Err(WatchError::NoSuchProcess { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn signals_reach_the_child_until_its_exit_is_seen() {
+    let watcher = Watcher::new().unwrap();
+    let child = watcher.spawn(Command::new("sleep").arg("1000")).unwrap();
+    child.signal(0).unwrap();
+    assert!(matches!(child.signal(12345), Err(SignalError::NoSuchSignal(12345))));
+    assert!(matches!(child.signal_group(libc::SIGTERM), Err(SignalError::NoGroup)));
+    child.signal(libc::SIGTERM).unwrap();
+    let outcome = Outcome::Signaled {
+        signal: libc::SIGTERM,
+        core_dumped: false,
+    };
+    assert_eq!(child.wait().unwrap().outcome(), outcome);
+    assert!(matches!(child.kill(), Err(SignalError::Exited)));
+    assert!(matches!(child.signal_group(libc::SIGTERM), Err(SignalError::Exited)));
+    let late = child.deadline(Duration::ZERO, Duration::ZERO);
+    assert!(matches!(late, Err(SignalError::Exited)));
+}
+
+/// A child that leads a group with a grandchild, both deaf to `SIGTERM` if asked; its standard
+/// output ends when both have.
+fn group(watcher: &Watcher, deaf: bool) -> Child {
+    let trap = if deaf { "trap '' TERM; " } else { "" };
+    let mut command = sh(&format!("{trap}sleep 1000 & echo ready; wait; sleep 1000"));
+    command.process_group(0).stdout(Stdio::piped());
+    let mut child = watcher.spawn(&mut command).unwrap();
+    let mut ready = [0; 6];
+    child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+    child
+}
+
+#[track_caller]
+fn assert_group_ended(mut child: Child) {
+    let mut rest = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut rest).unwrap();
+}
+
+#[test]
+fn a_signal_to_the_group_reaches_the_grandchildren() {
+    let watcher = Watcher::new().unwrap();
+    let child = group(&watcher, false);
+    child.signal_group(libc::SIGTERM).unwrap();
+    child.wait().unwrap();
+    assert_group_ended(child);
+}
+
+#[test]
+fn a_deadline_terminates_the_group_and_kills_what_is_deaf() {
+    let watcher = Watcher::new().unwrap();
+    for (deaf, signal) in [(false, libc::SIGTERM), (true, libc::SIGKILL)] {
+        let child = group(&watcher, deaf);
+        child
+            .deadline(Duration::from_millis(10), Duration::from_millis(50))
+            .unwrap();
+        let exit = child.wait().unwrap();
+        assert!(exit.by_deadline());
+        let outcome = Outcome::Signaled {
+            signal,
+            core_dumped: false,
+        };
+        assert_eq!(exit.outcome(), outcome);
+        assert_group_ended(child);
+    }
+}
+
+#[test]
+fn a_deadline_of_zero_is_now_and_a_later_one_replaces_it() {
+    let watcher = Watcher::new().unwrap();
+    let child = watcher.spawn(Command::new("sleep").arg("1000")).unwrap();
+    child.deadline(Duration::from_millis(20), Duration::ZERO).unwrap();
+    child.deadline(Duration::from_secs(10_000), Duration::ZERO).unwrap();
+    assert_eq!(child.wait_timeout(Duration::from_millis(60)), Ok(None));
+    child.deadline(Duration::MAX, Duration::MAX).unwrap();
+    child.deadline(Duration::ZERO, Duration::MAX).unwrap();
+    assert!(child.wait().unwrap().by_deadline());
+}
+
+#[test]
+fn a_child_that_ends_before_its_deadline_was_not_ended_by_it() {
+    let watcher = Watcher::new().unwrap();
+    let child = watcher.spawn(&mut sh("exit 1")).unwrap();
+    let _ = child.deadline(Duration::from_secs(1000), Duration::ZERO);
+    assert!(!child.wait().unwrap().by_deadline());
+}
+
+#[test]
+fn a_thousand_deadlines_are_kept_each() {
+    let watcher = Watcher::new().unwrap();
+    let mut children: Vec<Child> = (0..1000)
+        .map(|_| {
+            // SAFETY: the child makes system calls only.
+            let pid = unsafe {
+                let pid = libc::fork();
+                if pid == 0 {
+                    libc::signal(libc::SIGTERM, libc::SIG_DFL);
+                    loop {
+                        libc::pause();
+                    }
+                }
+                pid
+            };
+            watcher.adopt_pid(pid).unwrap()
+        })
+        .collect();
+    for (index, child) in children.iter_mut().enumerate() {
+        child.kill_on_drop(true);
+        // Every tenth is spared.
+        let millis = if index % 10 == 0 { 1_000_000 } else { index as u64 % 100 };
+        child
+            .deadline(Duration::from_millis(millis), Duration::from_secs(1000))
+            .unwrap();
+    }
+    for (index, child) in children.iter().enumerate() {
+        if index % 10 == 0 {
+            assert_eq!(child.exit(), None);
+            child.kill().unwrap();
+        }
+        assert_eq!(child.wait().unwrap().by_deadline(), index % 10 != 0);
+    }
+}
+
+#[test]
+fn what_cannot_be_started_is_said_why() {
+    let watcher = Watcher::new().unwrap();
+    match watcher.spawn(&mut Command::new("/no/such/program")) {
+        Err(error @ SpawnError::NotFound { .. }) => {
+            assert!(error.to_string().contains("/no/such/program"));
+            assert!(!error.is_throttling());
+        }
+        other => panic!("{other:?}"),
+    }
+    for program in ["/etc/passwd", "/tmp"] {
+        match watcher.spawn(&mut Command::new(program)) {
+            Err(SpawnError::NotExecutable { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(watcher.stats().watched, 0);
+}
+
+#[test]
+fn a_child_spawned_in_a_callback_has_the_builders_signal_mask() {
+    each_worker_count(|watcher| {
+        let watcher = Arc::new(watcher);
+        let first = watcher.spawn(&mut sh("exit 0")).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        first
+            .on_exit({
+                let watcher = watcher.clone();
+                move |_| {
+                    let child = watcher.spawn(Command::new("sleep").arg("1000")).unwrap();
+                    sender.send(child).unwrap();
+                }
+            })
+            .unwrap();
+        let child = receive(&receiver);
+        child.signal(libc::SIGTERM).unwrap();
+        let outcome = Outcome::Signaled {
+            signal: libc::SIGTERM,
+            core_dumped: false,
+        };
+        assert_eq!(child.wait().unwrap().outcome(), outcome);
+    });
+}
+
+#[test]
+fn a_process_that_is_no_childs_status_is_told_once_its_parent_reaped_it() {
+    let watcher = Watcher::new().unwrap();
+    // It tells its own child's pid, has it end when told, and reaps it when told.
+    let mut parent = sh("sh -c 'read l <&3; exit 9' 3<&0 & echo $!; read l; wait $!; read l");
+    let mut parent = watcher
+        .spawn(parent.stdin(Stdio::piped()).stdout(Stdio::piped()))
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = std::io::BufReader::new(parent.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    let pid: i32 = line.trim().parse().unwrap();
+    let exited = watcher.watch(pid).unwrap();
+    let reaped = match watcher.watch_reaped(pid) {
+        Err(WatchError::Unsupported) => return,
+        watch => watch.unwrap(),
+    };
+    let mut stdin = parent.stdin.take().unwrap();
+    stdin.write_all(b"end\n").unwrap();
+    // Which of the two reads the line is open; whichever, the other one's comes next.
+    assert!(matches!(
+        exited.wait_timeout(Duration::from_millis(50)),
+        Ok(_)
+    ));
+    assert_eq!(reaped.wait_timeout(Duration::ZERO), Ok(None));
+    stdin.write_all(b"reap\n").unwrap();
+    let outcome = reaped.wait().unwrap().outcome();
+    // From Linux 6.15 on it is told.
+    assert!(
+        outcome == Outcome::Exited(9) || outcome == Outcome::Unknown(Unknown::NotAChild),
+        "{outcome:?}"
+    );
+    assert!(exited.wait().is_ok());
+}
+
+#[test]
+fn five_thousand_children_and_a_thief_leave_nobody_waiting() {
+    const ALONE: &str = "EXITRING_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        return run_alone(
+            "five_thousand_children_and_a_thief_leave_nobody_waiting",
+            ALONE,
+            |_| (),
+        );
+    }
+    const CHILDREN: usize = 5000;
+    let watcher = Watcher::new().unwrap();
+    let exits = watcher.exits(CHILDREN).unwrap();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let children: Vec<Child> = (0..CHILDREN)
+        .map(|_| {
+            // SAFETY: the child makes system calls only.
+            let pid = unsafe {
+                let pid = libc::fork();
+                if pid == 0 {
+                    libc::close(std::os::fd::AsRawFd::as_raw_fd(&writer));
+                    let _ = reader.read(&mut [0]);
+                    libc::_exit(3);
+                }
+                pid
+            };
+            let child = watcher.adopt_pid(pid).unwrap();
+            exits.add(&child, pid as u64).unwrap();
+            child
+        })
+        .collect();
+    until_stats(&watcher, "all are armed", |stats| {
+        stats.armed == CHILDREN as u64
+    });
+    let thief = std::thread::spawn(|| {
+        let mut stolen = 0;
+        // SAFETY: no status is asked for.
+        while unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) } > 0 {
+            stolen += 1;
+        }
+        stolen
+    });
+    drop(writer);
+    let mut unknown = 0;
+    for child in &children {
+        match child.wait().unwrap().outcome() {
+            Outcome::Exited(3) => {}
+            Outcome::Unknown(Unknown::ReapedElsewhere) => unknown += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    let mut seen = std::collections::HashSet::new();
+    while let Some(tagged) = exits.recv().unwrap() {
+        assert_eq!(tagged.exit.pid().as_raw() as u64, tagged.tag);
+        assert!(seen.insert(tagged.tag), "{} came twice", tagged.tag);
+    }
+    assert_eq!(seen.len(), CHILDREN);
+    let stolen = thief.join().unwrap();
+    assert_eq!(stolen, unknown, "what was stolen, and only that, is unknown");
+}
+
+#[test]
+fn with_sigchld_ignored_owned_children_are_said_to_be_untellable() {
+    const ALONE: &str = "EXITRING_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        return run_alone(
+            "with_sigchld_ignored_owned_children_are_said_to_be_untellable",
+            ALONE,
+            |_| (),
+        );
+    }
+    // SAFETY: "ignore" is no function.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    let watcher = Watcher::new().unwrap();
+    for _ in 0..20 {
+        let child = watcher.spawn(&mut sh("exit 1")).unwrap();
+        let outcome = child.wait().unwrap().outcome();
+        assert_eq!(outcome, Outcome::Unknown(Unknown::SigchldIgnored));
+    }
+}
+
+/// The limit is met after the watcher and a few descriptors are there, and before any pidfd could be had.
+#[test]
+fn children_are_watched_whatever_descriptors_are_left() {
+    const ALONE: &str = "EXITRING_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        return run_alone(
+            "children_are_watched_whatever_descriptors_are_left",
+            ALONE,
+            |command| {
+                // SAFETY: setrlimit is a bare system call.
+                unsafe {
+                    command.pre_exec(|| {
+                        let limit = libc::rlimit {
+                            rlim_cur: 64,
+                            rlim_max: 64,
+                        };
+                        match libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) {
+                            0 => Ok(()),
+                            _ => Err(std::io::Error::last_os_error()),
+                        }
+                    });
+                }
+            },
+        );
+    }
+    let watcher = Watcher::new().unwrap();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut taken = Vec::new();
+    while let Ok(file) = std::fs::File::open("/dev/null") {
+        taken.push(file);
+    }
+    let children: Vec<Child> = (0..200)
+        .map(|_| {
+            // SAFETY: the child makes system calls only.
+            let pid = unsafe {
+                let pid = libc::fork();
+                if pid == 0 {
+                    libc::close(std::os::fd::AsRawFd::as_raw_fd(&writer));
+                    let _ = reader.read(&mut [0]);
+                    libc::_exit(2);
+                }
+                pid
+            };
+            watcher.adopt_pid(pid).unwrap()
+        })
+        .collect();
+    until_stats(&watcher, "all are armed", |stats| stats.armed == 200);
+    drop(writer);
+    for child in &children {
+        assert_eq!(child.wait().unwrap().outcome(), Outcome::Exited(2));
+    }
+    drop(taken);
+}
