@@ -6,7 +6,7 @@ use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::time::Duration;
 
 use crate::Watch;
-use crate::error::SignalError;
+use crate::error::{Closed, SignalError};
 
 /// A child process that the watcher owns: nobody else is to reap it, and the watcher always does.
 ///
@@ -82,13 +82,13 @@ impl Child {
 
     /// Ends it if it has not ended after this time: `SIGTERM`, and after `grace`, `SIGKILL`. Both go to the
     /// process group if it leads one, else to it alone. A second deadline replaces the first; zero is
-    /// now. [`Exit::by_deadline`](crate::Exit::by_deadline) tells. Does not block; any number of deadlines cost one
+    /// now. Nothing is done if it has ended. [`Exit::by_deadline`](crate::Exit::by_deadline) tells. Does not block; any number of deadlines cost one
     /// timer in all.
     ///
     /// # Errors
     ///
-    /// [`SignalError::Exited`] after its exit was seen, [`SignalError::Closed`].
-    pub fn deadline(&self, after: Duration, grace: Duration) -> Result<(), SignalError> {
+    /// [`Closed`] if nobody is left who would keep it.
+    pub fn deadline(&self, after: Duration, grace: Duration) -> Result<(), Closed> {
         self.watch.set_deadline(after, grace)
     }
 

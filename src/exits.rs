@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -242,6 +242,13 @@ impl AsFd for Exits {
     /// Readable while there is something to fetch. Only to be polled: reading it is ours.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.queue.bell.as_fd()
+    }
+}
+
+impl AsRawFd for Exits {
+    /// As [`as_fd`](Self::as_fd), for event loops that want it so.
+    fn as_raw_fd(&self) -> RawFd {
+        self.queue.bell.as_raw_fd()
     }
 }
 

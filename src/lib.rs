@@ -62,6 +62,7 @@ mod shared;
 mod spawn;
 mod stats;
 mod sys;
+mod vfork;
 mod wait_graph;
 mod watch;
 mod watcher;

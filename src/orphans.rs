@@ -72,9 +72,9 @@ fn look_after() {
 fn reap(record: &Arc<Record>) -> bool {
     let gone = || Some(Unknown::ReapedElsewhere);
     match Duty::new(Arc::clone(record)).reap(gone, Instant::now()) {
-        // Closed, so there are no callbacks.
         Reaped::Finished(_, duty) => {
-            duty.map(Duty::done);
+            // The record is closed, so there are no callbacks.
+            debug_assert!(duty.is_none(), "a closed record has callbacks");
             true
         }
         Reaped::NotYet(duty) => {

@@ -222,7 +222,7 @@ impl SignalMask {
         MaskApplied(before)
     }
 
-    fn set(&self) {
+    pub(crate) fn set(&self) {
         // SAFETY: the set is initialised; where to put the old one is not given.
         unsafe {
             libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut());

@@ -159,11 +159,11 @@ impl Watch {
         self.record.signal(signal, group)
     }
 
-    pub(crate) fn set_deadline(&self, after: Duration, grace: Duration) -> Result<(), SignalError> {
-        self.shared.check_process()?;
+    pub(crate) fn set_deadline(&self, after: Duration, grace: Duration) -> Result<(), Closed> {
         if self.record.exit().is_some() {
-            return Err(SignalError::Exited);
+            return Ok(());
         }
+        self.shared.check_process()?;
         let Some(at) = Instant::now().checked_add(after) else {
             // Past the end of the clock: never.
             return Ok(());
@@ -171,7 +171,7 @@ impl Watch {
         let command = Command::Deadline(Arc::clone(&self.record), at, grace);
         match self.shared.mailbox.send(command) {
             Ok(()) => Ok(()),
-            Err(_) => Err(self.shared.why_closed().into()),
+            Err(_) => Err(self.shared.why_closed()),
         }
     }
 }

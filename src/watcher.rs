@@ -13,7 +13,8 @@ use crate::mailbox::Mailbox;
 use crate::pidfd;
 use crate::record::{Kin, Moment, Record};
 use crate::shared::Shared;
-use crate::sys::{self, Ask, Waited};
+use crate::sys::{self, Ask, SignalMask, Waited};
+use crate::vfork::vfork;
 use crate::wait_graph;
 use crate::{BuildError, Builder, Outcome, Pid, Stats, Watch};
 
@@ -177,6 +178,74 @@ impl Watcher {
                 }
             })
             .inspect(|_| opening.open())
+            .map_err(ForkError::Watch)
+    }
+
+    /// As [`fork_watchable`](Self::fork_watchable), without copying the parent's memory, which for a large
+    /// process is nearly all that a fork costs. The child shares the memory, on a stack of its own (256 KiB),
+    /// and **this thread is suspended until the child has exec'ed or ended** (`CLONE_VM` and `CLONE_VFORK`,
+    /// `clone(2)`).
+    ///
+    /// The child starts with the signals blocked that this thread blocks (in a callback: that the builder's thread
+    /// blocked), and handled ones at their default.
+    ///
+    /// ```
+    /// use std::ffi::CString;
+    /// use exitring::{Outcome, Watcher};
+    ///
+    /// let watcher = Watcher::new()?;
+    /// // All that needs memory is prepared in the parent.
+    /// let program = CString::new("/bin/true")?;
+    /// let arguments = [program.as_ptr(), std::ptr::null()];
+    /// // SAFETY: the child execs at once, or ends.
+    /// let watch = unsafe {
+    ///     watcher.vfork_watchable(|| {
+    ///         libc::execv(program.as_ptr(), arguments.as_ptr());
+    ///         libc::_exit(127);
+    ///     })
+    /// }?;
+    /// assert_eq!(watch.wait()?.outcome(), Outcome::Exited(0));
+    /// # unsafe { libc::waitpid(watch.pid().as_raw(), std::ptr::null_mut(), 0) };
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Safety
+    ///
+    /// The child runs in this process's memory, beside its other threads, as if it were this thread. So it
+    /// must not
+    /// - change what the parent does not expect to be changed: everything it writes, the parent has written;
+    /// - return into, unwind into, or free anything of the parent's, wait for another thread (one that waits for
+    ///   this one is waited for in vain), or take a lock and end with it held;
+    /// - call what keeps state per thread or process behind the C library's back (`setuid` and its kin, threads,
+    ///   `exit`).
+    ///
+    /// Exec, `_exit`, and the bare system calls that set up an exec (`dup2`, `setpgid`, `chdir`, `setrlimit`) are what it is for.
+    ///
+    /// # Errors
+    ///
+    /// As [`fork_watchable`](Self::fork_watchable). With [`ForkError::Watch`] the child has exec'ed already when it is killed.
+    #[allow(unsafe_code)]
+    pub unsafe fn vfork_watchable(&self, child: impl FnOnce()) -> Result<Watch, ForkError> {
+        self.shared
+            .check_process()
+            .and_then(|()| self.shared.check_open())
+            .map_err(|closed| ForkError::Refused(closed.into()))?;
+        let place = Place::reserve(&self.shared).map_err(ForkError::Refused)?;
+        let own_mask;
+        let mask = match wait_graph::on_runner() {
+            true => &self.shared.signal_mask,
+            false => {
+                own_mask = SignalMask::of_this_thread();
+                &own_mask
+            }
+        };
+        // There is a descriptor to be had for the pidfd, or this fails before there is a child; then the
+        // clone says so itself, but is not repeated: `child` may be called once.
+        drop(self.with_flush(Gate::new).map_err(ForkError::Refused)?);
+        // SAFETY: the caller answers for what the child does.
+        let (pid, pidfd) = unsafe { vfork(mask, child) }.map_err(ForkError::Fork)?;
+        self.send(place, pid, pidfd, Some(Kin::Child), Moment::Exited)
+            .inspect_err(|_| sys::kill_and_reap(pid))
             .map_err(ForkError::Watch)
     }
 

@@ -161,3 +161,79 @@ fn an_execed_child_inherits_no_descriptor() {
         assert!(!listed.contains(file), "{listed}");
     }
 }
+
+#[test]
+fn a_vforked_child_is_watched_and_left_to_its_parent_to_reap() {
+    let watcher = Watcher::new().unwrap();
+    let program = c"/bin/sh";
+    let arguments = [
+        program.as_ptr(),
+        c"-c".as_ptr(),
+        c"exit 21".as_ptr(),
+        std::ptr::null(),
+    ];
+    // SAFETY: the child execs or ends.
+    let watch = unsafe {
+        watcher.vfork_watchable(|| {
+            libc::execv(program.as_ptr(), arguments.as_ptr());
+            libc::_exit(127);
+        })
+    };
+    let watch = watch.unwrap();
+    assert_eq!(watch.wait().unwrap().outcome(), Outcome::Exited(21));
+    assert_eq!(reap(watch.pid()), 21 << 8);
+}
+
+#[test]
+fn a_vforked_child_that_returns_or_panics_ends_and_what_it_took_is_dropped_once() {
+    let watcher = Watcher::new().unwrap();
+    for (panics, code) in [(false, 0), (true, 101)] {
+        let captured = std::sync::Arc::new(());
+        let inside = captured.clone();
+        // SAFETY: it drops a reference, which is what the parent expects to be changed. Unwinding
+        // needs the allocator, which is as good as this thread's own.
+        let watch = unsafe {
+            watcher.vfork_watchable(move || {
+                let _inside = inside;
+                if panics {
+                    std::panic::resume_unwind(Box::new(()));
+                }
+            })
+        };
+        let watch = watch.unwrap();
+        assert_eq!(watch.wait().unwrap().outcome(), Outcome::Exited(code));
+        reap(watch.pid());
+        assert_eq!(std::sync::Arc::strong_count(&captured), 1);
+    }
+}
+
+#[test]
+fn a_vforked_child_has_no_handlers_and_the_parents_mask() {
+    extern "C" fn handler(_: libc::c_int) {
+        // SAFETY: ends the process: it is not to be called.
+        unsafe { libc::_exit(99) };
+    }
+    let watcher = Watcher::new().unwrap();
+    // SAFETY: the handler is async-signal-safe; nothing sends the signal to the parent.
+    unsafe { libc::signal(libc::SIGUSR2, handler as *const () as libc::sighandler_t) };
+    // SAFETY: system calls only.
+    let watch = unsafe {
+        watcher.vfork_watchable(|| {
+            libc::raise(libc::SIGUSR2);
+        })
+    }
+    .unwrap();
+    let signaled = Outcome::Signaled {
+        signal: libc::SIGUSR2,
+        core_dumped: false,
+    };
+    assert_eq!(watch.wait().unwrap().outcome(), signaled);
+    reap(watch.pid());
+    // SAFETY: only asks.
+    let parents = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(libc::SIGUSR2, std::ptr::null(), &raw mut action);
+        action.sa_sigaction
+    };
+    assert_eq!(parents, handler as *const () as libc::sighandler_t);
+}

@@ -7,7 +7,10 @@ mod contestants;
 mod environment;
 mod latency;
 mod limits;
+mod process;
+mod progress;
 mod report;
+mod spawn;
 mod storm;
 mod tally;
 
@@ -17,14 +20,13 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    let report = match &cli.scenario {
-        cli::Scenario::Storm(options) => storm::run(options),
+    let clean = match &cli.scenario {
+        cli::Scenario::Storm(options) => storm::run(options).map(|report| report.is_clean()),
+        cli::Scenario::Spawn(options) => spawn::run(options).map(|report| report.is_clean()),
     };
-    match report {
-        Ok(report) => match report.is_clean() {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::FAILURE,
-        },
+    match clean {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("loadgen: {error:#}");
             ExitCode::from(2)

@@ -12,15 +12,29 @@ use crate::environment::Environment;
 use crate::latency::Percentiles;
 
 #[derive(Debug, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct Report<R> {
     pub(crate) schema: &'static str,
     pub(crate) scenario: &'static str,
     pub(crate) environment: Environment,
-    pub(crate) runs: Vec<Run>,
+    /// What a spawn costs with live children, as a multiple of what it costs without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) spawn_cost_ratio: Option<f64>,
+    pub(crate) runs: Vec<R>,
+}
+
+/// One run of a scenario.
+pub(crate) trait Run: Serialize {
+    fn contestant(&self) -> &str;
+
+    /// For people: what, and how much.
+    fn rows(&self) -> Vec<(&'static str, String)>;
+
+    /// Whether every exit was delivered once and right.
+    fn is_clean(&self) -> bool;
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct Run {
+pub(crate) struct StormRun {
     pub(crate) contestant: String,
     pub(crate) children: u32,
     pub(crate) exits: u64,
@@ -38,21 +52,20 @@ pub(crate) struct Run {
     pub(crate) fds_held: u64,
 }
 
-impl Report {
-    pub(crate) fn new(scenario: &'static str, runs: Vec<Run>) -> Self {
+impl<R: Run> Report<R> {
+    pub(crate) fn new(scenario: &'static str, runs: Vec<R>) -> Self {
         Self {
             schema: "exitring-loadgen/1",
             scenario,
             environment: Environment::read(),
+            spawn_cost_ratio: None,
             runs,
         }
     }
 
     /// Whether every exit was delivered once and right.
     pub(crate) fn is_clean(&self) -> bool {
-        self.runs
-            .iter()
-            .all(|run| run.lost == 0 && run.duplicates == 0 && run.wrong == 0)
+        self.runs.iter().all(Run::is_clean)
     }
 
     pub(crate) fn print(&self) {
@@ -62,7 +75,10 @@ impl Report {
             self.scenario, environment.kernel, environment.cores, environment.cpu
         );
         for run in &self.runs {
-            println!("{}", run.table());
+            println!("{}", table(run.contestant(), &run.rows()));
+        }
+        if let Some(ratio) = self.spawn_cost_ratio {
+            println!("spawn_cost_ratio {ratio:.3}");
         }
     }
 
@@ -77,38 +93,59 @@ impl Report {
     }
 }
 
-impl Run {
-    fn table(&self) -> Table {
-        let mut table = Table::new();
-        table.load_style(presets::UTF8_FULL_CONDENSED);
-        table.set_header([self.contestant.as_str(), ""]);
-        let latency = &self.latency_ns;
-        let rows = [
+impl Run for StormRun {
+    fn contestant(&self) -> &str {
+        &self.contestant
+    }
+
+    fn rows(&self) -> Vec<(&'static str, String)> {
+        let mut rows = vec![
             ("children", self.children.to_string()),
             ("exits", self.exits.to_string()),
             ("lost", self.lost.to_string()),
             ("duplicates", self.duplicates.to_string()),
             ("wrong pid or status", self.wrong.to_string()),
-            ("latency p50", micros(latency.p50)),
-            ("latency p90", micros(latency.p90)),
-            ("latency p99", micros(latency.p99)),
-            ("latency p99.9", micros(latency.p99_9)),
-            ("latency max", micros(latency.max)),
+        ];
+        rows.extend(self.latency_ns.rows());
+        rows.extend([
             ("drain time", millis(self.drain_ns)),
             ("CPU per exit", micros(self.cpu_ns_per_exit)),
             ("descriptors held", self.fds_held.to_string()),
-        ];
-        for (name, value) in rows {
-            table.add_row([name.to_owned(), value]);
-        }
-        if let Some(column) = table.column_mut(1) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        table
+        ]);
+        rows
+    }
+
+    fn is_clean(&self) -> bool {
+        self.lost == 0 && self.duplicates == 0 && self.wrong == 0
     }
 }
 
-fn micros(ns: u64) -> String {
+impl Percentiles {
+    pub(crate) fn rows(&self) -> [(&'static str, String); 5] {
+        [
+            ("latency p50", micros(self.p50)),
+            ("latency p90", micros(self.p90)),
+            ("latency p99", micros(self.p99)),
+            ("latency p99.9", micros(self.p99_9)),
+            ("latency max", micros(self.max)),
+        ]
+    }
+}
+
+fn table(title: &str, rows: &[(&'static str, String)]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_header([title, ""]);
+    for (name, value) in rows {
+        table.add_row([*name, value]);
+    }
+    if let Some(column) = table.column_mut(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+pub(crate) fn micros(ns: u64) -> String {
     format!("{:.1} µs", ns as f64 / 1e3)
 }
 
@@ -120,8 +157,8 @@ fn millis(ns: u64) -> String {
 mod tests {
     use super::*;
 
-    fn run() -> Run {
-        Run {
+    fn run() -> StormRun {
+        StormRun {
             contestant: "nobody".into(),
             children: 1,
             exits: 1,
@@ -139,9 +176,9 @@ mod tests {
     fn a_report_is_clean_only_without_lost_duplicate_and_wrong_exits() {
         assert!(Report::new("test", vec![run(), run()]).is_clean());
         for spoil in [
-            |run: &mut Run| run.lost = 1,
-            |run: &mut Run| run.duplicates = 1,
-            |run: &mut Run| run.wrong = 1,
+            |run: &mut StormRun| run.lost = 1,
+            |run: &mut StormRun| run.duplicates = 1,
+            |run: &mut StormRun| run.wrong = 1,
         ] {
             let mut spoilt = run();
             spoil(&mut spoilt);

@@ -1,22 +1,21 @@
 //! The storm: all children exit at once.
 
-use std::fs;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
-use rustix::time::{ClockId, clock_gettime};
+use anyhow::Result;
 
 use crate::children::{Children, now_ns};
 use crate::cli::StormOptions;
 use crate::contestants;
 use crate::latency::Percentiles;
 use crate::limits;
-use crate::report::{Report, Run};
+use crate::process::{cpu_ns, open_descriptors};
+use crate::progress::progress_bar;
+use crate::report::{Report, StormRun};
 use crate::tally::Tally;
 
 /// Makes the run, prints it, and saves it.
-pub(crate) fn run(options: &StormOptions) -> Result<Report> {
+pub(crate) fn run(options: &StormOptions) -> Result<Report<StormRun>> {
     limits::check_processes(options.children)?;
     let report = Report::new("storm", vec![storm(options)?]);
     report.print();
@@ -26,9 +25,9 @@ pub(crate) fn run(options: &StormOptions) -> Result<Report> {
     Ok(report)
 }
 
-fn storm(options: &StormOptions) -> Result<Run> {
+fn storm(options: &StormOptions) -> Result<StormRun> {
     // Forked before there are threads: nobody can hold a lock in the children.
-    let bar = progress_bar(options.children, "forking");
+    let bar = progress_bar(options.children.into(), "forking");
     let children = Children::fork(options.children, || bar.inc(1))?;
     bar.finish_and_clear();
     let tally = Arc::new(Tally::new(children));
@@ -38,7 +37,7 @@ fn storm(options: &StormOptions) -> Result<Run> {
     contestant.watch_all(&tally)?;
     let fds_held = open_descriptors()?.saturating_sub(fds_before);
 
-    let bar = progress_bar(options.children, "exiting");
+    let bar = progress_bar(options.children.into(), "exiting");
     let cpu_before = cpu_ns();
     let released = now_ns();
     tally.children.release();
@@ -49,7 +48,7 @@ fn storm(options: &StormOptions) -> Result<Run> {
     let name = contestant.name();
     drop(contestant);
     let exits = tally.exits();
-    Ok(Run {
+    Ok(StormRun {
         contestant: name,
         children: options.children,
         exits,
@@ -61,24 +60,4 @@ fn storm(options: &StormOptions) -> Result<Run> {
         cpu_ns_per_exit: cpu / exits.max(1),
         fds_held,
     })
-}
-
-fn open_descriptors() -> Result<u64> {
-    let open = fs::read_dir("/proc/self/fd").context("reading /proc/self/fd")?;
-    // One of them is the directory itself.
-    Ok(open.count() as u64 - 1)
-}
-
-/// User and system time of this process, all threads.
-fn cpu_ns() -> u64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-}
-
-fn progress_bar(children: u32, what: &'static str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg:8} {bar:40} {pos}/{len} {elapsed}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(children.into())
-        .with_style(style)
-        .with_message(what)
 }

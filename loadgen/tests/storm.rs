@@ -72,10 +72,15 @@ fn a_storm_is_followed_to_its_last_exit_and_saved() {
 }
 
 #[test]
-fn the_floor_is_measured_the_same_way() {
-    let output = loadgen(&["storm", "--children", "100", "--contestant", "wait-loop"]);
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(text(&output.stdout).contains("bare wait loop"));
+fn other_contestants_are_measured_the_same_way() {
+    for (name, title) in [
+        ("exitring-watch", "exitring, watched"),
+        ("wait-loop", "bare wait loop"),
+    ] {
+        let output = loadgen(&["storm", "--children", "100", "--contestant", name]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains(title));
+    }
 }
 
 #[test]

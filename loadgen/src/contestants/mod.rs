@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
+use self::exitring::{Exitring, Reaper};
 use crate::cli::{ContestantName, StormOptions};
 use crate::tally::Tally;
 
@@ -23,7 +24,10 @@ pub(crate) trait Contestant {
 /// Makes the contestant that the options name.
 pub(crate) fn make(options: &StormOptions) -> Result<Box<dyn Contestant>> {
     Ok(match options.contestant {
-        ContestantName::Exitring => Box::new(exitring::Exitring::new(options.workers)?),
+        ContestantName::Exitring => Box::new(Exitring::new(options.workers, Reaper::Watcher)?),
+        ContestantName::ExitringWatch => {
+            Box::new(Exitring::new(options.workers, Reaper::Callback)?)
+        }
         ContestantName::WaitLoop => Box::new(wait_loop::WaitLoop::default()),
     })
 }
