@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use exitring::Watcher;
 
 const WATCHES: usize = 10_000;
+const CHILDREN: usize = 5_000;
 const REGISTRATIONS: usize = 100_000;
 
 struct Counting;
@@ -39,6 +40,42 @@ fn until_armed(watcher: &Watcher, watches: u64) {
     }
 }
 
+/// The same of children that the watcher owns, which are forked, because `Command` leaves nothing
+/// behind either.
+fn owned_children() {
+    let watcher = Watcher::new().expect("a watcher can be built");
+    let mut children = Vec::with_capacity(CHILDREN);
+    let before = LIVE.load(Ordering::Relaxed);
+    for _ in 0..CHILDREN {
+        // SAFETY: the child makes system calls only.
+        let pid = unsafe {
+            let pid = libc::fork();
+            if pid == 0 {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                loop {
+                    libc::pause();
+                }
+            }
+            pid
+        };
+        let mut child = watcher.adopt_pid(pid).expect("it is ours");
+        child.kill_on_drop(true);
+        children.push(child);
+    }
+    until_armed(&watcher, CHILDREN as u64);
+    let bytes = LIVE.load(Ordering::Relaxed) - before + CHILDREN * size_of_val(&children[0]);
+    println!("live owned children:          {CHILDREN}");
+    println!("user-space bytes per child:   {}", bytes / CHILDREN);
+    println!(
+        "descriptors in all:           {}",
+        watcher.stats().descriptors
+    );
+    drop(children);
+    while watcher.stats().watched > 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn main() {
     let mut child = Command::new("sleep")
         .arg("100000")
@@ -64,6 +101,7 @@ fn main() {
     );
     drop(watches);
     drop(watcher);
+    owned_children();
 
     let watcher = Watcher::new().expect("a watcher can be built");
     let done = AtomicBool::new(false);

@@ -12,7 +12,7 @@ use crate::error::{BuildError, NoDescriptors, SystemError};
 use crate::mailbox::Mailbox;
 use crate::ring_thread::RingThread;
 use crate::shared::Shared;
-use crate::sys::SignalMask;
+use crate::sys::{self, SignalMask};
 use crate::wait_graph::{self, Node};
 use crate::worker;
 
@@ -85,7 +85,7 @@ impl Builder {
         // Not EFD_NONBLOCK: it is only ever polled.
         let bell = eventfd(0, EventfdFlags::CLOEXEC).map_err(no_eventfd)?;
         let shared = Arc::new(Shared::new(
-            Mailbox::new(bell),
+            Mailbox::new(bell, sys::descriptor_limit()),
             self.queue_capacity,
             self.max_watches,
             self.workers == 0,

@@ -37,6 +37,8 @@ pub(crate) struct Mailbox {
     inner: Mutex<Inner>,
     /// `served` moved on, or the box closed.
     flushed: Condvar,
+    /// So many commands are a crowd.
+    crowd: usize,
 }
 
 struct Inner {
@@ -57,8 +59,14 @@ struct Inner {
 }
 
 impl Mailbox {
-    pub(crate) fn new(eventfd: OwnedFd) -> Self {
+    /// The box of a process that may have so many descriptors.
+    pub(crate) fn new(eventfd: OwnedFd, descriptor_limit: u64) -> Self {
         Self {
+            // An eighth of all, and not so few that callers wait often, or so many that
+            // the ring thread is busy with them for long.
+            crowd: usize::try_from(descriptor_limit / 8)
+                .unwrap_or(usize::MAX)
+                .clamp(4, 256),
             inner: Mutex::new(Inner {
                 commands: Vec::new(),
                 asleep: false,
@@ -80,6 +88,8 @@ impl Mailbox {
     }
 
     /// Asks the ring thread to watch a process. Gives the duty back if the box is closed.
+    ///
+    /// The descriptor is open until the ring thread has come to it: see [`Mailbox::is_crowded`].
     pub(crate) fn watch(&self, duty: Duty, pidfd: OwnedFd) -> Result<(), Duty> {
         match self.send(Command::Watch(duty, pidfd)) {
             Err(Command::Watch(duty, _)) => Err(duty),
@@ -198,6 +208,11 @@ impl Mailbox {
         f(self.lock().eventfd.as_ref().expect("the box is open"))
     }
 
+    /// Whether so many commands wait that their descriptors could be missed by others.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.lock().commands.len() >= self.crowd
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
     }
@@ -238,7 +253,8 @@ mod tests {
     use rustix::event::{EventfdFlags, eventfd};
 
     fn mailbox() -> Mailbox {
-        Mailbox::new(eventfd(0, EventfdFlags::CLOEXEC).expect("a descriptor can be had"))
+        let bell = eventfd(0, EventfdFlags::CLOEXEC).expect("a descriptor can be had");
+        Mailbox::new(bell, 64)
     }
 
     #[test]
@@ -312,6 +328,16 @@ mod tests {
             });
             assert_eq!(mailbox.send(Command::Panic).is_ok(), !close);
         }
+    }
+
+    #[test]
+    fn an_eighth_of_the_descriptors_is_a_crowd() {
+        let mailbox = mailbox();
+        for _ in 0..8 {
+            assert!(!mailbox.is_crowded());
+            assert!(mailbox.send(Command::Panic).is_ok());
+        }
+        assert!(mailbox.is_crowded());
     }
 
     #[test]

@@ -74,8 +74,8 @@ impl Watcher {
     /// it was; the watcher only looks. Any number of watches may be on one process.
     ///
     /// Costs the caller two system calls (`pidfd_open(2)`, Linux 5.3, and `waitid(2)`) and, if the
-    /// ring thread sleeps, a wake-up; does not wait for it, except when the process is out of
-    /// descriptors and the ring thread still has some to give back.
+    /// ring thread sleeps, a wake-up; does not wait for it, except when so many registrations are on their way (256,
+    /// or an eighth of `RLIMIT_NOFILE`) that their descriptors could be missed by others.
     ///
     /// # Errors
     ///
@@ -270,16 +270,26 @@ impl Watcher {
         })
     }
 
+    /// Tries again after a flush if there was no descriptor.
     fn with_flush<T>(&self, attempt: impl Fn() -> Result<T, WatchError>) -> Result<T, WatchError> {
         match attempt() {
-            Err(WatchError::NoDescriptors(_)) if !self.shared.on_ring_thread() => {
-                // Without workers the ring thread may be in a callback, which nobody waits for.
-                let patience = self.shared.inline.then_some(FLUSH_INLINE);
-                self.shared.mailbox.flush(patience);
+            Err(WatchError::NoDescriptors(_)) => {
+                self.flush();
                 attempt()
             }
             other => other,
         }
+    }
+
+    /// Waits until the ring thread has come to what was sent to it.
+    fn flush(&self) {
+        if self.shared.on_ring_thread() {
+            // In a callback of ours: it comes to it when we return.
+            return;
+        }
+        // Without workers the ring thread may be in a callback, which nobody waits for.
+        let patience = self.shared.inline.then_some(FLUSH_INLINE);
+        self.shared.mailbox.flush(patience);
     }
 
     /// `kin`: `None` if it has to be found out.
@@ -302,9 +312,13 @@ impl Watcher {
                 }
             },
         };
-        self.begin(place, pid, kin, moment, |mailbox, duty| {
+        let watch = self.begin(place, pid, kin, moment, |mailbox, duty| {
             mailbox.watch(duty, pidfd)
-        })
+        })?;
+        if self.shared.mailbox.is_crowded() {
+            self.flush();
+        }
+        Ok(watch)
     }
 
     /// Begins a watch: makes its record and puts it into the mailbox.

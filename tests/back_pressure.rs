@@ -97,7 +97,7 @@ fn exits_run_in_the_order_of_the_ends_with_or_without_workers() {
     for workers in [0, 1] {
         let watcher = Watcher::builder().workers(workers).build().unwrap();
         let order = Arc::new(Mutex::new(Vec::new()));
-        let mut children: Vec<_> = (0..30).map(|_| Obedient::spawn()).collect();
+        let mut children: Vec<_> = (0..10).map(|_| Obedient::spawn()).collect();
         let watches: Vec<_> = children
             .iter()
             .map(|child| {
@@ -109,14 +109,14 @@ fn exits_run_in_the_order_of_the_ends_with_or_without_workers() {
                 watch
             })
             .collect();
-        until_stats(&watcher, "all are armed", |stats| stats.armed == 30);
+        until_stats(&watcher, "all are armed", |stats| stats.armed == 10);
         let mut expected = Vec::new();
-        for index in (0..30).rev() {
+        for index in (0..10).rev() {
             children[index].exit(0);
             watches[index].wait().unwrap();
             expected.push(children[index].pid());
         }
-        until_stats(&watcher, "all have run", |stats| stats.callbacks == 30);
+        until_stats(&watcher, "all have run", |stats| stats.callbacks == 10);
         assert_eq!(*order.lock().unwrap(), expected);
     }
 }
@@ -129,7 +129,7 @@ fn dropping_the_watcher_in_a_storm_runs_no_callback_afterwards() {
             .queue_capacity(4)
             .build()
             .unwrap();
-        let mut children: Vec<_> = (0..20).map(|_| Obedient::spawn()).collect();
+        let mut children: Vec<_> = (0..8).map(|_| Obedient::spawn()).collect();
         let dropped = Arc::new(AtomicUsize::new(0));
         let late = Arc::new(AtomicUsize::new(0));
         for child in &children {

@@ -376,33 +376,47 @@ fn a_child_spawned_in_a_callback_has_the_builders_signal_mask() {
 #[test]
 fn a_process_that_is_no_childs_status_is_told_once_its_parent_reaped_it() {
     let watcher = Watcher::new().unwrap();
-    // It tells its own child's pid, has it end when told, and reaps it when told.
-    let mut parent = sh("sh -c 'read l <&3; exit 9' 3<&0 & echo $!; read l; wait $!; read l");
-    let mut parent = watcher
-        .spawn(parent.stdin(Stdio::piped()).stdout(Stdio::piped()))
-        .unwrap();
-    let mut line = String::new();
-    let mut stdout = std::io::BufReader::new(parent.stdout.take().unwrap());
-    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
-    let pid: i32 = line.trim().parse().unwrap();
+    let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&theirs);
+    // A child that has a child, tells its pid, reaps it when told, and ends when told.
+    // SAFETY: the child makes system calls only.
+    let parent = unsafe {
+        let parent = libc::fork();
+        if parent == 0 {
+            let grandchild = libc::fork();
+            if grandchild == 0 {
+                libc::_exit(9);
+            }
+            let mut byte = 0_u8;
+            libc::write(fd, (&raw const grandchild).cast(), 4);
+            libc::read(fd, (&raw mut byte).cast(), 1);
+            libc::waitpid(grandchild, std::ptr::null_mut(), 0);
+            libc::read(fd, (&raw mut byte).cast(), 1);
+            libc::_exit(0);
+        }
+        watcher.adopt_pid(parent).unwrap()
+    };
+    let mut pid = [0; 4];
+    ours.read_exact(&mut pid).unwrap();
+    let pid = i32::from_ne_bytes(pid);
     let exited = watcher.watch(pid).unwrap();
     let reaped = match watcher.watch_reaped(pid) {
         Err(WatchError::Unsupported) => return,
         watch => watch.unwrap(),
     };
-    let mut stdin = parent.stdin.take().unwrap();
-    stdin.write_all(b"end\n").unwrap();
-    // Which of the two reads the line is open; whichever, the other one's comes next.
-    assert!(exited.wait_timeout(Duration::from_millis(50)).is_ok());
-    assert_eq!(reaped.wait_timeout(Duration::ZERO), Ok(None));
-    stdin.write_all(b"reap\n").unwrap();
+    let outcome = exited.wait().unwrap().outcome();
+    assert_eq!(outcome, Outcome::Unknown(Unknown::NotAChild));
+    assert!(is_zombie(reaped.pid()));
+    assert_eq!(reaped.wait_timeout(Duration::from_millis(20)), Ok(None));
+    ours.write_all(b"r").unwrap();
     let outcome = reaped.wait().unwrap().outcome();
     // From Linux 6.15 on it is told.
     assert!(
         outcome == Outcome::Exited(9) || outcome == Outcome::Unknown(Unknown::NotAChild),
         "{outcome:?}"
     );
-    assert!(exited.wait().is_ok());
+    ours.write_all(b"e").unwrap();
+    assert!(parent.wait().unwrap().success());
 }
 
 #[test]

@@ -97,9 +97,10 @@ fn watchers_built_at_the_same_time_leave_the_descriptor_limit_alone() {
             |_| (),
         );
     }
+    let hard = getrlimit(Resource::Nofile).maximum;
     let lowered = Rlimit {
-        current: Some(1000),
-        ..getrlimit(Resource::Nofile)
+        current: hard.map_or(Some(1000), |hard| Some(hard / 2)),
+        maximum: hard,
     };
     setrlimit(Resource::Nofile, lowered).unwrap();
     std::thread::scope(|scope| {
@@ -107,7 +108,7 @@ fn watchers_built_at_the_same_time_leave_the_descriptor_limit_alone() {
             scope.spawn(|| (0..50).for_each(|_| drop(Watcher::new().unwrap())));
         }
     });
-    assert_eq!(getrlimit(Resource::Nofile).current, Some(1000));
+    assert_eq!(getrlimit(Resource::Nofile), lowered);
 }
 
 #[test]
