@@ -16,7 +16,7 @@ use exit_queue::ExitQueue;
 const BATCH: u64 = 64;
 
 fn hand_over(workers: usize, exits: u64) -> Duration {
-    let queue = ExitQueue::new(1024);
+    let queue = ExitQueue::new(1024).expect("that much memory there is");
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {

@@ -9,6 +9,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::Watcher;
 use crate::backend::{KEYS_MAX, Uring};
 use crate::error::{BuildError, NoDescriptors, SystemError};
+use crate::exit_queue::ExitQueue;
 use crate::mailbox::Mailbox;
 use crate::ring_thread::RingThread;
 use crate::shared::Shared;
@@ -86,7 +87,7 @@ impl Builder {
         let bell = eventfd(0, EventfdFlags::CLOEXEC).map_err(no_eventfd)?;
         let shared = Arc::new(Shared::new(
             Mailbox::new(bell, sys::descriptor_limit()),
-            self.queue_capacity,
+            ExitQueue::new(self.queue_capacity).map_err(|_| BuildError::OutOfMemory)?,
             self.max_watches,
             self.workers == 0,
             SignalMask::of_this_thread(),

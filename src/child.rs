@@ -52,7 +52,8 @@ impl Child {
     }
 
     /// Sends it a signal, by number (`libc::SIGTERM`). It cannot reach another process: that the watcher
-    /// reaps it, and so sets its pid free, is under the same lock. Does not block.
+    /// reaps it, and so sets its pid free, is under the same lock. (If something else reaps it, against the rules,
+    /// that is looked for right before.) Does not block.
     ///
     /// # Errors
     ///

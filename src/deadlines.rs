@@ -37,11 +37,13 @@ impl Deadlines {
         }
     }
 
-    /// Sets a process's deadline, instead of one that it has.
-    pub(crate) fn set(&mut self, record: Arc<Record>, at: Instant, grace: Duration) {
+    /// Sets a process's deadline, or none, instead of one that it has.
+    pub(crate) fn set(&mut self, record: Arc<Record>, at: Option<Instant>, grace: Duration) {
         self.remove(&record);
         // After the exit, which the ring thread has seen, nothing would take it out again.
-        if record.exit().is_none() {
+        if record.exit().is_none()
+            && let Some(at) = at
+        {
             self.insert(record, at, Step::Terminate(grace));
         }
     }

@@ -124,8 +124,9 @@ pub enum BuildError {
     /// No descriptor was to be had for the ring.
     #[error(transparent)]
     NoDescriptors(#[from] NoDescriptors),
-    /// The kernel had no memory for the ring.
-    #[error("no memory for the ring; below Linux 5.12 it counts against RLIMIT_MEMLOCK")]
+    /// There was no memory for the ring (below Linux 5.12 it counts against `RLIMIT_MEMLOCK`), or for a queue of
+    /// this capacity.
+    #[error("no memory for the ring, or for a queue of this capacity")]
     OutOfMemory,
     /// A thread could not be started.
     #[error("no thread could be started; RLIMIT_NPROC or the cgroup's pids.max may be reached")]

@@ -109,12 +109,12 @@ pub enum Unknown {
     NotAChild,
     /// Something else in this program reaped it before the watcher could look:
     /// a `waitpid(-1)` loop, or a wait for this very pid. (From Linux 6.15 on the
-    /// status is told all the same.)
+    /// status is told all the same, except of a [`Child`](crate::Child), which nobody else is to reap.)
     #[error("reaped by another wait in this program before its status could be read")]
     ReapedElsewhere,
     /// `SIGCHLD` is ignored (or `SA_NOCLDWAIT` set), so the kernel reaped it
     /// itself and kept no status. Set the signal's action to the default. (From Linux
-    /// 6.15 on the status is told all the same.)
+    /// 6.15 on the status is told all the same, except of a [`Child`](crate::Child).)
     #[error("SIGCHLD is ignored, so the kernel kept no status; set its action to the default")]
     SigchldIgnored,
     /// The one descriptor that reading the status takes could not be had, though

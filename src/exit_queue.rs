@@ -5,7 +5,7 @@
 //! the queue tells it when there is room. Workers take one at a time: a batch taken by
 //! one worker would have to wait for that worker's slow callback while another is free.
 
-use std::collections::VecDeque;
+use std::collections::{TryReserveError, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 pub(crate) struct ExitQueue<T> {
@@ -34,17 +34,19 @@ pub(crate) struct Popped<T> {
 
 impl<T> ExitQueue<T> {
     /// `capacity` is at least 1.
-    pub(crate) fn new(capacity: usize) -> Self {
-        Self {
+    pub(crate) fn new(capacity: usize) -> Result<Self, TryReserveError> {
+        let mut ring = VecDeque::new();
+        ring.try_reserve_exact(capacity)?;
+        Ok(Self {
             inner: Mutex::new(Inner {
-                ring: VecDeque::with_capacity(capacity),
+                ring,
                 idle: 0,
                 producer_waits: false,
                 closed: false,
             }),
             capacity,
             filled: Condvar::new(),
-        }
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<T>> {
@@ -123,7 +125,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_stays_in_line() {
-        let queue = ExitQueue::new(3);
+        let queue = ExitQueue::new(3).expect("that much memory there is");
         let mut line: VecDeque<_> = (0..5).collect();
         assert_eq!(queue.push_from(&mut line), 3);
         assert_eq!(line, [3, 4]);
@@ -148,7 +150,7 @@ mod tests {
     #[test]
     fn a_queue_of_one_hands_everything_over_once_and_in_order() {
         const ITEMS: usize = 10_000;
-        let queue = ExitQueue::new(1);
+        let queue = ExitQueue::new(1).expect("that much memory there is");
         let room = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             let worker = scope.spawn(|| {

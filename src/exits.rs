@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::error::{AddError, BuildError, Closed, NoDescriptors, RecvError, SystemError};
-use crate::shared::Shared;
+use crate::shared::{self, Shared};
 use crate::{Exit, Watch, sys};
 
 /// A queue that exits come into, each with a tag of yours.
@@ -85,9 +85,13 @@ impl Exits {
                 .into(),
             }
         })?;
+        let mut ready = VecDeque::new();
+        ready
+            .try_reserve_exact(capacity)
+            .map_err(|_| BuildError::OutOfMemory)?;
         let queue = Queue {
             inner: Mutex::new(Inner {
-                ready: VecDeque::with_capacity(capacity),
+                ready,
                 outstanding: 0,
                 forsaken: false,
                 waiters: 0,
@@ -111,6 +115,7 @@ impl Exits {
     /// [`AddError::Full`] if as many are outstanding as there is room for, [`AddError::Closed`] if
     /// the exit can never come.
     pub fn add(&self, watch: &Watch, tag: u64) -> Result<(), AddError> {
+        self.shared.check_process()?;
         watch.check_process()?;
         let sink = self.queue.reserve(tag)?;
         Ok(watch.add_sink(sink)?)
@@ -201,7 +206,8 @@ impl Exits {
             if inner.outstanding == 0 || until.is_some_and(|until| until <= now) {
                 return Ok(None);
             }
-            if self.shared.on_ring_thread() {
+            // Of whatever watcher: it may be the one whose exits are to come.
+            if shared::on_a_ring_thread() {
                 return Err(RecvError::WouldDeadlock);
             }
             inner.waiters += 1;
@@ -329,6 +335,19 @@ impl Sink {
         queue.ring(&mut inner);
         if inner.waiters > 0 {
             queue.filled.notify_one();
+        }
+    }
+}
+
+impl Sink {
+    /// Gives the place back: nothing was to come, and nobody is to be told.
+    pub(crate) fn give_back(mut self) {
+        if let Some(queue) = self.queue.take() {
+            let mut inner = queue.lock();
+            inner.outstanding -= 1;
+            if inner.waiters > 0 {
+                queue.filled.notify_all();
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use rustix::io::read;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 
 use crate::error::{NoDescriptors, SystemError, WatchError};
+use crate::sys;
 
 /// A pair of sockets. It is opened by sending, not by closing: other children forked meanwhile have
 /// copies of the sending end. Not a pipe: writing to one that a killed child has closed is a
@@ -39,6 +40,9 @@ impl Gate {
 
     /// In the child: waits until the gate is open, or the parent gone. Async-signal-safe.
     pub(crate) fn pass(&self) {
+        // Our copy of the sending end, or the parent's end would go unnoticed. It is not closed again:
+        // the child ends without dropping anything of its parent's.
+        sys::close_in_child(&self.outside);
         let mut byte = [0];
         while read(&self.inside, &mut byte) == Err(rustix::io::Errno::INTR) {}
     }

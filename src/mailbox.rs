@@ -22,8 +22,8 @@ pub(crate) enum Command {
     Watch(Duty, OwnedFd),
     /// Watch this child of ours, which is to be reaped.
     Own(Duty),
-    /// Have the child end then, and after the grace for good.
-    Deadline(Arc<Record>, Instant, Duration),
+    /// Have the child end then (never, if there is no time), and after the grace for good.
+    Deadline(Arc<Record>, Option<Instant>, Duration),
     /// Stop watching: nobody wants to know any more.
     Unwatch(Arc<Record>),
     /// The process ended before; run the callbacks that came since.
@@ -148,30 +148,23 @@ impl Mailbox {
 
     /// Waits until the ring thread has carried out everything sent before, for at most
     /// `patience`. Never called on the ring thread.
-    pub(crate) fn flush(&self, patience: Option<Duration>) {
-        let until = patience.map(|patience| Instant::now() + patience);
+    pub(crate) fn flush(&self, patience: Duration) {
+        let until = Instant::now() + patience;
         let mut inner = self.lock();
         let target = inner.sent;
         inner.flushers += 1;
         inner.nudged = true;
         inner.wake();
         while inner.served < target && !inner.closed {
-            inner = match until {
-                None => self
-                    .flushed
-                    .wait(inner)
-                    .unwrap_or_else(PoisonError::into_inner),
-                Some(until) => {
-                    let left = until.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        break;
-                    }
-                    self.flushed
-                        .wait_timeout(inner, left)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
-                }
-            };
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            inner = self
+                .flushed
+                .wait_timeout(inner, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
         inner.flushers -= 1;
     }
@@ -313,7 +306,7 @@ mod tests {
             let mailbox = mailbox();
             assert!(mailbox.send(Command::Panic).is_ok());
             std::thread::scope(|scope| {
-                let flusher = scope.spawn(|| mailbox.flush(None));
+                let flusher = scope.spawn(|| mailbox.flush(Duration::from_secs(60)));
                 let mut commands = Vec::new();
                 while !mailbox.take(&mut commands) {
                     commands.clear();
@@ -344,7 +337,7 @@ mod tests {
     fn a_flush_with_little_patience_ends_unserved() {
         let mailbox = mailbox();
         assert!(mailbox.send(Command::Panic).is_ok());
-        mailbox.flush(Some(Duration::from_millis(1)));
+        mailbox.flush(Duration::from_millis(1));
         assert_eq!(mailbox.len(), 1);
     }
 }

@@ -32,8 +32,9 @@ use crate::duty::Duty;
 use crate::error::{Closed, SignalError};
 use crate::exits::Sink;
 use crate::shared::Shared;
+use crate::sys::{self, Ask, Waited};
+use crate::wait_graph;
 use crate::{Exit, Pid};
-use crate::{sys, wait_graph};
 
 pub(crate) struct Record {
     pid: Pid,
@@ -331,8 +332,7 @@ impl Record {
         }
         if matches!(state.phase, Phase::Closed) {
             drop(state);
-            // Gives back its place in the queue.
-            drop(sink);
+            sink.give_back();
             return Err(shared.why_closed());
         }
         state.extra().sinks.push(sink);
@@ -356,7 +356,7 @@ impl Record {
     /// another's.
     pub(crate) fn signal(&self, signal: i32, group: bool) -> Result<(), SignalError> {
         let _state = self.lock();
-        if self.exit.get().is_some() {
+        if self.exit.get().is_some() || self.is_taken() {
             return Err(SignalError::Exited);
         }
         let sent = match group {
@@ -366,10 +366,19 @@ impl Record {
         sent.map_err(|error| SignalError::from_kill(signal, error))
     }
 
+    /// Whether the child, which is ours to reap, was reaped all the same: by itself (`SIGCHLD` is ignored)
+    /// or by a wait for any child. Then its pid may be another's.
+    fn is_taken(&self) -> bool {
+        matches!(sys::waitid(Ask::LookAtChild(self.pid)), Ok(Waited::NoChild))
+    }
+
     /// A deadline's signal: to the group if it leads one, else to the process alone. `false`: it has ended.
     pub(crate) fn signal_by_deadline(&self, signal: i32) -> bool {
         let mut state = self.lock();
-        if self.exit.get().is_some() {
+        // Ended, seen or not: nothing that the deadline did.
+        if self.exit.get().is_some()
+            || !matches!(sys::waitid(Ask::LookAtChild(self.pid)), Ok(Waited::NotYet))
+        {
             return false;
         }
         state.extra().by_deadline = true;

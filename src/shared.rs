@@ -1,5 +1,6 @@
 //! What the handles, the ring thread and the workers of one watcher share.
 
+use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ThreadId};
@@ -10,6 +11,15 @@ use crate::exit_queue::ExitQueue;
 use crate::mailbox::Mailbox;
 use crate::stats::{Counters, Stats};
 use crate::sys::SignalMask;
+
+thread_local! {
+    static A_RING_THREAD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this is the ring thread of some watcher.
+pub(crate) fn on_a_ring_thread() -> bool {
+    A_RING_THREAD.get()
+}
 
 pub(crate) struct Shared {
     /// The process that built the watcher: in a forked child its threads are not there,
@@ -31,7 +41,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(
         mailbox: Mailbox,
-        queue_capacity: usize,
+        queue: ExitQueue<Duty>,
         max_watches: usize,
         inline: bool,
         signal_mask: SignalMask,
@@ -39,7 +49,7 @@ impl Shared {
         Self {
             process: std::process::id(),
             mailbox,
-            queue: ExitQueue::new(queue_capacity),
+            queue,
             max_watches,
             inline,
             counters: Counters::default(),
@@ -89,6 +99,7 @@ impl Shared {
 
     pub(crate) fn i_am_the_ring_thread(&self) {
         let _ = self.ring_thread.set(thread::current().id());
+        A_RING_THREAD.set(true);
     }
 
     pub(crate) fn on_ring_thread(&self) -> bool {

@@ -1,10 +1,11 @@
 //! Children of the watcher's own: started, or taken over.
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 use std::sync::Arc;
 
 use crate::error::{AdoptError, SpawnError, WatchError};
-use crate::exit::Outcome;
+use crate::exit::{Outcome, Usage};
 use crate::record::{Kin, Moment};
 use crate::sys::{self, Ask, Waited};
 use crate::watcher::Place;
@@ -53,17 +54,17 @@ impl Watcher {
     pub fn adopt(&self, mut std: std::process::Child) -> Result<Child, AdoptError> {
         let adopted = self.place_for_child().and_then(|place| {
             let pid = Pid::try_from(std.id())?;
-            match sys::waitid(Ask::LookAtChild(pid)) {
-                Ok(Waited::Ended(..) | Waited::NotYet) => self.own(place, pid),
-                // Reaped. If by `std`, it remembers the status.
-                _ => match std.try_wait() {
-                    Ok(Some(status)) => {
-                        use std::os::unix::process::ExitStatusExt;
-                        let outcome = Outcome::from_wait_status(status.into_raw());
-                        Ok(Child::new(self.ended(place, pid, Kin::Owned, outcome)))
-                    }
-                    _ => Err(WatchError::NoSuchProcess { pid }),
-                },
+            let usage = usage_so_far(pid);
+            // Only `std` knows whether it has reaped the child, and the pid is another's by now.
+            match std.try_wait() {
+                Ok(None) => self.own(place, pid),
+                Ok(Some(status)) => {
+                    let outcome = Outcome::from_wait_status(status.into_raw());
+                    // If it was reaped just now, what was there before was its usage.
+                    let usage = usage.filter(|_| usage_so_far(pid).is_none());
+                    Ok(Child::new(self.ended(place, pid, outcome, usage)))
+                }
+                Err(_) => Err(WatchError::NoSuchProcess { pid }),
             }
         });
         match adopted {
@@ -77,7 +78,8 @@ impl Watcher {
         }
     }
 
-    /// Takes over a child of this process by its pid, for those who fork themselves.
+    /// Takes over a child of this process by its pid, for those who fork themselves. It must be
+    /// nobody else's to reap, of this or another watcher neither.
     ///
     /// # Errors
     ///
@@ -107,6 +109,14 @@ impl Watcher {
             mailbox.own(duty)
         })?;
         Ok(Child::new(watch))
+    }
+}
+
+/// What a child used that has ended and was not reaped.
+fn usage_so_far(pid: Pid) -> Option<Usage> {
+    match sys::waitid(Ask::LookAtChild(pid)) {
+        Ok(Waited::Ended(_, usage)) => Some(usage),
+        _ => None,
     }
 }
 

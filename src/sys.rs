@@ -358,6 +358,12 @@ pub(crate) fn duplicate(fd: std::os::fd::RawFd) -> io::Result<std::os::fd::Owned
     unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()
 }
 
+/// Closes a forked child's copy of a descriptor that the parent owns, and the child never drops.
+pub(crate) fn close_in_child(fd: &std::os::fd::OwnedFd) {
+    // SAFETY: the owner is in the memory of a child that ends by `_exit`, and is not used after this.
+    unsafe { libc::close(fd.as_raw_fd()) };
+}
+
 /// Rings an eventfd.
 pub(crate) fn ring_eventfd(eventfd: impl AsFd) {
     // Fails only if the counter is at its maximum, and then it is readable anyway.

@@ -164,10 +164,8 @@ impl Watch {
             return Ok(());
         }
         self.shared.check_process()?;
-        let Some(at) = Instant::now().checked_add(after) else {
-            // Past the end of the clock: never.
-            return Ok(());
-        };
+        // A time past the end of the clock never comes.
+        let at = Instant::now().checked_add(after);
         let command = Command::Deadline(Arc::clone(&self.record), at, grace);
         match self.shared.mailbox.send(command) {
             Ok(()) => Ok(()),

@@ -16,7 +16,7 @@ use crate::shared::Shared;
 use crate::sys::{self, Ask, SignalMask, Waited};
 use crate::vfork::vfork;
 use crate::wait_graph;
-use crate::{BuildError, Builder, Outcome, Pid, Stats, Watch};
+use crate::{BuildError, Builder, Outcome, Pid, Stats, Usage, Watch};
 
 /// Watches process exits through one io_uring.
 ///
@@ -219,7 +219,8 @@ impl Watcher {
     /// - call what keeps state per thread or process behind the C library's back (`setuid` and its kin, threads,
     ///   `exit`).
     ///
-    /// Exec, `_exit`, and the bare system calls that set up an exec (`dup2`, `setpgid`, `chdir`, `setrlimit`) are what it is for.
+    /// What `child` captures by value is lost if it execs or ends itself: the memory leaks, descriptors stay open. Capture
+    /// by reference. Exec, `_exit`, and the bare system calls that set up an exec (`dup2`, `setpgid`, `chdir`, `setrlimit`) are what it is for.
     ///
     /// # Errors
     ///
@@ -287,9 +288,7 @@ impl Watcher {
             // In a callback of ours: it comes to it when we return.
             return;
         }
-        // Without workers the ring thread may be in a callback, which nobody waits for.
-        let patience = self.shared.inline.then_some(FLUSH_INLINE);
-        self.shared.mailbox.flush(patience);
+        self.shared.mailbox.flush(FLUSH_PATIENCE);
     }
 
     /// `kin`: `None` if it has to be found out.
@@ -341,18 +340,25 @@ impl Watcher {
     }
 
     /// A watch on what has ended, with what is known of it.
-    pub(crate) fn ended(&self, place: Place<'_>, pid: Pid, kin: Kin, outcome: Outcome) -> Watch {
+    pub(crate) fn ended(
+        &self,
+        place: Place<'_>,
+        pid: Pid,
+        outcome: Outcome,
+        usage: Option<Usage>,
+    ) -> Watch {
         // Never with the ring thread, so the place is free again.
         drop(place);
-        let record = Arc::new(Record::new(pid, kin, Moment::Exited));
+        let record = Arc::new(Record::new(pid, Kin::Owned, Moment::Exited));
         let duty = Duty::new(Arc::clone(&record));
-        let _no_callbacks = duty.finish(outcome, None, Instant::now());
+        let _no_callbacks = duty.finish(outcome, usage, Instant::now());
         Watch::new(Arc::clone(&self.shared), record)
     }
 }
 
-/// How long a caller without descriptors waits at most for a ring thread that runs callbacks.
-const FLUSH_INLINE: Duration = Duration::from_millis(20);
+/// How long a caller waits at most for the ring thread to come to what was sent: that can be in user
+/// code (a callback, without workers; a waker), which may be waiting for the caller.
+const FLUSH_PATIENCE: Duration = Duration::from_millis(50);
 
 /// A place among the allowed watches; given back if nothing comes of it.
 pub(crate) struct Place<'a>(&'a Shared);

@@ -171,6 +171,44 @@ fn a_std_child_is_adopted_running_ended_or_waited_for() {
     until_stats(&watcher, "nothing is watched", |stats| stats.watched == 0);
 }
 
+/// Adopting a child that `std` has reaped must not touch who has its pid by now. A pid namespace of the
+/// test's own would make that quick to bring about; without, the next pid to be given can be set (as root).
+#[test]
+fn adopting_a_child_that_was_waited_for_leaves_the_next_owner_of_its_pid_alone() {
+    const ALONE: &str = "EXITRING_TEST_ALONE";
+    if std::env::var_os(ALONE).is_none() {
+        return run_alone(
+            "adopting_a_child_that_was_waited_for_leaves_the_next_owner_of_its_pid_alone",
+            ALONE,
+            |_| (),
+        );
+    }
+    let watcher = Watcher::new().unwrap();
+    for _ in 0..100 {
+        let mut waited = sh("exit 7").spawn().unwrap();
+        waited.wait().unwrap();
+        let last_pid = (waited.id() - 1).to_string();
+        if std::fs::write("/proc/sys/kernel/ns_last_pid", last_pid).is_err() {
+            // Not root: nothing to be shown.
+            return;
+        }
+        let mut next = Command::new("sleep").arg("1000").spawn().unwrap();
+        if next.id() == waited.id() {
+            let adopted = watcher.adopt(waited).unwrap();
+            assert_eq!(adopted.wait().unwrap().outcome(), Outcome::Exited(7));
+            assert!(matches!(adopted.kill(), Err(SignalError::Exited)));
+            assert_eq!(next.try_wait().unwrap(), None, "it lives");
+            next.kill().unwrap();
+            next.wait().unwrap();
+            return;
+        }
+        // Somebody else was quicker.
+        next.kill().unwrap();
+        next.wait().unwrap();
+    }
+    panic!("the pid was always given to others");
+}
+
 #[test]
 fn a_child_is_adopted_by_its_pid_and_no_other_process_is() {
     let watcher = Watcher::new().unwrap();
@@ -276,7 +314,12 @@ fn a_deadline_of_zero_is_now_and_a_later_one_replaces_it() {
         .deadline(Duration::from_secs(10_000), Duration::ZERO)
         .unwrap();
     assert_eq!(child.wait_timeout(Duration::from_millis(60)), Ok(None));
+    // A deadline that never comes replaces one, too.
+    child
+        .deadline(Duration::from_millis(20), Duration::ZERO)
+        .unwrap();
     child.deadline(Duration::MAX, Duration::MAX).unwrap();
+    assert_eq!(child.wait_timeout(Duration::from_millis(60)), Ok(None));
     child.deadline(Duration::ZERO, Duration::MAX).unwrap();
     assert!(child.wait().unwrap().by_deadline());
 }
@@ -550,6 +593,26 @@ fn children_are_watched_whatever_descriptors_are_left() {
         })
         .collect();
     until_stats(&watcher, "all are armed", |stats| stats.armed == 200);
+    // Even if the limit is below what is open, so that not a single one can be had.
+    let limit = |soft| {
+        use rustix::process::{Resource, Rlimit, setrlimit};
+        let limit = Rlimit {
+            current: Some(soft),
+            maximum: Some(64),
+        };
+        setrlimit(Resource::Nofile, limit).unwrap();
+    };
+    limit(3);
+    // SAFETY: the child ends at once.
+    let ended = unsafe {
+        let pid = libc::fork();
+        if pid == 0 {
+            libc::_exit(6);
+        }
+        watcher.adopt_pid(pid).unwrap()
+    };
+    assert_eq!(ended.wait().unwrap().outcome(), Outcome::Exited(6));
+    limit(64);
     drop(writer);
     for child in &children {
         assert_eq!(child.wait().unwrap().outcome(), Outcome::Exited(2));

@@ -187,3 +187,22 @@ fn exits_dropped_before_their_watches_are_of_no_consequence() {
     drop(child);
     until_stats(&watcher, "it is over", |stats| stats.delivered == 1);
 }
+
+#[test]
+fn a_refused_watch_leaves_the_others_alone() {
+    let watcher = Watcher::new().unwrap();
+    let exits = watcher.exits(2).unwrap();
+    let other_watcher = Watcher::new().unwrap();
+    let lives = Obedient::spawn();
+    let refused = other_watcher.watch(lives.pid()).unwrap();
+    drop(other_watcher);
+    let child = spawn_waiting(&watcher);
+    exits.add(&child, 1).unwrap();
+    assert_eq!(
+        exits.add(&refused, 2),
+        Err(AddError::Closed(Closed::Dropped))
+    );
+    assert_eq!(exits.outstanding(), 1);
+    drop(child);
+    assert_eq!(exits.recv().unwrap().unwrap().tag, 1);
+}

@@ -31,7 +31,8 @@ fn the_ratio_of_spawns_with_and_without_live_children_is_printed_and_saved() {
             .as_f64()
             .expect("a number")
     };
-    assert_eq!(ratio, median(1) / median(0));
+    // Printed and read again, it may be off by the last digit.
+    assert!((ratio - median(1) / median(0)).abs() < 1e-9);
     for (run, live) in [(0, 0), (1, 200)] {
         let run = &json["runs"][run];
         assert_eq!((&run["live"], &run["spawns"]), (&live.into(), &20.into()));

@@ -20,7 +20,7 @@ use super::{Event, Evidence, Patience};
 use crate::duty::Duty;
 use crate::error::{BuildError, SystemError};
 use crate::record::{Moment, Record};
-use crate::sys;
+use crate::sys::{self, Ask, Waited};
 
 /// When something ran out, the next try is after this time.
 pub(super) const RETRY_AFTER: Duration = Duration::from_millis(10);
@@ -298,16 +298,8 @@ impl Uring {
             Hold::Pidfd(ref pidfd) => (Target::Descriptor(pidfd.as_raw_fd()), None),
             Hold::Inode(_) | Hold::Pid => match self.reopen(key)? {
                 Reopened::Pidfd(pidfd) => (Target::Descriptor(pidfd.as_raw_fd()), Some(pidfd)),
-                Reopened::Reaped => {
-                    let mut early = std::mem::take(&mut self.early);
-                    self.ended(key, Evidence::Reaped, &mut early)?;
-                    self.early = early;
-                    return Ok(());
-                }
-                Reopened::NoDescriptor(_) => {
-                    self.rest(key);
-                    return Ok(());
-                }
+                Reopened::Reaped => return self.ended_early(key, Evidence::Reaped),
+                Reopened::NoDescriptor(_) => return self.without_descriptor(key),
             },
         };
         self.slots.set_stage(key, Stage::Armed);
@@ -318,6 +310,29 @@ impl Uring {
             self.refill_spare();
         }
         Ok(())
+    }
+
+    /// Nothing can be armed for want of a descriptor. A child of ours that has ended needs none.
+    fn without_descriptor(&mut self, key: u32) -> io::Result<()> {
+        let slot = self.slots.get(key);
+        if let Hold::Pid = slot.hold
+            && !matches!(
+                sys::waitid(Ask::LookAtChild(slot.duty.record().pid())),
+                Ok(Waited::NotYet)
+            )
+        {
+            return self.ended_early(key, Evidence::Ours);
+        }
+        self.rest(key);
+        Ok(())
+    }
+
+    /// As [`ended`](Self::ended), while arming.
+    fn ended_early(&mut self, key: u32, evidence: Evidence) -> io::Result<()> {
+        let mut early = std::mem::take(&mut self.early);
+        let result = self.ended(key, evidence, &mut early);
+        self.early = early;
+        result
     }
 
     fn rest(&mut self, key: u32) {
