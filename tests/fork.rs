@@ -110,8 +110,8 @@ fn a_forked_childs_copy_of_a_watcher_refuses_everything_and_never_hangs() {
     let ended_watch = watcher.watch(ended.pid()).unwrap();
     let callback = live_watch.on_exit(|_| ()).unwrap();
     let exit = ended_watch.wait().unwrap();
-    // A thousand watches and busy threads, so that a lock is likely to be held at the fork.
-    let many: Vec<_> = (0..1000)
+    // Some hundred watches and busy threads, so that a lock is likely to be held at the fork.
+    let many: Vec<_> = (0..300)
         .map(|_| watcher.watch(live.pid()).unwrap())
         .collect();
     let stop = std::sync::atomic::AtomicBool::new(false);
