@@ -86,11 +86,7 @@ impl Watcher {
         P: TryInto<Pid>,
         P::Error: Into<WatchError>,
     {
-        let pid = pid.try_into().map_err(Into::into)?;
-        self.shared.check_process()?;
-        let place = Place::reserve(&self.shared)?;
-        let pidfd = self.open_pidfd(pid)?;
-        self.send(place, pid, pidfd, None, Moment::Exited)
+        self.watch_moment(pid.try_into().map_err(Into::into)?, Moment::Exited)
     }
 
     /// As [`watch`](Self::watch), for the moment when its parent has reaped the process, which for a process
@@ -106,15 +102,7 @@ impl Watcher {
         P: TryInto<Pid>,
         P::Error: Into<WatchError>,
     {
-        let pid = pid.try_into().map_err(Into::into)?;
-        self.shared.check_process()?;
-        let place = Place::reserve(&self.shared)?;
-        let pidfd = self.open_pidfd(pid)?;
-        // The same release brought pidfs.
-        if sys::pidfs_inode(pidfd.as_fd()).is_none() {
-            return Err(WatchError::Unsupported);
-        }
-        self.send(place, pid, pidfd, None, Moment::Reaped)
+        self.watch_moment(pid.try_into().map_err(Into::into)?, Moment::Reaped)
     }
 
     /// Watches the process behind a pidfd, which the watcher takes and closes. This
@@ -261,6 +249,17 @@ impl Watcher {
     #[cfg(test)]
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    fn watch_moment(&self, pid: Pid, moment: Moment) -> Result<Watch, WatchError> {
+        self.shared.check_process()?;
+        let place = Place::reserve(&self.shared)?;
+        let pidfd = self.open_pidfd(pid)?;
+        // The release that has pidfds tell of the reap also brought pidfs.
+        if moment == Moment::Reaped && sys::pidfs_inode(pidfd.as_fd()).is_none() {
+            return Err(WatchError::Unsupported);
+        }
+        self.send(place, pid, pidfd, None, moment)
     }
 
     /// Opens a pidfd; when there is no descriptor, once more after the ring thread has given

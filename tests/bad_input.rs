@@ -179,35 +179,11 @@ fn take_all_descriptors() -> Vec<std::fs::File> {
     taken
 }
 
-const ALONE: &str = "EXITRING_TEST_ALONE";
-
-fn alone() -> bool {
-    std::env::var_os(ALONE).is_some()
-}
-
-fn lower_descriptor_limit(command: &mut std::process::Command) {
-    use std::os::unix::process::CommandExt;
-    // SAFETY: setrlimit is a bare system call.
-    unsafe {
-        command.pre_exec(|| {
-            let limit = libc::rlimit {
-                rlim_cur: 64,
-                rlim_max: 64,
-            };
-            match libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) {
-                0 => Ok(()),
-                _ => Err(std::io::Error::last_os_error()),
-            }
-        });
-    }
-}
-
 #[test]
 fn without_descriptors_everything_is_refused_and_nothing_lost() {
     if !alone() {
         return run_alone(
             "without_descriptors_everything_is_refused_and_nothing_lost",
-            ALONE,
             lower_descriptor_limit,
         );
     }
@@ -251,7 +227,6 @@ fn a_thousand_watches_fit_into_64_descriptors() {
     if !alone() {
         return run_alone(
             "a_thousand_watches_fit_into_64_descriptors",
-            ALONE,
             lower_descriptor_limit,
         );
     }
@@ -324,7 +299,7 @@ fn deny(call: libc::c_long, errno: i32) -> std::io::Result<()> {
 #[track_caller]
 fn run_denied(test: &str, call: libc::c_long, errno: i32) {
     use std::os::unix::process::CommandExt;
-    run_alone(test, ALONE, |command| {
+    run_alone(test, |command| {
         command.env("EXITRING_TEST_ERRNO", errno.to_string());
         // SAFETY: `deny` makes system calls only.
         unsafe { command.pre_exec(move || deny(call, errno)) };
@@ -400,7 +375,6 @@ fn with_sigchld_ignored_the_exit_is_told_or_said_to_be_untellable() {
     if !alone() {
         return run_alone(
             "with_sigchld_ignored_the_exit_is_told_or_said_to_be_untellable",
-            ALONE,
             |_| (),
         );
     }

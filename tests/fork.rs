@@ -95,11 +95,9 @@ fn in_forked_child(child: impl FnOnce() -> bool) {
 #[test]
 fn a_forked_childs_copy_of_a_watcher_refuses_everything_and_never_hangs() {
     // It takes all the descriptors it can get for a moment, which other tests may need.
-    const ALONE: &str = "EXITRING_TEST_ALONE";
-    if std::env::var_os(ALONE).is_none() {
+    if !alone() {
         return run_alone(
             "a_forked_childs_copy_of_a_watcher_refuses_everything_and_never_hangs",
-            ALONE,
             |_| (),
         );
     }

@@ -8,8 +8,6 @@ use common::*;
 use exitring::{Watch, Watcher};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-const ALONE: &str = "EXITRING_TEST_ALONE";
-
 fn threads() -> Vec<String> {
     std::fs::read_dir("/proc/self/task")
         .unwrap()
@@ -26,10 +24,9 @@ fn until_named(name: &str) {
 /// In a process of its own, because the tests of one binary share theirs.
 #[test]
 fn dropping_a_watcher_gives_back_threads_and_descriptors() {
-    if std::env::var_os(ALONE).is_none() {
+    if !alone() {
         return run_alone(
             "dropping_a_watcher_gives_back_threads_and_descriptors",
-            ALONE,
             |_| (),
         );
     }
@@ -65,10 +62,9 @@ fn dropping_a_watcher_gives_back_threads_and_descriptors() {
 /// The moment right after an exit, when the descriptor for reading its status is about to be closed.
 #[test]
 fn a_watcher_dropped_right_after_an_exit_leaves_no_descriptor_open() {
-    if std::env::var_os(ALONE).is_none() {
+    if !alone() {
         return run_alone(
             "a_watcher_dropped_right_after_an_exit_leaves_no_descriptor_open",
-            ALONE,
             |_| (),
         );
     }
@@ -90,10 +86,9 @@ fn a_watcher_dropped_right_after_an_exit_leaves_no_descriptor_open() {
 
 #[test]
 fn watchers_built_at_the_same_time_leave_the_descriptor_limit_alone() {
-    if std::env::var_os(ALONE).is_none() {
+    if !alone() {
         return run_alone(
             "watchers_built_at_the_same_time_leave_the_descriptor_limit_alone",
-            ALONE,
             |_| (),
         );
     }
@@ -113,8 +108,8 @@ fn watchers_built_at_the_same_time_leave_the_descriptor_limit_alone() {
 
 #[test]
 fn the_threads_block_all_signals() {
-    if std::env::var_os(ALONE).is_none() {
-        return run_alone("the_threads_block_all_signals", ALONE, |_| ());
+    if !alone() {
+        return run_alone("the_threads_block_all_signals", |_| ());
     }
     let blocked = |task: &std::path::Path| {
         let status = std::fs::read_to_string(task.join("status")).unwrap();

@@ -119,14 +119,14 @@ pub fn open_descriptors() -> usize {
         - 1
 }
 
-/// Runs one test of this very test binary in a process of its own, where `variable` is set, and
-/// says whether it passed. For what a whole process has to be changed for.
+/// Runs one test of this very test binary in a process of its own, where it finds itself
+/// [`alone`], and says whether it passed. For what a whole process has to be changed for.
 #[track_caller]
-pub fn run_alone(test: &str, variable: &str, prepare: impl FnOnce(&mut Command)) {
+pub fn run_alone(test: &str, prepare: impl FnOnce(&mut Command)) {
     let mut command = Command::new(std::env::current_exe().expect("we run"));
     command
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(variable, "1")
+        .env(ALONE, "1")
         .stdin(Stdio::null());
     prepare(&mut command);
     let output = command.output().expect("it starts");
@@ -142,4 +142,61 @@ pub fn run_alone(test: &str, variable: &str, prepare: impl FnOnce(&mut Command))
         String::from_utf8_lossy(&output.stdout).contains("1 passed"),
         "{test} was not run"
     );
+}
+
+/// Set where [`run_alone`] has a test run in a process of its own.
+pub const ALONE: &str = "EXITRING_TEST_ALONE";
+
+pub fn alone() -> bool {
+    std::env::var_os(ALONE).is_some()
+}
+
+/// Has the command run with 64 descriptors, and no way to more.
+pub fn lower_descriptor_limit(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: setrlimit is a bare system call.
+    unsafe {
+        command.pre_exec(|| {
+            let limit = libc::rlimit {
+                rlim_cur: 64,
+                rlim_max: 64,
+            };
+            match libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) {
+                0 => Ok(()),
+                _ => Err(std::io::Error::last_os_error()),
+            }
+        });
+    }
+}
+
+/// Children that all exit when it is opened: forked, so that there can be thousands.
+pub struct Gate {
+    reader: std::io::PipeReader,
+    writer: std::io::PipeWriter,
+}
+
+impl Gate {
+    pub fn new() -> Self {
+        let (reader, writer) = std::io::pipe().expect("a pipe can be had");
+        Self { reader, writer }
+    }
+
+    /// Forks a child that exits with this code once the gate is open.
+    pub fn fork(&self, code: i32) -> Pid {
+        use std::os::fd::AsRawFd;
+        // SAFETY: the child makes system calls only, on descriptors that are open.
+        let pid = unsafe {
+            let pid = libc::fork();
+            if pid == 0 {
+                libc::close(self.writer.as_raw_fd());
+                let mut byte = 0_u8;
+                libc::read(self.reader.as_raw_fd(), (&raw mut byte).cast(), 1);
+                libc::_exit(code);
+            }
+            pid
+        };
+        Pid::new(pid).expect("fork works")
+    }
+
+    pub fn open(self) {}
 }

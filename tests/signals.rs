@@ -1,0 +1,162 @@
+//! Signals and deadlines of owned children.
+
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use exitring::{Child, Outcome, SignalError, Watcher};
+
+fn sh(script: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", script]);
+    command
+}
+
+#[test]
+fn signals_reach_the_child_until_its_exit_is_seen() {
+    let watcher = Watcher::new().unwrap();
+    let child = watcher.spawn(Command::new("sleep").arg("1000")).unwrap();
+    child.signal(0).unwrap();
+    assert!(matches!(
+        child.signal(12345),
+        Err(SignalError::NoSuchSignal(12345))
+    ));
+    assert!(matches!(
+        child.signal_group(libc::SIGTERM),
+        Err(SignalError::NoGroup)
+    ));
+    child.signal(libc::SIGTERM).unwrap();
+    let outcome = Outcome::Signaled {
+        signal: libc::SIGTERM,
+        core_dumped: false,
+    };
+    assert_eq!(child.wait().unwrap().outcome(), outcome);
+    assert!(matches!(child.kill(), Err(SignalError::Exited)));
+    assert!(matches!(
+        child.signal_group(libc::SIGTERM),
+        Err(SignalError::Exited)
+    ));
+    assert_eq!(child.deadline(Duration::ZERO, Duration::ZERO), Ok(()));
+    assert!(!child.wait().unwrap().by_deadline());
+}
+
+/// A child that leads a group with a grandchild, both deaf to `SIGTERM` if asked; its standard
+/// output ends when both have.
+fn group(watcher: &Watcher, deaf: bool) -> Child {
+    let trap = if deaf { "trap '' TERM; " } else { "" };
+    let mut command = sh(&format!("{trap}sleep 1000 & echo ready; wait; sleep 1000"));
+    command.process_group(0).stdout(Stdio::piped());
+    let mut child = watcher.spawn(&mut command).unwrap();
+    let mut ready = [0; 6];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut ready)
+        .unwrap();
+    child
+}
+
+#[track_caller]
+fn assert_group_ended(mut child: Child) {
+    let mut rest = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut rest).unwrap();
+}
+
+#[test]
+fn a_signal_to_the_group_reaches_the_grandchildren() {
+    let watcher = Watcher::new().unwrap();
+    let child = group(&watcher, false);
+    child.signal_group(libc::SIGTERM).unwrap();
+    child.wait().unwrap();
+    assert_group_ended(child);
+}
+
+#[test]
+fn a_deadline_terminates_the_group_and_kills_what_is_deaf() {
+    let watcher = Watcher::new().unwrap();
+    for (deaf, signal) in [(false, libc::SIGTERM), (true, libc::SIGKILL)] {
+        let child = group(&watcher, deaf);
+        child
+            .deadline(Duration::from_millis(10), Duration::from_millis(50))
+            .unwrap();
+        let exit = child.wait().unwrap();
+        assert!(exit.by_deadline());
+        let outcome = Outcome::Signaled {
+            signal,
+            core_dumped: false,
+        };
+        assert_eq!(exit.outcome(), outcome);
+        assert_group_ended(child);
+    }
+}
+
+#[test]
+fn a_deadline_of_zero_is_now_and_a_later_one_replaces_it() {
+    let watcher = Watcher::new().unwrap();
+    let child = watcher.spawn(Command::new("sleep").arg("1000")).unwrap();
+    child
+        .deadline(Duration::from_millis(20), Duration::ZERO)
+        .unwrap();
+    child
+        .deadline(Duration::from_secs(10_000), Duration::ZERO)
+        .unwrap();
+    assert_eq!(child.wait_timeout(Duration::from_millis(60)), Ok(None));
+    // A deadline that never comes replaces one, too.
+    child
+        .deadline(Duration::from_millis(20), Duration::ZERO)
+        .unwrap();
+    child.deadline(Duration::MAX, Duration::MAX).unwrap();
+    assert_eq!(child.wait_timeout(Duration::from_millis(60)), Ok(None));
+    child.deadline(Duration::ZERO, Duration::MAX).unwrap();
+    assert!(child.wait().unwrap().by_deadline());
+}
+
+#[test]
+fn a_child_that_ends_before_its_deadline_was_not_ended_by_it() {
+    let watcher = Watcher::new().unwrap();
+    let child = watcher.spawn(&mut sh("exit 1")).unwrap();
+    let _ = child.deadline(Duration::from_secs(1000), Duration::ZERO);
+    assert!(!child.wait().unwrap().by_deadline());
+}
+
+#[test]
+fn a_thousand_deadlines_are_kept_each() {
+    let watcher = Watcher::new().unwrap();
+    let mut children: Vec<Child> = (0..1000)
+        .map(|_| {
+            // SAFETY: the child makes system calls only.
+            let pid = unsafe {
+                let pid = libc::fork();
+                if pid == 0 {
+                    libc::signal(libc::SIGTERM, libc::SIG_DFL);
+                    loop {
+                        libc::pause();
+                    }
+                }
+                pid
+            };
+            watcher.adopt_pid(pid).unwrap()
+        })
+        .collect();
+    for (index, child) in children.iter_mut().enumerate() {
+        child.kill_on_drop(true);
+        // Every tenth is spared.
+        let millis = if index % 10 == 0 {
+            1_000_000
+        } else {
+            index as u64 % 100
+        };
+        child
+            .deadline(Duration::from_millis(millis), Duration::from_secs(1000))
+            .unwrap();
+    }
+    for (index, child) in children.iter().enumerate() {
+        if index % 10 == 0 {
+            assert_eq!(child.exit(), None);
+            child.kill().unwrap();
+        }
+        assert_eq!(child.wait().unwrap().by_deadline(), index % 10 != 0);
+    }
+}
