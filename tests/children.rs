@@ -3,15 +3,12 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use common::*;
-use exitring::{
-    Child, Closed, Outcome, Pid, SignalError, SpawnError, Unknown, WaitError, WatchError, Watcher,
-};
+use exitring::{Closed, Outcome, Pid, SpawnError, Unknown, WaitError, WatchError, Watcher};
 
 fn sh(script: &str) -> Command {
     let mut command = Command::new("sh");
