@@ -2,8 +2,13 @@
 //! descriptor per process.
 //!
 //! A [`Watcher`] owns one thread that posts a one-shot poll on each process's pidfd, and a
-//! bounded queue to the threads that run callbacks. [`Watcher::watch`] gives a [`Watch`]: add
-//! callbacks with [`Watch::on_exit`], or wait for the [`Exit`].
+//! bounded queue to the threads that run callbacks.
+//!
+//! - [`Watcher::spawn`] and [`Watcher::adopt`] give a [`Child`], which the watcher owns and reaps:
+//!   signals, deadlines, status, and what it used.
+//! - [`Watcher::watch`] and [`Watcher::watch_pidfd`] give a [`Watch`] on what somebody else reaps.
+//! - Of either, learn the [`Exit`] by a callback ([`Watch::on_exit`]), by waiting ([`Watch::wait`]), by
+//!   awaiting ([`Watch::exited`]), or fetch many from one queue ([`Exits`]).
 //!
 //! ```
 //! use std::process::Command;
@@ -12,22 +17,17 @@
 //!
 //! let watcher = Watcher::new()?;
 //! let (sender, exits) = mpsc::channel();
-//!
-//! let mut children = Vec::new();
 //! for code in 0..20 {
-//!     let child = Command::new("sh").arg("-c").arg(format!("exit {code}")).spawn()?;
+//!     let child = watcher.spawn(Command::new("sh").arg("-c").arg(format!("exit {code}")))?;
 //!     let sender = sender.clone();
-//!     let watch = watcher.watch(child.id())?;
-//!     watch.on_exit(move |exit| sender.send(exit.clone()).unwrap())?;
-//!     // The watch may go: its callback stays.
-//!     children.push(child);
+//!     child.on_exit(move |exit| sender.send(exit.clone()).unwrap())?;
+//!     // The handle may go: its callback stays, and the child is reaped.
 //! }
 //! drop(sender);
 //!
 //! let mut codes: Vec<_> = exits.iter().map(|exit| exit.status().unwrap().code().unwrap()).collect();
 //! codes.sort();
 //! assert_eq!(codes, Vec::from_iter(0..20));
-//! # for mut child in children { child.wait()?; }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

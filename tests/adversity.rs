@@ -5,7 +5,7 @@ mod common;
 use std::process::Command;
 
 use common::*;
-use exitring::{Child, Outcome, SignalError, Unknown, Watcher};
+use exitring::{Child, Outcome, SignalError, SpawnError, Unknown, Watcher};
 
 fn sh(script: &str) -> Command {
     let mut command = Command::new("sh");
@@ -163,4 +163,32 @@ fn children_are_watched_whatever_descriptors_are_left() {
         assert_eq!(child.wait().unwrap().outcome(), Outcome::Exited(2));
     }
     drop(taken);
+}
+
+/// As another user than root, whom the limit does not hold.
+#[test]
+fn which_limit_of_processes_is_met_is_said() {
+    if !alone() {
+        return run_alone("which_limit_of_processes_is_met_is_said", |_| ());
+    }
+    let watcher = Watcher::new().unwrap();
+    let nobody = 65_534;
+    let limit = libc::rlimit {
+        rlim_cur: 1,
+        rlim_max: 1,
+    };
+    // SAFETY: plain calls; the pointer is to a live structure. Not root, nothing is changed by the first.
+    unsafe {
+        libc::setresuid(nobody, nobody, nobody);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit), 0);
+    }
+    match watcher.spawn(&mut sh("true")) {
+        Err(error @ SpawnError::NoProcesses(_)) => {
+            assert!(error.is_throttling());
+            let message = error.to_string();
+            assert!(message.contains("RLIMIT_NPROC is 1"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(watcher.stats().watched, 0);
 }
