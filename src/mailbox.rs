@@ -210,9 +210,11 @@ impl Mailbox {
         self.lock().closed
     }
 
-    /// How many commands wait.
-    pub(crate) fn len(&self) -> usize {
-        self.lock().commands.len()
+    /// How many pidfds are on their way to the ring thread.
+    pub(crate) fn pidfds(&self) -> usize {
+        let inner = self.lock();
+        let holds_one = |command: &&Command| matches!(command, Command::Watch(..));
+        inner.commands.iter().filter(holds_one).count()
     }
 
     /// Takes nothing more, and hands out what is left.
@@ -338,6 +340,8 @@ mod tests {
         let mailbox = mailbox();
         assert!(mailbox.send(Command::Panic).is_ok());
         mailbox.flush(Duration::from_millis(1));
-        assert_eq!(mailbox.len(), 1);
+        let mut commands = Vec::new();
+        mailbox.take(&mut commands);
+        assert_eq!(commands.len(), 1);
     }
 }

@@ -126,7 +126,7 @@ impl Shared {
             panics: counters.panics.get(),
             stalls: counters.stalls.get(),
             enters: counters.enters.get(),
-            descriptors: OWN_DESCRIPTORS + counters.held.get() + self.mailbox.len() as u64,
+            descriptors: OWN_DESCRIPTORS + counters.held.get() + self.mailbox.pidfds() as u64,
             death: self.death.get().cloned(),
         }
     }

@@ -29,9 +29,9 @@ pub struct Stats {
     pub stalls: u64,
     /// How often the ring thread entered the kernel (`io_uring_enter`).
     pub enters: u64,
-    /// Descriptors the watcher holds now: three of its own, one for each registration on its
-    /// way to the ring thread, and where the kernel offers nothing better (before 6.8) one
-    /// for each watch.
+    /// Descriptors the watcher holds between its wake-ups: three of its own (one of which it gives up when there
+    /// is no other), one for each [`watch`](crate::Watcher::watch) on its way to the ring thread, and before
+    /// Linux 6.9 one for each watch on what is not its own. [`Exits`](crate::Exits) have one each, not counted here.
     pub descriptors: u64,
     /// Why the ring thread died, if it did; from then on every call gets
     /// [`Closed::RingThreadDied`](crate::Closed::RingThreadDied).

@@ -41,6 +41,9 @@ impl Watch {
     /// counted ([`Stats::panics`](crate::Stats)), shown by the panic hook, and of no consequence to others.
     /// Does not block.
     ///
+    /// The thread blocks all signals, and a plain `std::process::Command` would hand that on to its child;
+    /// [`Watcher::spawn`](crate::Watcher::spawn) does not.
+    ///
     /// # Errors
     ///
     /// [`Closed`] if no thread is left that could run it.
