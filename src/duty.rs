@@ -90,6 +90,7 @@ impl Duty {
             usage,
             seen_at,
             by_deadline: state.by_deadline(),
+            queued_after_ns: None,
         };
         let first = record.exit.set(exit).is_ok();
         debug_assert!(first, "a process ended twice");
@@ -114,12 +115,16 @@ impl Duty {
 
     /// Runs the callbacks. What is added meanwhile gets its turn after the other processes in
     /// line, so that one that adds itself again and again starves nobody.
-    pub(crate) fn run_callbacks(self, shared: &Shared) {
+    ///
+    /// `queued_at`: when it was put in the queue, if it was.
+    pub(crate) fn run_callbacks(self, shared: &Shared, queued_at: Option<Instant>) {
         let record = Arc::clone(self.record());
         let Some(exit) = record.exit.get() else {
             debug_assert!(false, "scheduled without an exit");
             return;
         };
+        let queued = queued_at.map(|at| exit.queued(at));
+        let exit = queued.as_ref().unwrap_or(exit);
         let mut state = record.lock();
         for _ in 0..state.callbacks.len() {
             if shared.stopping() {

@@ -1,5 +1,6 @@
 //! How a process ended.
 
+use std::num::NonZeroU32;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
@@ -7,14 +8,38 @@ use std::time::{Duration, Instant};
 use crate::Pid;
 
 /// The end of one process: which, how, at what cost, and when it was seen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Two are equal if they tell of the same end, wherever they come from.
+#[derive(Clone, Debug)]
 pub struct Exit {
     pub(crate) pid: Pid,
     pub(crate) outcome: Outcome,
     pub(crate) usage: Option<Usage>,
     pub(crate) seen_at: Instant,
     pub(crate) by_deadline: bool,
+    /// Nanoseconds from `seen_at` to the queue. So little because each watch has one of these.
+    pub(crate) queued_after_ns: Option<NonZeroU32>,
 }
+
+impl PartialEq for Exit {
+    /// `queued_at` is of the way, not of the end.
+    fn eq(&self, other: &Self) -> bool {
+        let all = |exit: &Self| {
+            let Self {
+                pid,
+                outcome,
+                usage,
+                seen_at,
+                by_deadline,
+                queued_after_ns: _,
+            } = *exit;
+            (pid, outcome, usage, seen_at, by_deadline)
+        };
+        all(self) == all(other)
+    }
+}
+
+impl Eq for Exit {}
 
 impl Exit {
     /// The process that ended.
@@ -47,6 +72,25 @@ impl Exit {
     /// that one wake-up brought share an instant).
     pub fn seen_at(&self) -> Instant {
         self.seen_at
+    }
+
+    /// When it was put in the queue for the workers: what lies between this and the callback is time spent waiting for
+    /// a worker. Known in callbacks, unless they run on the ring thread
+    /// ([`workers(0)`](crate::Builder::workers)); `None` elsewhere. An exit that waited for room in the
+    /// queue for more than four seconds has it as four.
+    pub fn queued_at(&self) -> Option<Instant> {
+        let after = Duration::from_nanos(self.queued_after_ns?.get().into());
+        Some(self.seen_at + after)
+    }
+
+    /// The same, on its way to a callback.
+    pub(crate) fn queued(&self, at: Instant) -> Self {
+        let after = at.saturating_duration_since(self.seen_at).as_nanos();
+        let after = u32::try_from(after).unwrap_or(u32::MAX).max(1);
+        Self {
+            queued_after_ns: NonZeroU32::new(after),
+            ..self.clone()
+        }
     }
 
     /// Whether it ended after its [deadline](crate::Child::deadline) had sent it a signal.

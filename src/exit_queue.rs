@@ -7,6 +7,7 @@
 
 use std::collections::{TryReserveError, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 pub(crate) struct ExitQueue<T> {
     inner: Mutex<Inner<T>>,
@@ -16,7 +17,7 @@ pub(crate) struct ExitQueue<T> {
 
 struct Inner<T> {
     /// Allocated once: never holds more than the capacity.
-    ring: VecDeque<T>,
+    ring: VecDeque<(T, Instant)>,
     /// Workers in `filled`.
     idle: usize,
     /// The producer has more and wants to hear of room.
@@ -28,6 +29,8 @@ struct Inner<T> {
 /// What a worker got.
 pub(crate) struct Popped<T> {
     pub(crate) value: T,
+    /// When it was put in, the same for all of a batch.
+    pub(crate) queued_at: Instant,
     /// The producer waits for room, and now there is enough: tell it.
     pub(crate) tell_producer: bool,
 }
@@ -57,9 +60,12 @@ impl<T> ExitQueue<T> {
     /// Moves as much of `line` as fits, in order, and returns how much that was. If some is left, a
     /// worker will say when there is room.
     pub(crate) fn push_from(&self, line: &mut VecDeque<T>) -> usize {
+        let now = Instant::now();
         let mut inner = self.lock();
         let count = line.len().min(self.capacity - inner.ring.len());
-        inner.ring.extend(line.drain(..count));
+        inner
+            .ring
+            .extend(line.drain(..count).map(|value| (value, now)));
         inner.producer_waits = !line.is_empty();
         let wake = inner.idle.min(count);
         drop(inner);
@@ -73,7 +79,7 @@ impl<T> ExitQueue<T> {
     pub(crate) fn pop(&self) -> Option<Popped<T>> {
         let mut inner = self.lock();
         loop {
-            if let Some(value) = inner.ring.pop_front() {
+            if let Some((value, queued_at)) = inner.ring.pop_front() {
                 // Half empty, so that the producer is woken once per half queue and not
                 // once per exit.
                 let tell_producer = inner.producer_waits && inner.ring.len() <= self.capacity / 2;
@@ -82,6 +88,7 @@ impl<T> ExitQueue<T> {
                 }
                 return Some(Popped {
                     value,
+                    queued_at,
                     tell_producer,
                 });
             }
@@ -109,7 +116,7 @@ impl<T> ExitQueue<T> {
     }
 
     /// Takes all that is left.
-    pub(crate) fn drain(&self) -> VecDeque<T> {
+    pub(crate) fn drain(&self) -> VecDeque<(T, Instant)> {
         std::mem::take(&mut self.lock().ring)
     }
 }

@@ -3,7 +3,8 @@
 //! Everything, the sleep flag included, is under one mutex, so there is no lost wake-up to argue
 //! about: the ring thread falls asleep only if the box is empty under the lock, and
 //! whoever puts something in finds the flag under the same lock. The eventfd is written
-//! only by the one who turns the flag off, so a busy ring thread costs its callers no system call.
+//! only by the one who turns the flag off, so a busy ring thread costs its callers no system call; and
+//! after the lock is let go, for the one who is woken wants it at once.
 //!
 //! The box is bounded by what is in it: one registration per allowed watch, per record at most one withdrawal
 //! and one request to run callbacks, and the deadlines that callers set.
@@ -51,7 +52,7 @@ struct Inner {
     ending: bool,
     closed: bool,
     /// Taken when the box closes, so that handles kept longer hold no descriptor.
-    eventfd: Option<OwnedFd>,
+    eventfd: Option<Arc<OwnedFd>>,
     /// Commands ever put in, and how many of them the ring thread has carried out.
     sent: u64,
     served: u64,
@@ -73,7 +74,7 @@ impl Mailbox {
                 nudged: false,
                 ending: false,
                 closed: false,
-                eventfd: Some(eventfd),
+                eventfd: Some(Arc::new(eventfd)),
                 sent: 0,
                 served: 0,
                 flushers: 0,
@@ -128,7 +129,9 @@ impl Mailbox {
         }
         inner.commands.push(command);
         inner.sent += 1;
-        inner.wake();
+        let bell = inner.wake();
+        drop(inner);
+        bell.ring();
         Ok(())
     }
 
@@ -136,14 +139,18 @@ impl Mailbox {
     pub(crate) fn nudge(&self) {
         let mut inner = self.lock();
         inner.nudged = true;
-        inner.wake();
+        let bell = inner.wake();
+        drop(inner);
+        bell.ring();
     }
 
     /// Has the ring thread never sleep again: it is to end.
     pub(crate) fn end(&self) {
         let mut inner = self.lock();
         inner.ending = true;
-        inner.wake();
+        let bell = inner.wake();
+        drop(inner);
+        bell.ring();
     }
 
     /// Waits until the ring thread has carried out everything sent before, for at most
@@ -154,7 +161,10 @@ impl Mailbox {
         let target = inner.sent;
         inner.flushers += 1;
         inner.nudged = true;
-        inner.wake();
+        let bell = inner.wake();
+        drop(inner);
+        bell.ring();
+        inner = self.lock();
         while inner.served < target && !inner.closed {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -231,12 +241,22 @@ impl Mailbox {
 }
 
 impl Inner {
-    /// Done under the lock: a sleeper is some microseconds away from wanting it, and
-    /// the eventfd cannot be closed in between.
-    fn wake(&mut self) {
-        if mem::take(&mut self.asleep)
-            && let Some(eventfd) = &self.eventfd
-        {
+    /// Turns the sleeper's flag off. Whoever does so owes it the ring.
+    fn wake(&mut self) -> Bell {
+        match mem::take(&mut self.asleep) {
+            true => Bell(self.eventfd.clone()),
+            false => Bell(None),
+        }
+    }
+}
+
+/// To be rung, unless there is no need to. It keeps the eventfd open, should the box be closed meanwhile.
+#[must_use = "who sleeps would sleep on"]
+struct Bell(Option<Arc<OwnedFd>>);
+
+impl Bell {
+    fn ring(self) {
+        if let Some(eventfd) = self.0 {
             sys::ring_eventfd(eventfd);
         }
     }

@@ -178,7 +178,7 @@ impl RingThread {
             // What callbacks cause comes with the next turn, so that each turn ends.
             for duty in std::mem::take(&mut self.parked) {
                 self.shared.counters.watched.sub(1);
-                duty.run_callbacks(&self.shared);
+                duty.run_callbacks(&self.shared, None);
             }
             return;
         }

@@ -10,7 +10,7 @@ pub(crate) fn run(shared: &Shared, me: Node) {
             if popped.tell_producer {
                 shared.mailbox.nudge();
             }
-            popped.value.run_callbacks(shared);
+            popped.value.run_callbacks(shared, Some(popped.queued_at));
         }
     });
 }

@@ -1,165 +1,89 @@
-//! Children that stand by, and exit all at once.
-//!
-//! They share a page with us: a gate that they sleep on (a futex), and for each a place where it
-//! writes the time right before it exits.
+//! Children that stand by at a gate, wait for their moment, write down when it was, and exit.
 
+use std::fs::OpenOptions;
 use std::io;
-use std::mem;
-use std::ptr::NonNull;
-use std::slice;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use exitring::Pid;
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-/// What the children and we share: the gate in front, then a stamp for each.
-struct SharedPage {
-    memory: NonNull<AtomicU64>,
-    stamps: usize,
+use crate::board::{Board, Gate};
+use crate::clock::now_ns;
+
+/// The code that a child exits with.
+pub(crate) fn code(index: usize) -> i32 {
+    (index % 256) as i32
 }
 
-impl SharedPage {
-    fn new(stamps: usize) -> Result<Self> {
-        let length = (stamps + 1) * mem::size_of::<AtomicU64>();
-        // SAFETY: a new mapping of its own, at no given address.
-        let memory = unsafe {
-            mmap_anonymous(
-                std::ptr::null_mut(),
-                length,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED,
-            )
-        }
-        .context("mapping a page to share with the children")?;
-        let memory = NonNull::new(memory.cast()).context("a mapping at address 0")?;
-        Ok(Self { memory, stamps })
+/// Forks a child that will live as its slot says.
+pub(crate) fn fork(board: &Board, index: usize, gate: Gate) -> Result<Pid> {
+    // SAFETY: the child makes system calls only.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        live(board, index, gate);
     }
-
-    /// Zero: closed.
-    fn gate(&self) -> &AtomicU32 {
-        // SAFETY: the mapping is aligned, zeroed, and lives as long as we; it is
-        // only ever touched through atomics.
-        unsafe { self.memory.cast::<AtomicU32>().as_ref() }
+    if pid < 0 {
+        let error = io::Error::last_os_error();
+        return Err(error).with_context(|| format!("forking child {}", index + 1));
     }
-
-    fn stamps(&self) -> &[AtomicU64] {
-        // SAFETY: as above; the mapping has room for this many behind the gate.
-        unsafe { slice::from_raw_parts(self.memory.as_ptr().add(1), self.stamps) }
-    }
+    Ok(Pid::new(pid)?)
 }
 
-// SAFETY: all access is through atomics.
-unsafe impl Send for SharedPage {}
-// SAFETY: all access is through atomics.
-unsafe impl Sync for SharedPage {}
-
-impl Drop for SharedPage {
-    fn drop(&mut self) {
-        let length = (self.stamps + 1) * mem::size_of::<AtomicU64>();
-        // SAFETY: the mapping made in `new`; no reference into it outlives us.
-        let _ = unsafe { munmap(self.memory.as_ptr().cast(), length) };
-    }
+/// The same for contestants that insist on starting their children themselves. The child never comes to
+/// the exec: it lives its life before. Closing what it inherited, the pipe of the spawn
+/// among it, it lets the spawn return, and keeps nobody's files open.
+pub(crate) fn command(board: &Arc<Board>, index: usize, gate: Gate) -> Command {
+    let board = Arc::clone(board);
+    let mut command = Command::new("true");
+    command.stdin(Stdio::null());
+    let life = move || {
+        // SAFETY: a plain system call; nothing here uses a descriptor any more.
+        unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+        live(&board, index, gate)
+    };
+    // SAFETY: the closure makes system calls only, and never returns.
+    unsafe { command.pre_exec(life) };
+    command
 }
 
-/// Forked children that wait at the gate. Those not reaped by then are killed and reaped
-/// when this is dropped.
-pub(crate) struct Children {
-    page: SharedPage,
-    pids: Vec<Pid>,
+/// The same for a process that was exec'ed.
+pub(crate) fn stand_by(board: &Path, index: usize, gate: Gate) -> Result<ExitCode> {
+    let file = OpenOptions::new().read(true).write(true).open(board);
+    let file = file.with_context(|| format!("opening {}", board.display()))?;
+    let board = Board::map(file.into())?;
+    ensure!(index < board.slots().len(), "there is no slot {index}");
+    live(&board, index, gate)
 }
 
-impl Children {
-    /// Forks `count` children; `progress` hears of each.
-    pub(crate) fn fork(count: u32, mut progress: impl FnMut()) -> Result<Self> {
-        let mut children = Self {
-            page: SharedPage::new(count as usize)?,
-            pids: Vec::with_capacity(count as usize),
-        };
-        for index in 0..count as usize {
-            // SAFETY: the child calls nothing but async-signal-safe system calls.
-            let pid = unsafe { libc::fork() };
-            if pid == 0 {
-                stand_by(&children.page, index);
-            }
-            if pid < 0 {
-                let error = io::Error::last_os_error();
-                return Err(error)
-                    .with_context(|| format!("forking child {} of {count}", index + 1));
-            }
-            children.pids.push(Pid::new(pid)?);
-            progress();
-        }
-        Ok(children)
-    }
-
-    pub(crate) fn pids(&self) -> &[Pid] {
-        &self.pids
-    }
-
-    /// The code that a child exits with.
-    pub(crate) fn code(index: usize) -> i32 {
-        (index % 256) as i32
-    }
-
-    /// Opens the gate.
-    pub(crate) fn release(&self) {
-        self.page.gate().store(1, Ordering::SeqCst);
-        // SAFETY: the address is that of the live gate; the call only reads it.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                self.page.gate().as_ptr(),
-                libc::FUTEX_WAKE,
-                i32::MAX,
-            );
-        }
-    }
-
-    /// When a child exited, by [`now_ns`]; 0 if it has not.
-    pub(crate) fn stamp_ns(&self, index: usize) -> u64 {
-        self.page.stamps()[index].load(Ordering::Acquire)
-    }
-}
-
-impl Drop for Children {
-    fn drop(&mut self) {
-        for pid in &self.pids {
-            // SAFETY: no pointers but null. What was reaped is no child of ours any more, and
-            // a pid that is another process's now is not either, unless we forked
-            // again: nobody does while these live.
-            unsafe {
-                if libc::waitpid(pid.as_raw(), std::ptr::null_mut(), libc::WNOHANG) == 0 {
-                    libc::kill(pid.as_raw(), libc::SIGKILL);
-                    libc::waitpid(pid.as_raw(), std::ptr::null_mut(), 0);
-                }
-            }
-        }
-    }
-}
-
-/// What a child does with its life.
-fn stand_by(page: &SharedPage, index: usize) -> ! {
-    // SAFETY: system calls only, on the live gate.
+/// What a child does with its life: system calls only, on its slot.
+fn live(board: &Board, index: usize, gate: Gate) -> ! {
+    let slot = &board.slots()[index];
+    // SAFETY: system calls without pointers, but for that to a time on the stack.
     unsafe {
         // Children of a load generator that was killed have no business here.
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        while page.gate().load(Ordering::SeqCst) == 0 {
-            libc::syscall(
-                libc::SYS_futex,
-                page.gate().as_ptr(),
-                libc::FUTEX_WAIT,
-                0,
-                std::ptr::null::<libc::timespec>(),
-            );
-        }
-        page.stamps()[index].store(now_ns(), Ordering::Release);
-        libc::_exit(Children::code(index))
+        // On the dot, not up to 50 µs later.
+        libc::prctl(libc::PR_SET_TIMERSLACK, 1);
+        slot.pid.store(libc::getpid(), Ordering::Release);
+        board.wait_at(gate);
+        let due = slot.due_ns.load(Ordering::Acquire);
+        let due = libc::timespec {
+            tv_sec: (due / 1_000_000_000) as i64,
+            tv_nsec: (due % 1_000_000_000) as i64,
+        };
+        while due.tv_sec > 0
+            && libc::clock_nanosleep(
+                libc::CLOCK_MONOTONIC,
+                libc::TIMER_ABSTIME,
+                &raw const due,
+                std::ptr::null_mut(),
+            ) == libc::EINTR
+        {}
+        slot.stamp_ns.store(now_ns(), Ordering::Release);
+        libc::_exit(code(index))
     }
-}
-
-/// `CLOCK_MONOTONIC`, the same in every process.
-pub(crate) fn now_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

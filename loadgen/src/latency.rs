@@ -1,32 +1,89 @@
 //! From single latencies to percentiles.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// Percentiles in nanoseconds, to three significant digits.
-#[derive(Clone, Debug, Default, Serialize)]
+/// So many samples lie beyond a percentile that is told: fewer say nothing about it.
+const SAMPLES_BEYOND: f64 = 10.0;
+
+/// Percentiles in nanoseconds, to three significant digits. Each takes at least ten samples beyond it (p99:
+/// 1,000 in all, p99.9: 10,000) and is null with fewer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Percentiles {
-    pub(crate) p50: u64,
-    pub(crate) p90: u64,
-    pub(crate) p99: u64,
-    pub(crate) p99_9: u64,
-    pub(crate) max: u64,
+    pub(crate) samples: u64,
+    pub(crate) p50: Option<u64>,
+    pub(crate) p90: Option<u64>,
+    pub(crate) p99: Option<u64>,
+    pub(crate) p99_9: Option<u64>,
+    pub(crate) max: Option<u64>,
 }
 
-impl Percentiles {
+/// Latencies in nanoseconds.
+pub(crate) struct Latencies(Histogram<u64>);
+
+impl Latencies {
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Self(Histogram::new(3)?))
+    }
+
+    #[cfg(test)]
     pub(crate) fn of(latencies_ns: impl IntoIterator<Item = u64>) -> Result<Self> {
-        let mut histogram = Histogram::<u64>::new(3)?;
-        for latency in latencies_ns {
-            histogram.record(latency)?;
+        let mut latencies = Self::new()?;
+        for ns in latencies_ns {
+            latencies.record(ns)?;
         }
-        Ok(Self {
-            p50: histogram.value_at_quantile(0.5),
-            p90: histogram.value_at_quantile(0.9),
-            p99: histogram.value_at_quantile(0.99),
-            p99_9: histogram.value_at_quantile(0.999),
-            max: histogram.max(),
-        })
+        Ok(latencies)
+    }
+
+    pub(crate) fn record(&mut self, ns: u64) -> Result<()> {
+        Ok(self.0.record(ns)?)
+    }
+
+    pub(crate) fn add(&mut self, other: &Self) -> Result<()> {
+        Ok(self.0.add(&other.0)?)
+    }
+
+    pub(crate) fn histogram(&self) -> &Histogram<u64> {
+        &self.0
+    }
+
+    /// The value at a quantile, if there are samples enough to tell.
+    pub(crate) fn at(&self, quantile: f64) -> Option<u64> {
+        // A hair less than ten, for 1 - 0.99 is not quite 0.01.
+        let enough = self.0.len() as f64 * (1.0 - quantile) > SAMPLES_BEYOND - 1e-6;
+        enough.then(|| self.0.value_at_quantile(quantile))
+    }
+
+    pub(crate) fn percentiles(&self) -> Percentiles {
+        Percentiles {
+            samples: self.0.len(),
+            p50: self.at(0.5),
+            p90: self.at(0.9),
+            p99: self.at(0.99),
+            p99_9: self.at(0.999),
+            max: (!self.0.is_empty()).then(|| self.0.max()),
+        }
+    }
+
+    /// In HdrHistogram's own V2 format, in base64, as its tools exchange them.
+    pub(crate) fn encode(&self) -> Result<String> {
+        let mut bytes = Vec::new();
+        V2Serializer::new().serialize(&self.0, &mut bytes)?;
+        Ok(BASE64_STANDARD.encode(bytes))
+    }
+
+    pub(crate) fn decode(text: &str) -> Result<Self> {
+        let bytes = BASE64_STANDARD.decode(text).context("no base64")?;
+        let histogram = Deserializer::new().deserialize(&mut bytes.as_slice());
+        let mut histogram: Histogram<u64> = histogram.context("no HdrHistogram")?;
+        // As new ones are: what is added may lie beyond what was in it.
+        histogram.auto(true);
+        Ok(Self(histogram))
     }
 }
 
@@ -34,14 +91,53 @@ impl Percentiles {
 mod tests {
     use super::*;
 
+    fn thousandths(count: u64) -> Latencies {
+        Latencies::of((1..=count).map(|n| n * 1_000_000 / count)).expect("in range")
+    }
+
     #[test]
     fn percentiles_of_known_latencies() {
-        let percentiles = Percentiles::of((1..=1000).map(|n| n * 1000)).expect("in range");
-        let near = |value: u64, expected: u64| value.abs_diff(expected) <= expected / 1000;
+        let percentiles = thousandths(10_000).percentiles();
+        let near = |value: Option<u64>, expected: u64| {
+            value.is_some_and(|value| value.abs_diff(expected) <= expected / 1000)
+        };
+        assert_eq!(percentiles.samples, 10_000);
         assert!(near(percentiles.p50, 500_000), "{percentiles:?}");
         assert!(near(percentiles.p90, 900_000), "{percentiles:?}");
         assert!(near(percentiles.p99, 990_000), "{percentiles:?}");
         assert!(near(percentiles.p99_9, 999_000), "{percentiles:?}");
         assert!(near(percentiles.max, 1_000_000), "{percentiles:?}");
+    }
+
+    #[test]
+    fn a_percentile_with_too_few_samples_is_not_told() {
+        let none = Latencies::new().expect("memory there is").percentiles();
+        assert_eq!(none, Percentiles::default());
+        for (samples, known) in [
+            (19, [false; 4]),
+            (20, [true, false, false, false]),
+            (100, [true, true, false, false]),
+            (1000, [true, true, true, false]),
+            (9999, [true, true, true, false]),
+            (10_000, [true; 4]),
+        ] {
+            let p = thousandths(samples).percentiles();
+            let told = [p.p50, p.p90, p.p99, p.p99_9].map(|p| p.is_some());
+            assert_eq!(told, known, "{samples}");
+            assert!(p.max.is_some());
+        }
+    }
+
+    #[test]
+    fn a_histogram_survives_its_text() {
+        let latencies = thousandths(5000);
+        let text = latencies.encode().expect("it fits");
+        let mut again = Latencies::decode(&text).expect("it is one");
+        assert_eq!(again.histogram(), latencies.histogram());
+        let later = Latencies::of([60_000_000_000]).expect("in range");
+        again.add(&later).expect("there is room");
+        assert_eq!(again.percentiles().samples, 5001);
+        assert!(Latencies::decode("?").is_err());
+        assert!(Latencies::decode("aGVsbG8=").is_err());
     }
 }

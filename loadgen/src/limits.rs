@@ -19,13 +19,13 @@ struct Limit {
 }
 
 /// Says why `children` more processes are too many, if they are.
-pub(crate) fn check_processes(children: u32) -> Result<()> {
+pub(crate) fn check_processes(children: u64) -> Result<()> {
     for limit in process_limits()? {
         let free = limit.max.saturating_sub(limit.used + SLACK);
-        if u64::from(children) > free {
+        if children > free {
             bail!(
                 "{children} children are too many for this machine: {} is {}, of which {} are in use; \
-                 at most {free} can be had (--children {free})",
+                 at most {free} can be had",
                 limit.name,
                 limit.max,
                 limit.used,
@@ -33,6 +33,19 @@ pub(crate) fn check_processes(children: u32) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Says why so many descriptors in one process are too many, if they are.
+pub(crate) fn check_descriptors(descriptors: u64) -> Result<()> {
+    let hard = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    match hard {
+        Some(hard) if descriptors > hard => {
+            bail!(
+                "needs {descriptors} descriptors, one for each child, and RLIMIT_NOFILE (ulimit -n) allows {hard}"
+            )
+        }
+        _ => Ok(()),
+    }
 }
 
 fn process_limits() -> Result<Vec<Limit>> {
@@ -139,7 +152,7 @@ mod tests {
 
     #[test]
     fn more_children_than_pids_are_refused_before_anything_is_forked() {
-        let error = check_processes(u32::MAX).expect_err("no machine has that many");
+        let error = check_processes(u64::from(u32::MAX)).expect_err("no machine has that many");
         assert!(error.to_string().contains("too many"), "{error}");
     }
 

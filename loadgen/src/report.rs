@@ -1,188 +1,275 @@
-//! What a run found, for people and for programs.
+//! What a measurement found, with all there is to know about how.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use comfy_table::{CellAlignment, Table, presets};
-use serde::Serialize;
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+use crate::contestants::Kind;
 use crate::environment::Environment;
-use crate::latency::Percentiles;
+use crate::metric::Metric;
+use crate::run::Run;
+use crate::scenarios::Scenario;
+use crate::warning::Warning;
 
-#[derive(Debug, Serialize)]
-pub(crate) struct Report<R> {
-    pub(crate) schema: &'static str,
-    pub(crate) scenario: &'static str,
+pub(crate) const SCHEMA: &str = "exitring-loadgen/2";
+
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Report {
+    /// The version of this format.
+    pub(crate) schema: String,
+    /// `storm`, `steady`, … or `scale` for several.
+    pub(crate) scenario: String,
+    /// What the contestants are compared by first.
+    pub(crate) headline: Metric,
+    /// The command line, without the program.
+    pub(crate) command: String,
     pub(crate) environment: Environment,
-    /// What a spawn costs with live children, as a multiple of what it costs without.
+    /// What was asked for.
+    pub(crate) scenarios: Vec<Scenario>,
+    pub(crate) repeat: u32,
+    /// Ctrl-C: what was not measured is not here.
+    pub(crate) interrupted: bool,
+    pub(crate) warnings: Vec<Warning>,
+    /// Contestants that did not take part, and why.
+    pub(crate) absent: Vec<Absent>,
+    /// Of the first contestant, median over the rounds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) spawn_cost_ratio: Option<f64>,
-    pub(crate) runs: Vec<R>,
+    /// In the order in which they were made.
+    pub(crate) runs: Vec<Run>,
+    /// The runs of one contestant in one scenario together.
+    pub(crate) summary: Vec<Line>,
 }
 
-/// One run of a scenario.
-pub(crate) trait Run: Serialize {
-    fn contestant(&self) -> &str;
-
-    /// For people: what, and how much.
-    fn rows(&self) -> Vec<(&'static str, String)>;
-
-    /// Whether every exit was delivered once and right.
-    fn is_clean(&self) -> bool;
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Absent {
+    pub(crate) contestant: Kind,
+    pub(crate) title: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) live: Option<u32>,
+    pub(crate) why: String,
+    /// It was to be able to, and did not.
+    pub(crate) failed: bool,
 }
 
-#[derive(Debug, Serialize)]
-pub(crate) struct StormRun {
-    pub(crate) contestant: String,
-    pub(crate) children: u32,
-    pub(crate) exits: u64,
-    pub(crate) lost: u64,
-    pub(crate) duplicates: u64,
-    /// Delivered, with the wrong pid or status.
-    pub(crate) wrong: u64,
-    /// From the child's last instruction to the callback's first.
-    pub(crate) latency_ns: Percentiles,
-    /// From the release to the end of the last callback.
-    pub(crate) drain_ns: u64,
-    /// User and system time of this process between the two, reaping included.
-    pub(crate) cpu_ns_per_exit: u64,
-    /// Descriptors open while all are watched, beyond those open before there was a watcher.
-    pub(crate) fds_held: u64,
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Line {
+    pub(crate) contestant: Kind,
+    pub(crate) title: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) live: Option<u32>,
+    pub(crate) rounds: usize,
+    pub(crate) metrics: BTreeMap<Metric, Spread>,
 }
 
-impl<R: Run> Report<R> {
-    pub(crate) fn new(scenario: &'static str, runs: Vec<R>) -> Self {
+/// Over the rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+    /// As a multiple of exitring's in the same round, median over the rounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ratio_to_exitring: Option<f64>,
+}
+
+impl Report {
+    pub(crate) fn new(scenario: &str, scenarios: &[Scenario], repeat: u32) -> Self {
+        let environment = Environment::read();
+        let machine = Warning::about_the_machine(environment.cores);
+        let few = Warning::about_repetitions(repeat);
         Self {
-            schema: "exitring-loadgen/1",
-            scenario,
-            environment: Environment::read(),
+            schema: SCHEMA.into(),
+            scenario: scenario.into(),
+            headline: scenarios.first().map_or(Metric::P50, Scenario::headline),
+            command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
+            environment,
+            scenarios: scenarios.to_vec(),
+            repeat,
+            interrupted: false,
+            warnings: machine.into_iter().chain(few).collect(),
+            absent: Vec::new(),
             spawn_cost_ratio: None,
-            runs,
+            runs: Vec::new(),
+            summary: Vec::new(),
         }
     }
 
-    /// Whether every exit was delivered once and right.
+    pub(crate) fn add(&mut self, run: Run) {
+        self.interrupted |= run.interrupted;
+        self.runs.push(run);
+        self.compare();
+    }
+
+    /// Works out ratios and the summary from the runs so far.
+    fn compare(&mut self) {
+        let ratios: Vec<_> = self
+            .runs
+            .iter()
+            .map(|run| self.ratio(self.headline, run))
+            .collect();
+        for (run, ratio) in self.runs.iter_mut().zip(ratios) {
+            run.ratio_to_exitring = ratio;
+        }
+        let mut lines: Vec<(Kind, Option<u32>)> = Vec::new();
+        for run in &self.runs {
+            if !lines.contains(&(run.contestant, run.live)) {
+                lines.push((run.contestant, run.live));
+            }
+        }
+        // One size after the other, in the order of the contestants.
+        lines.sort_by_key(|&(_, live)| live);
+        let lines = lines.into_iter().map(|(kind, live)| self.line(kind, live));
+        self.summary = lines.collect();
+        let first = self
+            .summary
+            .first()
+            .and_then(|line| line.metrics.get(&Metric::SpawnCost));
+        self.spawn_cost_ratio = first.map(|spread| spread.median);
+    }
+
+    /// A run against exitring's own in the same round.
+    fn ratio(&self, metric: Metric, run: &Run) -> Option<f64> {
+        let ours = self.runs.iter().find(|other| {
+            other.contestant == Kind::Exitring && (other.round, other.live) == (run.round, run.live)
+        })?;
+        let (ours, theirs) = (metric.of(ours)?, metric.of(run)?);
+        (ours > 0.0).then(|| theirs / ours)
+    }
+
+    fn line(&self, kind: Kind, live: Option<u32>) -> Line {
+        let runs = self
+            .runs
+            .iter()
+            .filter(|run| (run.contestant, run.live) == (kind, live));
+        let runs: Vec<_> = runs.collect();
+        let spread = |&metric: &Metric| {
+            let values: Vec<_> = runs.iter().filter_map(|run| metric.of(run)).collect();
+            let ratios = runs
+                .iter()
+                .filter_map(|run| self.ratio(metric, run))
+                .collect();
+            let spread = Spread {
+                median: median(values.clone())?,
+                min: values.iter().copied().reduce(f64::min)?,
+                max: values.iter().copied().reduce(f64::max)?,
+                ratio_to_exitring: median(ratios),
+            };
+            Some((metric, spread))
+        };
+        Line {
+            contestant: kind,
+            title: runs
+                .first()
+                .map_or_else(String::new, |run| run.title.clone()),
+            live,
+            rounds: runs.len(),
+            metrics: Metric::value_variants().iter().filter_map(spread).collect(),
+        }
+    }
+
+    /// Whether every exit of every contestant was delivered once and right.
     pub(crate) fn is_clean(&self) -> bool {
         self.runs.iter().all(Run::is_clean)
     }
 
-    pub(crate) fn print(&self) {
-        let environment = &self.environment;
-        println!(
-            "{} on Linux {}, {} × {}",
-            self.scenario, environment.kernel, environment.cores, environment.cpu
-        );
-        for run in &self.runs {
-            println!("{}", table(run.contestant(), &run.rows()));
-        }
-        if let Some(ratio) = self.spawn_cost_ratio {
-            println!("spawn_cost_ratio {ratio:.3}");
-        }
+    /// Whether a contestant did not do what it was to be able to.
+    pub(crate) fn has_failures(&self) -> bool {
+        self.absent.iter().any(|absent| absent.failed)
     }
 
-    pub(crate) fn write_json(&self, path: &Path) -> Result<()> {
-        let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
-        let mut writer = BufWriter::new(file);
-        serde_json::to_writer_pretty(&mut writer, self)
-            .map_err(anyhow::Error::from)
-            .and_then(|()| Ok(writeln!(writer)?))
-            .and_then(|()| Ok(writer.flush()?))
-            .with_context(|| format!("writing {}", path.display()))
-    }
-}
-
-impl Run for StormRun {
-    fn contestant(&self) -> &str {
-        &self.contestant
+    /// Whole or not at all, so that what was saved before survives whatever happens meanwhile.
+    pub(crate) fn save(&self, path: &Path) -> Result<()> {
+        let new = path.with_extension("json.new");
+        let write = || -> Result<()> {
+            let mut writer = BufWriter::new(File::create(&new)?);
+            serde_json::to_writer_pretty(&mut writer, self)?;
+            writeln!(writer)?;
+            writer.into_inner()?.sync_all()?;
+            Ok(std::fs::rename(&new, path)?)
+        };
+        write().with_context(|| format!("writing {}", path.display()))
     }
 
-    fn rows(&self) -> Vec<(&'static str, String)> {
-        let mut rows = vec![
-            ("children", self.children.to_string()),
-            ("exits", self.exits.to_string()),
-            ("lost", self.lost.to_string()),
-            ("duplicates", self.duplicates.to_string()),
-            ("wrong pid or status", self.wrong.to_string()),
-        ];
-        rows.extend(self.latency_ns.rows());
-        rows.extend([
-            ("drain time", millis(self.drain_ns)),
-            ("CPU per exit", micros(self.cpu_ns_per_exit)),
-            ("descriptors held", self.fds_held.to_string()),
-        ]);
-        rows
-    }
-
-    fn is_clean(&self) -> bool {
-        self.lost == 0 && self.duplicates == 0 && self.wrong == 0
+    pub(crate) fn load(path: &Path) -> Result<Self> {
+        let read = || -> Result<Self> {
+            let text = std::fs::read_to_string(path)?;
+            let value: serde_json::Value = serde_json::from_str(&text)?;
+            let schema = value["schema"].as_str().unwrap_or("no schema at all");
+            ensure!(
+                schema == SCHEMA,
+                "its format is {schema}, and this program reads {SCHEMA}"
+            );
+            Ok(serde_json::from_value(value)?)
+        };
+        read().with_context(|| format!("reading {}", path.display()))
     }
 }
 
-impl Percentiles {
-    pub(crate) fn rows(&self) -> [(&'static str, String); 5] {
-        [
-            ("latency p50", micros(self.p50)),
-            ("latency p90", micros(self.p90)),
-            ("latency p99", micros(self.p99)),
-            ("latency p99.9", micros(self.p99_9)),
-            ("latency max", micros(self.max)),
-        ]
-    }
-}
-
-fn table(title: &str, rows: &[(&'static str, String)]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_FULL_CONDENSED);
-    table.set_header([title, ""]);
-    for (name, value) in rows {
-        table.add_row([*name, value]);
-    }
-    if let Some(column) = table.column_mut(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
-}
-
-pub(crate) fn micros(ns: u64) -> String {
-    format!("{:.1} µs", ns as f64 / 1e3)
-}
-
-fn millis(ns: u64) -> String {
-    format!("{:.1} ms", ns as f64 / 1e6)
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let (low, high) = (
+        values.get(values.len().checked_sub(1)? / 2)?,
+        values.get(values.len() / 2)?,
+    );
+    Some(f64::midpoint(*low, *high))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn run() -> StormRun {
-        StormRun {
-            contestant: "nobody".into(),
-            children: 1,
-            exits: 1,
-            lost: 0,
-            duplicates: 0,
-            wrong: 0,
-            latency_ns: Percentiles::default(),
-            drain_ns: 0,
-            cpu_ns_per_exit: 0,
-            fds_held: 0,
+    fn run(contestant: Kind, round: u32, drain_ns: u64) -> Run {
+        Run {
+            contestant,
+            round,
+            drain_ns,
+            title: contestant.name(),
+            ..Run::default()
         }
     }
 
     #[test]
-    fn a_report_is_clean_only_without_lost_duplicate_and_wrong_exits() {
-        assert!(Report::new("test", vec![run(), run()]).is_clean());
-        for spoil in [
-            |run: &mut StormRun| run.lost = 1,
-            |run: &mut StormRun| run.duplicates = 1,
-            |run: &mut StormRun| run.wrong = 1,
-        ] {
-            let mut spoilt = run();
-            spoil(&mut spoilt);
-            assert!(!Report::new("test", vec![run(), spoilt]).is_clean());
+    fn medians() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![3.0]), Some(3.0));
+        assert_eq!(median(vec![3.0, 1.0]), Some(2.0));
+        assert_eq!(median(vec![9.0, 1.0, 2.0]), Some(2.0));
+    }
+
+    #[test]
+    fn ratios_are_to_exitring_in_the_same_round() {
+        let mut report = Report::new("storm", &[], 3);
+        report.headline = Metric::Drain;
+        for (round, ours, theirs) in [(1, 100, 200), (2, 1000, 1000), (3, 100, 300)] {
+            report.add(run(Kind::Tokio, round, theirs));
+            report.add(run(Kind::Exitring, round, ours));
         }
+        let ratios = report
+            .runs
+            .iter()
+            .map(|run| run.ratio_to_exitring.expect("exitring is there"));
+        assert_eq!(ratios.collect::<Vec<_>>(), [2.0, 1.0, 1.0, 1.0, 3.0, 1.0]);
+        let tokio = &report.summary[0];
+        assert_eq!((tokio.contestant, tokio.rounds), (Kind::Tokio, 3));
+        let expected = Spread {
+            median: 300.0,
+            min: 200.0,
+            max: 1000.0,
+            // The median of the rounds' ratios, not the ratio of the medians.
+            ratio_to_exitring: Some(2.0),
+        };
+        assert_eq!(tokio.metrics[&Metric::Drain], expected);
+        assert_eq!(tokio.metrics.get(&Metric::P50), None);
+
+        let mut alone = Report::new("storm", &[], 1);
+        alone.add(run(Kind::Tokio, 1, 1));
+        assert_eq!(alone.runs[0].ratio_to_exitring, None);
     }
 }

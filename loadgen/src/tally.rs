@@ -1,78 +1,78 @@
 //! What came of each child: delivered how often, right or wrong, how late.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::Thread;
 use std::time::Duration;
 
+use anyhow::Result;
 use exitring::Pid;
 
-use crate::children::{Children, now_ns};
+use crate::board::{Board, EXECED, Slot};
+use crate::children;
+use crate::clock::now_ns;
+use crate::interrupt;
+use crate::latency::Latencies;
 
 /// How long nothing may happen before what is missing counts as lost.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Looked at rarely: whoever looks takes a processor from what is measured.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 pub(crate) struct Tally {
-    pub(crate) children: Children,
-    delivered: Vec<AtomicU32>,
-    latency_ns: Vec<AtomicU64>,
+    pub(crate) board: Arc<Board>,
+    /// What each callback does when all is noted: it sleeps.
+    callback_sleep_ns: AtomicU64,
     wrong: AtomicU64,
     /// Children delivered at least once.
     done: AtomicU64,
     last_ns: AtomicU64,
-    /// To be unparked when the last one is done.
+    /// Of those done, how many are to be before the waiting thread is woken.
+    wanted: AtomicU64,
     waiting: Thread,
 }
 
 impl Tally {
     /// The calling thread is the one that will wait.
-    pub(crate) fn new(children: Children) -> Self {
-        let count = children.pids().len();
-        Self {
-            children,
-            delivered: (0..count).map(|_| AtomicU32::new(0)).collect(),
-            latency_ns: (0..count).map(|_| AtomicU64::new(0)).collect(),
+    pub(crate) fn new(slots: usize, callback_sleep: Duration) -> Result<Arc<Self>> {
+        Ok(Arc::new(Self {
+            board: Arc::new(Board::new(slots)?),
+            callback_sleep_ns: AtomicU64::new(callback_sleep.as_nanos() as u64),
             wrong: AtomicU64::new(0),
             done: AtomicU64::new(0),
             last_ns: AtomicU64::new(0),
+            wanted: AtomicU64::new(u64::MAX),
             waiting: std::thread::current(),
-        }
+        }))
     }
 
-    /// Waits until all are delivered, or nothing has happened for long; `progress` hears of
-    /// the state now and then.
-    pub(crate) fn wait(&self, mut progress: impl FnMut(u64)) {
-        let all = self.delivered.len() as u64;
-        let mut before = 0;
-        let mut quiet = Duration::ZERO;
-        // Looked at rarely: whoever looks takes a processor from what is measured.
-        const LOOK_EVERY: Duration = Duration::from_millis(100);
+    /// Waits until so many are delivered; `false` if nothing has happened for long, or we are
+    /// interrupted. `progress` hears of the state now and then.
+    pub(crate) fn wait_for(&self, wanted: u64, mut progress: impl FnMut(u64)) -> bool {
+        self.wanted.store(wanted, Ordering::SeqCst);
+        let (mut before, mut quiet) = (0, Duration::ZERO);
         loop {
-            let done = self.done.load(Ordering::Acquire);
+            let done = self.done.load(Ordering::SeqCst);
             progress(done);
-            quiet = match done == before {
-                true => quiet + LOOK_EVERY,
-                false => Duration::ZERO,
+            if done >= wanted {
+                return true;
+            }
+            quiet = if done == before {
+                quiet + LOOK_EVERY
+            } else {
+                Duration::ZERO
             };
             before = done;
-            if done == all || quiet > PATIENCE {
-                return;
+            if quiet > PATIENCE || interrupt::interrupted() {
+                return false;
             }
             std::thread::park_timeout(LOOK_EVERY);
         }
     }
 
-    pub(crate) fn exits(&self) -> u64 {
-        self.done.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn lost(&self) -> u64 {
-        self.delivered.len() as u64 - self.exits()
-    }
-
-    /// Deliveries beyond the first.
-    pub(crate) fn duplicates(&self) -> u64 {
-        let counts = self.delivered.iter().map(|n| n.load(Ordering::Relaxed));
-        counts.map(|n| u64::from(n.saturating_sub(1))).sum()
+    /// Callbacks are quick from now on.
+    pub(crate) fn sleep_no_more(&self) {
+        self.callback_sleep_ns.store(0, Ordering::Relaxed);
     }
 
     /// Deliveries of the wrong process or with the wrong status.
@@ -85,12 +85,45 @@ impl Tally {
         self.last_ns.load(Ordering::Relaxed)
     }
 
-    /// Of what was delivered.
-    pub(crate) fn latencies_ns(&self) -> impl Iterator<Item = u64> {
-        let both = self.latency_ns.iter().zip(&self.delivered);
-        both.filter(|(_, delivered)| delivered.load(Ordering::Relaxed) > 0)
-            .map(|(latency, _)| latency.load(Ordering::Relaxed))
+    pub(crate) fn count(&self, slots: &[Slot]) -> Count {
+        let mut count = Count::default();
+        for slot in slots {
+            let delivered = u64::from(slot.delivered.load(Ordering::Acquire));
+            let ended = slot.stamp_ns.load(Ordering::Acquire) != 0;
+            count.exits += delivered.min(1);
+            count.lost += u64::from(ended && delivered == 0);
+            count.duplicates += delivered.saturating_sub(1);
+        }
+        count
     }
+}
+
+/// Of some children.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    /// Delivered, each counted once.
+    pub(crate) exits: u64,
+    /// Ended, and not delivered.
+    pub(crate) lost: u64,
+    /// Deliveries beyond the first.
+    pub(crate) duplicates: u64,
+}
+
+/// The time between two moments of each child that was delivered, for which both are known.
+pub(crate) fn between(
+    slots: &[Slot],
+    from: impl Fn(&Slot) -> &AtomicU64,
+    to: impl Fn(&Slot) -> &AtomicU64,
+) -> Result<Latencies> {
+    let mut latencies = Latencies::new()?;
+    for slot in slots {
+        let (from, to) = (from(slot), to(slot));
+        let (from, to) = (from.load(Ordering::Relaxed), to.load(Ordering::Relaxed));
+        if slot.delivered.load(Ordering::Acquire) > 0 && from != 0 && to != 0 {
+            latencies.record(to.saturating_sub(from))?;
+        }
+    }
+    Ok(latencies)
 }
 
 /// One exit on its way into the tally.
@@ -108,28 +141,51 @@ impl Delivery {
         }
     }
 
+    /// The same for what was known at another time, and elsewhere.
+    pub(crate) fn begun_at(index: usize, begun_ns: u64) -> Self {
+        Self { index, begun_ns }
+    }
+
+    /// For watchers that say when they saw the exit and when they queued it: how long before now.
+    pub(crate) fn stages(&self, tally: &Tally, seen: Duration, queued: Option<Duration>) {
+        let slot = &tally.board.slots()[self.index];
+        let before = |ago: Duration| self.begun_ns.saturating_sub(ago.as_nanos() as u64);
+        slot.seen_ns.store(before(seen), Ordering::Relaxed);
+        if let Some(queued) = queued {
+            slot.queued_ns.store(before(queued), Ordering::Relaxed);
+        }
+    }
+
     /// The last thing: what was delivered, and reaped, is checked. `code`: what the process
     /// exited with, `None` if it did not, or different answers were had.
     pub(crate) fn end(self, tally: &Tally, pid: Pid, code: Option<i32>) {
-        let index = self.index;
-        let stamp = tally.children.stamp_ns(index);
-        let right = pid == tally.children.pids()[index]
-            && code == Some(Children::code(index))
-            && stamp != 0
-            && self.begun_ns >= stamp;
+        let slot = &tally.board.slots()[self.index];
+        let stamp = slot.stamp_ns.load(Ordering::Acquire);
+        let right = match slot.due_ns.load(Ordering::Acquire) {
+            EXECED => code == Some(0),
+            _ => {
+                pid.as_raw() == slot.pid.load(Ordering::Acquire)
+                    && code == Some(children::code(self.index))
+                    && stamp != 0
+                    && self.begun_ns >= stamp
+            }
+        };
         if !right {
             tally.wrong.fetch_add(1, Ordering::Relaxed);
         }
-        let latency = self.begun_ns.saturating_sub(stamp);
-        tally.latency_ns[index].store(latency, Ordering::Relaxed);
-        if tally.delivered[index].fetch_add(1, Ordering::Relaxed) > 0 {
+        slot.begun_ns.store(self.begun_ns, Ordering::Relaxed);
+        if slot.delivered.fetch_add(1, Ordering::AcqRel) > 0 {
             return;
         }
         tally.last_ns.fetch_max(now_ns(), Ordering::Relaxed);
-        // Release: whoever sees all done sees all of the above.
-        let done = tally.done.fetch_add(1, Ordering::AcqRel) + 1;
-        if done == tally.delivered.len() as u64 {
+        // Whoever sees all done sees all of the above.
+        let done = tally.done.fetch_add(1, Ordering::SeqCst) + 1;
+        if done == tally.wanted.load(Ordering::SeqCst) {
             tally.waiting.unpark();
+        }
+        let sleep_ns = tally.callback_sleep_ns.load(Ordering::Relaxed);
+        if sleep_ns > 0 {
+            std::thread::sleep(Duration::from_nanos(sleep_ns));
         }
     }
 }
@@ -139,21 +195,34 @@ pub(crate) fn reap(pid: Pid) -> Option<i32> {
     let mut status = 0;
     // SAFETY: the pointer is to a live integer.
     let reaped = unsafe { libc::waitpid(pid.as_raw(), &raw mut status, libc::WNOHANG) };
-    (reaped == pid.as_raw() && libc::WIFEXITED(status)).then(|| libc::WEXITSTATUS(status))
+    (reaped == pid.as_raw())
+        .then(|| exit_code(status))
+        .flatten()
+}
+
+/// The code in a wait status, if it has one.
+pub(crate) fn exit_code(status: i32) -> Option<i32> {
+    libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::board::Gate;
 
     /// Three children that have ended and been reaped, and what a contestant might say of them.
     #[test]
     fn what_is_lost_doubled_or_wrong_is_counted() {
-        let children = Children::fork(3, || ()).expect("three can be had");
-        let tally = Tally::new(children);
-        tally.children.release();
-        let pids = tally.children.pids();
-        let ended = pids.iter().map(|&pid| {
+        let tally = Tally::new(4, Duration::ZERO).expect("memory there is");
+        let fork = |index| children::fork(&tally.board, index, Gate::Exits).expect("it forks");
+        let pids = [fork(0), fork(1), fork(2)];
+        let counted = || {
+            let count = tally.count(tally.board.slots());
+            (count.exits, count.lost, count.duplicates, tally.wrong())
+        };
+        assert_eq!(counted(), (0, 0, 0, 0));
+        tally.board.open(Gate::Exits);
+        let ended = pids.map(|pid| {
             loop {
                 if let Some(code) = reap(pid) {
                     break code;
@@ -161,16 +230,20 @@ mod tests {
                 std::thread::yield_now();
             }
         });
-        assert_eq!(ended.collect::<Vec<_>>(), [0, 1, 2]);
-        assert_eq!((tally.exits(), tally.lost()), (0, 3));
+        assert_eq!(ended, [0, 1, 2]);
+        assert_eq!(counted(), (0, 3, 0, 0));
 
         Delivery::begin(0).end(&tally, pids[0], Some(0));
-        assert_eq!((tally.lost(), tally.duplicates(), tally.wrong()), (2, 0, 0));
+        assert_eq!(counted(), (1, 2, 0, 0));
         Delivery::begin(0).end(&tally, pids[0], Some(0));
-        assert_eq!((tally.lost(), tally.duplicates(), tally.wrong()), (2, 1, 0));
+        assert_eq!(counted(), (1, 2, 1, 0));
         Delivery::begin(1).end(&tally, pids[2], Some(1));
         Delivery::begin(2).end(&tally, pids[2], None);
-        assert_eq!((tally.lost(), tally.duplicates(), tally.wrong()), (0, 1, 2));
-        assert!(tally.latencies_ns().all(|latency| latency > 0));
+        assert_eq!(counted(), (3, 0, 1, 2));
+        let stamp = |slot: &Slot| slot.stamp_ns.load(Ordering::Relaxed);
+        assert!(tally.board.slots()[..3].iter().all(|slot| stamp(slot) > 0));
+        let latencies = between(tally.board.slots(), |s| &s.stamp_ns, |s| &s.begun_ns);
+        assert_eq!(latencies.expect("in range").percentiles().samples, 3);
+        assert!(tally.wait_for(3, |_| ()));
     }
 }

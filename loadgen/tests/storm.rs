@@ -1,85 +1,64 @@
 //! The storm, run as a user would.
 
-use std::process::{Command, Output};
+mod common;
 
-use serde_json::Value;
+use std::process::Command;
 
-fn loadgen(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_loadgen"))
-        .args(arguments)
-        .output()
-        .expect("loadgen starts")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use common::{Place, loadgen, measure, text};
 
 #[test]
 fn a_storm_is_followed_to_its_last_exit_and_saved() {
-    let file = std::env::temp_dir().join(format!("loadgen-test-{}.json", std::process::id()));
-    let path = file.to_str().expect("a plain path");
+    let place = Place::new("storm");
     for workers in ["0", "2"] {
-        let output = loadgen(&[
-            "storm",
-            "--children",
-            "300",
-            "--workers",
-            workers,
-            "--json",
-            path,
-        ]);
-        assert!(output.status.success(), "{}", text(&output.stderr));
-        let table = text(&output.stdout);
+        let (table, json) = measure(
+            &place,
+            &["storm", "--children", "1000", "--workers", workers],
+        );
         for row in [
             "lost",
             "duplicates",
-            "latency p99.9",
+            "latency p99",
             "drain time",
             "CPU per exit",
         ] {
             assert!(table.contains(row), "{table}");
         }
-
-        let json: Value = serde_json::from_slice(&std::fs::read(&file).expect("it was written"))
-            .expect("it is JSON");
-        assert_eq!(json["schema"], "exitring-loadgen/1");
+        assert!(
+            !table.contains("latency p99.9"),
+            "1,000 samples do not tell it: {table}"
+        );
+        assert_eq!(json["schema"], "exitring-loadgen/2");
         assert_eq!(json["scenario"], "storm");
         assert!(json["environment"]["kernel"].is_string());
         let runs = json["runs"].as_array().expect("runs");
         assert_eq!(runs.len(), 1);
         let run = &runs[0];
         assert_eq!(
-            (&run["children"], &run["exits"]),
-            (&300.into(), &300.into())
+            (&run["children"], &run["contestant"]),
+            (&1000.into(), &"exitring".into())
         );
-        for zero in ["lost", "duplicates", "wrong"] {
-            assert_eq!(run[zero], 0, "{zero}");
-        }
+        assert_eq!(run["ratio_to_exitring"], 1.0);
         let latency = &run["latency_ns"];
-        let percentiles = ["p50", "p90", "p99", "p99_9", "max"].map(|name| {
-            latency[name]
-                .as_u64()
-                .unwrap_or_else(|| panic!("{name} is missing: {run}"))
+        let percentiles = ["p50", "p90", "p99", "max"].map(|name| {
+            let value = latency[name].as_u64();
+            value.unwrap_or_else(|| panic!("{name} is missing: {run}"))
         });
         assert!(percentiles.is_sorted(), "{percentiles:?}");
         assert!(percentiles[0] > 0);
-        for positive in ["drain_ns", "cpu_ns_per_exit", "fds_held"] {
+        assert!(latency["p99_9"].is_null());
+        for positive in ["drain_ns", "cpu_ns_per_exit", "fds_held", "bytes_per_watch"] {
             assert!(run[positive].as_u64() > Some(0), "{positive}: {run}");
         }
-    }
-    std::fs::remove_file(file).expect("it is there");
-}
-
-#[test]
-fn other_contestants_are_measured_the_same_way() {
-    for (name, title) in [
-        ("exitring-watch", "exitring, watched"),
-        ("wait-loop", "bare wait loop"),
-    ] {
-        let output = loadgen(&["storm", "--children", "100", "--contestant", name]);
-        assert!(output.status.success(), "{}", text(&output.stderr));
-        assert!(text(&output.stdout).contains(title));
+        // With workers there is a queue on the way.
+        let stages = run["stages"].as_array().expect("stages").iter();
+        let stages: Vec<_> = stages.map(|stage| stage["stage"].as_str()).collect();
+        let last = if workers == "0" {
+            "seen to callback"
+        } else {
+            "queued to callback"
+        };
+        assert_eq!(stages.first(), Some(&Some("exit to seen")));
+        assert_eq!(stages.last(), Some(&Some(last)));
     }
 }
 
@@ -117,8 +96,9 @@ fn impossible_storms_are_refused_before_anything_is_forked() {
 }
 
 #[test]
-fn a_result_that_cannot_be_saved_is_said_so() {
+fn a_result_that_cannot_be_saved_is_said_so_before_it_is_made() {
     let output = loadgen(&["storm", "--children", "1", "--json", "/nowhere/storm.json"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("/nowhere/storm.json"));
+    assert!(text(&output.stdout).is_empty());
 }

@@ -3,12 +3,13 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use exitring::{Child, Exit, Outcome, Pid, Watch, Watcher};
+use exitring::{Child, Exit, Outcome, Pid, Stats, Watch, Watcher};
 
 use super::Contestant;
+use crate::start::Start;
 use crate::tally::{Delivery, Tally, reap};
 
 /// Whose the children are to reap.
@@ -19,9 +20,8 @@ pub(crate) enum Reaper {
 }
 
 pub(crate) struct Exitring {
-    watches: Vec<Handle>,
+    tally: Arc<Tally>,
     watcher: Watcher,
-    workers: usize,
     reaper: Reaper,
 }
 
@@ -42,70 +42,69 @@ impl Deref for Handle {
 }
 
 impl Exitring {
-    pub(crate) fn new(workers: usize, reaper: Reaper) -> Result<Self> {
+    pub(crate) fn new(workers: usize, reaper: Reaper, tally: Arc<Tally>) -> Result<Self> {
+        let builder = Watcher::builder().workers(workers);
         Ok(Self {
-            watches: Vec::new(),
-            watcher: Watcher::builder()
-                .workers(workers)
-                .build()
-                .context("building the watcher")?,
-            workers,
+            tally,
+            watcher: builder.build().context("building the watcher")?,
             reaper,
         })
     }
 
-    fn begin(&self, pid: Pid) -> Result<Handle> {
-        Ok(match self.reaper {
-            Reaper::Watcher => Handle::Owned(self.watcher.adopt_pid(pid)?),
-            Reaper::Callback => Handle::Watched(self.watcher.watch(pid)?),
-        })
-    }
-
-    /// Registration is done behind the caller's back; the storm is to hit a watcher at rest.
-    fn wait_until_armed(&self) -> Result<()> {
-        let all = self.watches.len() as u64;
-        for _ in 0..1000 {
-            if self.watcher.stats().armed == all {
-                return Ok(());
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let stats = self.watcher.stats();
-        ensure!(
-            stats.armed == all,
-            "the watcher has not armed all {all} watches after 10 s: {stats:?}"
-        );
+    /// The handle is let go of afterwards: callbacks run all the same.
+    fn call_back(&self, watch: &Watch, index: usize) -> Result<()> {
+        let reaper = self.reaper;
+        let tally = Arc::clone(&self.tally);
+        watch.on_exit(move |exit| {
+            let delivery = Delivery::begin(index);
+            let now = Instant::now();
+            let queued = exit.queued_at().map(|at| now - at);
+            delivery.stages(&tally, now - exit.seen_at(), queued);
+            let code = code_of(exit).filter(|code| match reaper {
+                Reaper::Watcher => true,
+                Reaper::Callback => reap(exit.pid()) == Some(*code),
+            });
+            delivery.end(&tally, exit.pid(), code);
+        })?;
         Ok(())
     }
 }
 
 impl Contestant for Exitring {
-    fn name(&self) -> String {
-        let what = match self.reaper {
-            Reaper::Watcher => "owned",
-            Reaper::Callback => "watched",
+    fn watch(&mut self, pid: Pid, index: usize) -> Result<()> {
+        let watch = match self.reaper {
+            Reaper::Watcher => Handle::Owned(self.watcher.adopt_pid(pid)?),
+            Reaper::Callback => Handle::Watched(self.watcher.watch(pid)?),
         };
-        format!("exitring, {what}, workers({})", self.workers)
+        self.call_back(&watch, index)
     }
 
-    fn watch_all(&mut self, tally: &Arc<Tally>) -> Result<()> {
-        let reaper = self.reaper;
-        for (index, &pid) in tally.children.pids().iter().enumerate() {
-            let watch = self
-                .begin(pid)
-                .with_context(|| format!("watching child {}", index + 1))?;
-            let tally = Arc::clone(tally);
-            watch.on_exit(move |exit| {
-                let delivery = Delivery::begin(index);
-                let code = code_of(exit).filter(|code| match reaper {
-                    Reaper::Watcher => true,
-                    Reaper::Callback => reap(exit.pid()) == Some(*code),
-                });
-                delivery.end(&tally, exit.pid(), code);
-            })?;
-            self.watches.push(watch);
+    fn spawn(&mut self, start: &Start) -> Result<()> {
+        let watch = match self.reaper {
+            Reaper::Watcher => Handle::Owned(self.watcher.spawn(&mut start.command())?),
+            Reaper::Callback => Handle::Watched(self.watcher.watch(start.command().spawn()?.id())?),
+        };
+        self.call_back(&watch, start.index())
+    }
+
+    /// Registration is done behind the caller's back.
+    fn settle(&mut self) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            let stats = self.watcher.stats();
+            if stats.armed == stats.watched {
+                return Ok(());
+            }
+            ensure!(
+                start.elapsed() < Duration::from_secs(10),
+                "not all watches are armed after 10 s: {stats:?}"
+            );
+            std::thread::sleep(Duration::from_millis(1));
         }
-        self.wait_until_armed()
+    }
+
+    fn stats(&self) -> Option<Stats> {
+        Some(self.watcher.stats())
     }
 }
 

@@ -1,33 +1,68 @@
-//! Who is measured: ways of learning that children ended.
+//! Who is measured: ways of learning that children ended, one file each.
 
+mod async_process;
 mod exitring;
+mod external;
+mod kind;
+mod shadow;
+mod sigchld_scan;
+mod thread_per_child;
+mod tokio;
+mod uring_waitid;
 mod wait_loop;
 
 use std::sync::Arc;
 
+use ::exitring::{Pid, Stats};
 use anyhow::Result;
 
 use self::exitring::{Exitring, Reaper};
-use crate::cli::{ContestantName, StormOptions};
+pub(crate) use self::kind::Kind;
+use crate::start::Start;
 use crate::tally::Tally;
 
 /// A way of learning that children ended. It tells the tally of each exit, status included, and
-/// reaps the child. Dropping it ends its threads.
+/// reaps the child, as quickly as it can and without our help.
 pub(crate) trait Contestant {
-    /// With what matters of its settings.
-    fn name(&self) -> String;
+    /// Watches a child that was forked already, in the name of a slot.
+    fn watch(&mut self, pid: Pid, index: usize) -> Result<()>;
 
-    /// Watches all children of the tally; returns when it is ready for their exits.
-    fn watch_all(&mut self, tally: &Arc<Tally>) -> Result<()>;
+    /// Starts a child and watches it.
+    fn spawn(&mut self, start: &Start) -> Result<()> {
+        let child = start.command().spawn()?;
+        self.watch(Pid::try_from(child.id())?, start.index())
+    }
+
+    /// Returns when all that was handed in is watched.
+    fn settle(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The process whose CPU, memory and descriptors are its own, if it is not this one.
+    fn process(&self) -> Option<Pid> {
+        None
+    }
+
+    /// For those that count what they do.
+    fn stats(&self) -> Option<Stats> {
+        None
+    }
 }
 
-/// Makes the contestant that the options name.
-pub(crate) fn make(options: &StormOptions) -> Result<Box<dyn Contestant>> {
-    Ok(match options.contestant {
-        ContestantName::Exitring => Box::new(Exitring::new(options.workers, Reaper::Watcher)?),
-        ContestantName::ExitringWatch => {
-            Box::new(Exitring::new(options.workers, Reaper::Callback)?)
-        }
-        ContestantName::WaitLoop => Box::new(wait_loop::WaitLoop::default()),
+/// Makes a contestant, ready for children.
+pub(crate) fn make(kind: Kind, workers: usize, tally: &Arc<Tally>) -> Result<Box<dyn Contestant>> {
+    let tally = Arc::clone(tally);
+    Ok(match kind {
+        Kind::Exitring => Box::new(Exitring::new(workers, Reaper::Watcher, tally)?),
+        Kind::ExitringInline => Box::new(Exitring::new(0, Reaper::Watcher, tally)?),
+        Kind::ExitringWatch => Box::new(Exitring::new(workers, Reaper::Callback, tally)?),
+        Kind::Shadow => Box::new(shadow::Shadow::new(tally)?),
+        Kind::Tokio => Box::new(tokio::Tokio::new(tally)?),
+        Kind::AsyncProcess => Box::new(async_process::AsyncProcess::new(tally)?),
+        Kind::SigchldScan => Box::new(sigchld_scan::SigchldScan::new(tally)?),
+        Kind::ThreadPerChild => Box::new(thread_per_child::ThreadPerChild::new(tally)),
+        Kind::UringWaitid => Box::new(uring_waitid::UringWaitid::new(tally)?),
+        Kind::PythonAsyncio | Kind::Node => Box::new(external::External::new(kind, tally)?),
+        Kind::WaitLoop => Box::new(wait_loop::WaitLoop::new(tally)),
     })
 }

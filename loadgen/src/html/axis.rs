@@ -1,0 +1,258 @@
+//! Axes of charts: logarithmic, with a place for zero, and of percentiles. Plotters' own have ticks
+//! where nobody reads them.
+
+use std::ops::Range;
+
+use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
+
+use crate::metric::{Metric, Unit};
+
+pub(super) struct Axis {
+    /// From values to places.
+    to: fn(f64) -> f64,
+    /// The places where it begins and ends.
+    low: f64,
+    high: f64,
+    /// The place of zero, which has none on a logarithmic axis.
+    zero: Option<f64>,
+    ticks: Vec<(f64, String)>,
+}
+
+/// More powers of ten than this need no ticks between them.
+const FEW_DECADES: f64 = 2.5;
+/// The part of a logarithmic axis that zero takes.
+const FOR_ZERO: f64 = 0.12;
+/// Ticks nearer to each other than this part of the axis have labels that overlap.
+const APART: f64 = 0.08;
+
+impl Axis {
+    /// From one tick to another, with all values in between.
+    pub(super) fn log(values: &[f64], metric: Metric) -> Self {
+        let positive = || values.iter().copied().filter(|&value| value > 0.0);
+        let min = positive().reduce(f64::min).unwrap_or(1.0);
+        let max = positive().reduce(f64::max).unwrap_or(1.0);
+        let steps: Vec<f64> = (decade(min) - 1..=decade(max) + 2)
+            .flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10_f64.powi(power)))
+            .collect();
+        let below = steps.iter().rposition(|&step| step <= min).unwrap_or(0);
+        let above = steps
+            .iter()
+            .position(|&step| step >= max)
+            .unwrap_or(steps.len() - 1);
+        let steps = &steps[below..=above.max(below + 1)];
+        let ends = || steps.iter().map(|step| step.log10());
+        let low = ends().reduce(f64::min).unwrap_or(0.0);
+        let high = ends().reduce(f64::max).unwrap_or(1.0);
+        let fine = high - low <= FEW_DECADES;
+        let whole = |step: f64| (step.log10() - step.log10().round()).abs() < 1e-9;
+        let shown = steps.iter().filter(|&&step| fine || whole(step));
+        let ticks = shown.map(|&step| (step, tick(metric, step))).collect();
+        let axis = Self {
+            to: f64::log10,
+            low,
+            high,
+            zero: None,
+            ticks,
+        };
+        if values.iter().any(|&value| value <= 0.0) {
+            axis.with_zero()
+        } else {
+            axis
+        }
+    }
+
+    /// With ticks at the values, as long as there is room for them.
+    pub(super) fn of_sizes(values: &[f64]) -> Self {
+        let mut sizes: Vec<f64> = values
+            .iter()
+            .copied()
+            .filter(|&value| value > 0.0)
+            .collect();
+        sizes.sort_by(f64::total_cmp);
+        sizes.dedup();
+        let first = sizes.first().map_or(0.0, |size| size.log10());
+        let last = sizes.last().map_or(0.0, |size| size.log10());
+        let room = if last > first {
+            0.04 * (last - first)
+        } else {
+            0.5
+        };
+        let (low, high) = (first - room, last + room);
+        let mut ticks: Vec<(f64, String)> = Vec::new();
+        for size in sizes {
+            let near =
+                |(other, _): &(f64, String)| size.log10() - other.log10() < APART * (high - low);
+            if !ticks.last().is_some_and(near) {
+                ticks.push((size, size.to_string()));
+            }
+        }
+        let axis = Self {
+            to: f64::log10,
+            low,
+            high,
+            zero: None,
+            ticks,
+        };
+        if values.iter().any(|&value| value <= 0.0) {
+            axis.with_zero()
+        } else {
+            axis
+        }
+    }
+
+    /// Of quantiles from 0 to the one with so many nines: 50 % to 90 % and 99 % to 99.9 % are as long.
+    pub(super) fn of_quantiles(nines_at_end: f64) -> Self {
+        let whole = (1..=nines_at_end.floor() as i32).map(|count| {
+            let quantile = 1.0 - 10_f64.powi(-count);
+            let digits = usize::try_from(count - 2).unwrap_or(0);
+            (quantile, format!("{:.digits$} %", 100.0 * quantile))
+        });
+        let first = [(0.0, "0 %".to_owned()), (0.5, "50 %".to_owned())];
+        let mut ticks: Vec<_> = first.into_iter().chain(whole).collect();
+        ticks.retain(|&(quantile, _)| nines(quantile) <= nines_at_end + 1e-9);
+        Self {
+            to: nines,
+            low: 0.0,
+            high: nines_at_end,
+            zero: None,
+            ticks,
+        }
+    }
+
+    fn with_zero(mut self) -> Self {
+        let span = self.high - self.low;
+        let zero = self.low - FOR_ZERO * span;
+        self.low = zero - 0.02 * span;
+        self.zero = Some(zero);
+        self.ticks.insert(0, (0.0, "0".into()));
+        self
+    }
+
+    /// Where a value is, from 0 to 1.
+    pub(super) fn place(&self, value: f64) -> f64 {
+        let place = match self.zero {
+            Some(zero) if value <= 0.0 => zero,
+            _ => (self.to)(value),
+        };
+        (place.clamp(self.low, self.high) - self.low) / (self.high - self.low)
+    }
+
+    pub(super) fn ticks(&self) -> &[(f64, String)] {
+        &self.ticks
+    }
+}
+
+/// How many nines a quantile has: 1 for 90 %, 2 for 99 %; it is log₁₀ 1/(1-p).
+pub(super) fn nines(quantile: f64) -> f64 {
+    -(1.0 - quantile).log10()
+}
+
+fn decade(value: f64) -> i32 {
+    value.log10().floor() as i32
+}
+
+/// A round number, without needless digits.
+fn tick(metric: Metric, value: f64) -> String {
+    let units: &[(f64, &str)] = match metric.unit() {
+        Unit::Nanoseconds => &[(1e9, " s"), (1e6, " ms"), (1e3, " µs"), (0.0, " ns")],
+        Unit::Bytes => &[(1e6, " MB"), (1e3, " kB"), (0.0, " B")],
+        Unit::PerSecond => &[(0.0, "/s")],
+        Unit::Number | Unit::Ratio => &[],
+    };
+    let unit = units.iter().find(|(from, _)| value >= *from);
+    let (from, name) = unit.copied().unwrap_or((0.0, ""));
+    format!("{}{name}", value / if from > 0.0 { from } else { 1.0 })
+}
+
+impl Ranged for Axis {
+    type FormatOption = NoDefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        limit.0 + (self.place(*value) * f64::from(limit.1 - limit.0)).round() as i32
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        let light = hint.weight().allow_light_points();
+        self.ticks
+            .iter()
+            .filter(|_| !light)
+            .map(|&(value, _)| value)
+            .collect()
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.low..self.high
+    }
+}
+
+impl ValueFormatter<f64> for Axis {
+    fn format_ext(&self, value: &f64) -> String {
+        let tick = self.ticks.iter().find(|(at, _)| at == value);
+        tick.map_or_else(String::new, |(_, label)| label.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(axis: &Axis) -> Vec<&str> {
+        axis.ticks.iter().map(|(_, label)| label.as_str()).collect()
+    }
+
+    #[test]
+    fn each_nine_is_as_long_as_the_one_before() {
+        let axis = Axis::of_quantiles(4.0);
+        assert_eq!(
+            labels(&axis),
+            ["0 %", "50 %", "90 %", "99 %", "99.9 %", "99.99 %"]
+        );
+        for (quantile, place) in [
+            (0.0, 0.0),
+            (0.9, 0.25),
+            (0.99, 0.5),
+            (0.999, 0.75),
+            (0.9999, 1.0),
+        ] {
+            assert!((axis.place(quantile) - place).abs() < 1e-9, "{quantile}");
+        }
+        assert!((axis.place(0.5) - 0.0753).abs() < 1e-4);
+        assert_eq!(axis.map(&0.99, (100, 300)), 200);
+        assert_eq!(labels(&Axis::of_quantiles(0.9)), ["0 %", "50 %"]);
+    }
+
+    #[test]
+    fn a_narrow_logarithmic_axis_has_more_ticks_than_a_wide_one() {
+        let axis = Axis::log(&[90_000.0, 1_500_000.0], Metric::P50);
+        assert_eq!(
+            labels(&axis),
+            ["50 µs", "100 µs", "200 µs", "500 µs", "1 ms", "2 ms"]
+        );
+        let axis = Axis::log(&[90.0, 3e9], Metric::P50);
+        assert_eq!(labels(&axis).first(), Some(&"100 ns"));
+        assert_eq!(labels(&axis).last(), Some(&"1 s"));
+        assert_eq!(labels(&axis).len(), 8);
+        assert_eq!(labels(&Axis::log(&[1.0], Metric::Fds)), ["1", "2"]);
+    }
+
+    #[test]
+    fn zero_has_a_place_below_all_others() {
+        let axis = Axis::log(&[0.0, 3.0, 2000.0], Metric::Fds);
+        assert_eq!(labels(&axis), ["0", "10", "100", "1000"]);
+        assert!(axis.place(0.0) > 0.0 && axis.place(0.0) < axis.place(2.0));
+        let axis = Axis::log(&[0.0], Metric::Fds);
+        assert!(axis.place(0.0) < axis.place(1.0));
+    }
+
+    #[test]
+    fn sizes_are_ticks_where_there_is_room() {
+        assert_eq!(
+            labels(&Axis::of_sizes(&[1000.0, 100.0, 1010.0])),
+            ["100", "1000"]
+        );
+        let alone = Axis::of_sizes(&[100.0, 100.0]);
+        assert!((alone.place(100.0) - 0.5).abs() < 1e-9);
+        assert_eq!(labels(&Axis::of_sizes(&[0.0, 10.0])), ["0", "10"]);
+    }
+}

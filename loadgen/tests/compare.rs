@@ -1,0 +1,269 @@
+//! Comparisons and their reports, run as a user would.
+
+mod common;
+
+use common::{Place, loadgen, measure, read_json, text};
+use serde_json::Value;
+
+const RUST_CONTESTANTS: [&str; 10] = [
+    "exitring",
+    "exitring-inline",
+    "exitring-watch",
+    "shadow",
+    "tokio",
+    "async-process",
+    "sigchld-scan",
+    "thread-per-child",
+    "uring-waitid",
+    "wait-loop",
+];
+
+fn assert_fits_the_schema(json: &Value) {
+    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/schema.json");
+    let validator = jsonschema::validator_for(&read_json(schema)).expect("it is a schema");
+    let errors: Vec<_> = validator
+        .iter_errors(json)
+        .map(|error| error.to_string())
+        .collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+}
+
+#[test]
+fn every_contestant_follows_a_storm_in_turns() {
+    let place = Place::new("compare-storm");
+    let (table, json) = measure(
+        &place,
+        &["compare", "storm", "--children", "200", "--repeat", "2"],
+    );
+    assert_fits_the_schema(&json);
+    let runs = json["runs"].as_array().expect("runs").iter();
+    let turns: Vec<_> = runs
+        .map(|run| (run["contestant"].as_str(), run["round"].as_u64()))
+        .collect();
+    let expected = (1..=2).flat_map(|round| RUST_CONTESTANTS.map(|name| (Some(name), Some(round))));
+    assert_eq!(turns, expected.collect::<Vec<_>>());
+    for run in json["runs"].as_array().expect("runs") {
+        let ratio = run["ratio_to_exitring"].as_f64();
+        assert!(ratio.is_some_and(|ratio| ratio > 0.0), "{run}");
+    }
+    for title in [
+        "workers(1)",
+        "workers(0)",
+        "Shadow",
+        "tokio",
+        "bare wait loop",
+    ] {
+        assert!(table.contains(title), "{table}");
+    }
+}
+
+#[test]
+fn every_contestant_follows_a_steady_stream_a_churn_and_spawns() {
+    let place = Place::new("compare-others");
+    for (arguments, measured) in [
+        (
+            &[
+                "steady",
+                "--live",
+                "100",
+                "--rate",
+                "200",
+                "--duration",
+                "0.5",
+            ][..],
+            "latency_from_plan_ns",
+        ),
+        (
+            &[
+                "churn",
+                "--duration",
+                "0.2",
+                "--concurrency",
+                "8",
+                "--live",
+                "50",
+            ],
+            "children_per_s",
+        ),
+        (
+            &["spawn", "--live", "30", "--spawns", "20", "--turns", "1"],
+            "spawn_cost_ratio",
+        ),
+    ] {
+        let (_, json) = measure(
+            &place,
+            &[&["compare"], arguments, &["--repeat", "1"]].concat(),
+        );
+        assert_fits_the_schema(&json);
+        let runs = json["runs"].as_array().expect("runs");
+        assert_eq!(
+            runs.len(),
+            RUST_CONTESTANTS.len(),
+            "{arguments:?}: {}",
+            json["absent"]
+        );
+        for run in runs {
+            assert!(!run[measured].is_null(), "{measured}: {run}");
+        }
+    }
+}
+
+#[test]
+fn who_cannot_register_alone_is_absent_and_says_why() {
+    let place = Place::new("compare-register");
+    let arguments = [
+        "compare",
+        "register",
+        "--callback-sleep",
+        "5",
+        "--duration",
+        "0.2",
+        "--repeat",
+        "1",
+    ];
+    let (table, json) = measure(&place, &arguments);
+    assert_fits_the_schema(&json);
+    let absent: Vec<_> = json["absent"].as_array().expect("a list").iter().collect();
+    let names: Vec<_> = absent
+        .iter()
+        .map(|absent| absent["contestant"].as_str())
+        .collect();
+    assert_eq!(names, [Some("tokio"), Some("async-process")]);
+    assert!(absent.iter().all(|absent| absent["failed"] == false));
+    assert!(
+        table.contains("watches only what it starts itself"),
+        "{table}"
+    );
+
+    // Asked for by name, it is an error.
+    let output = loadgen(&["register", "--with", "tokio"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("watches only what it starts itself"));
+}
+
+#[test]
+fn sizes_are_gone_through_one_after_the_other() {
+    let place = Place::new("scale");
+    let arguments = [
+        "scale",
+        "--sizes",
+        "10,50",
+        "--rate",
+        "200",
+        "--duration",
+        "0.3",
+        "--with",
+        "exitring,shadow",
+        "--repeat",
+        "1",
+    ];
+    let (table, json) = measure(&place, &arguments);
+    assert_fits_the_schema(&json);
+    let lines = json["summary"].as_array().expect("lines").iter();
+    let lines: Vec<_> = lines
+        .map(|line| (line["live"].as_u64(), line["contestant"].as_str()))
+        .collect();
+    let expected = [
+        (Some(10), Some("exitring")),
+        (Some(10), Some("shadow")),
+        (Some(50), Some("exitring")),
+        (Some(50), Some("shadow")),
+    ];
+    assert_eq!(lines, expected, "{table}");
+}
+
+#[test]
+fn a_page_is_made_of_saved_results_and_needs_nothing_else() {
+    let place = Place::new("report");
+    let (_, json) = measure(
+        &place,
+        &[
+            "compare",
+            "storm",
+            "--children",
+            "200",
+            "--with",
+            "exitring,wait-loop",
+        ],
+    );
+    let (result, page) = (place.file("result.json"), place.file("report.html"));
+    let output = loadgen(&["report", &result, "--html", &page]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let html = std::fs::read_to_string(&page).expect("it was written");
+    for line in json["summary"].as_array().expect("lines") {
+        assert!(
+            html.contains(line["title"].as_str().expect("a title")),
+            "{line}"
+        );
+    }
+    assert!(html.contains("<svg"), "no picture");
+    let foreign = html.replace("http://www.w3.org/2000/svg", "");
+    assert!(
+        !foreign.contains("http://")
+            && !foreign.contains("https://")
+            && !foreign.contains("<script")
+    );
+
+    let output = loadgen(&["report", "/nowhere.json", "--html", &page]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("/nowhere.json"));
+    std::fs::write(&result, r#"{"schema": "something else/1"}"#).expect("it can be written");
+    let output = loadgen(&["report", &result, "--html", &page]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("something else/1"));
+}
+
+#[test]
+fn the_published_schema_is_that_of_this_program() {
+    let output = loadgen(&["schema"]);
+    let printed: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
+    let published = read_json(concat!(env!("CARGO_MANIFEST_DIR"), "/schema.json"));
+    assert_eq!(
+        printed, published,
+        "loadgen schema > loadgen/schema.json makes them the same"
+    );
+}
+
+#[test]
+fn histograms_are_saved_for_each_contestant() {
+    let place = Place::new("hgrm");
+    let folder = place.file("hgrm");
+    let arguments = [
+        "storm",
+        "--children",
+        "100",
+        "--repeat",
+        "2",
+        "--with",
+        "exitring,wait-loop",
+        "--hgrm",
+        &folder,
+    ];
+    measure(&place, &arguments);
+    for name in ["storm-exitring.hgrm", "storm-wait-loop.hgrm"] {
+        let path = std::path::Path::new(&folder).join(name);
+        let hgrm = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+        // Both rounds.
+        assert!(hgrm.contains("Total count    =          200"), "{hgrm}");
+    }
+}
+
+#[test]
+fn contestants_in_other_languages_take_part_if_they_are_installed() {
+    let place = Place::new("external");
+    for (name, interpreter) in [("python-asyncio", "python3"), ("node", "node")] {
+        let arguments = ["storm", "--children", "30", "--with", name];
+        let installed = std::process::Command::new(interpreter)
+            .arg("--version")
+            .output()
+            .is_ok();
+        if installed {
+            let (_, json) = measure(&place, &arguments);
+            assert_eq!(json["runs"][0]["exits"], 30);
+        } else {
+            let output = loadgen(&arguments);
+            assert_eq!(output.status.code(), Some(2));
+            assert!(text(&output.stderr).contains("not installed"));
+        }
+    }
+}
