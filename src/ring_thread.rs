@@ -16,6 +16,9 @@ use crate::shared::Shared;
 /// So many exits in one wake-up are a storm. Then it pays to wait for a batch: each wake-up
 /// takes a processor from the processes that are about to exit.
 const STORM: usize = 8;
+/// And so many are enough for one to go on: what a batch's short wait brings of a storm that is
+/// held up by two or three processors.
+const STORM_GOES_ON: usize = 3;
 
 pub(crate) struct RingThread {
     shared: Arc<Shared>,
@@ -119,7 +122,7 @@ impl RingThread {
             }
         }
         self.events = events;
-        self.storm = ended >= STORM;
+        self.storm = ended >= if self.storm { STORM_GOES_ON } else { STORM };
         Ok(())
     }
 

@@ -154,3 +154,29 @@ fn dropping_the_watcher_in_a_storm_runs_no_callback_afterwards() {
         assert_eq!(Arc::strong_count(&dropped), 1);
     }
 }
+
+#[test]
+fn a_callback_is_told_how_long_its_exit_was_in_the_queue() {
+    for workers in [0, 1] {
+        let watcher = Watcher::builder().workers(workers).build().unwrap();
+        let child = zombie(3);
+        let watch = watcher.watch(child.pid()).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        watch
+            .on_exit(move |exit| {
+                sender
+                    .send((exit.clone(), std::time::Instant::now()))
+                    .unwrap()
+            })
+            .unwrap();
+        let (told, now) = receive(&receiver);
+        assert_eq!(told.queued_at().is_some(), workers > 0);
+        if let Some(queued_at) = told.queued_at() {
+            assert!(told.seen_at() < queued_at && queued_at <= now, "{told:?}");
+        }
+        // It is of the way, not of the end.
+        let exit = watch.exit().unwrap();
+        assert_eq!(exit.queued_at(), None);
+        assert_eq!(exit, told);
+    }
+}

@@ -51,6 +51,7 @@ impl Plan {
     pub(crate) fn compare(scenario: Scenario, options: &Options) -> Self {
         Self {
             name: scenario.name(),
+            repeat: options.repeat.unwrap_or(3),
             ..Self::scale(vec![scenario], options)
         }
     }
@@ -70,7 +71,8 @@ impl Plan {
             name: "scale",
             scenarios,
             kinds: if by_name { options.with.clone() } else { all() },
-            repeat: options.repeat.unwrap_or(3),
+            // Many runs as it is.
+            repeat: options.repeat.unwrap_or(1),
             by_name: by_name && options.with.len() == 1,
         }
     }

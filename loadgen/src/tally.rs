@@ -85,11 +85,12 @@ impl Tally {
         self.last_ns.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn count(&self, slots: &[Slot]) -> Count {
+    /// What came of some children; as lost count those that ended until then.
+    pub(crate) fn count(&self, slots: &[Slot], until_ns: u64) -> Count {
         let mut count = Count::default();
         for slot in slots {
             let delivered = u64::from(slot.delivered.load(Ordering::Acquire));
-            let ended = slot.stamp_ns.load(Ordering::Acquire) != 0;
+            let ended = (1..=until_ns).contains(&slot.stamp_ns.load(Ordering::Acquire));
             count.exits += delivered.min(1);
             count.lost += u64::from(ended && delivered == 0);
             count.duplicates += delivered.saturating_sub(1);
@@ -217,7 +218,7 @@ mod tests {
         let fork = |index| children::fork(&tally.board, index, Gate::Exits).expect("it forks");
         let pids = [fork(0), fork(1), fork(2)];
         let counted = || {
-            let count = tally.count(tally.board.slots());
+            let count = tally.count(tally.board.slots(), u64::MAX);
             (count.exits, count.lost, count.duplicates, tally.wrong())
         };
         assert_eq!(counted(), (0, 0, 0, 0));

@@ -22,6 +22,8 @@ pub(super) struct Axis {
 const FEW_DECADES: f64 = 2.5;
 /// The part of a logarithmic axis that zero takes.
 const FOR_ZERO: f64 = 0.12;
+/// The part of it beyond its outermost ticks, so that marks do not lie on the frame.
+const MARGIN: f64 = 0.02;
 /// Ticks nearer to each other than this part of the axis have labels that overlap.
 const APART: f64 = 0.08;
 
@@ -47,10 +49,11 @@ impl Axis {
         let whole = |step: f64| (step.log10() - step.log10().round()).abs() < 1e-9;
         let shown = steps.iter().filter(|&&step| fine || whole(step));
         let ticks = shown.map(|&step| (step, tick(metric, step))).collect();
+        let margin = MARGIN * (high - low);
         let axis = Self {
             to: f64::log10,
-            low,
-            high,
+            low: low - margin,
+            high: high + margin,
             zero: None,
             ticks,
         };
@@ -122,7 +125,7 @@ impl Axis {
     fn with_zero(mut self) -> Self {
         let span = self.high - self.low;
         let zero = self.low - FOR_ZERO * span;
-        self.low = zero - 0.02 * span;
+        self.low = zero - MARGIN * span;
         self.zero = Some(zero);
         self.ticks.insert(0, (0.0, "0".into()));
         self

@@ -180,18 +180,16 @@ fn scale_chart(report: &Report, metric: Metric) -> Result<Option<Markup>> {
 }
 
 fn bar_chart(report: &Report, metric: Metric) -> Result<Markup> {
-    let bar = |line: &'_ Line| Some((line.contestant, median(line, metric)?));
     let values = report
         .summary
         .iter()
-        .filter_map(|line| Some((line, bar(line)?)));
-    let bars: Vec<Bar<'_>> = values
-        .map(|(line, (kind, value))| Bar {
-            kind,
-            title: &line.title,
-            value,
-        })
-        .collect();
+        .filter_map(|line| Some((line, median(line, metric)?)));
+    let bars = values.map(|(line, value)| Bar {
+        kind: line.contestant,
+        title: &line.title,
+        value,
+    });
+    let bars: Vec<_> = bars.collect();
     if bars.is_empty() {
         return Ok(html! {});
     }

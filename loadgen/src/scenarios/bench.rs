@@ -21,6 +21,9 @@ use crate::tally::{Tally, between};
 /// How long the next child may take to come to its gate.
 const PARKING: Duration = Duration::from_secs(30);
 
+/// How long the last exits of what is interrupted may be on their way.
+const LAST_CHANCE: Duration = Duration::from_millis(500);
+
 pub(crate) struct Bench<'a> {
     order: &'a Order,
     pub(crate) tally: Arc<Tally>,
@@ -130,12 +133,8 @@ impl<'a> Bench<'a> {
     /// Waits until so many exits are delivered in all, or no more come.
     pub(crate) fn wait_for(&self, exits: u64) {
         let bar = progress_bar(exits, "exiting");
-        let all = self.tally.wait_for(exits, |done| bar.set_position(done));
+        self.tally.wait_for(exits, |done| bar.set_position(done));
         bar.finish_and_clear();
-        if !all {
-            // Those that exit right now get their chance.
-            std::thread::sleep(Duration::from_millis(200));
-        }
     }
 
     /// To here it is measured; what was measured are the exits of these slots.
@@ -143,7 +142,7 @@ impl<'a> Bench<'a> {
         let cpu = cpu_ns(self.contestant.process())? - self.cpu_before;
         let stats = self.contestant.stats();
         let slots = &self.tally.board.slots()[slots.clone()];
-        let exits = self.tally.count(slots).exits;
+        let exits = self.tally.count(slots, u64::MAX).exits;
         let run = &mut self.run;
         run.children = slots.len() as u64;
         run.exits = exits;
@@ -162,11 +161,16 @@ impl<'a> Bench<'a> {
     /// Lets the others go, too, until so many exits are delivered in all, and says what came of all children.
     pub(crate) fn finish(mut self, exits: u64) -> Result<Run> {
         self.run.interrupted = interrupted();
-        if !self.run.interrupted {
+        let mut until_ns = u64::MAX;
+        if self.run.interrupted {
+            // Children go on ending. Those that have until now get their chance; of the others nothing is said.
+            until_ns = now_ns();
+            std::thread::sleep(LAST_CHANCE);
+        } else {
             self.tally.board.open(Gate::Live);
             self.wait_for(exits);
         }
-        let count = self.tally.count(self.tally.board.slots());
+        let count = self.tally.count(self.tally.board.slots(), until_ns);
         self.run.lost = count.lost;
         self.run.duplicates = count.duplicates;
         self.run.wrong = self.tally.wrong();

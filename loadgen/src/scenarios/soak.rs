@@ -4,18 +4,22 @@
 //! A window of children is under way at a time. The oldest is settled before the next is started: what
 //! should have happened to it must have, exactly once.
 
+mod acts;
+mod child;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use exitring::{Cancel, Child, Exit, Exits, Outcome, Pid, Unknown, Watch, Watcher};
+use exitring::{Cancel, Child, Exit, Exits, Pid, Watch, Watcher};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::acts::{ACTS, Act, Expected, SIGNALS};
+use self::child::{Life, block_signals, fork, wait_for_zombie};
 use super::Order;
 use crate::clock::cpu_ns;
 use crate::interrupt::interrupted;
@@ -47,90 +51,6 @@ pub(crate) struct SoakOptions {
 impl SoakOptions {
     pub(super) fn concurrency(&self) -> u64 {
         self.concurrency.into()
-    }
-}
-
-/// What is done to a child, and by whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Act {
-    /// It exits, and its owner is called back.
-    Exit,
-    /// It is sent a signal that ends it.
-    Kill,
-    /// It is stopped, goes on, and is killed.
-    Stop,
-    /// It is owned only when it has ended.
-    Late,
-    /// It is watched, and the callback reaps it.
-    Watch,
-    /// It is watched, and reaped elsewhere at the same time.
-    ReapElsewhere,
-    /// It is owned, and reaped by a thief all the same.
-    Steal,
-    /// One of its callbacks is cancelled, sooner or later.
-    Cancel,
-    /// One of its callbacks panics.
-    Panic,
-    /// Its handle is dropped at once.
-    Drop,
-    /// Its exit is fetched from a queue.
-    Pull,
-    /// It is waited for, and gets a callback afterwards.
-    LateCallback,
-    /// It has a deadline.
-    Deadline,
-}
-
-const ACTS: [(Act, &str); 13] = [
-    (Act::Exit, "exits"),
-    (Act::Kill, "killed"),
-    (Act::Stop, "stopped, continued, killed"),
-    (Act::Late, "owned when ended already"),
-    (Act::Watch, "watched, reaped by callback"),
-    (Act::ReapElsewhere, "watched, reaped elsewhere"),
-    (Act::Steal, "owned, reaped by a thief"),
-    (Act::Cancel, "callback cancelled"),
-    (Act::Panic, "callback panics"),
-    (Act::Drop, "handle dropped at once"),
-    (Act::Pull, "fetched from a queue"),
-    (Act::LateCallback, "callback after the exit"),
-    (Act::Deadline, "ended by a deadline"),
-];
-
-const SIGNALS: [i32; 5] = [
-    libc::SIGKILL,
-    libc::SIGTERM,
-    libc::SIGHUP,
-    libc::SIGUSR1,
-    libc::SIGALRM,
-];
-
-/// How a child may end.
-#[derive(Clone, Copy, Debug)]
-enum Expected {
-    Code(i32),
-    Signal(i32),
-    /// Somebody else may have been first.
-    CodeOrReaped(i32),
-    ByDeadline,
-}
-
-impl Expected {
-    fn fits(self, exit: &Exit) -> bool {
-        let signaled = |outcome| match outcome {
-            Outcome::Signaled { signal, .. } => Some(signal),
-            _ => None,
-        };
-        let reaped = exit.outcome() == Outcome::Unknown(Unknown::ReapedElsewhere);
-        match self {
-            Self::Code(code) => exit.outcome() == Outcome::Exited(code),
-            Self::CodeOrReaped(code) => exit.outcome() == Outcome::Exited(code) || reaped,
-            Self::Signal(signal) => signaled(exit.outcome()) == Some(signal),
-            Self::ByDeadline => {
-                let by = signaled(exit.outcome());
-                exit.by_deadline() && matches!(by, Some(libc::SIGTERM | libc::SIGKILL))
-            }
-        }
     }
 }
 
@@ -468,65 +388,6 @@ fn check(
         let right = exit.pid() == pid && expected.fits(exit);
         faults.wrong.fetch_add(u64::from(!right), Ordering::SeqCst);
         ran.first.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Life {
-    Exit(i32),
-    /// Until a signal ends it.
-    Pause,
-}
-
-fn fork(life: Life) -> Result<Pid> {
-    // SAFETY: the child makes system calls only.
-    let pid = unsafe { libc::fork() };
-    if pid == 0 {
-        // SAFETY: as above. Handlers of ours must not run here; with them gone the signals may come.
-        unsafe {
-            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-                libc::signal(signal, libc::SIG_DFL);
-            }
-            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-            if let Life::Exit(code) = life {
-                libc::_exit(code);
-            }
-            let mut none = std::mem::MaybeUninit::uninit();
-            libc::sigemptyset(none.as_mut_ptr());
-            libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
-            loop {
-                libc::pause();
-            }
-        }
-    }
-    if pid < 0 {
-        return Err(io::Error::last_os_error()).context("forking a child");
-    }
-    Ok(Pid::new(pid)?)
-}
-
-fn wait_for_zombie(pid: Pid) {
-    let options = libc::WEXITED | libc::WNOWAIT;
-    // SAFETY: no pointers but null.
-    while unsafe {
-        libc::waitid(
-            libc::P_PID,
-            pid.as_raw() as u32,
-            std::ptr::null_mut(),
-            options,
-        )
-    } != 0
-        && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
-    {}
-}
-
-/// In this thread, whose children begin that way; Ctrl-C has a thread of its own.
-fn block_signals() {
-    let mut all = std::mem::MaybeUninit::uninit();
-    // SAFETY: the first call initialises the set.
-    unsafe {
-        libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), std::ptr::null_mut());
     }
 }
 

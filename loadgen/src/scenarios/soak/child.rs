@@ -1,0 +1,65 @@
+//! The children of a soak: they exit at once, or wait for a signal.
+
+use std::io;
+
+use anyhow::{Context, Result};
+use exitring::Pid;
+
+#[derive(Clone, Copy)]
+pub(super) enum Life {
+    Exit(i32),
+    /// Until a signal ends it.
+    Pause,
+}
+
+pub(super) fn fork(life: Life) -> Result<Pid> {
+    // SAFETY: the child makes system calls only.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: as above. Handlers of ours must not run here; with them gone the signals may come.
+        unsafe {
+            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+                libc::signal(signal, libc::SIG_DFL);
+            }
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            if let Life::Exit(code) = life {
+                libc::_exit(code);
+            }
+            let mut none = std::mem::MaybeUninit::uninit();
+            libc::sigemptyset(none.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
+            loop {
+                libc::pause();
+            }
+        }
+    }
+    if pid < 0 {
+        return Err(io::Error::last_os_error()).context("forking a child");
+    }
+    Ok(Pid::new(pid)?)
+}
+
+pub(super) fn wait_for_zombie(pid: Pid) {
+    let options = libc::WEXITED | libc::WNOWAIT;
+    // SAFETY: no pointers but null.
+    while unsafe {
+        libc::waitid(
+            libc::P_PID,
+            pid.as_raw() as u32,
+            std::ptr::null_mut(),
+            options,
+        )
+    } != 0
+        && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted
+    {}
+}
+
+/// In this thread, whose children begin that way; Ctrl-C has a thread of its own.
+pub(super) fn block_signals() {
+    let mut all = std::mem::MaybeUninit::uninit();
+    // SAFETY: the first call initialises the set.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), std::ptr::null_mut());
+    }
+}
