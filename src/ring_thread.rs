@@ -20,6 +20,9 @@ const STORM: usize = 8;
 /// held up by two or three processors.
 const STORM_GOES_ON: usize = 3;
 
+/// Room for so many commands is kept between turns.
+const COMMANDS_KEPT: usize = 256;
+
 pub(crate) struct RingThread {
     shared: Arc<Shared>,
     backend: Uring,
@@ -87,6 +90,8 @@ impl RingThread {
                 Command::Panic => panic!("asked to"),
             }
         }
+        // Thousands may come at once, and then none for long.
+        commands.shrink_to(COMMANDS_KEPT);
         self.commands = commands;
         if flush {
             self.backend.submit()?;

@@ -4,6 +4,7 @@
 //! memory, descriptors or threads that grow with what it measures.
 
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Mutex;
 
@@ -247,6 +248,8 @@ fn perform(order: &Order) -> Result<Run> {
         .arg(serde_json::to_string(order)?)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        // A terminal's Ctrl-C comes to us alone, and goes on from here: its children are not to be hit.
+        .process_group(0)
         .spawn()
         .context("starting a process for the run")?;
     set_performer(Pid::from_raw(child.id() as i32));
