@@ -22,4 +22,4 @@ readline.createInterface({ input: process.stdin }).on('line', (line) => {
     if (lines.length === 0) setImmediate(flush);
     lines.push(`${slot} ${child.pid} ${code} ${now}\n`);
   });
-});
+}).on('close', () => process.exit());

@@ -21,9 +21,11 @@ pub(crate) fn code(index: usize) -> i32 {
 
 /// Forks a child that will live as its slot says.
 pub(crate) fn fork(board: &Board, index: usize, gate: Gate) -> Result<Pid> {
+    let parent = std::process::id();
     // SAFETY: the child makes system calls only.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
+        die_with(parent);
         live(board, index, gate);
     }
     if pid < 0 {
@@ -38,11 +40,13 @@ pub(crate) fn fork(board: &Board, index: usize, gate: Gate) -> Result<Pid> {
 /// among it, it lets the spawn return, and keeps nobody's files open.
 pub(crate) fn command(board: &Arc<Board>, index: usize, gate: Gate) -> Command {
     let board = Arc::clone(board);
+    let parent = std::process::id();
     let mut command = Command::new("true");
     command.stdin(Stdio::null());
     let life = move || {
         // SAFETY: a plain system call; nothing here uses a descriptor any more.
         unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
+        die_with(parent);
         live(&board, index, gate)
     };
     // SAFETY: the closure makes system calls only, and never returns.
@@ -56,7 +60,19 @@ pub(crate) fn stand_by(board: &Path, index: usize, gate: Gate) -> Result<ExitCod
     let file = file.with_context(|| format!("opening {}", board.display()))?;
     let board = Board::map(file.into())?;
     ensure!(index < board.slots().len(), "there is no slot {index}");
+    die_with(std::os::unix::process::parent_id());
     live(&board, index, gate)
+}
+
+/// Children of a load generator that was killed have no business here.
+fn die_with(parent: u32) {
+    // SAFETY: system calls without pointers.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if libc::getppid() as u32 != parent {
+            libc::_exit(1);
+        }
+    }
 }
 
 /// What a child does with its life: system calls only, on its slot.
@@ -64,8 +80,6 @@ fn live(board: &Board, index: usize, gate: Gate) -> ! {
     let slot = &board.slots()[index];
     // SAFETY: system calls without pointers, but for that to a time on the stack.
     unsafe {
-        // Children of a load generator that was killed have no business here.
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
         // On the dot, not up to 50 µs later.
         libc::prctl(libc::PR_SET_TIMERSLACK, 1);
         slot.pid.store(libc::getpid(), Ordering::Release);

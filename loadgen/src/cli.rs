@@ -50,8 +50,8 @@ pub(crate) struct Options {
     pub(crate) repeat: Option<u32>,
 
     /// How many threads run exitring's callbacks; 0: the ring thread does
-    #[arg(long, global = true, value_name = "W", default_value_t = 1)]
-    pub(crate) workers: usize,
+    #[arg(long, global = true, value_name = "W", default_value_t = 1, value_parser = clap::value_parser!(u16).range(..=1024))]
+    pub(crate) workers: u16,
 
     /// Save what is found as JSON, after each run
     #[arg(long, global = true, value_name = "FILE")]

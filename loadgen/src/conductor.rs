@@ -6,7 +6,8 @@
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
@@ -81,7 +82,7 @@ impl Plan {
     fn orders(&self, scenario: &Scenario, options: &Options) -> Vec<Order> {
         let order = |&kind: &Kind| Order {
             kind,
-            workers: options.workers,
+            workers: options.workers.into(),
             round: 0,
             scenario: scenario.clone(),
         };
@@ -106,7 +107,7 @@ pub(crate) fn conduct(plan: &Plan, options: &Options) -> Result<ExitCode> {
             );
         }
     }
-    let mut report = Report::new(plan.name, &plan.scenarios, plan.repeat);
+    let mut report = Report::new(plan.name, &plan.scenarios, &plan.kinds, plan.repeat);
     // Everything that can be known is known before anything starts.
     let mut orders = Vec::new();
     for scenario in &plan.scenarios {
@@ -127,8 +128,22 @@ pub(crate) fn conduct(plan: &Plan, options: &Options) -> Result<ExitCode> {
             }));
         }
     }
+    if orders.is_empty() {
+        let whys = report
+            .absent
+            .iter()
+            .map(|absent| format!("{}: {}", absent.title, absent.why));
+        bail!(
+            "nobody can take part: {}",
+            whys.collect::<Vec<_>>().join("; ")
+        );
+    }
     if let Some(path) = &options.json {
-        report.save(path)?;
+        Report::check_place(path)?;
+    }
+    if let Some(folder) = &options.hgrm {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("creating {}", folder.display()))?;
     }
     interrupt::remember(pass_on)?;
 
@@ -155,10 +170,10 @@ pub(crate) fn conduct(plan: &Plan, options: &Options) -> Result<ExitCode> {
     if let Some(path) = &options.json {
         report.save(path)?;
     }
+    table::print(&report);
     if let Some(folder) = &options.hgrm {
         hgrm::write(&report, folder)?;
     }
-    table::print(&report);
     Ok(verdict(&report, options))
 }
 
@@ -224,20 +239,20 @@ enum Answer {
 /// The process that makes a run at the moment.
 static PERFORMER: Mutex<Option<Pid>> = Mutex::new(None);
 
-/// Ctrl-C: whoever performs is to end its children and say what it has.
+/// Ctrl-C: whoever performs is to end its children and say what it has. The second time it is just to end, should
+/// it hang.
 fn pass_on() {
-    let performer = PERFORMER
-        .lock()
-        .map_or_else(|poisoned| *poisoned.into_inner(), |pid| *pid);
-    if let Some(pid) = performer {
-        let _ = kill_process(pid, Signal::INT);
+    static BEFORE: AtomicBool = AtomicBool::new(false);
+    // Held, so that it is not reaped in between.
+    let performer = PERFORMER.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(pid) = *performer {
+        let again = BEFORE.swap(true, Ordering::SeqCst);
+        let _ = kill_process(pid, if again { Signal::KILL } else { Signal::INT });
     }
 }
 
 fn set_performer(pid: Option<Pid>) {
-    *PERFORMER
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner) = pid;
+    *PERFORMER.lock().unwrap_or_else(PoisonError::into_inner) = pid;
 }
 
 /// Has a run made in a process of its own.

@@ -102,7 +102,7 @@ impl fmt::Display for Gate {
 impl Gate {
     /// Why the report fails it, if it does. The median over the rounds decides.
     pub(crate) fn failure(&self, report: &Report) -> Option<String> {
-        let first = report.runs.first().map(|run| run.contestant);
+        let first = report.contestants.first().copied();
         let of = self.contestant.or(first)?;
         let mut failures = report.summary.iter().filter(|line| line.contestant == of).map(|line| {
             let Some(spread) = line.metrics.get(&self.metric) else {

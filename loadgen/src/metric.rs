@@ -139,7 +139,7 @@ impl Metric {
             Self::WatchMax => whole(watch?.max),
             Self::Drain => (run.drain_ns > 0).then_some(run.drain_ns as f64),
             Self::Rate => run.children_per_s,
-            Self::Cpu => Some(run.cpu_ns_per_exit as f64),
+            Self::Cpu => (run.cpu_ns_per_exit > 0).then_some(run.cpu_ns_per_exit as f64),
             Self::Fds => Some(run.fds_held as f64),
             Self::Bytes => whole(run.bytes_per_watch),
             Self::SpawnCost => run.spawn_cost_ratio,

@@ -32,6 +32,8 @@ pub(crate) struct Report {
     pub(crate) environment: Environment,
     /// What was asked for.
     pub(crate) scenarios: Vec<Scenario>,
+    /// Who was to take part, in this order.
+    pub(crate) contestants: Vec<Kind>,
     pub(crate) repeat: u32,
     /// Ctrl-C: what was not measured is not here.
     pub(crate) interrupted: bool,
@@ -80,7 +82,12 @@ pub(crate) struct Spread {
 }
 
 impl Report {
-    pub(crate) fn new(scenario: &str, scenarios: &[Scenario], repeat: u32) -> Self {
+    pub(crate) fn new(
+        scenario: &str,
+        scenarios: &[Scenario],
+        contestants: &[Kind],
+        repeat: u32,
+    ) -> Self {
         let environment = Environment::read();
         let machine = Warning::about_the_machine(environment.cores);
         let few = Warning::about_repetitions(repeat);
@@ -91,6 +98,7 @@ impl Report {
             command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
             environment,
             scenarios: scenarios.to_vec(),
+            contestants: contestants.to_vec(),
             repeat,
             interrupted: false,
             warnings: machine.into_iter().chain(few).collect(),
@@ -184,10 +192,26 @@ impl Report {
         self.absent.iter().any(|absent| absent.failed)
     }
 
+    /// Says why a result could not be saved there, if so, and leaves what is there alone.
+    pub(crate) fn check_place(path: &Path) -> Result<()> {
+        let check = || match is_special(path) {
+            true => File::options().write(true).open(path).map(drop),
+            false => {
+                let new = path.with_extension("json.new");
+                File::create(&new).and_then(|_| std::fs::remove_file(&new))
+            }
+        };
+        check().with_context(|| format!("writing {}", path.display()))
+    }
+
     /// Whole or not at all, so that what was saved before survives whatever happens meanwhile.
     pub(crate) fn save(&self, path: &Path) -> Result<()> {
         let new = path.with_extension("json.new");
         let write = || -> Result<()> {
+            if is_special(path) {
+                let file = File::options().write(true).open(path)?;
+                return Ok(serde_json::to_writer_pretty(file, self)?);
+            }
             let mut writer = BufWriter::new(File::create(&new)?);
             serde_json::to_writer_pretty(&mut writer, self)?;
             writeln!(writer)?;
@@ -210,6 +234,11 @@ impl Report {
         };
         read().with_context(|| format!("reading {}", path.display()))
     }
+}
+
+/// A device, a pipe, a link: to be written to, not to be replaced.
+fn is_special(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_file())
 }
 
 pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
@@ -245,7 +274,7 @@ mod tests {
 
     #[test]
     fn ratios_are_to_exitring_in_the_same_round() {
-        let mut report = Report::new("storm", &[], 3);
+        let mut report = Report::new("storm", &[], &[], 3);
         report.headline = Metric::Drain;
         for (round, ours, theirs) in [(1, 100, 200), (2, 1000, 1000), (3, 100, 300)] {
             report.add(run(Kind::Tokio, round, theirs));
@@ -268,7 +297,7 @@ mod tests {
         assert_eq!(tokio.metrics[&Metric::Drain], expected);
         assert_eq!(tokio.metrics.get(&Metric::P50), None);
 
-        let mut alone = Report::new("storm", &[], 1);
+        let mut alone = Report::new("storm", &[], &[], 1);
         alone.add(run(Kind::Tokio, 1, 1));
         assert_eq!(alone.runs[0].ratio_to_exitring, None);
     }

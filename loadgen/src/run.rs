@@ -41,7 +41,7 @@ pub(crate) struct Run {
     #[serde(skip_serializing_if = "is_zero")]
     #[serde(default)]
     pub(crate) drain_ns: u64,
-    /// User and system time of the process while it was measured, reaping included.
+    /// User and system time of the process while it was measured, reaping included; 0: not measured.
     pub(crate) cpu_ns_per_exit: u64,
     /// Descriptors held while all are watched, beyond those open before there was a contestant.
     pub(crate) fds_held: u64,

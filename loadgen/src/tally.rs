@@ -23,6 +23,8 @@ pub(crate) struct Tally {
     pub(crate) board: Arc<Board>,
     /// What each callback does when all is noted: it sleeps.
     callback_sleep_ns: AtomicU64,
+    /// Until then it is no wonder if nothing happens.
+    quiet_until_ns: AtomicU64,
     wrong: AtomicU64,
     /// Children delivered at least once.
     done: AtomicU64,
@@ -38,6 +40,7 @@ impl Tally {
         Ok(Arc::new(Self {
             board: Arc::new(Board::new(slots)?),
             callback_sleep_ns: AtomicU64::new(callback_sleep.as_nanos() as u64),
+            quiet_until_ns: AtomicU64::new(0),
             wrong: AtomicU64::new(0),
             done: AtomicU64::new(0),
             last_ns: AtomicU64::new(0),
@@ -63,11 +66,19 @@ impl Tally {
                 Duration::ZERO
             };
             before = done;
+            if now_ns() < self.quiet_until_ns.load(Ordering::Relaxed) {
+                quiet = Duration::ZERO;
+            }
             if quiet > PATIENCE || interrupt::interrupted() {
                 return false;
             }
             std::thread::park_timeout(LOOK_EVERY);
         }
+    }
+
+    /// Long pauses are planned until then.
+    pub(crate) fn quiet_until(&self, ns: u64) {
+        self.quiet_until_ns.store(ns, Ordering::Relaxed);
     }
 
     /// Callbacks are quick from now on.

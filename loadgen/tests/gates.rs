@@ -46,6 +46,10 @@ fn what_cannot_be_is_a_usage_error() {
     for (arguments, why) in [
         (&["storm", "--with", "nobody"][..], "nobody"),
         (&["storm", "--with", "tokio,tokio"], "twice"),
+        (
+            &["compare", "register", "--with", "tokio,async-process"],
+            "nobody can take part",
+        ),
         (&["steady", "--duration=-1"], "single exit"),
         (
             &["steady", "--live", "10", "--rate", "1", "--duration", "0.1"],

@@ -101,4 +101,12 @@ fn a_result_that_cannot_be_saved_is_said_so_before_it_is_made() {
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("/nowhere/storm.json"));
     assert!(text(&output.stdout).is_empty());
+
+    // A device is written to, and stays one.
+    let output = loadgen(&["storm", "--children", "1", "--json", "/dev/null"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let null = std::fs::metadata("/dev/null").expect("it is there");
+    assert!(std::os::unix::fs::FileTypeExt::is_char_device(
+        &null.file_type()
+    ));
 }

@@ -2,6 +2,7 @@
 //! on their standard output; what they use is read from the kernel.
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 
@@ -43,10 +44,19 @@ pub(crate) struct External {
 impl External {
     pub(crate) fn new(kind: Kind, tally: Arc<Tally>) -> Result<Self> {
         let (interpreter, words) = program(kind).context("it is no other program")?;
-        let mut child = Command::new(interpreter)
+        let mut command = Command::new(interpreter);
+        command
             .args(words)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdout(Stdio::piped());
+        // SAFETY: one system call. It is to end with us, and its children with it.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        let mut child = command
             .spawn()
             .with_context(|| format!("starting {interpreter}"))?;
         let orders = child.stdin.take().context("its input is not piped")?;

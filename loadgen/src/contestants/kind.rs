@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::external;
+use super::{external, uring_waitid};
 use crate::scenarios::Scenario;
 
 #[derive(
@@ -115,6 +115,7 @@ impl Kind {
                 "its children are exec'ed, and ordered through a pipe: that would be measured"
                     .into(),
             ),
+            _ if self == Self::UringWaitid => uring_waitid::missing(),
             _ => external::missing(self),
         }
     }

@@ -60,6 +60,11 @@ struct Wait {
     info: libc::siginfo_t,
 }
 
+/// Why it cannot be had here, if it cannot.
+pub(super) fn missing() -> Option<String> {
+    ring().err().map(|error| format!("{error:#}"))
+}
+
 fn ring() -> Result<IoUring> {
     let ring: IoUring = IoUring::builder()
         .setup_single_issuer()

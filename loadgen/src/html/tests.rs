@@ -13,6 +13,7 @@ fn run(contestant: Kind, title: &str, round: u32) -> Run {
         round,
         title: title.into(),
         fds_held: 7,
+        cpu_ns_per_exit: 5000,
         ..Run::default()
     };
     let latencies = Latencies::of((1..=1000).map(|n| n * 1000)).expect("in range");
@@ -21,7 +22,7 @@ fn run(contestant: Kind, title: &str, round: u32) -> Run {
 }
 
 fn report(runs: Vec<Run>) -> Report {
-    let mut report = Report::new("storm", &[], 1);
+    let mut report = Report::new("storm", &[], &[], 1);
     report.headline = Metric::P50;
     for run in runs {
         report.add(run);

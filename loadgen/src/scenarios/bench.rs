@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use super::Order;
 use crate::board::{Gate, Slot};
 use crate::children;
-use crate::clock::{cpu_ns, now_ns};
+use crate::clock::{cpu_ns, now_ns, thread_cpu_ns};
 use crate::contestants::{self, Contestant};
 use crate::interrupt::interrupted;
 use crate::process::{anonymous_bytes, open_descriptors, raise_descriptor_limit};
@@ -130,6 +130,15 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
+    /// Lets children go. What that takes is not the contestant's.
+    pub(crate) fn release(&mut self, gate: Gate) {
+        let before = thread_cpu_ns();
+        self.tally.board.open(gate);
+        if self.contestant.process().is_none() {
+            self.cpu_before += thread_cpu_ns() - before;
+        }
+    }
+
     /// Waits until so many exits are delivered in all, or no more come.
     pub(crate) fn wait_for(&self, exits: u64) {
         let bar = progress_bar(exits, "exiting");
@@ -158,8 +167,9 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Lets the others go, too, until so many exits are delivered in all, and says what came of all children.
-    pub(crate) fn finish(mut self, exits: u64) -> Result<Run> {
+    /// Lets the others go, too, until so many exits are delivered in all, and says what came of the children
+    /// of the first `used` slots.
+    pub(crate) fn finish(mut self, exits: u64, used: usize) -> Result<Run> {
         self.run.interrupted = interrupted();
         let mut until_ns = u64::MAX;
         if self.run.interrupted {
@@ -169,8 +179,16 @@ impl<'a> Bench<'a> {
         } else {
             self.tally.board.open(Gate::Live);
             self.wait_for(exits);
+            if interrupted() {
+                self.run.interrupted = true;
+                until_ns = now_ns();
+                std::thread::sleep(LAST_CHANCE);
+            }
         }
-        let count = self.tally.count(self.tally.board.slots(), until_ns);
+        // Not a slot more: reading one takes memory.
+        let count = self
+            .tally
+            .count(&self.tally.board.slots()[..used], until_ns);
         self.run.lost = count.lost;
         self.run.duplicates = count.duplicates;
         self.run.wrong = self.tally.wrong();

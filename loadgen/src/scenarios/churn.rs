@@ -66,5 +66,5 @@ pub(super) fn measure(order: &Order, options: &ChurnOptions) -> Result<Run> {
     let seconds = run.drain_ns as f64 / 1e9;
     run.children_per_s = Some(run.exits as f64 / seconds);
     run.drain_ns = 0;
-    bench.finish(next as u64)
+    bench.finish(next as u64, next)
 }

@@ -55,6 +55,7 @@ pub(super) fn measure(order: &Order, options: &SpawnOptions) -> Result<Run> {
         fds_live = bench.fds_held()?;
         bench.start()?;
         timer.spawn(&mut bench, spawns, &mut with_live)?;
+        bench.stop(&(timer.next.saturating_sub(spawns)..timer.next))?;
         if interrupted() {
             break;
         }
@@ -64,7 +65,6 @@ pub(super) fn measure(order: &Order, options: &SpawnOptions) -> Result<Run> {
         bench.wait_for(timer.done);
         bench.tally.board.close(Gate::Live);
     }
-    bench.stop(&(timer.next - spawns..timer.next))?;
     let latencies = with_live.total;
     let (without, with) = (none.total.percentiles(), latencies.percentiles());
     let ratio = with
@@ -85,7 +85,7 @@ pub(super) fn measure(order: &Order, options: &SpawnOptions) -> Result<Run> {
     run.drain_ns = 0;
     run.stages.clear();
     run.latencies(latencies)?;
-    bench.finish(timer.done)
+    bench.finish(timer.done, slots)
 }
 
 struct Samples {
@@ -133,6 +133,9 @@ impl Timer {
                 "the exit of spawned child {} did not come",
                 index + 1
             );
+            if interrupted() {
+                return Ok(());
+            }
             samples.total.record(slot(bench).saturating_sub(before))?;
         }
         Ok(())

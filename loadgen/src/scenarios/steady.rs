@@ -107,6 +107,9 @@ pub(super) fn measure(order: &Order, options: &SteadyOptions) -> Result<Run> {
     let rest = start.saturating_sub(now_ns() + LEAD.as_nanos() as u64 / 2);
     std::thread::sleep(Duration::from_nanos(rest));
     bench.start()?;
+    bench
+        .tally
+        .quiet_until(start + plan.last().copied().unwrap_or(0));
     bench.wait_for(exits.len() as u64);
     bench.stop(&exits)?;
 
@@ -127,7 +130,7 @@ pub(super) fn measure(order: &Order, options: &SteadyOptions) -> Result<Run> {
     run.planned_latencies(planned)?;
     run.lateness_ns = Some(lateness.percentiles());
     run.rate = Some(rate);
-    bench.finish(live.end as u64)
+    bench.finish(live.end as u64, live.end)
 }
 
 #[cfg(test)]

@@ -25,8 +25,8 @@ pub(super) fn measure(order: &Order, options: &StormOptions) -> Result<Run> {
     let tally = Tally::new(all.len(), Duration::ZERO)?;
     let mut bench = Bench::new(order, tally, &[(all.clone(), Gate::Exits)])?;
     bench.start()?;
-    bench.tally.board.open(Gate::Exits);
+    bench.release(Gate::Exits);
     bench.wait_for(all.len() as u64);
     bench.stop(&all)?;
-    bench.finish(all.len() as u64)
+    bench.finish(all.len() as u64, all.len())
 }
