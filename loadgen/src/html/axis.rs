@@ -57,11 +57,7 @@ impl Axis {
             zero: None,
             ticks,
         };
-        if values.iter().any(|&value| value <= 0.0) {
-            axis.with_zero()
-        } else {
-            axis
-        }
+        axis.with_zero_for(values)
     }
 
     /// With ticks at the values, as long as there is room for them.
@@ -96,11 +92,7 @@ impl Axis {
             zero: None,
             ticks,
         };
-        if values.iter().any(|&value| value <= 0.0) {
-            axis.with_zero()
-        } else {
-            axis
-        }
+        axis.with_zero_for(values)
     }
 
     /// Of quantiles from 0 to the one with so many nines: 50 % to 90 % and 99 % to 99.9 % are as long.
@@ -119,6 +111,14 @@ impl Axis {
             high: nines_at_end,
             zero: None,
             ticks,
+        }
+    }
+
+    /// Zeros have no logarithm: if there are any, they get a place of their own.
+    fn with_zero_for(self, values: &[f64]) -> Self {
+        match values.iter().any(|&value| value <= 0.0) {
+            true => self.with_zero(),
+            false => self,
         }
     }
 
