@@ -14,6 +14,8 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{MemfdFlags, fstat, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
+use crate::bare;
+
 /// What is known of one child. Zero: not yet.
 #[derive(Default)]
 #[repr(C)]
@@ -132,21 +134,13 @@ impl Board {
         self.header().parked.load(Ordering::Acquire)
     }
 
-    /// A child waits here, with nothing but system calls.
-    pub(crate) fn wait_at(&self, gate: Gate) {
-        let Some(word) = self.gate(gate) else { return };
-        self.header().parked.fetch_add(1, Ordering::AcqRel);
-        while word.load(Ordering::SeqCst) == 0 {
-            // SAFETY: the address is that of a live gate; the call only reads it.
-            unsafe {
-                libc::syscall(
-                    libc::SYS_futex,
-                    word.as_ptr(),
-                    libc::FUTEX_WAIT,
-                    0,
-                    std::ptr::null::<libc::timespec>(),
-                );
-            }
+    /// All of it that a child needs.
+    pub(crate) fn seat(&self, index: usize, gate: Gate) -> Seat<'_> {
+        Seat {
+            slot: &self.slots()[index],
+            parked: &self.header().parked,
+            gate: self.gate(gate),
+            mapping: (self.memory.as_ptr().addr(), Self::length(self.slots)),
         }
     }
 
@@ -172,6 +166,26 @@ impl Board {
             Gate::Exits => Some(&self.header().gates[0]),
             Gate::Live => Some(&self.header().gates[1]),
             Gate::None => None,
+        }
+    }
+}
+
+/// A child's place at the board: it holds all that the child touches, the board's struct not.
+pub(crate) struct Seat<'a> {
+    pub(crate) slot: &'a Slot,
+    parked: &'a AtomicU64,
+    gate: Option<&'a AtomicU32>,
+    /// Where the board is, and how long.
+    pub(crate) mapping: (usize, usize),
+}
+
+impl Seat<'_> {
+    /// The child waits for its gate to open.
+    pub(crate) fn wait(&self) {
+        let Some(gate) = self.gate else { return };
+        self.parked.fetch_add(1, Ordering::AcqRel);
+        while gate.load(Ordering::SeqCst) == 0 {
+            bare::wait_while_zero(gate);
         }
     }
 }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use exitring::Pid;
 
 use crate::board::{Board, Gate};
-use crate::clock::now_ns;
+use crate::{bare, inheritance};
 
 /// The code that a child exits with.
 pub(crate) fn code(index: usize) -> i32 {
@@ -77,27 +77,20 @@ fn die_with(parent: u32) {
 
 /// What a child does with its life: system calls only, on its slot.
 fn live(board: &Board, index: usize, gate: Gate) -> ! {
-    let slot = &board.slots()[index];
-    // SAFETY: system calls without pointers, but for that to a time on the stack.
+    let seat = board.seat(index, gate);
+    // SAFETY: system calls without pointers. What is unmapped is not touched any more: from there on no
+    // function of libc is called, no static and no thread-local is read, and we never return.
     unsafe {
         // On the dot, not up to 50 µs later.
         libc::prctl(libc::PR_SET_TIMERSLACK, 1);
-        slot.pid.store(libc::getpid(), Ordering::Release);
-        board.wait_at(gate);
-        let due = slot.due_ns.load(Ordering::Acquire);
-        let due = libc::timespec {
-            tv_sec: (due / 1_000_000_000) as i64,
-            tv_nsec: (due % 1_000_000_000) as i64,
-        };
-        while due.tv_sec > 0
-            && libc::clock_nanosleep(
-                libc::CLOCK_MONOTONIC,
-                libc::TIMER_ABSTIME,
-                &raw const due,
-                std::ptr::null_mut(),
-            ) == libc::EINTR
-        {}
-        slot.stamp_ns.store(now_ns(), Ordering::Release);
-        libc::_exit(code(index))
+        seat.slot.pid.store(libc::getpid(), Ordering::Release);
+        inheritance::give_up(&seat);
     }
+    seat.wait();
+    let due = seat.slot.due_ns.load(Ordering::Acquire);
+    if due > 0 {
+        bare::sleep_until(due);
+    }
+    seat.slot.stamp_ns.store(bare::now_ns(), Ordering::Release);
+    bare::exit(code(index))
 }

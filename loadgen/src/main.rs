@@ -1,6 +1,7 @@
 //! Load generator for exit watchers: makes fork and exit storms, checks every exit, and
 //! says how fast and how dear the watcher was.
 
+mod bare;
 mod board;
 mod children;
 mod cli;
@@ -11,6 +12,7 @@ mod environment;
 mod gate;
 mod hgrm;
 mod html;
+mod inheritance;
 mod interrupt;
 mod latency;
 mod limits;
