@@ -2,7 +2,7 @@
 
 Told on standard input what to start, one line each: a slot, and the words of the command, between tabs. Tells on
 standard output of each exit: slot, pid, exit code, and the moment at which it knew, in nanoseconds of
-CLOCK_MONOTONIC.
+CLOCK_MONOTONIC. Before all that it says that it is ready.
 """
 
 import asyncio
@@ -39,6 +39,7 @@ async def main():
     orders = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     exits, tasks = Exits(), set()
+    print("ready", flush=True)
     while line := await orders.readline():
         slot, *command = line.decode().rstrip("\n").split("\t")
         task = asyncio.create_task(watch(slot, command, exits))

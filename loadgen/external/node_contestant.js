@@ -2,7 +2,7 @@
 //
 // Told on standard input what to start, one line each: a slot, and the words of the command, between tabs. Tells on
 // standard output of each exit: slot, pid, exit code, and the moment at which it knew, in nanoseconds of
-// CLOCK_MONOTONIC.
+// CLOCK_MONOTONIC. Before all that it says that it is ready.
 'use strict';
 const { spawn } = require('node:child_process');
 const readline = require('node:readline');
@@ -23,3 +23,4 @@ readline.createInterface({ input: process.stdin }).on('line', (line) => {
     lines.push(`${slot} ${child.pid} ${code} ${now}\n`);
   });
 }).on('close', () => process.exit());
+process.stdout.write('ready\n');

@@ -28,8 +28,9 @@ pub(crate) struct Slot {
     pub(crate) pid: AtomicI32,
     /// How often its exit was delivered.
     pub(crate) delivered: AtomicU32,
-    /// When the contestant's callback began.
+    /// When the contestant's callback began, and when the contestant knew how the child had ended.
     pub(crate) begun_ns: AtomicU64,
+    pub(crate) known_ns: AtomicU64,
     /// When the watcher saw the exit, and when it queued it, if it says so.
     pub(crate) seen_ns: AtomicU64,
     pub(crate) queued_ns: AtomicU64,
@@ -136,11 +137,12 @@ impl Board {
 
     /// All of it that a child needs.
     pub(crate) fn seat(&self, index: usize, gate: Gate) -> Seat<'_> {
+        let (header, slot) = (self.header(), &self.slots()[index]);
         Seat {
-            slot: &self.slots()[index],
-            parked: &self.header().parked,
+            slot,
+            parked: &header.parked,
             gate: self.gate(gate),
-            mapping: (self.memory.as_ptr().addr(), Self::length(self.slots)),
+            memory: [span(header), span(slot)],
         }
     }
 
@@ -170,13 +172,18 @@ impl Board {
     }
 }
 
+fn span<T>(thing: &T) -> (usize, usize) {
+    let start = std::ptr::from_ref(thing).addr();
+    (start, start + mem::size_of::<T>())
+}
+
 /// A child's place at the board: it holds all that the child touches, the board's struct not.
 pub(crate) struct Seat<'a> {
     pub(crate) slot: &'a Slot,
     parked: &'a AtomicU64,
     gate: Option<&'a AtomicU32>,
-    /// Where the board is, and how long.
-    pub(crate) mapping: (usize, usize),
+    /// Where in memory that is, from and to: two pages, or one.
+    pub(crate) memory: [(usize, usize); 2],
 }
 
 impl Seat<'_> {

@@ -18,6 +18,7 @@ use crate::cli::Options;
 use crate::contestants::Kind;
 use crate::interrupt::{self, interrupted};
 use crate::limits;
+use crate::output;
 use crate::report::{Absent, Report};
 use crate::run::Run;
 use crate::scenarios::{Order, Scenario};
@@ -170,7 +171,7 @@ pub(crate) fn conduct(plan: &Plan, options: &Options) -> Result<ExitCode> {
     if let Some(path) = &options.json {
         report.save(path)?;
     }
-    table::print(&report);
+    output::print(&table::text(&report)?)?;
     if let Some(folder) = &options.hgrm {
         hgrm::write(&report, folder)?;
     }

@@ -18,7 +18,7 @@ const STACK: usize = 32 << 10;
 /// Around the thread's control block, where the kernel writes on which processor it runs (`rseq`).
 const THREAD: usize = 8 << 10;
 
-/// Unmaps all but the program's code, the board, and the ends of the stack and of the thread's memory.
+/// Unmaps all but the program's code, its seat at the board, and the ends of the stack and of the thread's memory.
 ///
 /// # Safety
 ///
@@ -29,17 +29,18 @@ pub(crate) unsafe fn give_up(seat: &Seat<'_>) {
     // SAFETY: no function with fewer conditions.
     let thread = unsafe { libc::pthread_self() } as usize;
     let stack = (&raw const here).addr();
-    let (board, length) = seat.mapping;
+    let [gates, slot] = seat.memory;
     let mut kept = [
         (
             (&raw const __executable_start).addr(),
             (&raw const etext).addr(),
         ),
-        (board, board + length),
+        gates,
+        slot,
         (stack - STACK, stack + STACK),
         (thread - THREAD, thread + THREAD),
     ];
-    // By hand: what sorts in `core` may not be inlined, and it is four.
+    // By hand: what sorts in `core` may not be inlined, and it is five.
     for end in (1..kept.len()).rev() {
         for at in 0..end {
             if kept[at].0 > kept[at + 1].0 {

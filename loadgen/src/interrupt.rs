@@ -1,5 +1,7 @@
 //! Ctrl-C: remembered, and looked at where something takes long.
 
+use std::mem::MaybeUninit;
+use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
@@ -12,7 +14,21 @@ pub(crate) fn remember(then: impl Fn() + Send + 'static) -> Result<()> {
         INTERRUPTED.store(true, Ordering::SeqCst);
         then();
     };
-    ctrlc::set_handler(handler).context("installing the handler for Ctrl-C")
+    let hangup = |new: *const libc::sigaction| {
+        let mut old = MaybeUninit::zeroed();
+        // SAFETY: both point to a disposition or are null; all zeros is one.
+        unsafe {
+            libc::sigaction(libc::SIGHUP, new, old.as_mut_ptr());
+            old.assume_init()
+        }
+    };
+    let before: libc::sigaction = hangup(ptr::null());
+    ctrlc::set_handler(handler).context("installing the handler for Ctrl-C")?;
+    // Under nohup it stays ignored.
+    if before.sa_sigaction == libc::SIG_IGN {
+        hangup(&raw const before);
+    }
+    Ok(())
 }
 
 pub(crate) fn interrupted() -> bool {

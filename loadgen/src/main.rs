@@ -17,6 +17,7 @@ mod interrupt;
 mod latency;
 mod limits;
 mod metric;
+mod output;
 mod process;
 mod progress;
 mod report;
@@ -58,7 +59,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Schema => {
             let schema = schemars::schema_for!(Report);
-            println!("{}", serde_json::to_string_pretty(&schema)?);
+            output::print(&serde_json::to_string_pretty(&schema)?)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Measure { order } => conductor::measure(&order),

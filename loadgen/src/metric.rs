@@ -21,7 +21,7 @@ use crate::run::Run;
 )]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Metric {
-    /// Median latency, from the child's last instruction to the callback's first
+    /// Median latency, from the child's last instruction to the contestant's knowing how it ended
     P50,
     P90,
     P99,

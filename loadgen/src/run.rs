@@ -29,7 +29,7 @@ pub(crate) struct Run {
     pub(crate) duplicates: u64,
     /// Delivered with the wrong pid or status.
     pub(crate) wrong: u64,
-    /// From the child's last instruction to the callback's first.
+    /// From the child's last instruction to the contestant's knowing how it ended.
     pub(crate) latency_ns: Percentiles,
     /// The same from the planned moment.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,7 +37,7 @@ pub(crate) struct Run {
     /// From the planned moment to the child's last instruction: how well the load was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) lateness_ns: Option<Percentiles>,
-    /// From the release to the end of the last callback.
+    /// From the release to the knowing of the last exit.
     #[serde(skip_serializing_if = "is_zero")]
     #[serde(default)]
     pub(crate) drain_ns: u64,
@@ -100,7 +100,7 @@ pub(crate) struct Stage {
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct SpawnCost {
-    /// From the call to the callback, without live children.
+    /// From the call to the knowing of the exit, without live children.
     pub(crate) without_live_ns: Percentiles,
     /// The call alone, with and without.
     pub(crate) call_ns: Percentiles,

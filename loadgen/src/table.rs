@@ -1,5 +1,7 @@
 //! What was found, for people at a terminal.
 
+use std::fmt::{self, Write};
+
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::metric::Metric;
@@ -24,20 +26,23 @@ const COLUMNS: [Metric; 14] = [
     Metric::Bytes,
 ];
 
-pub(crate) fn print(report: &Report) {
+pub(crate) fn text(report: &Report) -> Result<String, fmt::Error> {
+    let mut text = String::new();
     let environment = &report.environment;
-    println!(
+    writeln!(
+        text,
         "{} on Linux {}, {} × {}",
         report.scenario, environment.kernel, environment.cores, environment.cpu
-    );
+    )?;
     if let ([run], [_]) = (report.runs.as_slice(), report.scenarios.as_slice()) {
-        println!("{}", single(run));
+        writeln!(text, "{}", single(run))?;
     } else if !report.summary.is_empty() {
-        println!("{}", comparison(report));
-        println!(
+        writeln!(text, "{}", comparison(report))?;
+        writeln!(
+            text,
             "Medians of {} rounds (least to most); × as a multiple of exitring's in the same round.",
             report.repeat
-        );
+        )?;
     }
     for absent in &report.absent {
         let live = absent
@@ -48,19 +53,24 @@ pub(crate) fn print(report: &Report) {
         } else {
             "not measured"
         };
-        println!("{}{live}: {verb}: {}", absent.title, absent.why);
+        writeln!(text, "{}{live}: {verb}: {}", absent.title, absent.why)?;
     }
     for warning in &report.warnings {
-        println!("warning: {warning}");
+        writeln!(text, "warning: {warning}")?;
     }
     for run in &report.runs {
         for warning in &run.warnings {
-            println!("warning: {}, round {}: {warning}", run.title, run.round);
+            writeln!(
+                text,
+                "warning: {}, round {}: {warning}",
+                run.title, run.round
+            )?;
         }
     }
     if let Some(ratio) = report.spawn_cost_ratio {
-        println!("spawn_cost_ratio {ratio:.3}");
+        writeln!(text, "spawn_cost_ratio {ratio:.3}")?;
     }
+    Ok(text)
 }
 
 /// One run, top to bottom.

@@ -91,7 +91,7 @@ impl Tally {
         self.wrong.load(Ordering::Relaxed)
     }
 
-    /// When the last exit was done with.
+    /// When the last exit was known.
     pub(crate) fn last_ns(&self) -> u64 {
         self.last_ns.load(Ordering::Relaxed)
     }
@@ -142,20 +142,27 @@ pub(crate) fn between(
 pub(crate) struct Delivery {
     index: usize,
     begun_ns: u64,
+    /// Where that is not told by the end.
+    known_ns: Option<u64>,
 }
 
 impl Delivery {
-    /// The first thing that a contestant does when it knows of an exit: the time is taken.
+    /// The first thing that a contestant does when it hears of an exit: the time is taken.
     pub(crate) fn begin(index: usize) -> Self {
         Self {
             index,
             begun_ns: now_ns(),
+            known_ns: None,
         }
     }
 
-    /// The same for what was known at another time, and elsewhere.
-    pub(crate) fn begun_at(index: usize, begun_ns: u64) -> Self {
-        Self { index, begun_ns }
+    /// The same for one of which all was known at another time, and elsewhere.
+    pub(crate) fn known_at(index: usize, known_ns: u64) -> Self {
+        Self {
+            index,
+            begun_ns: known_ns,
+            known_ns: Some(known_ns),
+        }
     }
 
     /// For watchers that say when they saw the exit and when they queued it: how long before now.
@@ -168,9 +175,10 @@ impl Delivery {
         }
     }
 
-    /// The last thing: what was delivered, and reaped, is checked. `code`: what the process
-    /// exited with, `None` if it did not, or different answers were had.
+    /// As soon as it is known how the process ended: the time is taken, and what was delivered is checked.
+    /// `code`: what it exited with, `None` if it did not, or different answers were had.
     pub(crate) fn end(self, tally: &Tally, pid: Pid, code: Option<i32>) {
+        let known_ns = self.known_ns.unwrap_or_else(now_ns);
         let slot = &tally.board.slots()[self.index];
         let stamp = slot.stamp_ns.load(Ordering::Acquire);
         let right = match slot.due_ns.load(Ordering::Acquire) {
@@ -186,10 +194,11 @@ impl Delivery {
             tally.wrong.fetch_add(1, Ordering::Relaxed);
         }
         slot.begun_ns.store(self.begun_ns, Ordering::Relaxed);
+        slot.known_ns.store(known_ns, Ordering::Relaxed);
         if slot.delivered.fetch_add(1, Ordering::AcqRel) > 0 {
             return;
         }
-        tally.last_ns.fetch_max(now_ns(), Ordering::Relaxed);
+        tally.last_ns.fetch_max(known_ns, Ordering::Relaxed);
         // Whoever sees all done sees all of the above.
         let done = tally.done.fetch_add(1, Ordering::SeqCst) + 1;
         if done == tally.wanted.load(Ordering::SeqCst) {
@@ -254,7 +263,7 @@ mod tests {
         assert_eq!(counted(), (3, 0, 1, 2));
         let stamp = |slot: &Slot| slot.stamp_ns.load(Ordering::Relaxed);
         assert!(tally.board.slots()[..3].iter().all(|slot| stamp(slot) > 0));
-        let latencies = between(tally.board.slots(), |s| &s.stamp_ns, |s| &s.begun_ns);
+        let latencies = between(tally.board.slots(), |s| &s.stamp_ns, |s| &s.known_ns);
         assert_eq!(latencies.expect("in range").percentiles().samples, 3);
         assert!(tally.wait_for(3, |_| ()));
     }

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use exitring::Pid;
 
 use super::{Contestant, Kind};
@@ -61,10 +61,16 @@ impl External {
             .with_context(|| format!("starting {interpreter}"))?;
         let orders = child.stdin.take().context("its input is not piped")?;
         let exits = child.stdout.take().context("its output is not piped")?;
+        let mut exits = BufReader::new(exits);
+        let mut ready = String::new();
+        exits
+            .read_line(&mut ready)
+            .with_context(|| format!("hearing from {interpreter}"))?;
+        ensure!(ready == "ready\n", "{interpreter} said {ready:?} at first");
         std::thread::Builder::new()
             .name("external".into())
             .spawn(move || {
-                for line in BufReader::new(exits).lines().map_while(Result::ok) {
+                for line in exits.lines().map_while(Result::ok) {
                     if deliver(&line, &tally).is_none() {
                         eprintln!("loadgen: {interpreter} said {line:?}");
                     }
@@ -81,10 +87,10 @@ fn deliver(line: &str, tally: &Tally) -> Option<()> {
     let index: usize = words.next()?.parse().ok()?;
     let pid = Pid::new(words.next()?.parse().ok()?).ok()?;
     let code = words.next()?.parse().ok();
-    let begun_ns = words.next()?.parse().ok()?;
+    let known_ns = words.next()?.parse().ok()?;
     // An index that is none of ours would be a panic.
     tally.board.slots().get(index)?;
-    Delivery::begun_at(index, begun_ns).end(tally, pid, code);
+    Delivery::known_at(index, known_ns).end(tally, pid, code);
     Some(())
 }
 

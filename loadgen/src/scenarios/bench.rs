@@ -157,7 +157,7 @@ impl<'a> Bench<'a> {
         run.exits = exits;
         run.cpu_ns_per_exit = cpu / exits.max(1);
         run.drain_ns = self.tally.last_ns().saturating_sub(self.started_ns);
-        run.latencies(between(slots, |s| &s.stamp_ns, |s| &s.begun_ns)?)?;
+        run.latencies(between(slots, |s| &s.stamp_ns, |s| &s.known_ns)?)?;
         run.stages = stages(slots)?;
         if let Some(stats) = stats {
             let enters = stats.enters - self.enters_before;

@@ -114,7 +114,7 @@ pub(super) fn measure(order: &Order, options: &SteadyOptions) -> Result<Run> {
     bench.stop(&exits)?;
 
     let slots = &bench.tally.board.slots()[exits.clone()];
-    let planned = between(slots, |s| &s.due_ns, |s| &s.begun_ns)?;
+    let planned = between(slots, |s| &s.due_ns, |s| &s.known_ns)?;
     let lateness = between(slots, |s| &s.due_ns, |s| &s.stamp_ns)?;
     let stamps = slots
         .iter()
