@@ -10,6 +10,9 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 #[allow(dead_code, reason = "the library uses what is not used here")]
 #[path = "../src/exit_queue.rs"]
 mod exit_queue;
+#[allow(unused_imports, reason = "the library uses what is not used here")]
+#[path = "../src/sync.rs"]
+mod sync;
 
 use exit_queue::ExitQueue;
 

@@ -1,15 +1,16 @@
 //! How a watcher is set up: limits, checked.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::Watcher;
-use crate::backend::{KEYS_MAX, Uring};
+use crate::backend::{self, Backend, KEYS_MAX};
 use crate::error::{BuildError, NoDescriptors, SystemError};
 use crate::exit_queue::ExitQueue;
+use crate::faults;
 use crate::mailbox::Mailbox;
 use crate::ring_thread::RingThread;
 use crate::shared::Shared;
@@ -27,6 +28,7 @@ pub struct Builder {
     workers: usize,
     queue_capacity: usize,
     max_watches: usize,
+    backend: Backend,
 }
 
 impl Default for Builder {
@@ -35,6 +37,7 @@ impl Default for Builder {
             workers: 1,
             queue_capacity: 1024,
             max_watches: 1 << 20,
+            backend: Backend::Auto,
         }
     }
 }
@@ -68,6 +71,17 @@ impl Builder {
         self
     }
 
+    /// What the watcher waits with: [`Backend::Auto`] by default, which takes the best that this process may
+    /// use, found out by trying it. [`Stats::backend`](crate::Stats) says which that was, and
+    /// [`Stats::fallback`](crate::Stats) why no better one.
+    ///
+    /// The environment variable `EXITRING_BACKEND` (`auto`, `uring`, `epoll`, `threads`) decides in place of
+    /// `Auto`, and not where another backend is asked for here.
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
+    }
+
     /// Builds the watcher and starts its threads: `exitring`, which owns the ring, and
     /// `exitring-w0` and so on, which run callbacks. All block every signal.
     ///
@@ -76,15 +90,15 @@ impl Builder {
     /// # Errors
     ///
     /// [`BuildError`] says what an option must be, what denies io_uring and what to do about
-    /// it, or what ran out. Needs Linux 5.13 (`io_uring_setup(2)`, multishot polls); see the
-    /// README for the kernels tested.
+    /// it (if that was asked for), or what ran out. io_uring needs Linux 5.13 (`io_uring_setup(2)`, multishot
+    /// polls), epoll 5.3 (`pidfd_open(2)`); see the README for the kernels tested.
     pub fn build(self) -> Result<Watcher, BuildError> {
         check("workers", self.workers, 0, WORKERS_MAX)?;
         check("queue_capacity", self.queue_capacity, 1, QUEUE_CAPACITY_MAX)?;
         check("max_watches", self.max_watches, 1, KEYS_MAX)?;
 
         // Not EFD_NONBLOCK: it is only ever polled.
-        let bell = eventfd(0, EventfdFlags::CLOEXEC).map_err(no_eventfd)?;
+        let bell = open_eventfd(EventfdFlags::CLOEXEC)?;
         let shared = Arc::new(Shared::new(
             Mailbox::new(bell, sys::descriptor_limit()),
             ExitQueue::new(self.queue_capacity).map_err(|_| BuildError::OutOfMemory)?,
@@ -97,15 +111,18 @@ impl Builder {
         let _signals_blocked = SignalMask::all().apply();
         let mut threads = Threads::new();
         let node = Node::next();
-        threads.push((start_ring_thread(Arc::clone(&shared), node)?, node));
+        threads.push((
+            start_ring_thread(Arc::clone(&shared), self.backend, node)?,
+            node,
+        ));
         for index in 0..self.workers {
             let node = Node::next();
-            let worker = thread::Builder::new()
-                .name(format!("exitring-w{index}"))
-                .spawn({
-                    let shared = Arc::clone(&shared);
-                    move || worker::run(&shared, node)
-                });
+            let worker = faults::strike("clone").and_then(|()| {
+                let shared = Arc::clone(&shared);
+                thread::Builder::new()
+                    .name(format!("exitring-w{index}"))
+                    .spawn(move || worker::run(&shared, node))
+            });
             match worker {
                 Ok(worker) => threads.push((worker, node)),
                 Err(source) => {
@@ -124,26 +141,37 @@ pub(crate) type Threads = Vec<(JoinHandle<()>, Node)>;
 
 /// The ring is opened by the thread that will use it, because the kernel ties it to that
 /// one (`IORING_SETUP_SINGLE_ISSUER`); how that went comes back through a channel.
-fn start_ring_thread(shared: Arc<Shared>, node: Node) -> Result<JoinHandle<()>, BuildError> {
+fn start_ring_thread(
+    shared: Arc<Shared>,
+    wanted: Backend,
+    node: Node,
+) -> Result<JoinHandle<()>, BuildError> {
     let (opened, outcome) = mpsc::sync_channel(1);
-    let thread = thread::Builder::new()
-        .name("exitring".into())
-        .spawn(move || {
-            let backend = shared
-                .mailbox
-                .with_eventfd(|bell| Uring::open(bell.as_fd()));
-            match backend {
-                Ok(backend) => {
-                    let ring_thread = RingThread::new(shared, backend);
-                    let _ = opened.send(Ok(()));
-                    wait_graph::within(node, || ring_thread.run());
+    #[cfg(test)]
+    let plan = faults::plan();
+    let thread = faults::strike("clone").and_then(|()| {
+        thread::Builder::new()
+            .name("exitring".into())
+            .spawn(move || {
+                #[cfg(test)]
+                faults::set_plan(plan);
+                let bell = shared.mailbox.bell();
+                let backend = backend::open(wanted, bell.as_fd());
+                drop(bell);
+                match backend {
+                    Ok((engine, chosen)) => {
+                        shared.wait_with(chosen);
+                        let ring_thread = RingThread::new(shared, engine);
+                        let _ = opened.send(Ok(()));
+                        wait_graph::within(node, || ring_thread.run());
+                    }
+                    Err(error) => {
+                        let _ = opened.send(Err(error));
+                    }
                 }
-                Err(error) => {
-                    let _ = opened.send(Err(error));
-                }
-            }
-        })
-        .map_err(BuildError::Thread)?;
+            })
+    });
+    let thread = thread.map_err(BuildError::Thread)?;
     match outcome.recv() {
         Ok(Ok(())) => Ok(thread),
         Ok(Err(error)) => {
@@ -173,13 +201,18 @@ fn check(option: &'static str, value: usize, min: usize, max: usize) -> Result<(
     }
 }
 
-fn no_eventfd(errno: rustix::io::Errno) -> BuildError {
-    match NoDescriptors::from_errno(errno.raw_os_error()) {
-        Some(none) => none.into(),
-        None => SystemError {
-            call: "eventfd",
-            source: errno.into(),
+pub(crate) fn open_eventfd(flags: EventfdFlags) -> Result<OwnedFd, BuildError> {
+    let opened = faults::strike("eventfd").and_then(|()| Ok(eventfd(0, flags)?));
+    opened.map_err(|source| {
+        let errno = source.raw_os_error().unwrap_or(0);
+        match NoDescriptors::from_errno(errno) {
+            Some(none) => none.into(),
+            None if errno == libc::ENOMEM => BuildError::OutOfMemory,
+            None => SystemError {
+                call: "eventfd",
+                source,
+            }
+            .into(),
         }
-        .into(),
-    }
+    })
 }

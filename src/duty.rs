@@ -6,13 +6,14 @@
 //! is ours to the orphanage, so that no zombie is.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::Exit;
 use crate::exit::{Outcome, Unknown, Usage};
 use crate::record::{Kin, Phase, Record, State, drop_quietly};
 use crate::shared::Shared;
+use crate::sync::MutexGuard;
 use crate::sys::{self, Ask, Waited};
 use crate::{orphans, wait_graph};
 

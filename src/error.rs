@@ -98,6 +98,14 @@ pub enum BuildError {
         /// The most it may be.
         max: usize,
     },
+    /// The environment variable that chooses a backend has a value that means none.
+    #[error("{variable} is {value:?}, and must be one of auto, uring, epoll, threads")]
+    Variable {
+        /// Its name.
+        variable: &'static str,
+        /// Its value.
+        value: std::ffi::OsString,
+    },
     /// This process may not use io_uring.
     #[error("io_uring is denied to this process ({}): {remedy}", errno_name(*.errno))]
     IoUringDenied {

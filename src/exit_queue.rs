@@ -6,8 +6,10 @@
 //! one worker would have to wait for that worker's slow callback while another is free.
 
 use std::collections::{TryReserveError, VecDeque};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Instant;
+
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 pub(crate) struct ExitQueue<T> {
     inner: Mutex<Inner<T>>,

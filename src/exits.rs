@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::EventfdFlags;
 
-use crate::error::{AddError, BuildError, Closed, NoDescriptors, RecvError, SystemError};
+use crate::builder::open_eventfd;
+use crate::error::{AddError, BuildError, Closed, RecvError};
 use crate::shared::{self, Shared};
 use crate::{Exit, Watch, sys};
 
@@ -75,16 +76,7 @@ struct Inner {
 impl Exits {
     pub(crate) fn new(shared: Arc<Shared>, capacity: usize) -> Result<Self, BuildError> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let bell = eventfd(0, flags).map_err(|errno| {
-            match NoDescriptors::from_errno(errno.raw_os_error()) {
-                Some(none) => BuildError::from(none),
-                None => SystemError {
-                    call: "eventfd",
-                    source: errno.into(),
-                }
-                .into(),
-            }
-        })?;
+        let bell = open_eventfd(flags)?;
         let mut ready = VecDeque::new();
         ready
             .try_reserve_exact(capacity)

@@ -6,6 +6,7 @@ use rustix::io::read;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 
 use crate::error::{NoDescriptors, SystemError, WatchError};
+use crate::faults;
 use crate::sys;
 
 /// A pair of sockets. It is opened by sending, not by closing: other children forked meanwhile have
@@ -18,23 +19,24 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub(crate) fn new() -> Result<Self, WatchError> {
-        let pair = socketpair(
-            AddressFamily::UNIX,
-            SocketType::STREAM,
-            SocketFlags::CLOEXEC,
-            None,
-        );
-        let (inside, outside) =
-            pair.map_err(
-                |errno| match NoDescriptors::from_errno(errno.raw_os_error()) {
-                    Some(none) => WatchError::from(none),
-                    None => SystemError {
-                        call: "socketpair",
-                        source: errno.into(),
-                    }
-                    .into(),
-                },
-            )?;
+        let pair = faults::strike("socketpair").and_then(|()| {
+            Ok(socketpair(
+                AddressFamily::UNIX,
+                SocketType::STREAM,
+                SocketFlags::CLOEXEC,
+                None,
+            )?)
+        });
+        let (inside, outside) = pair.map_err(|source| {
+            match source.raw_os_error().and_then(NoDescriptors::from_errno) {
+                Some(none) => WatchError::from(none),
+                None => SystemError {
+                    call: "socketpair",
+                    source,
+                }
+                .into(),
+            }
+        })?;
         Ok(Self { inside, outside })
     }
 

@@ -38,6 +38,7 @@
 #![deny(unsafe_code)]
 
 mod backend;
+mod bell;
 mod builder;
 mod callback;
 mod child;
@@ -48,9 +49,12 @@ mod error;
 mod exit;
 mod exit_queue;
 mod exits;
+mod faults;
 mod fork_gate;
 mod future;
 mod mailbox;
+#[cfg(all(test, exitring_loom))]
+mod models;
 mod orphans;
 mod pid;
 mod pidfd;
@@ -61,6 +65,7 @@ mod ring_thread;
 mod shared;
 mod spawn;
 mod stats;
+mod sync;
 mod sys;
 mod vfork;
 mod wait_graph;
@@ -68,6 +73,7 @@ mod watch;
 mod watcher;
 mod worker;
 
+pub use backend::Backend;
 pub use builder::Builder;
 pub use callback::{CallbackId, Cancel};
 pub use child::Child;

@@ -11,12 +11,13 @@
 
 use std::mem;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::bell::Bell;
 use crate::duty::Duty;
 use crate::record::Record;
-use crate::sys;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 pub(crate) enum Command {
     /// Watch the process behind the pidfd.
@@ -52,7 +53,7 @@ struct Inner {
     ending: bool,
     closed: bool,
     /// Taken when the box closes, so that handles kept longer hold no descriptor.
-    eventfd: Option<Arc<OwnedFd>>,
+    bell: Option<Arc<Bell>>,
     /// Commands ever put in, and how many of them the ring thread has carried out.
     sent: u64,
     served: u64,
@@ -74,7 +75,7 @@ impl Mailbox {
                 nudged: false,
                 ending: false,
                 closed: false,
-                eventfd: Some(Arc::new(eventfd)),
+                bell: Some(Arc::new(Bell::new(eventfd))),
                 sent: 0,
                 served: 0,
                 flushers: 0,
@@ -129,9 +130,9 @@ impl Mailbox {
         }
         inner.commands.push(command);
         inner.sent += 1;
-        let bell = inner.wake();
+        let ring = inner.wake();
         drop(inner);
-        bell.ring();
+        ring.make();
         Ok(())
     }
 
@@ -139,18 +140,18 @@ impl Mailbox {
     pub(crate) fn nudge(&self) {
         let mut inner = self.lock();
         inner.nudged = true;
-        let bell = inner.wake();
+        let ring = inner.wake();
         drop(inner);
-        bell.ring();
+        ring.make();
     }
 
     /// Has the ring thread never sleep again: it is to end.
     pub(crate) fn end(&self) {
         let mut inner = self.lock();
         inner.ending = true;
-        let bell = inner.wake();
+        let ring = inner.wake();
         drop(inner);
-        bell.ring();
+        ring.make();
     }
 
     /// Waits until the ring thread has carried out everything sent before, for at most
@@ -161,9 +162,9 @@ impl Mailbox {
         let target = inner.sent;
         inner.flushers += 1;
         inner.nudged = true;
-        let bell = inner.wake();
+        let ring = inner.wake();
         drop(inner);
-        bell.ring();
+        ring.make();
         inner = self.lock();
         while inner.served < target && !inner.closed {
             let left = until.saturating_duration_since(Instant::now());
@@ -206,9 +207,9 @@ impl Mailbox {
         inner.asleep
     }
 
-    /// The eventfd, to be polled; it stays open until the box is closed.
-    pub(crate) fn with_eventfd<T>(&self, f: impl FnOnce(&OwnedFd) -> T) -> T {
-        f(self.lock().eventfd.as_ref().expect("the box is open"))
+    /// The bell, to be polled; it stays open until the box is closed, or who asked lets go of it.
+    pub(crate) fn bell(&self) -> Arc<Bell> {
+        Arc::clone(self.lock().bell.as_ref().expect("the box is open"))
     }
 
     /// Whether so many commands wait that their descriptors could be missed by others.
@@ -231,33 +232,33 @@ impl Mailbox {
     pub(crate) fn close(&self) -> Vec<Command> {
         let mut inner = self.lock();
         inner.closed = true;
-        let eventfd = inner.eventfd.take();
+        let bell = inner.bell.take();
         let commands = mem::take(&mut inner.commands);
         self.flushed.notify_all();
         drop(inner);
-        drop(eventfd);
+        drop(bell);
         commands
     }
 }
 
 impl Inner {
     /// Turns the sleeper's flag off. Whoever does so owes it the ring.
-    fn wake(&mut self) -> Bell {
+    fn wake(&mut self) -> Ring {
         match mem::take(&mut self.asleep) {
-            true => Bell(self.eventfd.clone()),
-            false => Bell(None),
+            true => Ring(self.bell.clone()),
+            false => Ring(None),
         }
     }
 }
 
-/// To be rung, unless there is no need to. It keeps the eventfd open, should the box be closed meanwhile.
+/// To be made, unless there is no need to. It keeps the bell, should the box be closed meanwhile.
 #[must_use = "who sleeps would sleep on"]
-struct Bell(Option<Arc<OwnedFd>>);
+struct Ring(Option<Arc<Bell>>);
 
-impl Bell {
-    fn ring(self) {
-        if let Some(eventfd) = self.0 {
-            sys::ring_eventfd(eventfd);
+impl Ring {
+    fn make(self) {
+        if let Some(bell) = self.0 {
+            bell.ring();
         }
     }
 }
@@ -300,17 +301,15 @@ mod tests {
     fn the_bell_is_rung_once_for_a_sleeper_and_not_for_who_is_awake() {
         let mailbox = mailbox();
         let rings = || {
-            mailbox.with_eventfd(|bell| {
-                use rustix::event::{PollFd, PollFlags, Timespec, poll};
-                let now = Timespec::default();
-                let mut bells = [PollFd::new(bell, PollFlags::IN)];
-                if poll(&mut bells, Some(&now)) == Ok(0) {
-                    return 0;
-                }
-                let mut count = [0; 8];
-                rustix::io::read(bell, &mut count).expect("it is readable");
-                u64::from_ne_bytes(count)
-            })
+            use rustix::event::{PollFd, PollFlags, Timespec, poll};
+            let (bell, now) = (mailbox.bell(), Timespec::default());
+            let mut bells = [PollFd::new(&*bell, PollFlags::IN)];
+            if poll(&mut bells, Some(&now)) == Ok(0) {
+                return 0;
+            }
+            let mut count = [0; 8];
+            rustix::io::read(&*bell, &mut count).expect("it is readable");
+            u64::from_ne_bytes(count)
         };
         mailbox.nudge();
         assert_eq!(rings(), 0);

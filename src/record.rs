@@ -22,7 +22,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -32,6 +32,7 @@ use crate::duty::Duty;
 use crate::error::{Closed, SignalError};
 use crate::exits::Sink;
 use crate::shared::Shared;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::sys::{self, Ask, Waited};
 use crate::wait_graph;
 use crate::{Exit, Pid};

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::backend::{Event, Evidence, Patience, Uring};
+use crate::backend::{Engine, Event, Evidence, Patience};
 use crate::deadlines::Deadlines;
 use crate::duty::{Duty, Reaped};
 use crate::exit::Outcome;
@@ -25,7 +25,7 @@ const COMMANDS_KEPT: usize = 256;
 
 pub(crate) struct RingThread {
     shared: Arc<Shared>,
-    backend: Uring,
+    engine: Box<dyn Engine>,
     /// Ended, with callbacks to run, and not in the queue yet; in the order of their ends.
     /// Each watch is here at most once, so the limit of watches bounds it.
     parked: VecDeque<Duty>,
@@ -39,11 +39,11 @@ pub(crate) struct RingThread {
 }
 
 impl RingThread {
-    pub(crate) fn new(shared: Arc<Shared>, backend: Uring) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, engine: Box<dyn Engine>) -> Self {
         shared.i_am_the_ring_thread();
         Self {
             shared,
-            backend,
+            engine,
             parked: VecDeque::new(),
             stalled: 0,
             deadlines: Deadlines::new(),
@@ -78,9 +78,9 @@ impl RingThread {
         let flush = self.shared.mailbox.take(&mut commands);
         for command in commands.drain(..) {
             match command {
-                Command::Watch(duty, pidfd) => self.backend.arm(duty, pidfd)?,
-                Command::Own(duty) => self.backend.arm_owned(duty)?,
-                Command::Unwatch(record) => self.backend.disarm(&record)?,
+                Command::Watch(duty, pidfd) => self.engine.arm(duty, Some(pidfd))?,
+                Command::Own(duty) => self.engine.arm(duty, None)?,
+                Command::Unwatch(record) => self.engine.disarm(&record)?,
                 Command::Deadline(record, at, grace) => self.deadlines.set(record, at, grace),
                 Command::Schedule(duty) => {
                     self.shared.counters.watched.add(1);
@@ -94,7 +94,7 @@ impl RingThread {
         commands.shrink_to(COMMANDS_KEPT);
         self.commands = commands;
         if flush {
-            self.backend.submit()?;
+            self.engine.submit()?;
             self.shared.mailbox.served();
         }
         Ok(())
@@ -109,7 +109,7 @@ impl RingThread {
             (true, true) => Patience::Batch,
         };
         let timeout = self.deadlines.next();
-        self.backend.wait(patience, timeout, &mut self.events)
+        self.engine.wait(patience, timeout, &mut self.events)
     }
 
     fn deliver(&mut self) -> io::Result<()> {
@@ -133,8 +133,7 @@ impl RingThread {
 
     fn deliver_one(&mut self, duty: Duty, evidence: Evidence, seen_at: Instant) -> io::Result<()> {
         if let Evidence::Ours = evidence {
-            self.reap(duty, seen_at);
-            return Ok(());
+            return self.reap(duty, seen_at);
         }
         let found = reap::look(duty.record(), &evidence);
         match (found, evidence) {
@@ -143,25 +142,26 @@ impl RingThread {
                 let duty = duty.finish(outcome, usage, seen_at);
                 self.finished(outcome, duty);
                 match evidence {
-                    Evidence::Pidfd(pidfd) => self.backend.close(pidfd),
+                    Evidence::Pidfd(pidfd) => self.engine.close(pidfd),
                     _ => Ok(()),
                 }
             }
-            (Found::NotYet, Evidence::Pidfd(pidfd)) => self.backend.arm_later(duty, pidfd),
+            (Found::NotYet, Evidence::Pidfd(pidfd)) => self.engine.arm_later(duty, Some(pidfd)),
             // Only a pidfd can say so.
             (Found::NotYet, _) => Ok(()),
         }
     }
 
-    fn reap(&mut self, duty: Duty, seen_at: Instant) {
+    fn reap(&mut self, duty: Duty, seen_at: Instant) -> io::Result<()> {
         let record = Arc::clone(duty.record());
         match duty.reap(|| Some(reap::why_reaped(&record)), seen_at) {
             Reaped::Finished(outcome, duty) => {
                 self.deadlines.remove(&record);
                 self.finished(outcome, duty);
+                Ok(())
             }
             // A tracer has to see its end first.
-            Reaped::NotYet(duty) => self.backend.arm_owned_later(duty),
+            Reaped::NotYet(duty) => self.engine.arm_later(duty, None),
         }
     }
 
@@ -200,10 +200,11 @@ impl RingThread {
 
     fn publish(&self) {
         let counters = &self.shared.counters;
-        counters.armed.set(self.backend.armed() as u64);
-        counters.held.set(self.backend.held() as u64);
+        let gauges = self.engine.gauges();
+        counters.armed.set(gauges.armed as u64);
+        counters.held.set(gauges.held as u64);
+        counters.enters.set(gauges.enters);
         counters.parked.set(self.parked.len() as u64);
-        counters.enters.set(self.backend.enters());
     }
 }
 

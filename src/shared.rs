@@ -5,8 +5,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, ThreadId};
 
+use crate::backend::Chosen;
 use crate::duty::Duty;
-use crate::error::Closed;
+use crate::error::{Closed, WatchError};
 use crate::exit_queue::ExitQueue;
 use crate::mailbox::Mailbox;
 use crate::stats::{Counters, Stats};
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     stopping: AtomicBool,
     ring_thread: OnceLock<ThreadId>,
     death: OnceLock<String>,
+    /// Known before the builder gives the watcher out.
+    backend: OnceLock<Chosen>,
 }
 
 impl Shared {
@@ -57,6 +60,7 @@ impl Shared {
             stopping: AtomicBool::new(false),
             ring_thread: OnceLock::new(),
             death: OnceLock::new(),
+            backend: OnceLock::new(),
         }
     }
 
@@ -106,16 +110,30 @@ impl Shared {
         self.ring_thread.get() == Some(&thread::current().id())
     }
 
+    /// What the ring thread waits with.
+    pub(crate) fn wait_with(&self, backend: Chosen) {
+        let _ = self.backend.set(backend);
+    }
+
+    /// Whether processes can be watched by pidfd, and not only children that are ours.
+    pub(crate) fn check_pidfds(&self) -> Result<(), WatchError> {
+        match self.backend.get().and_then(|backend| backend.no_pidfds) {
+            None => Ok(()),
+            Some(errno) => Err(WatchError::PidfdDenied { errno }),
+        }
+    }
+
     pub(crate) fn died(&self, why: String) {
         let _ = self.death.set(why);
     }
 
     pub(crate) fn stats(&self) -> Stats {
         let counters = &self.counters;
-        /// The ring, the eventfd, and the spare.
-        const OWN_DESCRIPTORS: u64 = 3;
+        let backend = self.backend.get();
+        let own_descriptors = backend.map_or(0, |backend| backend.descriptors);
         Stats {
-            backend: "io_uring",
+            backend: backend.map_or("", |backend| backend.name),
+            fallback: backend.and_then(|backend| backend.fallback.clone()),
             watched: counters.watched.get(),
             armed: counters.armed.get(),
             queued: self.queue.len() as u64,
@@ -126,7 +144,7 @@ impl Shared {
             panics: counters.panics.get(),
             stalls: counters.stalls.get(),
             enters: counters.enters.get(),
-            descriptors: OWN_DESCRIPTORS + counters.held.get() + self.mailbox.pidfds() as u64,
+            descriptors: own_descriptors + counters.held.get() + self.mailbox.pidfds() as u64,
             death: self.death.get().cloned(),
         }
     }

@@ -7,8 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// What the watcher waits with: `"io_uring"`.
+    /// What the watcher waits with: `"io_uring"`, `"epoll"`, or, where not even pidfds are to be had, `"threads"`: one for each
+    /// owned child, 256 at most (children beyond are looked at every 10 ms, or every 20 µs times their number).
     pub backend: &'static str,
+    /// Why it is no better one than it is, if that was not the caller's choice.
+    pub fallback: Option<String>,
     /// Processes being watched: registered, and their exit not yet handed on.
     pub watched: u64,
     /// Of these, the ones with a poll armed in the kernel.
@@ -27,11 +30,11 @@ pub struct Stats {
     pub panics: u64,
     /// How often exits found the queue full and had to be parked.
     pub stalls: u64,
-    /// How often the ring thread entered the kernel (`io_uring_enter`).
+    /// How often the ring thread entered the kernel to wait (`io_uring_enter`, which also submits; `epoll_wait`; `poll`).
     pub enters: u64,
     /// Descriptors the watcher holds between its wake-ups: three of its own (one of which it gives up when there
-    /// is no other), one for each [`watch`](crate::Watcher::watch) on its way to the ring thread, and before
-    /// Linux 6.9 one for each watch on what is not its own. [`Exits`](crate::Exits) have one each, not counted here.
+    /// is no other; with epoll two), one for each [`watch`](crate::Watcher::watch) on its way to the ring thread, and before
+    /// Linux 6.9 one for each watch on what is not its own, with epoll one for each watch. [`Exits`](crate::Exits) have one each, not counted here.
     pub descriptors: u64,
     /// Why the ring thread died, if it did; from then on every call gets
     /// [`Closed::RingThreadDied`](crate::Closed::RingThreadDied).

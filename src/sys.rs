@@ -14,6 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Pid;
 use crate::exit::{Outcome, Usage};
+use crate::faults;
 
 /// What `waitid` said about a process.
 pub(crate) enum Waited {
@@ -41,6 +42,7 @@ pub(crate) enum Ask<'a> {
 /// hides the fifth argument, through which the kernel gives the usage, also with `WNOWAIT`.
 /// `P_PIDFD` since Linux 5.4.
 pub(crate) fn waitid(ask: Ask<'_>) -> io::Result<Waited> {
+    faults::strike("waitid")?;
     let (id_type, id, flags) = match ask {
         Ask::Look(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd(), libc::WNOWAIT),
         Ask::LookAtChild(pid) => (libc::P_PID, pid.as_raw(), libc::WNOWAIT),
@@ -93,6 +95,26 @@ pub(crate) fn waitid(ask: Ask<'_>) -> io::Result<Waited> {
             max_rss_kib: usage.ru_maxrss.try_into().unwrap_or(0),
         },
     ))
+}
+
+/// Waits until the child with this pid has ended, and leaves it a zombie. Returns at once if there is none.
+pub(crate) fn wait_for_child(pid: Pid) {
+    loop {
+        // SAFETY: null pointers, for what is of no interest.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_waitid,
+                libc::P_PID,
+                pid.as_raw(),
+                std::ptr::null_mut::<libc::siginfo_t>(),
+                libc::WEXITED | libc::__WALL | libc::WNOWAIT,
+                std::ptr::null_mut::<libc::rusage>(),
+            )
+        };
+        if result == 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            return;
+        }
+    }
 }
 
 fn duration(time: libc::timeval) -> Duration {
@@ -247,6 +269,7 @@ impl Drop for MaskApplied {
 /// In a process with threads `child` may do only what is async-signal-safe, as
 /// after any fork: other threads' locks stay locked in it for ever.
 pub(crate) unsafe fn fork(mask: Option<&SignalMask>, child: impl FnOnce()) -> io::Result<Pid> {
+    faults::strike("fork")?;
     // SAFETY: the caller answers for what the child does.
     let pid = unsafe { libc::fork() };
     if pid < 0 {
@@ -346,6 +369,7 @@ pub(crate) fn pidfs_inode(pidfd: BorrowedFd<'_>) -> Option<u64> {
 
 /// Opens a pidfd of a process (close-on-exec). Since Linux 5.3.
 pub(crate) fn pidfd_open(pid: Pid) -> io::Result<std::os::fd::OwnedFd> {
+    faults::strike("pidfd_open")?;
     Ok(rustix::process::pidfd_open(
         pid.as_rustix(),
         rustix::process::PidfdFlags::empty(),
@@ -354,6 +378,7 @@ pub(crate) fn pidfd_open(pid: Pid) -> io::Result<std::os::fd::OwnedFd> {
 
 /// A duplicate of a descriptor that the caller knows to be open, close-on-exec.
 pub(crate) fn duplicate(fd: std::os::fd::RawFd) -> io::Result<std::os::fd::OwnedFd> {
+    faults::strike("fcntl")?;
     // SAFETY: borrowed for the call only, and open as the caller says.
     unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned()
 }

@@ -11,6 +11,7 @@ use std::ptr;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 
 use crate::Pid;
+use crate::faults;
 use crate::sys::SignalMask;
 
 /// Room for what the child does before it execs.
@@ -69,6 +70,7 @@ struct Task<'a, F> {
 /// The child runs in this process's memory, beside its other threads. See
 /// [`Watcher::vfork_watchable`](crate::Watcher::vfork_watchable).
 pub(crate) unsafe fn vfork<F: FnOnce()>(mask: &SignalMask, child: F) -> io::Result<(Pid, OwnedFd)> {
+    faults::strike("vfork")?;
     let stack = Stack::new()?;
     let mut task = Task {
         child: MaybeUninit::new(child),

@@ -22,9 +22,10 @@ type Edge = (Node, Node);
 
 static EDGES: Mutex<Vec<Edge>> = Mutex::new(Vec::new());
 
-thread_local! {
+crate::sync::thread_local! {
     /// What cannot end before this thread goes on: itself first, then what it runs or drops.
-    static HERE: RefCell<Vec<Node>> = const { RefCell::new(Vec::new()) };
+    #[allow(clippy::missing_const_for_thread_local, reason = "the model checker's cannot be")]
+    static HERE: RefCell<Vec<Node>> = RefCell::new(Vec::new());
 }
 
 /// Runs `f` as (a part of) the node.
@@ -32,10 +33,10 @@ pub(crate) fn within<T>(node: Node, f: impl FnOnce() -> T) -> T {
     struct Leave;
     impl Drop for Leave {
         fn drop(&mut self) {
-            HERE.with_borrow_mut(Vec::pop);
+            HERE.with(|here| here.borrow_mut().pop());
         }
     }
-    HERE.with_borrow_mut(|here| here.push(node));
+    HERE.with(|here| here.borrow_mut().push(node));
     // Also if `f` panics.
     let _leave = Leave;
     f()
@@ -43,7 +44,7 @@ pub(crate) fn within<T>(node: Node, f: impl FnOnce() -> T) -> T {
 
 /// Whether this thread is in a callback, or one that runs callbacks.
 pub(crate) fn on_runner() -> bool {
-    HERE.with_borrow(|here| !here.is_empty())
+    HERE.with(|here| !here.borrow().is_empty())
 }
 
 /// The announcement that this thread waits for a node; ends when dropped.
@@ -52,7 +53,8 @@ pub(crate) struct Waiting(Vec<Edge>);
 /// Announces that this thread is about to wait for the end of `target`. `None` if that
 /// could never come: this thread is in it, or it waits for this thread.
 pub(crate) fn wait_for(target: Node) -> Option<Waiting> {
-    HERE.with_borrow(|here| {
+    HERE.with(|here| {
+        let here = here.borrow();
         if here.is_empty() {
             return Some(Waiting(Vec::new()));
         }

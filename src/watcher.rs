@@ -18,7 +18,7 @@ use crate::vfork::vfork;
 use crate::wait_graph;
 use crate::{BuildError, Builder, Outcome, Pid, Stats, Usage, Watch};
 
-/// Watches process exits through one io_uring.
+/// Watches process exits through one io_uring (or what is next best, see [`Backend`](crate::Backend)).
 ///
 /// It owns a thread that owns the ring, and the threads that run callbacks. Share it by
 /// reference or in an [`Arc`]; every method may be called from any thread, callbacks included, and
@@ -115,6 +115,7 @@ impl Watcher {
     /// [`WatchError::Reaped`] if not even the pid can be told any more, and what can run out.
     pub fn watch_pidfd(&self, pidfd: OwnedFd) -> Result<Watch, WatchError> {
         self.shared.check_process()?;
+        self.shared.check_pidfds()?;
         let place = Place::reserve(&self.shared)?;
         let pid = pidfd::pid_of(pidfd.as_fd())?;
         self.send(place, pid, pidfd, None, Moment::Exited)
@@ -140,7 +141,9 @@ impl Watcher {
         self.shared
             .check_process()
             .and_then(|()| self.shared.check_open())
-            .map_err(|closed| ForkError::Refused(closed.into()))?;
+            .map_err(WatchError::from)
+            .and_then(|()| self.shared.check_pidfds())
+            .map_err(ForkError::Refused)?;
         let place = Place::reserve(&self.shared).map_err(ForkError::Refused)?;
         // The child waits behind a gate until its pidfd is open: it cannot end before. The gate's two
         // descriptors leave one for the pidfd, unless another thread takes it at once.
@@ -218,7 +221,9 @@ impl Watcher {
         self.shared
             .check_process()
             .and_then(|()| self.shared.check_open())
-            .map_err(|closed| ForkError::Refused(closed.into()))?;
+            .map_err(WatchError::from)
+            .and_then(|()| self.shared.check_pidfds())
+            .map_err(ForkError::Refused)?;
         let place = Place::reserve(&self.shared).map_err(ForkError::Refused)?;
         let own_mask;
         let mask = match wait_graph::on_runner() {
@@ -253,6 +258,7 @@ impl Watcher {
 
     fn watch_moment(&self, pid: Pid, moment: Moment) -> Result<Watch, WatchError> {
         self.shared.check_process()?;
+        self.shared.check_pidfds()?;
         let place = Place::reserve(&self.shared)?;
         let pidfd = self.open_pidfd(pid)?;
         // The release that has pidfds tell of the reap also brought pidfs.

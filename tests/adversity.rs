@@ -137,7 +137,9 @@ fn children_are_watched_whatever_descriptors_are_left() {
     let children: Vec<Child> = (0..200)
         .map(|_| watcher.adopt_pid(gate.fork(2)).unwrap())
         .collect();
-    until_stats(&watcher, "all are armed", |stats| stats.armed == 200);
+    if watcher.stats().backend == "io_uring" {
+        until_stats(&watcher, "all are armed", |stats| stats.armed == 200);
+    }
     // Even if the limit is below what is open, so that not a single one can be had.
     let limit = |soft| {
         use rustix::process::{Resource, Rlimit, setrlimit};

@@ -13,11 +13,13 @@ use std::time::Instant;
 use io_uring::opcode;
 use io_uring::types::Fixed;
 
+use super::engine::{Event, Evidence};
+use super::resting::RETRY_AFTER;
 use super::ring::Completion;
 use super::slots::Hold;
 use super::token::Kind;
-use super::uring::{RETRY_AFTER, Reopened, Uring};
-use super::{Event, Evidence};
+use super::uring::{Reopened, Uring};
+use crate::faults;
 
 /// Descriptors open at a time for reading statuses.
 const AT_ONCE_MAX: usize = 16;
@@ -89,6 +91,12 @@ impl Uring {
             };
             let slot = self.slots.get(key);
             if let Hold::Table(table_slot) = slot.hold {
+                if let Err(error) = faults::strike("FIXED_FD_INSTALL") {
+                    let errno = error.raw_os_error().unwrap_or(0);
+                    self.claim_refused(key, errno, events)?;
+                    self.claims.put_back_refused();
+                    continue;
+                }
                 let install = opcode::FixedFdInstall::new(Fixed(table_slot), 0).build();
                 let token = self.slots.token(key, Kind::Install);
                 self.ring.push(install.user_data(token.pack()))?;

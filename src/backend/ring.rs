@@ -4,17 +4,18 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::time::Duration;
 
 use io_uring::types::{Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, opcode, squeue};
 
-use super::Patience;
+use super::engine::{Patience, earlier};
 use super::file_table::FileTable;
 use super::support::{self, Features};
-use super::token::Token;
+use super::token::{Kind, Token};
 use crate::error::BuildError;
+use crate::faults;
 
 /// How many completions a patient wait waits for. Few enough that the first of them is
 /// not kept long, enough that the wake-up is shared.
@@ -63,7 +64,9 @@ impl Ring {
     pub(super) fn register(&mut self, file: &OwnedFd) -> Option<u32> {
         let slot = self.table.take()?;
         let raw = [std::os::fd::AsRawFd::as_raw_fd(file)];
-        match self.ring.submitter().register_files_update(slot, &raw) {
+        let registered = faults::strike("io_uring_register")
+            .and_then(|()| self.ring.submitter().register_files_update(slot, &raw));
+        match registered {
             Ok(_) => Some(slot),
             Err(_) => {
                 self.table.put_back(slot);
@@ -202,6 +205,7 @@ impl Ring {
             args = args.min_wait_usec(BATCH_WAIT.as_micros() as u32);
         }
         self.enters += 1;
+        faults::strike("io_uring_enter")?;
         // SAFETY: the arguments are those of io_uring_enter(2): as many entries as are
         // staged, and an io_uring_getevents_arg, which SubmitArgs is, with EXT_ARG.
         unsafe {
@@ -228,27 +232,23 @@ impl Ring {
 }
 
 impl Drop for Ring {
-    /// Carries out the closes that are staged: descriptors in the submission queue are nobody
-    /// else's to close. Bounded, as the ring may be the very thing that is broken.
+    /// Carries out the closes that are staged, and closes what was made and not taken: descriptors in the
+    /// queues are nobody else's to close. Bounded, as the ring may be the very thing that is broken.
     fn drop(&mut self) {
         for _ in 0..100 {
             let staged = self.ring.submission().len();
-            if staged == 0
-                || self
-                    .enter_once(staged as u32, Patience::None, None)
-                    .is_err()
-            {
-                return;
+            if staged == 0 {
+                break;
             }
-            self.collect();
+            // EBADR, which may be why we end, is said once and then over.
+            let _ = self.enter_once(staged as u32, Patience::None, None);
         }
-    }
-}
-
-/// The shorter of two time-outs, where none is for ever.
-pub(super) fn earlier(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
+        self.collect();
+        for completion in self.completions.drain(..) {
+            if completion.token.kind == Kind::Install && completion.result >= 0 {
+                // SAFETY: the kernel made it for us, and nobody has been told.
+                drop(unsafe { OwnedFd::from_raw_fd(completion.result) });
+            }
+        }
     }
 }

@@ -1,13 +1,14 @@
 //! What this kernel lets us use, found out by trying.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use io_uring::{IoUring, Probe, opcode};
 
 use super::file_table::FileTable;
 use crate::Pid;
 use crate::error::{BuildError, NoDescriptors, SystemError};
+use crate::faults;
 use crate::sys;
 
 /// Requests that one enter can carry. More are submitted in several.
@@ -52,8 +53,7 @@ pub(super) fn open() -> Result<(IoUring, FileTable, Features), BuildError> {
         }
     }
 
-    let me = Pid::try_from(std::process::id()).expect("a running process has a pid");
-    let pidfd = sys::pidfd_open(me).map_err(pidfd_denied)?;
+    let pidfd = own_pidfd()?;
     let features = Features {
         min_wait,
         no_iowait,
@@ -72,6 +72,40 @@ pub(super) fn open() -> Result<(IoUring, FileTable, Features), BuildError> {
     Ok((ring, table, features))
 }
 
+/// A pidfd of this process: the one that can be had if any can.
+pub(super) fn own_pidfd() -> Result<OwnedFd, BuildError> {
+    let me = Pid::try_from(std::process::id()).expect("a running process has a pid");
+    sys::pidfd_open(me).map_err(pidfd_denied)
+}
+
+/// What it means that a ring was opened, and cannot be entered.
+pub(super) fn enter_denied(source: io::Error) -> BuildError {
+    let errno = source.raw_os_error().unwrap_or(0);
+    match errno {
+        libc::EPERM | libc::EACCES | libc::ENOSYS => BuildError::IoUringDenied {
+            errno,
+            remedy: "a seccomp profile allows io_uring_setup and denies io_uring_enter; allow both",
+        },
+        libc::ENOMEM => BuildError::OutOfMemory,
+        _ => SystemError {
+            call: "io_uring_enter",
+            source,
+        }
+        .into(),
+    }
+}
+
+/// What it means that a pidfd cannot be polled through a ring.
+pub(super) fn poll_denied(errno: i32) -> BuildError {
+    match errno {
+        libc::ENOMEM => BuildError::OutOfMemory,
+        _ => BuildError::IoUringDenied {
+            errno,
+            remedy: "the ring does not poll pidfds; that needs Linux 5.13, and nothing that restricts its requests",
+        },
+    }
+}
+
 fn open_ring() -> Result<IoUring, BuildError> {
     let mut builder = IoUring::builder();
     builder.setup_cqsize(CQ_ENTRIES).setup_clamp().dontfork();
@@ -83,8 +117,8 @@ fn open_ring() -> Result<IoUring, BuildError> {
         .setup_defer_taskrun()
         .setup_taskrun_flag()
         .setup_submit_all();
-    builder
-        .build(SQ_ENTRIES)
+    faults::strike("io_uring_setup")
+        .and_then(|()| builder.build(SQ_ENTRIES))
         .or_else(|error| match error.raw_os_error() {
             Some(libc::EINVAL) => plain.build(SQ_ENTRIES),
             _ => Err(error),

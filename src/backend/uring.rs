@@ -4,7 +4,6 @@
 //! and a close; the poll's completion says that the process ended; if a descriptor is needed to
 //! read the status, the watch stands in line for one (`claims.rs`).
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
@@ -13,17 +12,20 @@ use io_uring::opcode;
 use io_uring::types::{Fd, Fixed};
 
 use super::claims::Claims;
-use super::ring::{Completion, Ring, earlier};
+use super::engine::{Engine, Event, Evidence, Gauges, Patience, earlier, no_descriptor};
+use super::resting::Resting;
+use super::ring::{Completion, Ring};
 use super::slots::{Hold, Slots, Stage};
+use super::support;
 use super::token::{Kind, Token};
-use super::{Event, Evidence, Patience};
 use crate::duty::Duty;
-use crate::error::{BuildError, SystemError};
+use crate::error::BuildError;
+use crate::faults;
 use crate::record::{Moment, Record};
 use crate::sys::{self, Ask, Waited};
 
-/// When something ran out, the next try is after this time.
-pub(super) const RETRY_AFTER: Duration = Duration::from_millis(10);
+/// A poll that is taken back is over within microseconds.
+const TRIAL: Duration = Duration::from_secs(10);
 
 pub(crate) struct Uring {
     // The ring goes first: with it the kernel's requests end.
@@ -35,8 +37,8 @@ pub(crate) struct Uring {
     pub(super) spare: Option<OwnedFd>,
     /// Ended, and in line for a descriptor.
     pub(super) claims: Claims,
-    /// Slots that are [`Stage::Resting`], and until when, in that order.
-    resting: VecDeque<(Instant, u32)>,
+    /// Slots that are [`Stage::Resting`].
+    resting: Resting,
     /// Found out while arming; the next wait tells them.
     early: Vec<Event>,
     /// Watches that hold a descriptor.
@@ -51,126 +53,51 @@ impl Uring {
             ring: Ring::open()?,
             slots: Slots::new(),
             eventfd: eventfd.as_raw_fd(),
-            spare: eventfd.try_clone_to_owned().ok(),
+            spare: sys::duplicate(eventfd.as_raw_fd()).ok(),
             claims: Claims::new(),
-            resting: VecDeque::new(),
+            resting: Resting::default(),
             early: Vec::new(),
             held: 0,
         };
-        let armed = uring.arm_wake().and_then(|()| uring.ring.submit());
-        armed.map_err(|source| SystemError {
-            call: "io_uring_enter",
-            source,
-        })?;
-        // A kernel without multishot polls refuses at once.
-        match uring.ring.next_completion() {
-            None => Ok(uring),
-            Some(_) => Err(BuildError::IoUringTooOld {
-                missing: "IORING_POLL_ADD_MULTI (Linux 5.13)",
-            }),
-        }
+        uring.try_out()?;
+        Ok(uring)
     }
 
-    /// Watches the process behind the pidfd, which is somebody else's to reap.
-    pub(crate) fn arm(&mut self, duty: Duty, pidfd: OwnedFd) -> io::Result<()> {
-        let (hold, target, close) = self.place(pidfd, duty.record().moment());
-        let key = self.slots.insert(duty, hold, Stage::Armed);
-        self.stage_poll(key, target, close)
-    }
-
-    /// Watches a child that is ours to reap. Its pid cannot be another's before we do that, so it
-    /// is all the identity needed, and the pidfd can be opened here and now, out of what is
-    /// kept aside if need be.
-    pub(crate) fn arm_owned(&mut self, duty: Duty) -> io::Result<()> {
-        let key = self.slots.insert(duty, Hold::Pid, Stage::Resting);
-        self.rearm(key)
-    }
-
-    /// As [`arm`](Self::arm), after a while: the process ended, and its status is not to be had yet.
-    pub(crate) fn arm_later(&mut self, duty: Duty, pidfd: OwnedFd) -> io::Result<()> {
-        let (hold, _, close) = self.place(pidfd, duty.record().moment());
-        let key = self.slots.insert(duty, hold, Stage::Resting);
-        self.rest(key);
-        close.map_or(Ok(()), |pidfd| self.ring.close(pidfd))
-    }
-
-    /// As [`arm_owned`](Self::arm_owned), after a while.
-    pub(crate) fn arm_owned_later(&mut self, duty: Duty) {
-        let key = self.slots.insert(duty, Hold::Pid, Stage::Resting);
-        self.rest(key);
-    }
-
-    /// Stops watching. The slot is freed when the kernel has said its last word: an event
-    /// follows, which may be the process's end if that came first.
-    pub(crate) fn disarm(&mut self, record: &Record) -> io::Result<()> {
-        let Some(token) = Token::unpack(record.token()) else {
-            return Ok(());
+    /// Arms the wake-up, and finds out if pidfds can be polled by polling one and taking that back.
+    fn try_out(&mut self) -> Result<(), BuildError> {
+        let me = support::own_pidfd()?;
+        // No slot has this one yet.
+        let trial = Token {
+            kind: Kind::Poll,
+            key: 0,
+            generation: 0,
         };
-        let Some(key) = self.slots.find(token) else {
-            return Ok(());
-        };
-        self.slots.get(key).unwanted = true;
-        if self.slots.stage(key) == Stage::Armed {
-            let remove = opcode::PollRemove::new(token.pack()).build();
-            self.ring.push_quiet(remove)?;
+        let poll = opcode::PollAdd::new(Fd(me.as_raw_fd()), libc::POLLIN as u32).build();
+        let remove = opcode::PollRemove::new(trial.pack()).build();
+        self.arm_wake()
+            .and_then(|()| self.ring.push(poll.user_data(trial.pack())))
+            .and_then(|()| self.ring.push_quiet(remove))
+            .map_err(support::enter_denied)?;
+        let until = Instant::now() + TRIAL;
+        while Instant::now() < until {
+            self.ring
+                .enter(Patience::One, Some(TRIAL))
+                .map_err(support::enter_denied)?;
+            while let Some(completion) = self.ring.next_completion() {
+                match (completion.token.kind, -completion.result) {
+                    // A kernel without multishot polls refuses at once.
+                    (Kind::Wake, _) if !completion.more => {
+                        return Err(BuildError::IoUringTooOld {
+                            missing: "IORING_POLL_ADD_MULTI (Linux 5.13)",
+                        });
+                    }
+                    (Kind::Poll, libc::ECANCELED) => return Ok(()),
+                    (Kind::Poll, errno) => return Err(support::poll_denied(errno)),
+                    _ => {}
+                }
+            }
         }
-        Ok(())
-    }
-
-    /// Closes a descriptor with the next enter.
-    pub(crate) fn close(&mut self, fd: OwnedFd) -> io::Result<()> {
-        self.ring.close(fd)
-    }
-
-    /// Carries out what was staged, waits, and says what happened. It may return without an
-    /// event, and before `timeout`.
-    pub(crate) fn wait(
-        &mut self,
-        patience: Patience,
-        timeout: Option<Duration>,
-        events: &mut Vec<Event>,
-    ) -> io::Result<()> {
-        self.work_off_resting(events)?;
-        self.work_off_claims(events)?;
-        events.append(&mut self.early);
-        // An enter that ran out of memory may have copied completions out on the way.
-        let busy = !events.is_empty() || self.ring.has_completions() || self.claims.can_go_on();
-        match busy {
-            true => self.ring.submit()?,
-            false => self
-                .ring
-                .enter(patience, earlier(timeout, self.next_rest()))?,
-        }
-        self.work_off_completions(events)?;
-        if self.claims.can_go_on() {
-            // A claim is answered within the enter that asks, so the status of a lone
-            // exit need not wait for the next round.
-            self.work_off_claims(events)?;
-            self.ring.submit()?;
-            self.work_off_completions(events)?;
-        }
-        if self.spare.is_none() {
-            self.refill_spare();
-        }
-        Ok(())
-    }
-
-    /// Carries out what was staged.
-    pub(crate) fn submit(&mut self) -> io::Result<()> {
-        self.ring.submit()
-    }
-
-    pub(crate) fn armed(&self) -> usize {
-        self.slots.armed()
-    }
-
-    /// How many watches hold a descriptor.
-    pub(crate) fn held(&self) -> usize {
-        self.held
-    }
-
-    pub(crate) fn enters(&self) -> u64 {
-        self.ring.enters()
+        Err(support::poll_denied(libc::ETIME))
     }
 
     // ---- arming
@@ -270,8 +197,8 @@ impl Uring {
     // ---- watches that wait for the clock
 
     fn next_rest(&self) -> Option<Duration> {
-        let resting = self.resting.front().map(|(at, _)| *at);
-        let next = resting.into_iter().chain(self.claims.rest_until()).min()?;
+        let resting = self.resting.next().into_iter();
+        let next = resting.chain(self.claims.rest_until()).min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
@@ -281,7 +208,7 @@ impl Uring {
         }
         let now = Instant::now();
         self.claims.wake_up(now);
-        while let Some((_, key)) = self.resting.pop_front_if(|(at, _)| *at <= now) {
+        while let Some(key) = self.resting.pop_due(now) {
             match self.slots.get(key).unwanted {
                 true => self.disarmed(key, events)?,
                 false => self.rearm(key)?,
@@ -336,10 +263,8 @@ impl Uring {
     }
 
     fn rest(&mut self, key: u32) {
-        // All rest equally long, so the line is in order.
-        let until = Instant::now() + RETRY_AFTER;
         self.slots.set_stage(key, Stage::Resting);
-        self.resting.push_back((until, key));
+        self.resting.push(key);
     }
 
     /// Opens a pidfd of a process by its pid, if it is still the same process.
@@ -397,7 +322,8 @@ impl Uring {
             debug_assert!(false, "a slot was freed before its poll completed");
             return Ok(());
         };
-        if completion.result < 0 {
+        // What strikes here has ended, and is found ended again when it is armed again.
+        if completion.result < 0 || faults::strike("POLL_ADD").is_err() {
             if self.slots.get(key).unwanted {
                 return self.disarmed(key, events);
             }
@@ -412,17 +338,103 @@ impl Uring {
     }
 }
 
+impl Engine for Uring {
+    fn arm(&mut self, duty: Duty, pidfd: Option<OwnedFd>) -> io::Result<()> {
+        match pidfd {
+            Some(pidfd) => {
+                let (hold, target, close) = self.place(pidfd, duty.record().moment());
+                let key = self.slots.insert(duty, hold, Stage::Armed);
+                self.stage_poll(key, target, close)
+            }
+            // Its pidfd can be opened here and now, out of what is kept aside if need be.
+            None => {
+                let key = self.slots.insert(duty, Hold::Pid, Stage::Resting);
+                self.rearm(key)
+            }
+        }
+    }
+
+    fn arm_later(&mut self, duty: Duty, pidfd: Option<OwnedFd>) -> io::Result<()> {
+        let (hold, close) = match pidfd {
+            Some(pidfd) => {
+                let (hold, _, close) = self.place(pidfd, duty.record().moment());
+                (hold, close)
+            }
+            None => (Hold::Pid, None),
+        };
+        let key = self.slots.insert(duty, hold, Stage::Resting);
+        self.rest(key);
+        close.map_or(Ok(()), |pidfd| self.ring.close(pidfd))
+    }
+
+    fn disarm(&mut self, record: &Record) -> io::Result<()> {
+        let Some(token) = Token::unpack(record.token()) else {
+            return Ok(());
+        };
+        let Some(key) = self.slots.find(token) else {
+            return Ok(());
+        };
+        self.slots.get(key).unwanted = true;
+        if self.slots.stage(key) == Stage::Armed {
+            let remove = opcode::PollRemove::new(token.pack()).build();
+            self.ring.push_quiet(remove)?;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, fd: OwnedFd) -> io::Result<()> {
+        self.ring.close(fd)
+    }
+
+    fn wait(
+        &mut self,
+        patience: Patience,
+        timeout: Option<Duration>,
+        events: &mut Vec<Event>,
+    ) -> io::Result<()> {
+        self.work_off_resting(events)?;
+        self.work_off_claims(events)?;
+        events.append(&mut self.early);
+        // An enter that ran out of memory may have copied completions out on the way.
+        let busy = !events.is_empty() || self.ring.has_completions() || self.claims.can_go_on();
+        match busy {
+            true => self.ring.submit()?,
+            false => self
+                .ring
+                .enter(patience, earlier(timeout, self.next_rest()))?,
+        }
+        self.work_off_completions(events)?;
+        if self.claims.can_go_on() {
+            // A claim is answered within the enter that asks, so the status of a lone
+            // exit need not wait for the next round.
+            self.work_off_claims(events)?;
+            self.ring.submit()?;
+            self.work_off_completions(events)?;
+        }
+        if self.spare.is_none() {
+            self.refill_spare();
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self) -> io::Result<()> {
+        self.ring.submit()
+    }
+
+    fn gauges(&self) -> Gauges {
+        Gauges {
+            armed: self.slots.armed(),
+            held: self.held,
+            enters: self.ring.enters(),
+        }
+    }
+}
+
 /// What came of opening a pidfd again.
 pub(super) enum Reopened {
     Pidfd(OwnedFd),
     Reaped,
     NoDescriptor(i32),
-}
-
-/// The errno, if it says that there was no descriptor to be had.
-fn no_descriptor(error: &io::Error) -> Option<i32> {
-    let errno = error.raw_os_error()?;
-    matches!(errno, libc::EMFILE | libc::ENFILE | libc::ENOMEM).then_some(errno)
 }
 
 fn is_no_descriptor<T>(result: &io::Result<T>) -> bool {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use exitring::{Child, Exit, Outcome, Pid, Stats, Watch, Watcher};
+use exitring::{Backend, Child, Exit, Outcome, Pid, Stats, Watch, Watcher};
 
 use super::Contestant;
 use crate::start::Start;
@@ -42,8 +42,13 @@ impl Deref for Handle {
 }
 
 impl Exitring {
-    pub(crate) fn new(workers: usize, reaper: Reaper, tally: Arc<Tally>) -> Result<Self> {
-        let builder = Watcher::builder().workers(workers);
+    pub(crate) fn new(
+        backend: Backend,
+        workers: usize,
+        reaper: Reaper,
+        tally: Arc<Tally>,
+    ) -> Result<Self> {
+        let builder = Watcher::builder().backend(backend).workers(workers);
         Ok(Self {
             tally,
             watcher: builder.build().context("building the watcher")?,

@@ -31,6 +31,8 @@ pub(crate) enum Kind {
     ExitringInline,
     /// This library, watching only; the callback reaps
     ExitringWatch,
+    /// This library, owning the children, on its epoll backend; callbacks on the watching thread
+    ExitringEpoll,
     /// The Shadow simulator's design: one thread, epoll on pidfds, callbacks under its lock
     Shadow,
     /// tokio::process, on a runtime of one thread
@@ -63,6 +65,7 @@ impl Kind {
             Self::Exitring => format!("exitring, owned, workers({workers})"),
             Self::ExitringInline => "exitring, owned, workers(0)".into(),
             Self::ExitringWatch => format!("exitring, watched, workers({workers})"),
+            Self::ExitringEpoll => "exitring on epoll, workers(0)".into(),
             Self::Shadow => "Shadow design (epoll, lock)".into(),
             Self::Tokio => "tokio::process".into(),
             Self::AsyncProcess => "async-process".into(),
@@ -88,7 +91,11 @@ impl Kind {
     /// How many descriptors it holds for each child.
     pub(crate) fn descriptors_per_child(self) -> u64 {
         match self {
-            Self::Shadow | Self::Tokio | Self::AsyncProcess | Self::PythonAsyncio => 1,
+            Self::ExitringEpoll
+            | Self::Shadow
+            | Self::Tokio
+            | Self::AsyncProcess
+            | Self::PythonAsyncio => 1,
             _ => 0,
         }
     }

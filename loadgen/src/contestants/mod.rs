@@ -13,7 +13,7 @@ mod wait_loop;
 
 use std::sync::Arc;
 
-use ::exitring::{Pid, Stats};
+use ::exitring::{Backend, Pid, Stats};
 use anyhow::Result;
 
 use self::exitring::{Exitring, Reaper};
@@ -53,9 +53,20 @@ pub(crate) trait Contestant {
 pub(crate) fn make(kind: Kind, workers: usize, tally: &Arc<Tally>) -> Result<Box<dyn Contestant>> {
     let tally = Arc::clone(tally);
     Ok(match kind {
-        Kind::Exitring => Box::new(Exitring::new(workers, Reaper::Watcher, tally)?),
-        Kind::ExitringInline => Box::new(Exitring::new(0, Reaper::Watcher, tally)?),
-        Kind::ExitringWatch => Box::new(Exitring::new(workers, Reaper::Callback, tally)?),
+        Kind::Exitring => Box::new(Exitring::new(
+            Backend::Auto,
+            workers,
+            Reaper::Watcher,
+            tally,
+        )?),
+        Kind::ExitringInline => Box::new(Exitring::new(Backend::Auto, 0, Reaper::Watcher, tally)?),
+        Kind::ExitringWatch => Box::new(Exitring::new(
+            Backend::Auto,
+            workers,
+            Reaper::Callback,
+            tally,
+        )?),
+        Kind::ExitringEpoll => Box::new(Exitring::new(Backend::Epoll, 0, Reaper::Watcher, tally)?),
         Kind::Shadow => Box::new(shadow::Shadow::new(tally)?),
         Kind::Tokio => Box::new(tokio::Tokio::new(tally)?),
         Kind::AsyncProcess => Box::new(async_process::AsyncProcess::new(tally)?),

@@ -37,6 +37,7 @@ impl Look {
             Kind::Exitring => (0x33_22_88, Shape::Circle, false),
             Kind::ExitringInline => (0x44_AA_D9, Shape::Square, false),
             Kind::ExitringWatch => (0x44_AA_99, Shape::Triangle, false),
+            Kind::ExitringEpoll => (0x88_88_DD, Shape::Circle, true),
             Kind::Shadow => (0xCC_66_77, Shape::Diamond, false),
             Kind::Tokio => (0xE6_9F_00, Shape::Wedge, false),
             Kind::AsyncProcess => (0x99_99_33, Shape::Circle, true),
@@ -102,7 +103,7 @@ impl Shape {
 pub(super) fn is_exitring(kind: Kind) -> bool {
     matches!(
         kind,
-        Kind::Exitring | Kind::ExitringInline | Kind::ExitringWatch
+        Kind::Exitring | Kind::ExitringInline | Kind::ExitringWatch | Kind::ExitringEpoll
     )
 }
 

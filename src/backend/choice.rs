@@ -1,0 +1,123 @@
+//! Which backend: asked for, or the best that this process may use.
+
+use std::env;
+use std::os::fd::BorrowedFd;
+
+use super::engine::Engine;
+use super::epoll::Epoll;
+use super::uring::Uring;
+use super::waiters::Waiters;
+use crate::error::BuildError;
+
+/// For tests, and for whoever has to work around a kernel without building anew.
+const VARIABLE: &str = "EXITRING_BACKEND";
+
+/// What a watcher waits with; see [`Builder::backend`](crate::Builder::backend).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Backend {
+    /// io_uring, or what is next best where that is denied: epoll, and where even pidfds are denied, a thread
+    /// for each child, which can watch owned children and nothing else.
+    #[default]
+    Auto,
+    /// One io_uring, or an error. No descriptor for a watch.
+    Uring,
+    /// One epoll, or an error. A descriptor for each watch.
+    Epoll,
+}
+
+/// What a watcher got, and why.
+#[derive(Clone, Debug)]
+pub(crate) struct Chosen {
+    pub(crate) name: &'static str,
+    /// Descriptors of its own, the eventfd among them.
+    pub(crate) descriptors: u64,
+    /// Only children that are ours can be watched, for this errno.
+    pub(crate) no_pidfds: Option<i32>,
+    /// What spoke against the better ones.
+    pub(crate) fallback: Option<String>,
+}
+
+impl Chosen {
+    const URING: Self = Self {
+        name: "io_uring",
+        // The ring, the eventfd, and the spare.
+        descriptors: 3,
+        no_pidfds: None,
+        fallback: None,
+    };
+    const EPOLL: Self = Self {
+        name: "epoll",
+        descriptors: 2,
+        no_pidfds: None,
+        fallback: None,
+    };
+    const WAITERS: Self = Self {
+        name: "threads",
+        // The eventfd, twice.
+        descriptors: 2,
+        no_pidfds: Some(libc::ENOSYS),
+        fallback: None,
+    };
+}
+
+/// Opens it for the calling thread. `eventfd` wakes it, and outlives it.
+pub(crate) fn open(
+    wanted: Backend,
+    eventfd: BorrowedFd<'_>,
+) -> Result<(Box<dyn Engine>, Chosen), BuildError> {
+    match wanted {
+        Backend::Uring => Ok((Box::new(Uring::open(eventfd)?), Chosen::URING)),
+        Backend::Epoll => Ok((Box::new(Epoll::open(eventfd)?), Chosen::EPOLL)),
+        Backend::Auto => match env::var_os(VARIABLE) {
+            None => best(eventfd),
+            Some(value) => match value.to_str() {
+                Some("auto") => best(eventfd),
+                Some("uring") => open(Backend::Uring, eventfd),
+                Some("epoll") => open(Backend::Epoll, eventfd),
+                Some("threads") => Ok((Box::new(Waiters::open(eventfd)?), Chosen::WAITERS)),
+                _ => Err(BuildError::Variable {
+                    variable: VARIABLE,
+                    value,
+                }),
+            },
+        },
+    }
+}
+
+fn best(eventfd: BorrowedFd<'_>) -> Result<(Box<dyn Engine>, Chosen), BuildError> {
+    let no_uring = match open(Backend::Uring, eventfd) {
+        Err(error) if is_for_good(&error) => error,
+        opened => return opened,
+    };
+    let fallback = Some(no_uring.to_string());
+    let (no_pidfds, why) = match Epoll::open(eventfd) {
+        Ok(epoll) => {
+            let chosen = Chosen {
+                fallback,
+                ..Chosen::EPOLL
+            };
+            return Ok((Box::new(epoll), chosen));
+        }
+        Err(error @ BuildError::PidfdDenied { errno }) => (errno, error),
+        Err(error) => return Err(error),
+    };
+    let chosen = Chosen {
+        no_pidfds: Some(no_pidfds),
+        fallback: Some(why.to_string()),
+        ..Chosen::WAITERS
+    };
+    Ok((Box::new(Waiters::open(eventfd)?), chosen))
+}
+
+/// Whether trying again later would be of no use. What merely ran out is the caller's to know.
+fn is_for_good(error: &BuildError) -> bool {
+    matches!(
+        error,
+        BuildError::IoUringDenied { .. }
+            | BuildError::IoUringTooOld { .. }
+            | BuildError::PidfdDenied { .. }
+            // Before Linux 5.12 a ring counts against RLIMIT_MEMLOCK.
+            | BuildError::OutOfMemory
+    )
+}

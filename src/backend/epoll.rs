@@ -1,0 +1,275 @@
+//! The epoll backend, for where io_uring is denied: one pidfd held open for each watch.
+//!
+//! A pidfd that is closed leaves its epoll, so each stays open until its process has ended. What io_uring saves is
+//! thus spent here: a descriptor for each watch, system calls to add, remove and close it, and their weight in
+//! every spawn. All else is the same.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+
+use super::engine::{Engine, Event, Evidence, Gauges, Patience, earlier, no_descriptor};
+use super::resting::Resting;
+use super::slots::{Hold, Slots, Stage};
+use super::support;
+use super::token::{Kind, Token};
+use crate::duty::Duty;
+use crate::error::{BuildError, NoDescriptors, SystemError};
+use crate::faults;
+use crate::record::{Kin, Moment, Record};
+use crate::sys::{self, Ask, Waited};
+
+/// How many events one wait brings at most.
+const EVENTS: usize = 256;
+
+pub(crate) struct Epoll {
+    epoll: OwnedFd,
+    slots: Slots,
+    resting: Resting,
+    /// Found out while arming and disarming; the next wait tells them.
+    early: Vec<Event>,
+    ready: Vec<epoll::Event>,
+    held: usize,
+    waits: u64,
+}
+
+impl Epoll {
+    /// `eventfd` wakes it, and outlives it.
+    pub(crate) fn open(eventfd: BorrowedFd<'_>) -> Result<Self, BuildError> {
+        let epoll = faults::strike("epoll_create1")
+            .and_then(|()| Ok(epoll::create(CreateFlags::CLOEXEC)?))
+            .map_err(|error| denied("epoll_create1", error))?;
+        let add_wake = |fd: BorrowedFd<'_>, flags| {
+            add(&epoll, fd, Token::WAKE, flags).map_err(|error| denied("epoll_ctl", error))
+        };
+        // Whether pidfds can be had and waited for is found out by trying.
+        let me = support::own_pidfd()?;
+        add_wake(me.as_fd(), EventFlags::IN)?;
+        epoll::delete(&epoll, &me).map_err(|errno| denied("epoll_ctl", errno.into()))?;
+        // Edge-triggered: each ring of the bell is one event, and the count is never read.
+        add_wake(eventfd, EventFlags::IN | EventFlags::ET)?;
+        Ok(Self {
+            epoll,
+            slots: Slots::new(),
+            resting: Resting::default(),
+            early: Vec::new(),
+            ready: Vec::with_capacity(EVENTS),
+            held: 0,
+            waits: 0,
+        })
+    }
+
+    fn insert(&mut self, duty: Duty, pidfd: Option<OwnedFd>) -> u32 {
+        self.held += usize::from(pidfd.is_some());
+        let hold = pidfd.map_or(Hold::Pid, Hold::Pidfd);
+        self.slots.insert(duty, hold, Stage::Resting)
+    }
+
+    /// Arms a watch whose slot is filled.
+    fn rearm(&mut self, key: u32) {
+        if let Hold::Pid = self.slots.get(key).hold {
+            match sys::pidfd_open(self.slots.get(key).duty.record().pid()) {
+                Ok(pidfd) => {
+                    self.slots.get(key).hold = Hold::Pidfd(pidfd);
+                    self.held += 1;
+                }
+                Err(error) if no_descriptor(&error).is_some() => {
+                    return self.without_descriptor(key);
+                }
+                // Nobody has the pid: it was reaped, against the rules.
+                Err(_) => return self.ended(key, true),
+            }
+        }
+        let token = self.slots.token(key, Kind::Poll);
+        let slot = self.slots.get(key);
+        let flags = match slot.duty.record().moment() {
+            Moment::Exited => EventFlags::IN,
+            // EPOLLHUP is always told, so this waits for nothing else (Linux 6.9).
+            Moment::Reaped => EventFlags::empty(),
+        };
+        let Hold::Pidfd(pidfd) = &slot.hold else {
+            return;
+        };
+        match add(&self.epoll, pidfd.as_fd(), token, flags) {
+            Ok(()) => self.slots.set_stage(key, Stage::Armed),
+            // ENOMEM, or ENOSPC (fs.epoll.max_user_watches).
+            Err(_) => self.without_descriptor(key),
+        }
+    }
+
+    /// Nothing can be armed for want of something. A child of ours that has ended needs nothing.
+    fn without_descriptor(&mut self, key: u32) {
+        let record = self.slots.get(key).duty.record();
+        match record.kin() == Kin::Owned
+            && !matches!(
+                sys::waitid(Ask::LookAtChild(record.pid())),
+                Ok(Waited::NotYet)
+            ) {
+            true => self.ended(key, false),
+            false => self.rest(key),
+        }
+    }
+
+    fn rest(&mut self, key: u32) {
+        self.slots.set_stage(key, Stage::Resting);
+        self.resting.push(key);
+    }
+
+    /// The process has ended. `reaped`: and nobody can ask for its status by its pid any more.
+    fn ended(&mut self, key: u32, reaped: bool) {
+        let (duty, hold) = self.remove(key);
+        let evidence = match (hold, duty.record().kin()) {
+            (Hold::Pidfd(pidfd), Kin::Child | Kin::Stranger) => Evidence::Pidfd(pidfd),
+            _ if reaped => Evidence::Reaped,
+            _ => Evidence::Ours,
+        };
+        self.early.push(Event::Ended(duty, evidence));
+    }
+
+    fn disarmed(&mut self, key: u32) {
+        let _given_up = self.remove(key);
+        self.early.push(Event::Disarmed);
+    }
+
+    /// Frees the slot. The descriptor leaves the epoll by being told to: closing it would not do, if a forked
+    /// process has a copy of it.
+    fn remove(&mut self, key: u32) -> (Duty, Hold) {
+        let armed = self.slots.stage(key) == Stage::Armed;
+        if let Hold::Pidfd(pidfd) = &self.slots.get(key).hold {
+            self.held -= 1;
+            if armed {
+                // Cannot fail: it is in there.
+                let _ = epoll::delete(&self.epoll, pidfd);
+            }
+        }
+        self.slots.remove(key)
+    }
+
+    fn work_off_resting(&mut self) {
+        if self.resting.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        while let Some(key) = self.resting.pop_due(now) {
+            match self.slots.get(key).unwanted {
+                true => self.disarmed(key),
+                false => self.rearm(key),
+            }
+        }
+    }
+
+    /// Waits, and takes in what is ready.
+    fn take_ready(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        // A time that is too long for the call is as good as for ever.
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        self.waits += 1;
+        let ready = spare_capacity(&mut self.ready);
+        let waited = faults::strike("epoll_wait")
+            .and_then(|()| Ok(epoll::wait(&self.epoll, ready, timeout.as_ref())?));
+        match waited {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        let mut ready = std::mem::take(&mut self.ready);
+        for event in ready.drain(..) {
+            let token = Token::unpack(event.data.u64());
+            // The bell, or what was disarmed by an event before this one.
+            let poll = token.filter(|token| token.kind == Kind::Poll);
+            if let Some(key) = poll.and_then(|token| self.slots.find(token)) {
+                let flags = event.flags;
+                self.ended(key, flags.contains(EventFlags::HUP));
+            }
+        }
+        self.ready = ready;
+        Ok(())
+    }
+}
+
+impl Engine for Epoll {
+    fn arm(&mut self, duty: Duty, pidfd: Option<OwnedFd>) -> io::Result<()> {
+        let key = self.insert(duty, pidfd);
+        self.rearm(key);
+        Ok(())
+    }
+
+    fn arm_later(&mut self, duty: Duty, pidfd: Option<OwnedFd>) -> io::Result<()> {
+        let key = self.insert(duty, pidfd);
+        self.rest(key);
+        Ok(())
+    }
+
+    fn disarm(&mut self, record: &Record) -> io::Result<()> {
+        let token = Token::unpack(record.token());
+        let Some(key) = token.and_then(|token| self.slots.find(token)) else {
+            return Ok(());
+        };
+        match self.slots.stage(key) {
+            Stage::Armed => self.disarmed(key),
+            // It is in the line, where its key is not to become another's.
+            _ => self.slots.get(key).unwanted = true,
+        }
+        Ok(())
+    }
+
+    fn wait(
+        &mut self,
+        patience: Patience,
+        timeout: Option<Duration>,
+        events: &mut Vec<Event>,
+    ) -> io::Result<()> {
+        self.work_off_resting();
+        let now = Some(Duration::ZERO);
+        let timeout = match patience == Patience::None || !self.early.is_empty() {
+            true => now,
+            false => {
+                let rest = self.resting.next();
+                let rest = rest.map(|at| at.saturating_duration_since(Instant::now()));
+                earlier(timeout, rest)
+            }
+        };
+        self.take_ready(timeout)?;
+        events.append(&mut self.early);
+        Ok(())
+    }
+
+    /// Everything was carried out when it was asked for.
+    fn submit(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn close(&mut self, fd: OwnedFd) -> io::Result<()> {
+        drop(fd);
+        Ok(())
+    }
+
+    fn gauges(&self) -> Gauges {
+        Gauges {
+            armed: self.slots.armed(),
+            held: self.held,
+            enters: self.waits,
+        }
+    }
+}
+
+fn add(epoll: &OwnedFd, fd: BorrowedFd<'_>, token: Token, flags: EventFlags) -> io::Result<()> {
+    faults::strike("epoll_ctl")?;
+    Ok(epoll::add(
+        epoll,
+        fd,
+        EventData::new_u64(token.pack()),
+        flags,
+    )?)
+}
+
+fn denied(call: &'static str, source: io::Error) -> BuildError {
+    let errno = source.raw_os_error().unwrap_or(0);
+    match NoDescriptors::from_errno(errno) {
+        Some(none) => none.into(),
+        None if errno == libc::ENOMEM => BuildError::OutOfMemory,
+        None => SystemError { call, source }.into(),
+    }
+}

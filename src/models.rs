@@ -1,0 +1,343 @@
+//! Every interleaving of a few threads, tried by loom: the exit queue, the mailbox with its sleep flag, and the
+//! life of a callback. A wake-up that gets lost is a deadlock, which the model checker reports.
+//!
+//! `RUSTFLAGS="--cfg exitring_loom" cargo test --release --lib models`
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use loom::sync::{Condvar, Mutex};
+use loom::thread;
+use rustix::event::{EventfdFlags, eventfd};
+
+use crate::callback::Cancel;
+use crate::duty::Duty;
+use crate::exit_queue::ExitQueue;
+use crate::mailbox::{Command, Mailbox};
+use crate::record::{Kin, Moment, Record};
+use crate::shared::Shared;
+use crate::sys::SignalMask;
+use crate::{Outcome, Pid};
+
+/// Stands in for the eventfd: rung once or more, heard once.
+pub(crate) struct ModelBell {
+    rung: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Default for ModelBell {
+    fn default() -> Self {
+        Self {
+            rung: Mutex::new(false),
+            changed: Condvar::new(),
+        }
+    }
+}
+
+impl ModelBell {
+    pub(crate) fn ring(&self) {
+        *self.rung.lock().expect("no panic") = true;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn wait(&self) {
+        let mut rung = self.rung.lock().expect("no panic");
+        while !*rung {
+            rung = self.changed.wait(rung).expect("no panic");
+        }
+        *rung = false;
+    }
+}
+
+/// All interleavings, but for those that take more than so many preemptions: two threads that a bug needs
+/// to be preempted more often than that are not known.
+fn check(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(model);
+}
+
+fn mailbox() -> Mailbox {
+    Mailbox::new(eventfd(0, EventfdFlags::CLOEXEC).expect("a descriptor"), 64)
+}
+
+fn shared() -> Arc<Shared> {
+    let queue = ExitQueue::new(2).expect("memory");
+    let mask = SignalMask::of_this_thread();
+    Arc::new(Shared::new(mailbox(), queue, 16, false, mask))
+}
+
+/// What the ring thread does: take, and sleep if there is nothing and the box agrees.
+fn read_until(mailbox: &Mailbox, mut enough: impl FnMut(&mut Vec<Command>) -> bool) {
+    let bell = mailbox.bell();
+    loop {
+        let mut commands = Vec::new();
+        let flush = mailbox.take(&mut commands);
+        let done = enough(&mut commands);
+        if flush {
+            mailbox.served();
+        }
+        if done {
+            return;
+        }
+        if mailbox.may_sleep() {
+            bell.wait();
+        }
+    }
+}
+
+#[test]
+fn what_is_sent_wakes_a_sleeping_reader() {
+    check(|| {
+        let mailbox = Arc::new(mailbox());
+        let senders: Vec<_> = (0..2)
+            .map(|_| {
+                let mailbox = Arc::clone(&mailbox);
+                thread::spawn(move || assert!(mailbox.send(Command::Panic).is_ok()))
+            })
+            .collect();
+        let mut taken = 0;
+        read_until(&mailbox, |commands| {
+            taken += commands.len();
+            taken == 2
+        });
+        for sender in senders {
+            sender.join().expect("no panic");
+        }
+    });
+}
+
+#[test]
+fn a_nudge_and_the_end_wake_a_sleeping_reader() {
+    check(|| {
+        let mailbox = Arc::new(mailbox());
+        let other = Arc::clone(&mailbox);
+        let ender = thread::spawn(move || {
+            other.nudge();
+            other.end();
+        });
+        let bell = mailbox.bell();
+        loop {
+            mailbox.take(&mut Vec::new());
+            match mailbox.may_sleep() {
+                true => bell.wait(),
+                // Something other than a command: a nudge, which the take clears, or the end, which it does not.
+                false => {
+                    mailbox.take(&mut Vec::new());
+                    if !mailbox.may_sleep() {
+                        break;
+                    }
+                    bell.wait();
+                }
+            }
+        }
+        ender.join().expect("no panic");
+    });
+}
+
+#[test]
+fn a_flush_returns_when_what_was_sent_before_is_served() {
+    check(|| {
+        let mailbox = Arc::new(mailbox());
+        let carried_out = Arc::new(AtomicU32::new(0));
+        let (other, seen) = (Arc::clone(&mailbox), Arc::clone(&carried_out));
+        let flusher = thread::spawn(move || {
+            assert!(other.send(Command::Panic).is_ok());
+            other.flush(Duration::from_secs(1000));
+            assert_eq!(seen.load(Ordering::SeqCst), 1);
+            other.end();
+        });
+        let mut taken = 0;
+        let bell = mailbox.bell();
+        while taken == 0 || !flusher_is_done(&mailbox) {
+            let mut commands = Vec::new();
+            let flush = mailbox.take(&mut commands);
+            taken += commands.len();
+            carried_out.fetch_add(commands.len() as u32, Ordering::SeqCst);
+            if flush {
+                mailbox.served();
+            }
+            if mailbox.may_sleep() {
+                bell.wait();
+            }
+        }
+        flusher.join().expect("no panic");
+    });
+}
+
+/// The end was told, which no take clears.
+fn flusher_is_done(mailbox: &Mailbox) -> bool {
+    mailbox.take(&mut Vec::new());
+    mailbox.served();
+    !mailbox.may_sleep()
+}
+
+/// A producer that parks what does not fit, as the ring thread does, and two workers.
+#[test]
+fn each_exit_goes_through_a_full_queue_once() {
+    check(|| {
+        let queue = Arc::new(ExitQueue::new(1).expect("memory"));
+        let room = Arc::new(ModelBell::default());
+        let workers: Vec<_> = (0..2)
+            .map(|_| {
+                let (queue, room) = (Arc::clone(&queue), Arc::clone(&room));
+                thread::spawn(move || {
+                    let mut taken = Vec::new();
+                    while let Some(popped) = queue.pop() {
+                        if popped.tell_producer {
+                            room.ring();
+                        }
+                        taken.push(popped.value);
+                    }
+                    taken
+                })
+            })
+            .collect();
+        let mut line: VecDeque<u32> = (0..2).collect();
+        loop {
+            queue.push_from(&mut line);
+            if line.is_empty() {
+                break;
+            }
+            room.wait();
+        }
+        queue.close();
+        let mut taken: Vec<_> = workers
+            .into_iter()
+            .flat_map(|worker| worker.join().expect("no panic"))
+            .collect();
+        taken.sort_unstable();
+        assert_eq!(taken, [0, 1]);
+    });
+}
+
+fn record() -> Arc<Record> {
+    let pid = Pid::new(1).expect("positive");
+    Arc::new(Record::new(pid, Kin::Child, Moment::Exited))
+}
+
+/// The exit comes, in another thread, and callbacks run, at once or by way of the mailbox.
+fn ring_thread(shared: &Arc<Shared>, duty: Duty) -> thread::JoinHandle<()> {
+    let shared = Arc::clone(shared);
+    thread::spawn(move || {
+        if let Some(duty) = duty.finish(Outcome::Exited(0), None, Instant::now()) {
+            duty.run_callbacks(&shared, None);
+        }
+    })
+}
+
+/// What a callback leaves behind: how often it began, and ended.
+#[derive(Default)]
+struct Trace {
+    begun: AtomicU32,
+    ended: AtomicU32,
+}
+
+impl Trace {
+    fn run(&self) {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        // Others may come in between.
+        thread::yield_now();
+        self.ended.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn seen(&self) -> (u32, u32) {
+        let seen = |counter: &AtomicU32| counter.load(Ordering::SeqCst);
+        (seen(&self.begun), seen(&self.ended))
+    }
+}
+
+#[test]
+fn a_cancelled_callback_never_runs_and_one_that_was_not_has_run_when_cancel_returns() {
+    check(|| {
+        let (shared, record) = (shared(), record());
+        let trace = Arc::new(Trace::default());
+        let runs = Arc::clone(&trace);
+        let id = record
+            .on_exit(&shared, Box::new(move |_| runs.run()))
+            .expect("open");
+        let ring_thread = ring_thread(&shared, Duty::new(Arc::clone(&record)));
+        match record.cancel(id) {
+            Cancel::Cancelled => {
+                assert_eq!(trace.seen(), (0, 0));
+                ring_thread.join().expect("no panic");
+                assert_eq!(trace.seen(), (0, 0));
+            }
+            Cancel::NotPending => {
+                assert_eq!(trace.seen(), (1, 1));
+                ring_thread.join().expect("no panic");
+            }
+            Cancel::Running => panic!("we are no callback"),
+        }
+        assert_eq!(record.cancel(id), Cancel::NotPending);
+    });
+}
+
+#[test]
+fn a_callback_added_while_the_exit_comes_runs_once() {
+    check(|| {
+        let (shared, record) = (shared(), record());
+        let trace = Arc::new(Trace::default());
+        let ring_thread = ring_thread(&shared, Duty::new(Arc::clone(&record)));
+        let runs = Arc::clone(&trace);
+        record
+            .on_exit(&shared, Box::new(move |_| runs.run()))
+            .expect("open");
+        ring_thread.join().expect("no panic");
+        // Added before the exit it has run; after it, it is in the mailbox, once.
+        let mut commands = Vec::new();
+        shared.mailbox.take(&mut commands);
+        for command in commands {
+            match command {
+                Command::Schedule(duty) => duty.run_callbacks(&shared, None),
+                _ => panic!("nothing else was asked for"),
+            }
+        }
+        assert_eq!(trace.seen(), (1, 1));
+    });
+}
+
+#[test]
+fn two_who_cancel_one_callback_are_told_once_that_they_did() {
+    check(|| {
+        let (shared, record) = (shared(), record());
+        let trace = Arc::new(Trace::default());
+        let runs = Arc::clone(&trace);
+        let id = record
+            .on_exit(&shared, Box::new(move |_| runs.run()))
+            .expect("open");
+        let ring_thread = ring_thread(&shared, Duty::new(Arc::clone(&record)));
+        let other = Arc::clone(&record);
+        let canceller = thread::spawn(move || other.cancel(id));
+        let mine = record.cancel(id);
+        let theirs = canceller.join().expect("no panic");
+        ring_thread.join().expect("no panic");
+        let cancelled = [mine, theirs]
+            .iter()
+            .filter(|found| **found == Cancel::Cancelled)
+            .count() as u32;
+        assert!(cancelled <= 1);
+        assert_eq!(trace.seen(), (1 - cancelled, 1 - cancelled));
+    });
+}
+
+#[test]
+fn who_waits_gets_the_exit_or_is_told_of_the_end() {
+    check(|| {
+        let (shared, record) = (shared(), record());
+        let duty = Duty::new(Arc::clone(&record));
+        let ender = thread::spawn(move || drop(duty));
+        let (watched, waits) = (Arc::clone(&record), Arc::clone(&shared));
+        let waiter = thread::spawn(move || watched.wait(&waits, None).is_err());
+        ender.join().expect("no panic");
+        assert!(waiter.join().expect("no panic"));
+
+        let (shared, record) = (self::shared(), self::record());
+        let ring_thread = ring_thread(&shared, Duty::new(Arc::clone(&record)));
+        let exit = record.wait(&shared, None).expect("it comes");
+        assert_eq!(exit.map(crate::Exit::outcome), Some(Outcome::Exited(0)));
+        ring_thread.join().expect("no panic");
+    });
+}
