@@ -199,6 +199,10 @@ impl Record {
         shared: &Shared,
         callback: Callback,
     ) -> Result<CallbackId, Closed> {
+        // The drop may have returned already, while a callback of this record still runs that called it.
+        if shared.stopping() {
+            return Err(Closed::Dropped);
+        }
         let id = CallbackId::next();
         let mut state = self.lock();
         match state.phase {

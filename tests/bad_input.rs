@@ -267,16 +267,9 @@ fn with_sigchld_ignored_the_exit_is_told_or_said_to_be_untellable() {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
     let watcher = Watcher::new().unwrap();
     for code in 0..20 {
-        // SAFETY: the child only sleeps and exits.
-        let child = unsafe {
-            let pid = libc::fork();
-            if pid == 0 {
-                libc::usleep(2000);
-                libc::_exit(code);
-            }
-            Pid::new(pid).unwrap()
-        };
-        let watch = watcher.watch(child).unwrap();
+        let gate = Gate::new();
+        let watch = watcher.watch(gate.fork(code)).unwrap();
+        gate.open();
         let outcome = watch.wait().unwrap().outcome();
         let untellable = Outcome::Unknown(exitring::Unknown::SigchldIgnored);
         // From Linux 6.15 on the kernel tells it after the fact.

@@ -40,7 +40,7 @@ fn subject(run: &Run) -> &'static str {
     } else if run.spawn_cost.is_some() {
         "Latency from the call of spawn to the callback"
     } else {
-        "Latency from exit to callback"
+        "Latency from exit to known status"
     }
 }
 

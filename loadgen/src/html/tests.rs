@@ -50,7 +50,7 @@ fn contestants_are_there_and_nothing_is_fetched() {
     for foreign in ["http:", "https:", "//", "@import", "url(", "src="] {
         assert!(!without_names.contains(foreign), "{foreign}");
     }
-    assert!(page.contains("Latency from exit to callback, by percentile"));
+    assert!(page.contains("Latency from exit to known status, by percentile"));
     assert_eq!(page.matches("<figure").count(), 3);
     assert_eq!(page.matches("<svg").count(), page.matches("</svg>").count());
 }
