@@ -7,7 +7,7 @@ use std::os::fd::{FromRawFd, OwnedFd};
 use std::sync::mpsc;
 
 use common::*;
-use exitring::{BuildError, ForkError, NoDescriptors, Outcome, Pid, WatchError, Watcher};
+use exitring::{BuildError, ForkError, NoDescriptors, Outcome, WatchError, Watcher};
 
 /// The message of an error and of its sources.
 fn message(error: impl std::error::Error) -> String {
