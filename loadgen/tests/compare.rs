@@ -5,10 +5,11 @@ mod common;
 use common::{Place, loadgen, measure, read_json, text};
 use serde_json::Value;
 
-const RUST_CONTESTANTS: [&str; 10] = [
+const RUST_CONTESTANTS: [&str; 11] = [
     "exitring",
     "exitring-inline",
     "exitring-watch",
+    "exitring-epoll",
     "shadow",
     "tokio",
     "async-process",
