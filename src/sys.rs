@@ -99,14 +99,15 @@ pub(crate) fn waitid(ask: Ask<'_>) -> io::Result<Waited> {
 
 /// Waits until the child with this pid has ended, and leaves it a zombie. Returns at once if there is none.
 pub(crate) fn wait_for_child(pid: Pid) {
+    let mut info = mem::MaybeUninit::<libc::siginfo_t>::uninit();
     loop {
-        // SAFETY: null pointers, for what is of no interest.
+        // SAFETY: one pointer is to a live structure that the kernel may fill, the other null.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_waitid,
                 libc::P_PID,
                 pid.as_raw(),
-                std::ptr::null_mut::<libc::siginfo_t>(),
+                info.as_mut_ptr(),
                 libc::WEXITED | libc::__WALL | libc::WNOWAIT,
                 std::ptr::null_mut::<libc::rusage>(),
             )
