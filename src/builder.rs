@@ -12,6 +12,7 @@ use crate::error::{BuildError, NoDescriptors, SystemError};
 use crate::exit_queue::ExitQueue;
 use crate::faults;
 use crate::mailbox::Mailbox;
+use crate::orphans;
 use crate::ring_thread::RingThread;
 use crate::shared::Shared;
 use crate::sys::{self, SignalMask};
@@ -85,7 +86,9 @@ impl Builder {
     /// Builds the watcher and starts its threads: `exitring`, which owns the ring, and
     /// `exitring-w0` and so on, which run callbacks. All block every signal.
     ///
-    /// Blocks until the ring is set up (well under a millisecond).
+    /// Blocks until the ring is set up (well under a millisecond). Meanwhile, with io_uring, the process's soft limit on
+    /// descriptors is raised to the hard one, for as long as one system call takes: a child that another thread starts at that
+    /// moment inherits it so.
     ///
     /// # Errors
     ///
@@ -97,6 +100,7 @@ impl Builder {
         check("queue_capacity", self.queue_capacity, 1, QUEUE_CAPACITY_MAX)?;
         check("max_watches", self.max_watches, 1, KEYS_MAX)?;
 
+        orphans::try_again();
         // Not EFD_NONBLOCK: it is only ever polled.
         let bell = open_eventfd(EventfdFlags::CLOEXEC)?;
         let shared = Arc::new(Shared::new(

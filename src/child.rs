@@ -82,11 +82,14 @@ impl Child {
     }
 
     /// Ends it if it has not ended after this time: `SIGTERM`, and after `grace`, `SIGKILL`. Both go to the
-    /// process group if it leads one, else to it alone; whoever is left of the group when the leader has ended
-    /// of the first has the rest of the grace (before Linux 6.9, whose pidfds cannot signal a group, and when the watcher is
-    /// dropped: none). A second deadline replaces the first; zero is
-    /// now. Nothing is done if it has ended. [`Exit::by_deadline`](crate::Exit::by_deadline) tells. Does not block; any number of deadlines cost one
-    /// timer in all.
+    /// process group if it leads one, else to it alone. Whoever is left of the group when the leader has ended
+    /// of the first has the rest of the grace. (Not before Linux 6.9, whose pidfds cannot signal a group, and not
+    /// beyond 256 such groups at a time or an eighth of `RLIMIT_NOFILE`, for each takes a descriptor: then what is left is
+    /// killed when the leader is reaped.)
+    ///
+    /// A second deadline replaces the first; zero is now, [`Duration::MAX`] is never. Nothing is done if it has ended.
+    /// [`Exit::by_deadline`](crate::Exit::by_deadline) tells. Does not block; any number of deadlines cost one
+    /// timer in all. When the watcher is dropped, deadlines that have not come lapse, and graces are over.
     ///
     /// # Errors
     ///

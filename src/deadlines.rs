@@ -8,23 +8,29 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::record::Record;
-use crate::remnant::Remnant;
+use crate::remnant::{Remnant, Remnants};
 
 /// The time, and a number that makes it unique.
 pub(crate) type DeadlineKey = (Instant, u64);
 
+/// How often it is looked whether anybody is left of a group, which costs a descriptor as long as there is.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// No wait is longer: what the kernel makes of a time-out of years is not found out.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 pub(crate) struct Deadlines {
     at: BTreeMap<DeadlineKey, Deadline>,
     last: u64,
+    remnants: Remnants,
 }
 
 enum Deadline {
-    /// `SIGTERM`, and `SIGKILL` after so long.
-    Terminate(Arc<Record>, Duration),
-    /// `SIGKILL`.
-    Kill(Arc<Record>),
-    /// The same to those who outlived the leader of their group.
-    KillRemnant(Remnant),
+    /// `SIGTERM`, and `SIGKILL` after so long; and what an earlier `SIGTERM` may leave.
+    Terminate(Arc<Record>, Duration, Option<Remnant>),
+    /// `SIGKILL`, also to what is left by then.
+    Kill(Arc<Record>, Option<Remnant>),
+    /// The leader has ended. `SIGKILL` to the others at this time.
+    KillRemnant(Arc<Record>, Remnant, Instant),
 }
 
 impl Deadlines {
@@ -32,28 +38,46 @@ impl Deadlines {
         Self {
             at: BTreeMap::new(),
             last: 0,
+            remnants: Remnants::new(),
         }
     }
 
     /// Sets a process's deadline, or none, instead of one that it has.
     pub(crate) fn set(&mut self, record: Arc<Record>, at: Option<Instant>, grace: Duration) {
-        self.remove(&record);
-        // After the exit, which the ring thread has seen, nothing would take it out again.
-        if record.exit().is_none()
-            && let Some(at) = at
-        {
-            let key = self.key(at);
-            record.set_deadline(Some(key));
-            self.at.insert(key, Deadline::Terminate(record, grace));
+        let remnant = match self.take(&record) {
+            Some((_, Deadline::Terminate(_, _, remnant) | Deadline::Kill(_, remnant))) => remnant,
+            Some((_, Deadline::KillRemnant(_, remnant, _))) => Some(remnant),
+            None => None,
+        };
+        record.spare_the_rest();
+        match (record.exit().is_none(), at, remnant) {
+            (true, Some(at), remnant) => {
+                self.insert(at, &record, |record| {
+                    Deadline::Terminate(record, grace, remnant)
+                });
+            }
+            // It ended while this was on its way: what is left of its group has the grace that was meant.
+            (false, Some(at), Some(remnant)) => {
+                self.linger(&record, remnant, at.checked_add(grace))
+            }
+            // There is none any more.
+            _ => {}
         }
     }
 
-    fn key(&mut self, at: Instant) -> DeadlineKey {
+    fn insert(
+        &mut self,
+        at: Instant,
+        record: &Arc<Record>,
+        deadline: impl FnOnce(Arc<Record>) -> Deadline,
+    ) {
         self.last += 1;
-        (at, self.last)
+        let key = (at, self.last);
+        record.set_deadline(Some(key));
+        self.at.insert(key, deadline(Arc::clone(record)));
     }
 
-    /// The process has ended, or has another deadline. Returns what it had.
+    /// Takes out the deadline of a process.
     fn take(&mut self, record: &Record) -> Option<(DeadlineKey, Deadline)> {
         if self.at.is_empty() {
             return None;
@@ -61,24 +85,40 @@ impl Deadlines {
         self.at.remove_entry(&record.set_deadline(None)?)
     }
 
-    pub(crate) fn remove(&mut self, record: &Record) {
-        self.take(record);
+    /// The process has ended. What it left of its group has the rest of the grace.
+    pub(crate) fn ended(&mut self, record: &Arc<Record>) {
+        let (remnant, until) = match self.take(record) {
+            Some(((at, _), Deadline::Kill(_, Some(remnant)))) => (remnant, Some(at)),
+            Some(((at, _), Deadline::Terminate(_, grace, Some(remnant)))) => {
+                (remnant, at.checked_add(grace))
+            }
+            Some((_, Deadline::KillRemnant(_, remnant, until))) => (remnant, Some(until)),
+            _ => return,
+        };
+        self.linger(record, remnant, until);
     }
 
-    /// The process has ended. What it left of its group has the rest of the grace.
-    pub(crate) fn ended(&mut self, record: &Record, remnant: Option<Remnant>) {
-        if let Some((key, Deadline::Kill(_))) = self.take(record)
-            && let Some(remnant) = remnant
+    /// `until`: a time past the end of the clock never comes.
+    fn linger(&mut self, record: &Arc<Record>, remnant: Remnant, until: Option<Instant>) {
+        if let Some(until) = until
             && !remnant.is_empty()
         {
-            self.at.insert(key, Deadline::KillRemnant(remnant));
+            let look = Instant::now() + LOOK_EVERY;
+            self.insert(until.min(look), record, |record| {
+                Deadline::KillRemnant(record, remnant, until)
+            });
         }
+    }
+
+    /// Descriptors held.
+    pub(crate) fn held(&self) -> usize {
+        self.remnants.held()
     }
 
     /// How long until there is something to do.
     pub(crate) fn next(&self) -> Option<Duration> {
         let ((at, _), _) = self.at.first_key_value()?;
-        Some(at.saturating_duration_since(Instant::now()))
+        Some(at.saturating_duration_since(Instant::now()).min(WAIT_MAX))
     }
 
     /// Sends the signals that are due.
@@ -91,30 +131,48 @@ impl Deadlines {
             && entry.key().0 <= now
         {
             match entry.remove() {
-                Deadline::Terminate(record, grace) => {
-                    let lives = record.signal_by_deadline(libc::SIGTERM);
-                    // A time past the end of the clock never comes.
-                    if lives && let Some(at) = now.checked_add(grace) {
-                        let key = self.key(at);
-                        record.set_deadline(Some(key));
-                        self.at.insert(key, Deadline::Kill(record));
+                Deadline::Terminate(record, grace, remnant) => {
+                    let (lives, remnant) = record.terminate_by_deadline(&self.remnants, remnant);
+                    let kill_at = now.checked_add(grace);
+                    match (lives, kill_at, remnant) {
+                        (true, Some(at), remnant) => {
+                            self.insert(at, &record, |record| Deadline::Kill(record, remnant));
+                        }
+                        // Its exit is about to be seen.
+                        (false, at, Some(remnant)) => self.linger(&record, remnant, at),
+                        // A time past the end of the clock never comes.
+                        _ => {}
                     }
                 }
-                Deadline::Kill(record) => {
-                    record.signal_by_deadline(libc::SIGKILL);
+                Deadline::Kill(record, remnant) => {
+                    record.kill_by_deadline();
+                    // The leader may have ended, seen or not.
+                    if let Some(remnant) = remnant {
+                        remnant.kill();
+                    }
                 }
-                Deadline::KillRemnant(remnant) => remnant.kill(),
+                Deadline::KillRemnant(_, remnant, until) if until <= now => remnant.kill(),
+                Deadline::KillRemnant(record, remnant, until) => {
+                    self.linger(&record, remnant, Some(until));
+                }
             }
         }
     }
 }
 
 impl Drop for Deadlines {
-    /// Nobody will be there when the grace is over.
+    /// Nobody will be there when the grace is over, so for those in it, it is over now.
     fn drop(&mut self) {
         for deadline in std::mem::take(&mut self.at).into_values() {
-            if let Deadline::KillRemnant(remnant) = deadline {
-                remnant.kill();
+            match deadline {
+                Deadline::Terminate(..) => {}
+                Deadline::Kill(record, remnant) => {
+                    record.kill_by_deadline();
+                    if let Some(remnant) = remnant {
+                        remnant.kill();
+                    }
+                }
+                Deadline::KillRemnant(_, remnant, _) => remnant.kill(),
             }
         }
     }

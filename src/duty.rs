@@ -12,7 +12,6 @@ use std::time::Instant;
 use crate::Exit;
 use crate::exit::{Outcome, Unknown, Usage};
 use crate::record::{Kin, Phase, Record, State, drop_quietly};
-use crate::remnant::Remnant;
 use crate::shared::Shared;
 use crate::sync::MutexGuard;
 use crate::sys::{self, Ask, Waited};
@@ -23,8 +22,8 @@ pub(crate) struct Duty(Option<Arc<Record>>);
 
 /// What came of reaping a child.
 pub(crate) enum Reaped {
-    /// It is over; the duty goes on if there are callbacks. A deadline may leave something of its group.
-    Finished(Outcome, Option<Duty>, Option<Remnant>),
+    /// It is over; the duty goes on if there are callbacks.
+    Finished(Outcome, Option<Duty>),
     /// It cannot be reaped yet.
     NotYet(Duty),
 }
@@ -66,12 +65,16 @@ impl Duty {
     ) -> Reaped {
         let record = Arc::clone(self.record());
         let state = record.lock();
-        // While it is a zombie, its number is its own.
-        let ended = |pid| matches!(sys::waitid(Ask::LookAtChild(pid)), Ok(Waited::Ended(..)));
-        let remnant = match state.by_deadline() && ended(record.pid()) {
-            true => Remnant::of(record.pid()),
-            false => None,
-        };
+        if state.kill_the_rest() {
+            match sys::waitid(Ask::LookAtChild(record.pid())) {
+                Ok(Waited::NotYet) => return Reaped::NotYet(self),
+                // While it is a zombie, its number is its own.
+                Ok(Waited::Ended(..)) => {
+                    let _ = sys::kill_group(record.pid(), libc::SIGKILL);
+                }
+                Ok(Waited::NoChild) | Err(_) => {}
+            }
+        }
         let (outcome, usage) = match sys::waitid(Ask::Reap(record.pid())) {
             Ok(Waited::Ended(outcome, usage)) => (outcome, Some(usage)),
             Ok(Waited::NotYet) => return Reaped::NotYet(self),
@@ -81,7 +84,7 @@ impl Duty {
             },
         };
         let duty = self.finish_locked(&record, state, outcome, usage, seen_at);
-        Reaped::Finished(outcome, duty, remnant)
+        Reaped::Finished(outcome, duty)
     }
 
     fn finish_locked(

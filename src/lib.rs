@@ -56,6 +56,7 @@ mod mailbox;
 #[cfg(all(test, exitring_loom))]
 mod models;
 mod orphans;
+mod per_process;
 mod pid;
 mod pidfd;
 mod process_limit;

@@ -1,49 +1,70 @@
 //! Children that outlive the watcher that was to reap them.
 //!
 //! They are let run, and reaped all the same: a thread of their own looks after them every now and then,
-//! and ends when there are none left. It is a last resort, and need not be quick.
+//! and ends when there are none left. It is a last resort, and need not be quick. If no thread can be had, it is tried again
+//! whenever a watcher is built or takes on a child.
 
-use std::mem;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::duty::{Duty, Reaped};
 use crate::exit::Unknown;
+use crate::faults;
+use crate::per_process::PerProcess;
 use crate::record::Record;
 
 const LOOK_EVERY_MIN: Duration = Duration::from_millis(2);
 const LOOK_EVERY_MAX: Duration = Duration::from_millis(500);
 
+#[derive(Default)]
 struct Orphanage {
-    /// The process whose children they are: a forked child has a copy of this, and no part in it.
-    process: u32,
     new: Vec<Arc<Record>>,
     /// A thread looks after them.
     looked_after: bool,
 }
 
-static ORPHANAGE: Mutex<Orphanage> = Mutex::new(Orphanage {
-    process: 0,
-    new: Vec::new(),
-    looked_after: false,
-});
+static ORPHANAGE: PerProcess<Mutex<Orphanage>> = PerProcess::new();
+/// There are orphans, and no thread could be had.
+static ABANDONED: AtomicBool = AtomicBool::new(false);
+
+fn orphanage() -> MutexGuard<'static, Orphanage> {
+    let orphanage = ORPHANAGE.get().lock();
+    orphanage.unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Sees to it that the child is reaped when it ends.
 pub(crate) fn take_in(record: Arc<Record>) {
-    let mut orphanage = ORPHANAGE.lock().unwrap_or_else(PoisonError::into_inner);
-    let process = std::process::id();
-    if orphanage.process != process {
-        orphanage.process = process;
-        orphanage.looked_after = false;
-        // The parent's, so not ours to drop either.
-        mem::forget(mem::take(&mut orphanage.new));
-    }
+    let mut orphanage = orphanage();
     orphanage.new.push(record);
-    if !orphanage.looked_after {
-        let thread = thread::Builder::new().name("exitring-orphan".into());
-        // If no thread can be had, the next orphan's coming is the next occasion.
-        orphanage.looked_after = thread.spawn(look_after).is_ok();
+    orphanage.have_looked_after();
+}
+
+/// If no thread could be had for orphans, perhaps one can be now.
+pub(crate) fn try_again() {
+    if ABANDONED.load(Ordering::Relaxed) {
+        orphanage().have_looked_after();
+    }
+}
+
+impl Orphanage {
+    fn have_looked_after(&mut self) {
+        if self.looked_after || self.new.is_empty() {
+            return;
+        }
+        let thread = faults::strike("clone").and_then(|()| {
+            let thread = thread::Builder::new().name("exitring-orphan".into());
+            thread.spawn(look_after)
+        });
+        self.looked_after = thread.is_ok();
+        if !self.looked_after {
+            self.new.retain(|record| !reap(record));
+        }
+        ABANDONED.store(
+            !self.looked_after && !self.new.is_empty(),
+            Ordering::Relaxed,
+        );
     }
 }
 
@@ -52,7 +73,7 @@ fn look_after() {
     let mut pause = LOOK_EVERY_MIN;
     loop {
         {
-            let mut orphanage = ORPHANAGE.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut orphanage = orphanage();
             if !orphanage.new.is_empty() {
                 pause = LOOK_EVERY_MIN;
             }
@@ -72,11 +93,7 @@ fn look_after() {
 fn reap(record: &Arc<Record>) -> bool {
     let gone = || Some(Unknown::ReapedElsewhere);
     match Duty::new(Arc::clone(record)).reap(gone, Instant::now()) {
-        Reaped::Finished(_, duty, remnant) => {
-            // With the watcher, who would have kept the grace is gone.
-            if let Some(remnant) = remnant {
-                remnant.kill();
-            }
+        Reaped::Finished(_, duty) => {
             // The record is closed, so there are no callbacks.
             debug_assert!(duty.is_none(), "a closed record has callbacks");
             true

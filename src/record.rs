@@ -31,6 +31,7 @@ use crate::deadlines::DeadlineKey;
 use crate::duty::Duty;
 use crate::error::{Closed, SignalError};
 use crate::exits::Sink;
+use crate::remnant::{Remnant, Remnants};
 use crate::shared::Shared;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::sys::{self, Ask, Waited};
@@ -94,6 +95,8 @@ pub(crate) struct Extra {
     deadline: Option<DeadlineKey>,
     /// A deadline's signal was sent.
     by_deadline: bool,
+    /// And nothing holds on to the group, to kill what is left of it later.
+    kill_the_rest: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -377,26 +380,48 @@ impl Record {
         matches!(sys::waitid(Ask::LookAtChild(self.pid)), Ok(Waited::NoChild))
     }
 
-    /// A deadline's signal: to the group if it leads one, else to the process alone. `false`: it has ended.
-    pub(crate) fn signal_by_deadline(&self, signal: i32) -> bool {
+    /// A deadline's `SIGTERM`: to the group if it leads one, else to the process alone. Tells whether it was alive, and what holds
+    /// on to the group. Without a hold, what is left of the group is killed when this is reaped.
+    pub(crate) fn terminate_by_deadline(
+        &self,
+        remnants: &Remnants,
+        held: Option<Remnant>,
+    ) -> (bool, Option<Remnant>) {
         let mut state = self.lock();
-        if self.exit.get().is_some() {
-            return false;
+        if !self.is_alive() {
+            return (false, held);
         }
-        match sys::waitid(Ask::LookAtChild(self.pid)) {
-            Ok(Waited::NotYet) => {}
-            // Of the deadline's first signal, and not reaped yet: its group is its own, and its grace is over.
-            Ok(Waited::Ended(..)) if state.by_deadline() => {
-                let _ = sys::kill_group(self.pid, signal);
-                return false;
-            }
-            // Ended by itself: nothing that the deadline did.
-            _ => return false,
-        }
-        state.extra().by_deadline = true;
+        let held = held.or_else(|| remnants.hold(self.pid));
+        let extra = state.extra();
+        extra.by_deadline = true;
+        extra.kill_the_rest = held.is_none();
         // A failure (it changed its user) is for the next, stronger signal to mend, or for nobody.
-        let _ = sys::kill_group(self.pid, signal).unwrap_or_else(|| sys::kill(self.pid, signal));
-        true
+        let _ = sys::kill_group(self.pid, libc::SIGTERM)
+            .unwrap_or_else(|| sys::kill(self.pid, libc::SIGTERM));
+        (true, held)
+    }
+
+    /// A deadline's `SIGKILL`, likewise.
+    pub(crate) fn kill_by_deadline(&self) {
+        let _state = self.lock();
+        if self.is_alive() {
+            let _ = sys::kill_group(self.pid, libc::SIGKILL)
+                .unwrap_or_else(|| sys::kill(self.pid, libc::SIGKILL));
+        }
+    }
+
+    /// Another deadline, or none, has taken the place of the one that was in its grace.
+    pub(crate) fn spare_the_rest(&self) {
+        let mut state = self.lock();
+        if let Some(extra) = &mut state.extra {
+            extra.kill_the_rest = false;
+        }
+    }
+
+    /// Under the lock, of a child that is ours: not ended, seen or not.
+    fn is_alive(&self) -> bool {
+        self.exit.get().is_none()
+            && matches!(sys::waitid(Ask::LookAtChild(self.pid)), Ok(Waited::NotYet))
     }
 
     /// Notes where the ring thread has the deadline, and hands out where it had one before.
@@ -434,6 +459,10 @@ impl State {
 
     pub(crate) fn by_deadline(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.by_deadline)
+    }
+
+    pub(crate) fn kill_the_rest(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.kill_the_rest)
     }
 
     /// Who is to be told of the exit, apart from callbacks and threads.

@@ -57,7 +57,9 @@ impl RingThread {
     pub(crate) fn run(mut self) {
         while !self.shared.stopping() {
             if let Err(error) = self.turn() {
-                self.shared.died(format!("io_uring_enter: {error}"));
+                let backend = self.shared.stats().backend;
+                self.shared
+                    .died(format!("asking the kernel ({backend}) failed: {error}"));
                 return;
             }
         }
@@ -138,7 +140,7 @@ impl RingThread {
         let found = reap::look(duty.record(), &evidence);
         match (found, evidence) {
             (Found::Status(outcome, usage), evidence) => {
-                self.deadlines.remove(duty.record());
+                self.deadlines.ended(duty.record());
                 let duty = duty.finish(outcome, usage, seen_at);
                 self.finished(outcome, duty);
                 match evidence {
@@ -155,8 +157,8 @@ impl RingThread {
     fn reap(&mut self, duty: Duty, seen_at: Instant) -> io::Result<()> {
         let record = Arc::clone(duty.record());
         match duty.reap(|| Some(reap::why_reaped(&record)), seen_at) {
-            Reaped::Finished(outcome, duty, remnant) => {
-                self.deadlines.ended(&record, remnant);
+            Reaped::Finished(outcome, duty) => {
+                self.deadlines.ended(&record);
                 self.finished(outcome, duty);
                 Ok(())
             }
@@ -202,7 +204,9 @@ impl RingThread {
         let counters = &self.shared.counters;
         let gauges = self.engine.gauges();
         counters.armed.set(gauges.armed as u64);
-        counters.held.set(gauges.held as u64);
+        counters
+            .held
+            .set((gauges.held + self.deadlines.held()) as u64);
         counters.enters.set(gauges.enters);
         counters.parked.set(self.parked.len() as u64);
     }
@@ -219,6 +223,10 @@ impl Drop for RingThread {
         drop(self.shared.mailbox.close());
         // Workers still run what is queued, unless the watcher is being dropped.
         self.shared.queue.close();
+        if self.shared.stopping() {
+            // A waker that dropped the watcher on this thread has drained it before this thread's last push.
+            drop(self.shared.queue.drain());
+        }
     }
 }
 

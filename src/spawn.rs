@@ -9,7 +9,7 @@ use crate::exit::{Outcome, Usage};
 use crate::record::{Kin, Moment};
 use crate::sys::{self, Ask, Waited};
 use crate::watcher::Place;
-use crate::{Child, Pid, Watcher, wait_graph};
+use crate::{Child, Pid, Watcher, orphans, wait_graph};
 
 impl Watcher {
     /// Starts a command as a child that the watcher owns and reaps.
@@ -101,6 +101,7 @@ impl Watcher {
     fn place_for_child(&self) -> Result<Place<'_>, WatchError> {
         self.shared.check_process()?;
         self.shared.check_open()?;
+        orphans::try_again();
         Place::reserve(&self.shared)
     }
 

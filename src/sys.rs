@@ -15,6 +15,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::Pid;
 use crate::exit::{Outcome, Usage};
 use crate::faults;
+use crate::per_process::PerProcess;
 
 /// What `waitid` said about a process.
 pub(crate) enum Waited {
@@ -350,8 +351,8 @@ pub(crate) fn descriptor_limit() -> u64 {
 /// descriptor above the soft limit; nothing is closed when it is set back.
 pub(crate) fn with_raised_descriptor_limit<T>(f: impl FnOnce(u64) -> T) -> T {
     // One at a time: another one would take the raised limit for the one to go back to.
-    static RAISED: Mutex<()> = Mutex::new(());
-    let _raised = RAISED.lock().unwrap_or_else(PoisonError::into_inner);
+    static RAISED: PerProcess<Mutex<()>> = PerProcess::new();
+    let _raised = RAISED.get().lock().unwrap_or_else(PoisonError::into_inner);
     let before = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: before.maximum,
@@ -384,6 +385,11 @@ pub(crate) fn pidfs_inode(pidfd: BorrowedFd<'_>) -> Option<u64> {
         return None;
     }
     Some(rustix::fs::fstat(pidfd).ok()?.st_ino)
+}
+
+/// Whether the process is a child of this one, and not reaped.
+pub(crate) fn is_child(pidfd: BorrowedFd<'_>) -> bool {
+    !matches!(waitid(Ask::Look(pidfd)), Ok(Waited::NoChild))
 }
 
 /// Opens a pidfd of a process (close-on-exec). Since Linux 5.3.

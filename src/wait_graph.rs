@@ -14,13 +14,14 @@ use std::cell::RefCell;
 use std::sync::{Mutex, PoisonError};
 
 use crate::callback::CallbackId;
+use crate::per_process::PerProcess;
 
 /// A callback, or (by an id that no callback has) a thread that runs callbacks.
 pub(crate) type Node = CallbackId;
 
 type Edge = (Node, Node);
 
-static EDGES: Mutex<Vec<Edge>> = Mutex::new(Vec::new());
+static EDGES: PerProcess<Mutex<Vec<Edge>>> = PerProcess::new();
 
 crate::sync::thread_local! {
     /// What cannot end before this thread goes on: itself first, then what it runs or drops.
@@ -58,7 +59,7 @@ pub(crate) fn wait_for(target: Node) -> Option<Waiting> {
         if here.is_empty() {
             return Some(Waiting(Vec::new()));
         }
-        let mut edges = EDGES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut edges = EDGES.get().lock().unwrap_or_else(PoisonError::into_inner);
         if here.iter().any(|me| reaches(&edges, target, *me)) {
             return None;
         }
@@ -73,7 +74,7 @@ impl Drop for Waiting {
         if self.0.is_empty() {
             return;
         }
-        let mut edges = EDGES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut edges = EDGES.get().lock().unwrap_or_else(PoisonError::into_inner);
         for mine in &self.0 {
             if let Some(index) = edges.iter().position(|edge| edge == mine) {
                 edges.swap_remove(index);

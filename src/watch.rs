@@ -11,7 +11,7 @@ use crate::exits::Sink;
 use crate::future::Exited;
 use crate::mailbox::Command;
 use crate::record::Record;
-use crate::shared::Shared;
+use crate::shared::{self, Shared};
 use crate::{Exit, Pid};
 
 /// A process being watched.
@@ -124,7 +124,8 @@ impl Watch {
             return Ok(Some(exit.clone()));
         }
         self.shared.check_process()?;
-        if self.shared.on_ring_thread() {
+        // Of whatever watcher: its next callback may be what the other one waits for.
+        if shared::on_a_ring_thread() {
             return Err(WaitError::WouldDeadlock);
         }
         Ok(self.record.wait(&self.shared, until)?.cloned())

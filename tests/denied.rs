@@ -180,6 +180,23 @@ fn without_io_uring_it_is_epoll() {
     assert_eq!(open_descriptors(), before);
 }
 
+/// What takes longer than the old call can say (24 days) takes the new one.
+#[test]
+fn without_epoll_pwait2_a_deadline_may_be_weeks_away() {
+    if !alone() {
+        let test = "without_epoll_pwait2_a_deadline_may_be_weeks_away";
+        return run_denied(test, libc::SYS_epoll_pwait2);
+    }
+    let builder = Watcher::builder().backend(Backend::Epoll);
+    let watcher = builder.build().unwrap();
+    let child = watcher.spawn(sh("exec sleep 1000")).unwrap();
+    let month = Duration::from_secs(30 * 24 * 60 * 60);
+    child.deadline(month, Duration::ZERO).unwrap();
+    assert_eq!(child.wait_timeout(Duration::from_millis(20)), Ok(None));
+    child.kill().unwrap();
+    assert!(!child.wait().unwrap().by_deadline());
+}
+
 #[test]
 fn with_a_ring_that_may_not_be_entered_it_is_epoll() {
     if !alone() {

@@ -4,8 +4,8 @@ mod common;
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
@@ -45,6 +45,31 @@ fn tokio_tasks_get_their_exits() {
             }
         });
     }
+}
+
+#[test]
+fn a_waker_may_drop_the_watcher_and_callbacks_are_let_go_of() {
+    struct DropsIt(Mutex<Option<Watcher>>);
+    impl Wake for DropsIt {
+        fn wake(self: Arc<Self>) {
+            drop(self.0.lock().unwrap().take());
+        }
+    }
+    let watcher = Watcher::new().unwrap();
+    let mut child = Obedient::spawn();
+    let watch = watcher.watch(child.pid()).unwrap();
+    let (sender, receiver) = mpsc::channel::<()>();
+    watch.on_exit(move |_| drop(sender)).unwrap();
+    let waker = Waker::from(Arc::new(DropsIt(Mutex::new(Some(watcher)))));
+    let mut future = pin!(watch.exited());
+    let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
+    assert!(polled.is_pending());
+    child.exit(3);
+    // It has run, or never will and is dropped.
+    let end = receiver.recv_timeout(FOREVER);
+    assert_eq!(end, Err(mpsc::RecvTimeoutError::Disconnected));
+    assert_eq!(watch.exit().unwrap().outcome(), Outcome::Exited(3));
+    assert_eq!(child.reap().code(), Some(3));
 }
 
 #[test]

@@ -104,6 +104,12 @@ fn leader_of(watcher: &Watcher, script: &str) -> Child {
     child
 }
 
+/// Before Linux 6.9 nothing does, and what is left is killed at once. That release brought this, too.
+fn holds_on_to_groups(watcher: &Watcher) -> bool {
+    let watch = watcher.watch_reaped(std::process::id());
+    !matches!(watch, Err(WatchError::Unsupported))
+}
+
 const DEAF: &str = "trap '' TERM; echo ready; sleep 1000";
 
 #[test]
@@ -118,11 +124,69 @@ fn who_outlives_the_leader_of_the_group_is_killed_after_the_grace() {
 }
 
 #[test]
+fn who_outlives_the_leader_of_the_group_is_killed_also_if_a_thief_reaped_that() {
+    let watcher = Watcher::new().unwrap();
+    if !holds_on_to_groups(&watcher) {
+        return;
+    }
+    let child = leader_of(&watcher, DEAF);
+    let pid = child.pid().as_raw();
+    let thief = std::thread::spawn(move || {
+        // SAFETY: a null pointer where nothing is to be told.
+        unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) }
+    });
+    let grace = Duration::from_millis(50);
+    child.deadline(Duration::from_millis(10), grace).unwrap();
+    assert!(child.wait().unwrap().by_deadline());
+    thief.join().unwrap();
+    assert_group_ended(child);
+}
+
+#[test]
+fn a_later_deadline_also_holds_for_who_outlives_the_leader_of_the_group() {
+    let watcher = Watcher::new().unwrap();
+    if !holds_on_to_groups(&watcher) {
+        return;
+    }
+    // The other one tells of each `SIGTERM`, and ends of none; nor does the leader.
+    let tells = "trap 'echo term!' TERM; echo ready; while true; do sleep 0.01; done";
+    let mut command = sh(&format!("({tells}) & trap '' TERM; echo ready; read line"));
+    command
+        .process_group(0)
+        .stdout(Stdio::piped())
+        .stdin(Stdio::piped());
+    let mut child = watcher.spawn(&mut command).unwrap();
+    let stdin = child.stdin.take();
+    let read_line = |child: &mut Child| {
+        let mut line = [0; 6];
+        child
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut line)
+            .unwrap();
+        line
+    };
+    for _ in 0..2 {
+        assert_eq!(&read_line(&mut child), b"ready\n");
+    }
+    child
+        .deadline(Duration::ZERO, Duration::from_secs(1000))
+        .unwrap();
+    assert_eq!(&read_line(&mut child), b"term!\n");
+    child
+        .deadline(Duration::from_millis(20), Duration::from_millis(20))
+        .unwrap();
+    // It reads the end of its input, and ends by itself, with the other left in its group.
+    drop(stdin);
+    assert!(child.wait().unwrap().by_deadline());
+    assert_group_ended(child);
+}
+
+#[test]
 fn who_outlives_the_leader_of_the_group_has_the_rest_of_the_grace() {
     let watcher = Watcher::new().unwrap();
-    // Before Linux 6.9 it has none; that release brought this, too.
-    let own = std::process::id();
-    if matches!(watcher.watch_reaped(own), Err(WatchError::Unsupported)) {
+    if !holds_on_to_groups(&watcher) {
         return;
     }
     let cleaning =

@@ -9,8 +9,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::engine::{Engine, Event, Evidence, Gauges, Patience, earlier, no_descriptor};
 use super::resting::Resting;
@@ -34,6 +34,8 @@ pub(crate) struct Epoll {
     early: Vec<Event>,
     ready: Vec<epoll::Event>,
     held: usize,
+    /// Children of ours need none, and leave the last ones to the rest of the program.
+    held_max: usize,
     waits: u64,
 }
 
@@ -52,6 +54,7 @@ impl Epoll {
         epoll::delete(&epoll, &me).map_err(|errno| denied("epoll_ctl", errno.into()))?;
         // Edge-triggered: each ring of the bell is one event, and the count is never read.
         add_wake(eventfd, EventFlags::IN | EventFlags::ET)?;
+        let limit = sys::descriptor_limit();
         Ok(Self {
             epoll,
             slots: Slots::new(),
@@ -59,6 +62,7 @@ impl Epoll {
             early: Vec::new(),
             ready: Vec::with_capacity(EVENTS),
             held: 0,
+            held_max: usize::try_from(limit - limit / 8).unwrap_or(usize::MAX),
             waits: 0,
         })
     }
@@ -72,7 +76,11 @@ impl Epoll {
     /// Arms a watch whose slot is filled.
     fn rearm(&mut self, key: u32) {
         if let Hold::Pid = self.slots.get(key).hold {
+            if self.held >= self.held_max {
+                return self.without_descriptor(key);
+            }
             match sys::pidfd_open(self.slots.get(key).duty.record().pid()) {
+                Ok(pidfd) if !sys::is_child(pidfd.as_fd()) => return self.ended(key, true),
                 Ok(pidfd) => {
                     self.slots.get(key).hold = Hold::Pidfd(pidfd);
                     self.held += 1;
@@ -101,15 +109,23 @@ impl Epoll {
         }
     }
 
-    /// Nothing can be armed for want of something. A child of ours that has ended needs nothing.
+    /// Nothing can be armed for want of something. Whether it has ended can be asked all the same.
     fn without_descriptor(&mut self, key: u32) {
-        let record = self.slots.get(key).duty.record();
-        match record.kin() == Kin::Owned
-            && !matches!(
-                sys::waitid(Ask::LookAtChild(record.pid())),
-                Ok(Waited::NotYet)
-            ) {
-            true => self.ended(key, false),
+        let slot = self.slots.get(key);
+        let record = slot.duty.record();
+        if record.kin() == Kin::Owned {
+            return match sys::waitid(Ask::LookAtChild(record.pid())) {
+                Ok(Waited::NotYet) => self.rest(key),
+                _ => self.ended(key, false),
+            };
+        }
+        let flags = match &slot.hold {
+            Hold::Pidfd(pidfd) => look(pidfd),
+            _ => PollFlags::empty(),
+        };
+        let reaped = flags.contains(PollFlags::HUP);
+        match reaped || record.moment() == Moment::Exited && flags.contains(PollFlags::IN) {
+            true => self.ended(key, reaped),
             false => self.rest(key),
         }
     }
@@ -252,6 +268,15 @@ impl Engine for Epoll {
             held: self.held,
             enters: self.waits,
         }
+    }
+}
+
+/// What there is to be said of a pidfd just now.
+fn look(pidfd: &OwnedFd) -> PollFlags {
+    let mut looks = [PollFd::new(pidfd, PollFlags::IN)];
+    match poll(&mut looks, Some(&Timespec::default())) {
+        Ok(_) => looks[0].revents(),
+        Err(_) => PollFlags::empty(),
     }
 }
 

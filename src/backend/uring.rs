@@ -289,6 +289,8 @@ impl Uring {
             Ok(pidfd) if inode.is_some() && sys::pidfs_inode(pidfd.as_fd()) != inode => {
                 Reopened::Reaped
             }
+            // It is ours to reap, unless another wait has taken it and its pid is a stranger's.
+            Ok(pidfd) if inode.is_none() && !sys::is_child(pidfd.as_fd()) => Reopened::Reaped,
             Ok(pidfd) => Reopened::Pidfd(pidfd),
             Err(error) => match no_descriptor(&error) {
                 Some(errno) => Reopened::NoDescriptor(errno),

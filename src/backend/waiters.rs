@@ -10,7 +10,7 @@
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,8 @@ const STACK: usize = 32 << 10;
 
 pub(crate) struct Waiters {
     reports: Arc<Reports>,
+    /// The mailbox's, too: who is woken looks at both.
+    bell: Arc<OwnedFd>,
     slots: Slots,
     resting: Resting,
     /// Found out while arming and disarming; the next wait tells them.
@@ -45,8 +47,8 @@ pub(crate) struct Waiters {
 struct Reports {
     /// Whose process has ended.
     ended: Mutex<Vec<Token>>,
-    /// The mailbox's, too: who is woken looks at both.
-    bell: OwnedFd,
+    /// Threads may outlive the watcher, and are not to keep a descriptor of it.
+    bell: Weak<OwnedFd>,
     threads: AtomicUsize,
 }
 
@@ -64,12 +66,14 @@ impl Waiters {
                 .into(),
             }
         })?;
+        let bell = Arc::new(bell);
         Ok(Self {
             reports: Arc::new(Reports {
                 ended: Mutex::default(),
-                bell,
+                bell: Arc::downgrade(&bell),
                 threads: AtomicUsize::new(0),
             }),
+            bell,
             slots: Slots::new(),
             resting: Resting::default(),
             early: Vec::new(),
@@ -144,13 +148,13 @@ impl Engine for Waiters {
         // A time that is too long for the call is as good as for ever.
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         self.waits += 1;
-        let mut bells = [PollFd::new(&self.reports.bell, PollFlags::IN)];
+        let mut bells = [PollFd::new(&self.bell, PollFlags::IN)];
         let rung = faults::strike("poll").and_then(|()| Ok(poll(&mut bells, timeout.as_ref())?));
         match rung {
             Ok(0) => {}
             // What is rung after this read is another ring; what was reported before it is seen below.
             Ok(_) => {
-                rustix::io::read(&self.reports.bell, &mut [0; 8])?;
+                rustix::io::read(&self.bell, &mut [0; 8])?;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -205,7 +209,9 @@ fn start_thread(reports: &Arc<Reports>, token: Token, pid: Pid) -> bool {
             let mut ended = shared.ended.lock().unwrap_or_else(PoisonError::into_inner);
             ended.push(token);
             drop(ended);
-            sys::ring_eventfd(&shared.bell);
+            if let Some(bell) = shared.bell.upgrade() {
+                sys::ring_eventfd(&*bell);
+            }
         })
     });
     if started.is_err() {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::{Plan, set_plan};
 use crate::error::{Closed, ForkError, WaitError};
-use crate::{BuildError, Child, Outcome, Pid, Unknown, Watch, WatchError, Watcher};
+use crate::{Backend, BuildError, Child, Outcome, Pid, Unknown, Watch, WatchError, Watcher};
 
 /// Nothing that works takes so long.
 const FOREVER: Duration = Duration::from_secs(20);
@@ -105,15 +105,57 @@ fn whatever_fails_nothing_is_lost_and_nothing_left() {
     }
 }
 
-/// How often it struck.
-fn strike_one(backend: &str, call: &'static str, errno: i32, after: u32, times: u32) -> u32 {
-    let plan = Arc::new(Plan {
+fn plan(call: &'static str, errno: i32, after: u32, times: u32) -> Arc<Plan> {
+    Arc::new(Plan {
         call,
         errno,
         after: AtomicU32::new(after),
         times: AtomicU32::new(times),
         struck: AtomicU32::new(0),
-    });
+    })
+}
+
+#[test]
+fn without_room_in_the_epoll_an_end_is_told_all_the_same() {
+    // It is filled twice while it is tried out.
+    let full = plan("epoll_ctl", libc::ENOSPC, 2, u32::MAX);
+    set_plan(Some(Arc::clone(&full)));
+    let watcher = Watcher::builder().backend(Backend::Epoll).build();
+    set_plan(None);
+    let watcher = watcher.expect("it has room for itself");
+    let mut command = Command::new("sh");
+    let mut child = command.args(["-c", "exit 3"]).spawn().expect("sh starts");
+    let watch = watcher.watch(child.id()).expect("it has a pidfd");
+    let exit = watch.wait_timeout(FOREVER).expect("the watcher lives");
+    let exit = exit.expect("it is told");
+    assert_eq!(exit.outcome(), Outcome::Exited(3));
+    assert!(full.struck.load(Ordering::SeqCst) > 0);
+    assert!(child.wait().is_ok());
+}
+
+#[test]
+fn orphans_for_whom_no_thread_could_be_had_are_looked_after_later() {
+    // The first thread is the watcher's own.
+    let none = plan("clone", libc::EAGAIN, 1, 1);
+    set_plan(Some(Arc::clone(&none)));
+    let watcher = Watcher::builder().workers(0).build();
+    set_plan(None);
+    let watcher = watcher.expect("it has its thread");
+    let child = watcher.spawn(Command::new("sleep").arg("1000"));
+    let child = child.expect("sleep starts");
+    drop(watcher);
+    assert_eq!(none.struck.load(Ordering::SeqCst), 1);
+    child.kill().expect("it lives");
+    let another = Watcher::new().expect("there are threads again");
+    let pid = child.pid().as_raw();
+    // SAFETY: no pointers.
+    until("it is reaped", || unsafe { libc::kill(pid, 0) } == -1);
+    drop(another);
+}
+
+/// How often it struck.
+fn strike_one(backend: &str, call: &'static str, errno: i32, after: u32, times: u32) -> u32 {
+    let plan = plan(call, errno, after, times);
     let case = format!("{backend}: {call} fails {times} times with {errno} after {after}");
     let before = descriptors();
     set_plan(Some(Arc::clone(&plan)));
