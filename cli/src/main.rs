@@ -2,6 +2,13 @@
 
 mod cli;
 mod code;
+mod completions;
+mod doctor;
+mod duration;
+mod failure;
+mod man;
+mod run;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -10,7 +17,12 @@ use clap::Parser;
 use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
-        Command::Doctor => code::OK.into(),
-    }
+    let ended = match Cli::parse().command {
+        Command::Run(options) => run::run(options),
+        Command::Wait(options) => wait::wait(&options),
+        Command::Doctor(options) => doctor::doctor(&options),
+        Command::Completions(options) => completions::print(&options),
+        Command::Man(options) => man::write(&options),
+    };
+    ended.unwrap_or_else(|failure| failure.report()).into()
 }
