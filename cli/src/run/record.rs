@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::inbox::When;
 use super::job::Job;
+use crate::signal_name::signal_name;
 
 /// One finished job. These fields stay; others may be added.
 #[derive(Debug, Serialize)]
@@ -160,11 +161,4 @@ pub(crate) fn to_line(value: &impl Serialize) -> Vec<u8> {
 /// Nothing finer was measured.
 fn micros(seconds: f64) -> f64 {
     (seconds * 1e6).round() / 1e6
-}
-
-pub(crate) fn signal_name(signal: i32) -> String {
-    match signal_hook::low_level::signal_name(signal) {
-        Some(name) => format!(" ({name})"),
-        None => String::new(),
-    }
 }
