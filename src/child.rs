@@ -82,7 +82,9 @@ impl Child {
     }
 
     /// Ends it if it has not ended after this time: `SIGTERM`, and after `grace`, `SIGKILL`. Both go to the
-    /// process group if it leads one, else to it alone. A second deadline replaces the first; zero is
+    /// process group if it leads one, else to it alone; whoever is left of the group when the leader has ended
+    /// of the first has the rest of the grace (before Linux 6.9, whose pidfds cannot signal a group, and when the watcher is
+    /// dropped: none). A second deadline replaces the first; zero is
     /// now. Nothing is done if it has ended. [`Exit::by_deadline`](crate::Exit::by_deadline) tells. Does not block; any number of deadlines cost one
     /// timer in all.
     ///

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::record::Record;
+use crate::remnant::Remnant;
 
 /// The time, and a number that makes it unique.
 pub(crate) type DeadlineKey = (Instant, u64);
@@ -17,16 +18,13 @@ pub(crate) struct Deadlines {
     last: u64,
 }
 
-struct Deadline {
-    record: Arc<Record>,
-    next: Step,
-}
-
-enum Step {
+enum Deadline {
     /// `SIGTERM`, and `SIGKILL` after so long.
-    Terminate(Duration),
+    Terminate(Arc<Record>, Duration),
     /// `SIGKILL`.
-    Kill,
+    Kill(Arc<Record>),
+    /// The same to those who outlived the leader of their group.
+    KillRemnant(Remnant),
 }
 
 impl Deadlines {
@@ -44,24 +42,36 @@ impl Deadlines {
         if record.exit().is_none()
             && let Some(at) = at
         {
-            self.insert(record, at, Step::Terminate(grace));
+            let key = self.key(at);
+            record.set_deadline(Some(key));
+            self.at.insert(key, Deadline::Terminate(record, grace));
         }
     }
 
-    fn insert(&mut self, record: Arc<Record>, at: Instant, next: Step) {
+    fn key(&mut self, at: Instant) -> DeadlineKey {
         self.last += 1;
-        let key = (at, self.last);
-        record.set_deadline(Some(key));
-        self.at.insert(key, Deadline { record, next });
+        (at, self.last)
     }
 
-    /// The process has ended, or has another deadline.
-    pub(crate) fn remove(&mut self, record: &Record) {
+    /// The process has ended, or has another deadline. Returns what it had.
+    fn take(&mut self, record: &Record) -> Option<(DeadlineKey, Deadline)> {
         if self.at.is_empty() {
-            return;
+            return None;
         }
-        if let Some(key) = record.set_deadline(None) {
-            self.at.remove(&key);
+        self.at.remove_entry(&record.set_deadline(None)?)
+    }
+
+    pub(crate) fn remove(&mut self, record: &Record) {
+        self.take(record);
+    }
+
+    /// The process has ended. What it left of its group has the rest of the grace.
+    pub(crate) fn ended(&mut self, record: &Record, remnant: Option<Remnant>) {
+        if let Some((key, Deadline::Kill(_))) = self.take(record)
+            && let Some(remnant) = remnant
+            && !remnant.is_empty()
+        {
+            self.at.insert(key, Deadline::KillRemnant(remnant));
         }
     }
 
@@ -80,18 +90,31 @@ impl Deadlines {
         while let Some(entry) = self.at.first_entry()
             && entry.key().0 <= now
         {
-            let Deadline { record, next } = entry.remove();
-            match next {
-                Step::Terminate(grace) => {
+            match entry.remove() {
+                Deadline::Terminate(record, grace) => {
                     let lives = record.signal_by_deadline(libc::SIGTERM);
                     // A time past the end of the clock never comes.
                     if lives && let Some(at) = now.checked_add(grace) {
-                        self.insert(record, at, Step::Kill);
+                        let key = self.key(at);
+                        record.set_deadline(Some(key));
+                        self.at.insert(key, Deadline::Kill(record));
                     }
                 }
-                Step::Kill => {
+                Deadline::Kill(record) => {
                     record.signal_by_deadline(libc::SIGKILL);
                 }
+                Deadline::KillRemnant(remnant) => remnant.kill(),
+            }
+        }
+    }
+}
+
+impl Drop for Deadlines {
+    /// Nobody will be there when the grace is over.
+    fn drop(&mut self) {
+        for deadline in std::mem::take(&mut self.at).into_values() {
+            if let Deadline::KillRemnant(remnant) = deadline {
+                remnant.kill();
             }
         }
     }

@@ -12,6 +12,7 @@ use std::time::Instant;
 use crate::Exit;
 use crate::exit::{Outcome, Unknown, Usage};
 use crate::record::{Kin, Phase, Record, State, drop_quietly};
+use crate::remnant::Remnant;
 use crate::shared::Shared;
 use crate::sync::MutexGuard;
 use crate::sys::{self, Ask, Waited};
@@ -22,8 +23,8 @@ pub(crate) struct Duty(Option<Arc<Record>>);
 
 /// What came of reaping a child.
 pub(crate) enum Reaped {
-    /// It is over; the duty goes on if there are callbacks.
-    Finished(Outcome, Option<Duty>),
+    /// It is over; the duty goes on if there are callbacks. A deadline may leave something of its group.
+    Finished(Outcome, Option<Duty>, Option<Remnant>),
     /// It cannot be reaped yet.
     NotYet(Duty),
 }
@@ -65,6 +66,12 @@ impl Duty {
     ) -> Reaped {
         let record = Arc::clone(self.record());
         let state = record.lock();
+        // While it is a zombie, its number is its own.
+        let ended = |pid| matches!(sys::waitid(Ask::LookAtChild(pid)), Ok(Waited::Ended(..)));
+        let remnant = match state.by_deadline() && ended(record.pid()) {
+            true => Remnant::of(record.pid()),
+            false => None,
+        };
         let (outcome, usage) = match sys::waitid(Ask::Reap(record.pid())) {
             Ok(Waited::Ended(outcome, usage)) => (outcome, Some(usage)),
             Ok(Waited::NotYet) => return Reaped::NotYet(self),
@@ -74,7 +81,7 @@ impl Duty {
             },
         };
         let duty = self.finish_locked(&record, state, outcome, usage, seen_at);
-        Reaped::Finished(outcome, duty)
+        Reaped::Finished(outcome, duty, remnant)
     }
 
     fn finish_locked(

@@ -61,6 +61,7 @@ mod pidfd;
 mod process_limit;
 mod reap;
 mod record;
+mod remnant;
 mod ring_thread;
 mod shared;
 mod spawn;

@@ -72,7 +72,11 @@ fn look_after() {
 fn reap(record: &Arc<Record>) -> bool {
     let gone = || Some(Unknown::ReapedElsewhere);
     match Duty::new(Arc::clone(record)).reap(gone, Instant::now()) {
-        Reaped::Finished(_, duty) => {
+        Reaped::Finished(_, duty, remnant) => {
+            // With the watcher, who would have kept the grace is gone.
+            if let Some(remnant) = remnant {
+                remnant.kill();
+            }
             // The record is closed, so there are no callbacks.
             debug_assert!(duty.is_none(), "a closed record has callbacks");
             true

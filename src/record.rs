@@ -380,11 +380,18 @@ impl Record {
     /// A deadline's signal: to the group if it leads one, else to the process alone. `false`: it has ended.
     pub(crate) fn signal_by_deadline(&self, signal: i32) -> bool {
         let mut state = self.lock();
-        // Ended, seen or not: nothing that the deadline did.
-        if self.exit.get().is_some()
-            || !matches!(sys::waitid(Ask::LookAtChild(self.pid)), Ok(Waited::NotYet))
-        {
+        if self.exit.get().is_some() {
             return false;
+        }
+        match sys::waitid(Ask::LookAtChild(self.pid)) {
+            Ok(Waited::NotYet) => {}
+            // Of the deadline's first signal, and not reaped yet: its group is its own, and its grace is over.
+            Ok(Waited::Ended(..)) if state.by_deadline() => {
+                let _ = sys::kill_group(self.pid, signal);
+                return false;
+            }
+            // Ended by itself: nothing that the deadline did.
+            _ => return false,
         }
         state.extra().by_deadline = true;
         // A failure (it changed its user) is for the next, stronger signal to mend, or for nobody.

@@ -155,8 +155,8 @@ impl RingThread {
     fn reap(&mut self, duty: Duty, seen_at: Instant) -> io::Result<()> {
         let record = Arc::clone(duty.record());
         match duty.reap(|| Some(reap::why_reaped(&record)), seen_at) {
-            Reaped::Finished(outcome, duty) => {
-                self.deadlines.remove(&record);
+            Reaped::Finished(outcome, duty, remnant) => {
+                self.deadlines.ended(&record, remnant);
                 self.finished(outcome, duty);
                 Ok(())
             }

@@ -186,17 +186,7 @@ pub(crate) fn pidfd_exit(pidfd: BorrowedFd<'_>) -> Option<Outcome> {
 /// Whether the process behind a pidfd was reaped: signal 0 reaches a zombie, and
 /// nothing that was reaped. Since Linux 5.1.
 pub(crate) fn pidfd_reaped(pidfd: BorrowedFd<'_>) -> bool {
-    // SAFETY: no pointer is passed but a null one, which the call takes for "no siginfo".
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            0,
-            std::ptr::null::<libc::siginfo_t>(),
-            0,
-        )
-    };
-    result != 0 && io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH)
+    pidfd_send_signal(pidfd, 0, 0).is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH))
 }
 
 /// Whether `SIGCHLD` is ignored or carries `SA_NOCLDWAIT`, so that children
@@ -299,15 +289,43 @@ pub(crate) fn kill(pid: Pid, signal: i32) -> io::Result<()> {
 
 /// `kill(2)` on the process group that a process leads; `None` if it leads none.
 pub(crate) fn kill_group(leader: Pid, signal: i32) -> Option<io::Result<()>> {
-    // SAFETY: no pointers.
-    let leads = unsafe { libc::getpgid(leader.as_raw()) } == leader.as_raw();
-    leads.then(|| {
+    leads_group(leader).then(|| {
         // SAFETY: no pointers.
         match unsafe { libc::kill(-leader.as_raw(), signal) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }
     })
+}
+
+/// Whether the process, which is not reaped, leads a group.
+pub(crate) fn leads_group(pid: Pid) -> bool {
+    // SAFETY: no pointers.
+    unsafe { libc::getpgid(pid.as_raw()) == pid.as_raw() }
+}
+
+/// Signals the group that the process behind the pidfd led, also after it was reaped, when its number may be
+/// another's. `PIDFD_SIGNAL_PROCESS_GROUP`, since Linux 6.9 (kernel commit e1fb1dc08e73); before, `EINVAL`.
+pub(crate) fn kill_group_of(leader: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
+    pidfd_send_signal(leader, signal, PIDFD_SIGNAL_PROCESS_GROUP)
+}
+
+fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) -> io::Result<()> {
+    // SAFETY: no pointer is passed but a null one, which the call takes for "no siginfo".
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            flags,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Kills and reaps a child of ours that nobody else knows of.

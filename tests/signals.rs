@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use exitring::{Child, Outcome, SignalError, Watcher};
+use exitring::{Child, Outcome, SignalError, WatchError, Watcher};
 
 fn sh(script: &str) -> Command {
     let mut command = Command::new("sh");
@@ -90,6 +90,64 @@ fn a_deadline_terminates_the_group_and_kills_what_is_deaf() {
         assert_eq!(exit.outcome(), outcome);
         assert_group_ended(child);
     }
+}
+
+/// A child that leads a group and ends of `SIGTERM`, and a grandchild that runs `script` and holds its standard output.
+fn leader_of(watcher: &Watcher, script: &str) -> Child {
+    // The leader is ready only when the other is: what comes before the trap would end it.
+    let mut command = sh(&format!("({script}) & wait"));
+    command.process_group(0).stdout(Stdio::piped());
+    let mut child = watcher.spawn(&mut command).unwrap();
+    let mut ready = [0; 6];
+    let stdout = child.stdout.as_mut().unwrap();
+    stdout.read_exact(&mut ready).unwrap();
+    child
+}
+
+const DEAF: &str = "trap '' TERM; echo ready; sleep 1000";
+
+#[test]
+fn who_outlives_the_leader_of_the_group_is_killed_after_the_grace() {
+    let watcher = Watcher::new().unwrap();
+    let child = leader_of(&watcher, DEAF);
+    let grace = Duration::from_millis(50);
+    child.deadline(Duration::ZERO, grace).unwrap();
+    let exit = child.wait().unwrap();
+    assert!(exit.by_deadline());
+    assert_group_ended(child);
+}
+
+#[test]
+fn who_outlives_the_leader_of_the_group_has_the_rest_of_the_grace() {
+    let watcher = Watcher::new().unwrap();
+    // Before Linux 6.9 it has none; that release brought this, too.
+    let own = std::process::id();
+    if matches!(watcher.watch_reaped(own), Err(WatchError::Unsupported)) {
+        return;
+    }
+    let cleaning =
+        "trap 'sleep 0.05; echo clean; exit' TERM; echo ready; while true; do sleep 0.01; done";
+    let mut child = leader_of(&watcher, cleaning);
+    child
+        .deadline(Duration::ZERO, Duration::from_secs(1000))
+        .unwrap();
+    assert!(child.wait().unwrap().by_deadline());
+    let mut rest = String::new();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "clean\n");
+}
+
+#[test]
+fn who_outlives_the_leader_of_the_group_is_killed_when_the_watcher_is_dropped() {
+    let watcher = Watcher::new().unwrap();
+    let child = leader_of(&watcher, DEAF);
+    child
+        .deadline(Duration::ZERO, Duration::from_secs(1000))
+        .unwrap();
+    assert!(child.wait().unwrap().by_deadline());
+    drop(watcher);
+    assert_group_ended(child);
 }
 
 #[test]
