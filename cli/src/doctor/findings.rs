@@ -57,6 +57,8 @@ impl Try {
 
 impl Findings {
     pub(crate) fn find() -> Self {
+        // Before we have some ourselves.
+        let (descriptors_soft, descriptors_hard, descriptors_open) = limits::descriptors();
         let io_uring = Try::of(Watcher::builder().backend(Backend::Uring).build());
         let watcher = Watcher::new();
         let own = std::process::id();
@@ -77,7 +79,6 @@ impl Findings {
                 (None, None, none(), none(), Some(chain(error)))
             }
         };
-        let (descriptors_soft, descriptors_hard, descriptors_open) = limits::descriptors();
         let process_limits = limits::process_limits();
         let least = process_limits.iter().min_by_key(|limit| limit.free());
         let mut remedies: Vec<_> = no_watcher.into_iter().collect();

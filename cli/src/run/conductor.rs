@@ -94,6 +94,9 @@ impl Conductor {
             self.flush();
             self.show_progress();
         }
+        // Of what made it over.
+        self.take_news(&mut news);
+        self.flush();
         self.progress.end();
     }
 

@@ -134,8 +134,13 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         }
     }
     let Conductor {
-        summary, ending, ..
+        summary,
+        ending,
+        starter,
+        ..
     } = conductor;
+    // With the watcher ends what is left of the groups of jobs that were ended: the rest of their grace is not waited for.
+    drop(starter);
     let some_failed = summary.failed() + counts.failed_before() > 0;
     if !options.quiet {
         anstream::eprint!(

@@ -27,8 +27,8 @@ Templates: {} is the argument, {1} {2} those of the first and second :::, {#} th
 arguments are appended. Without ::: the arguments are lines of FILE or of standard input. No shell is involved.
 
 Jobs: each is a process group of its own, with /dev/null as standard input. A job has ended when its process has; what that
-left running may write for 100 ms more. A time-out or Ctrl-C sends SIGTERM to the group, and SIGKILL when the grace is
-over or the job's process has ended. What left the group (setsid) is not reached.
+left running may write for 100 ms more. A time-out or Ctrl-C sends SIGTERM to the group, and SIGKILL to whoever is left of it
+when the grace is over, or exitring ends. What left the group (setsid) is not reached.
 
 Job log: a line of JSON for each finished job. With --resume, jobs that finished by themselves, well or not, are
 done and not run again; interrupted ones, and ones that were running when exitring was killed, are not done.

@@ -54,8 +54,10 @@ impl Reader {
             Ok(()) => News::Read,
             Err(failure) => News::Stuck(failure),
         };
-        self.gate.complete();
+        // Told before the run can be over, and known to be over after it was told.
         self.inbox.tell(news);
+        self.gate.complete();
+        self.inbox.ring();
     }
 
     fn read(&mut self) -> Result<(), Failure> {

@@ -4,8 +4,11 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::low_level::pipe;
 
 pub(crate) struct Signals(UnixStream);
@@ -22,6 +25,8 @@ impl Signals {
                 pipe::register(signal, handlers.try_clone()?)?;
             }
         }
+        // A file that may grow no more is an error of that write, not the end of us.
+        flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
         Ok(Self(ours))
     }
 

@@ -102,9 +102,8 @@ fn place(word: &[u8]) -> Option<(&[u8], &[u8])> {
     known.then_some((name, rest))
 }
 
-/// A place for an argument. The job's number is none: with it alone, arguments are still appended.
 fn has_place(word: &[u8]) -> bool {
-    (0..word.len()).any(|at| place(&word[at..]).is_some_and(|(name, _)| name != b"#"))
+    (0..word.len()).any(|at| place(&word[at..]).is_some())
 }
 
 fn fill(word: &[u8], number: u64, arguments: &[&OsStr]) -> OsString {
@@ -151,7 +150,7 @@ mod tests {
     #[test]
     fn places_are_filled_in_every_word() {
         assert_eq!(commands("a {}.x -{}- ::: 1 2"), ["a|1.x|-1-", "a|2.x|-2-"]);
-        assert_eq!(commands("a {#} ::: x y"), ["a|1|x", "a|2|y"]);
+        assert_eq!(commands("a {#} ::: x y"), ["a|1", "a|2"]);
         assert_eq!(commands("a {b} { ::: 1"), ["a|{b}|{|1"]);
     }
 

@@ -110,7 +110,8 @@ impl Ends {
     /// The next end, waiting for it, but not beyond `until`.
     pub(crate) fn next(&mut self, until: Option<Instant>) -> Result<Option<End>, RecvError> {
         loop {
-            if let Some(end) = self.give_up() {
+            let over = until.is_some_and(|until| until <= Instant::now());
+            if let Some(end) = self.give_up(over) {
                 return Ok(Some(end));
             }
             let patience = self
@@ -132,9 +133,7 @@ impl Ends {
                         return Ok(Some(end));
                     }
                 }
-                None if until.is_some_and(|until| until <= Instant::now()) => {
-                    return Ok(self.give_up());
-                }
+                None if over => return Ok(None),
                 // Nothing comes, and nothing is waited for.
                 None if wake.is_none() => return Ok(None),
                 None => {}
@@ -162,10 +161,10 @@ impl Ends {
         })
     }
 
-    /// One whose parent has had time enough.
-    fn give_up(&mut self) -> Option<End> {
+    /// One whose parent has had time enough; `all`: there is no more time for any.
+    fn give_up(&mut self, all: bool) -> Option<End> {
         let now = Instant::now();
-        let late = |watched: &&mut Watched| matches!(watched.state, State::Ended(patience) if patience <= now);
+        let late = |watched: &&mut Watched| matches!(watched.state, State::Ended(patience) if all || patience <= now);
         let watched = self.watched.iter_mut().find(late)?;
         watched.state = State::Told;
         Some(End {
