@@ -251,7 +251,7 @@ fn help_teaches() {
 fn completions_and_man_pages_are_made() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(
-            stdout(&mut exitring(["completions", shell])).contains("--joblog"),
+            stdout(&mut exitring(["completions", shell])).contains("joblog"),
             "{shell}"
         );
     }

@@ -152,7 +152,7 @@ impl Lines {
                 "{name} is a directory, and not a list of commands"
             )));
         }
-        let length = metadata.is_file().then(|| metadata.len());
+        let length = metadata.is_file().then_some(metadata.len());
         let input = BufReader::with_capacity(READ_AT_ONCE, file);
         Ok(Self {
             name,

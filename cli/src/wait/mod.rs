@@ -41,7 +41,8 @@ pub(crate) fn wait(options: &Options) -> Result<u8, Failure> {
     let refused = report_refused(refused);
 
     let mut told = 0;
-    while !ends.are_over() && !(options.any && told > 0) {
+    let wanted = if options.any { 1 } else { usize::MAX };
+    while !ends.are_over() && told < wanted {
         let next = ends
             .next(until)
             .map_err(|error| Failure::resource(chain(&error)))?;
