@@ -208,11 +208,13 @@ impl Conductor {
         let passed = match read {
             Some(bytes) => self.route.pass(whose, stream, bytes, &mut self.outlet),
             None => {
-                // Closing it takes it out of epoll: nobody else has it.
                 let stream = running.streams[whose.stream].take();
                 stream
                     .into_iter()
-                    .for_each(|stream| self.route.end(whose, stream, &mut self.outlet));
+                    .for_each(|stream| self.end_stream(whose, stream));
+                let Some(running) = self.running.get(&whose.job) else {
+                    return;
+                };
                 if running.is_over() {
                     self.end(whose.job);
                 }
@@ -263,7 +265,7 @@ impl Conductor {
                 stream,
             };
             left.into_iter()
-                .for_each(|left| self.route.end(whose, left, &mut self.outlet));
+                .for_each(|left| self.end_stream(whose, left));
         }
         let Some(exit) = exit else { return };
         let timeout = self.starter.timeout;
@@ -282,6 +284,13 @@ impl Conductor {
         }
         self.finish(&job, &record);
         self.starter.gate.leave(1);
+    }
+
+    fn end_stream(&mut self, whose: Whose, stream: Stream) {
+        // Closing it is not enough: a child that is being started has a copy until its exec, and as long as that is there,
+        // so are events, which would be taken for those of the job's next attempt.
+        let _ = epoll::delete(&self.starter.poll, stream.as_fd());
+        self.route.end(whose, stream, &mut self.outlet);
     }
 
     fn finish(&mut self, job: &Job, record: &Record<'_>) {

@@ -1,7 +1,7 @@
 //! What jobs write: taken in from their pipes, and passed on by whole lines.
 
 use std::io::ErrorKind;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::logs::Logs;
 use super::outlet::Outlet;
@@ -56,6 +56,12 @@ impl Stream {
                 Err(_) => None,
             };
         }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
     }
 }
 
