@@ -18,6 +18,25 @@ fn lines_are_never_torn() {
 }
 
 #[test]
+fn what_each_attempt_writes_comes_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let list: String = (1..=500)
+        .map(|number| format!("echo x; [ -e {number} ] || {{ touch {number}; exit 1; }}\n"))
+        .collect();
+    let mut run = exitring(["run", "-q", "-j", "8", "--retries", "1"]);
+    let output = run
+        .current_dir(dir.path())
+        .write_stdin(list)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout).lines().count(),
+        1000
+    );
+}
+
+#[test]
 fn output_and_errors_keep_apart_and_unended_lines_get_an_end() {
     let output = exitring(["run", "-j1", "-q"])
         .write_stdin("printf out; printf err >&2\nprintf more\n")

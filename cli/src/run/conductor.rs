@@ -29,6 +29,8 @@ use crate::failure::Failure;
 const LINGER: Duration = Duration::from_millis(100);
 const EVENTS_AT_ONCE: usize = 256;
 const READ_AT_ONCE: usize = 64 * 1024;
+/// As much as a pipe may hold unless root says otherwise (`fs.pipe-max-size`).
+const PIPE_MAX: usize = 1024 * 1024;
 
 /// What the conductor is to do beyond starting jobs.
 pub(crate) struct Conductor {
@@ -47,8 +49,15 @@ pub(crate) struct Conductor {
     pub(crate) ending: Ending,
     pub(crate) running: HashMap<u64, Running>,
     /// Jobs that ended and left their pipes open, in the order of their ends.
-    pub(crate) lingering: VecDeque<(Instant, u64)>,
+    pub(crate) lingering: VecDeque<Lingering>,
     pub(crate) crowded_said: bool,
+}
+
+/// A job that has ended, and its pipes have not.
+pub(crate) struct Lingering {
+    until: Instant,
+    job: u64,
+    attempt: u32,
 }
 
 /// A job that runs, or whose output has not ended.
@@ -104,7 +113,7 @@ impl Conductor {
         let linger = self
             .lingering
             .front()
-            .map(|(until, _)| until.saturating_duration_since(Instant::now()));
+            .map(|lingering| lingering.until.saturating_duration_since(Instant::now()));
         let patience = self.progress.patience().into_iter().chain(linger).min();
         // It fits: none is longer than a moment.
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
@@ -181,8 +190,11 @@ impl Conductor {
             if running.is_over() {
                 self.end(tagged.tag);
             } else {
-                self.lingering
-                    .push_back((Instant::now() + LINGER, tagged.tag));
+                self.lingering.push_back(Lingering {
+                    until: Instant::now() + LINGER,
+                    job: tagged.tag,
+                    attempt: running.job.attempt,
+                });
             }
         }
     }
@@ -231,18 +243,15 @@ impl Conductor {
     /// Closes pipes that were left open by jobs that ended a while ago.
     fn let_go(&mut self) {
         let now = Instant::now();
-        while let Some((until, number)) = self.lingering.front()
-            && *until <= now
+        while let Some(Lingering { job, attempt, .. }) = self
+            .lingering
+            .pop_front_if(|lingering| lingering.until <= now)
         {
-            let number = *number;
-            self.lingering.pop_front();
-            // It may be over, and even run again by now.
-            if self
-                .running
-                .get(&number)
-                .is_some_and(|running| running.exit.is_some())
-            {
-                self.end(number);
+            // It may be over, and even be tried again by now.
+            let still =
+                |running: &Running| running.exit.is_some() && running.job.attempt == attempt;
+            if self.running.get(&job).is_some_and(still) {
+                self.end(job);
             }
         }
     }
@@ -264,8 +273,10 @@ impl Conductor {
                 job: number,
                 stream,
             };
-            left.into_iter()
-                .for_each(|left| self.end_stream(whose, left));
+            if let Some(mut left) = left {
+                self.drain(whose, &mut left);
+                self.end_stream(whose, left);
+            }
         }
         let Some(exit) = exit else { return };
         let timeout = self.starter.timeout;
@@ -284,6 +295,19 @@ impl Conductor {
         }
         self.finish(&job, &record);
         self.starter.gate.leave(1);
+    }
+
+    /// Passes on what is in a pipe that is about to be closed: among many, or behind a slow reader of ours, its
+    /// turn may not have come. Not more than a full pipe, as its writer may be endless.
+    fn drain(&mut self, whose: Whose, stream: &mut Stream) {
+        let mut buffer = vec![0; PIPE_MAX];
+        if stream.has_something()
+            && let Some(bytes) = stream.read(&mut buffer)
+            && let Err(failure) = self.route.pass(whose, stream, bytes, &mut self.outlet)
+        {
+            self.route = Route::Nowhere;
+            self.stop(Stop::Soon, Some(failure));
+        }
     }
 
     fn end_stream(&mut self, whose: Whose, stream: Stream) {

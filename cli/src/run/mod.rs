@@ -67,7 +67,8 @@ use crate::failure::{Failure, chain};
 pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     let shard = choose_shard(&options)?;
     let (streams, route) = choose_output(&options)?;
-    // Before anything of it is locked or read: who interrupts us finds all whole.
+    // Opening may wait (for who writes to a FIFO), and until then Ctrl-C ends us as it ends anybody.
+    let source = Source::open(options.file.as_deref(), options.command.clone())?;
     let signals = Signals::take().map_err(|error| cannot("take signals", &error))?;
     let (joblog, resume) = match &options.joblog {
         Some(path) => {
@@ -75,7 +76,6 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         }
         None => (None, None),
     };
-    let source = Source::open(options.file.as_deref(), options.command.clone())?;
 
     let jobs = options.jobs.map_or_else(
         || thread::available_parallelism().map_or(1, usize::from),

@@ -68,7 +68,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "5s")]
     pub(crate) grace: Duration,
 
-    /// Try a job that fails again, up to so many times
+    /// Try a job that ran and failed again, up to so many times
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) retries: u32,
 

@@ -46,6 +46,11 @@ impl Stream {
         }
     }
 
+    /// Whether reading would give something at once.
+    pub(crate) fn has_something(&self) -> bool {
+        rustix::io::ioctl_fionread(&self.pipe).is_ok_and(|count| count > 0)
+    }
+
     /// Reads once, after the pipe was found readable. `None` at the end.
     pub(crate) fn read<'b>(&self, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
         loop {
