@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 use std::ffi::OsString;
+use std::hash::Hasher;
 use std::os::unix::ffi::OsStrExt;
 
-use xxhash_rust::xxh3::Xxh3;
+use twox_hash::XxHash3_64;
 
 /// One job, for one attempt at it.
 #[derive(Debug)]
@@ -41,17 +42,17 @@ impl Order {
 
     /// Of the very bytes, so that a list that changed is noticed. The same in every version, on every machine.
     pub(crate) fn hash(&self) -> u64 {
-        let mut hash = Xxh3::new();
+        let mut hash = XxHash3_64::new();
         match self {
-            Self::Line(line) | Self::Broken(_, line) => hash.update(line.as_bytes()),
+            Self::Line(line) | Self::Broken(_, line) => hash.write(line.as_bytes()),
             Self::Words(words) => {
                 for word in words {
-                    hash.update(word.as_bytes());
+                    hash.write(word.as_bytes());
                     // No argument contains it.
-                    hash.update(&[0]);
+                    hash.write(&[0]);
                 }
             }
         }
-        hash.digest()
+        hash.finish()
     }
 }
