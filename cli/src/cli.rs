@@ -1,0 +1,27 @@
+//! The command line: one subcommand a line; the options of each are with it.
+
+use clap::{Parser, Subcommand};
+
+use crate::{completions, doctor, man, run, wait};
+
+/// Run thousands of commands, and learn at once when any process ends and how
+#[derive(Debug, Parser)]
+#[command(version, name = "exitring", propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run many commands, so many at a time, and tell how each ended
+    Run(run::Options),
+    /// Wait for processes to end, children or not
+    Wait(wait::Options),
+    /// Tell what this machine allows, and what to change
+    Doctor(doctor::Options),
+    /// Print completions for a shell
+    Completions(completions::Options),
+    /// Write the man pages
+    Man(man::Options),
+}

@@ -1,0 +1,42 @@
+//! Durations on the command line.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+/// `90`, `1.5` (seconds), `300ms`, `1m30s`, `2 hours`.
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+    const WANTED: &str = "a duration is a number of seconds, or like 300ms, 1m30s, 2h";
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).map_err(|error| format!("{error}; {WANTED}"));
+    }
+    let duration: SignedDuration = text.parse().map_err(|error| format!("{error}; {WANTED}"))?;
+    Duration::try_from(duration).map_err(|_| format!("it is negative; {WANTED}"))
+}
+
+/// For people: `850 µs`, `12.3 ms`, `1.2 s`, `1h 2m 3s`.
+pub(crate) fn show(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    match seconds {
+        ..0.001 => format!("{:.0} µs", seconds * 1e6),
+        ..1.0 => format!("{:.1} ms", seconds * 1e3),
+        ..100.0 => format!("{seconds:.2} s"),
+        _ => format!("{:#}", SignedDuration::from_secs(duration.as_secs() as i64)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_and_units_are_understood_and_nonsense_is_not() {
+        assert_eq!(parse("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse("0.25"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse("300ms"), Ok(Duration::from_millis(300)));
+        assert_eq!(parse("1m30s"), Ok(Duration::from_secs(90)));
+        for nonsense in ["", "-1", "-1s", "soon", "1e400", "nan", "5 parsecs"] {
+            parse(nonsense).expect_err(nonsense);
+        }
+    }
+}

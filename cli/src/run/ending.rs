@@ -1,0 +1,112 @@
+//! Ending before all is done: why, how roughly, and with which exit code.
+
+use std::time::Duration;
+
+use exitring::Child;
+
+use crate::code;
+use crate::failure::Failure;
+
+/// What becomes of running jobs when nothing more is started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum Stop {
+    /// They run to their end.
+    Soon,
+    /// They get SIGTERM, and SIGKILL after the grace.
+    Now,
+    /// They get SIGKILL.
+    #[value(skip)]
+    Kill,
+}
+
+pub(crate) struct Ending {
+    stop: Option<Stop>,
+    grace: Duration,
+    interrupted: bool,
+    reader_gone: bool,
+    failure: Option<u8>,
+    /// Nothing more can be learned of what runs.
+    abrupt: bool,
+}
+
+impl Ending {
+    pub(crate) fn new(grace: Duration) -> Self {
+        Self {
+            stop: None,
+            grace,
+            interrupted: false,
+            reader_gone: false,
+            failure: None,
+            abrupt: false,
+        }
+    }
+
+    /// Whether that is rougher than before, so that running jobs have to be told.
+    pub(crate) fn escalate(&mut self, stop: Stop) -> bool {
+        let rougher = Some(stop) > self.stop;
+        self.stop = self.stop.max(Some(stop));
+        rougher && stop > Stop::Soon
+    }
+
+    /// Tells a running job, if it is to be told.
+    pub(crate) fn tell(&self, child: &Child) {
+        let grace = match self.stop {
+            None | Some(Stop::Soon) => return,
+            Some(Stop::Now) => self.grace,
+            Some(Stop::Kill) => Duration::ZERO,
+        };
+        // If the watcher has ended, that shows elsewhere.
+        let _ = child.deadline(Duration::ZERO, grace);
+    }
+
+    /// Whether running jobs have been told to end.
+    pub(crate) fn has_told(&self) -> bool {
+        self.stop > Some(Stop::Soon)
+    }
+
+    /// Whether nothing more is started.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.is_some()
+    }
+
+    /// We are asked to end. Whether that is the first time.
+    pub(crate) fn interrupt(&mut self) -> bool {
+        !std::mem::replace(&mut self.interrupted, true)
+    }
+
+    /// Nobody reads standard output any more.
+    pub(crate) fn reader_gone(&mut self) {
+        self.reader_gone = true;
+    }
+
+    /// The first failure is the one that counts: it is given back to be said.
+    pub(crate) fn fail(&mut self, failure: Failure) -> Option<String> {
+        if self.failure.is_some() {
+            return None;
+        }
+        self.failure = Some(failure.code());
+        Some(failure.to_lines())
+    }
+
+    /// The ends of jobs cannot be learned any more.
+    pub(crate) fn lost(&mut self, failure: Failure) {
+        if let Some(text) = self.fail(failure) {
+            anstream::eprint!("{text}");
+        }
+        self.abrupt = true;
+    }
+
+    pub(crate) fn is_abrupt(&self) -> bool {
+        self.abrupt
+    }
+
+    pub(crate) fn code(&self, some_failed: bool) -> u8 {
+        match (self.interrupted, self.failure, self.reader_gone) {
+            (true, ..) => code::INTERRUPTED,
+            (_, Some(code), _) => code,
+            (_, _, true) => code::BROKEN_PIPE,
+            _ if some_failed => code::SOME_FAILED,
+            _ => code::OK,
+        }
+    }
+}

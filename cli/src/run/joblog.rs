@@ -1,0 +1,181 @@
+//! The job log: a record for each finished job, so that a run that was cut off can be gone on with.
+//!
+//! JSON lines, the very records of `--output jsonl`: any tool reads them, and no command needs rules for its tabs and
+//! line ends. Each is written by one `write(2)`, so whatever kills us, all but the last line are whole, and that one is
+//! mended by the next run.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use serde::Serialize;
+
+use super::job::Job;
+use super::record::{Record, to_line};
+use super::resume::Resume;
+use crate::failure::Failure;
+
+pub(crate) struct JobLog {
+    file: File,
+    path: PathBuf,
+    /// Of whole records.
+    length: u64,
+}
+
+/// What to do about the records of a former run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Former {
+    /// There must be none.
+    Refuse,
+    /// Do not run again what is done.
+    Keep,
+    /// Nor what is done well; what failed is run again.
+    KeepSuccesses,
+}
+
+impl JobLog {
+    /// Opens it, for this run alone, and reads what a former one left.
+    pub(crate) fn open(path: &Path, former: Former) -> Result<(Self, Option<Resume>), Failure> {
+        let name = path.display().to_string();
+        let unreadable =
+            |error: io::Error| Failure::usage(format!("cannot open the job log {name}: {error}"));
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .open(path)
+            .map_err(unreadable)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => {
+                let failure = Failure::usage(format!("another run writes the job log {name}"));
+                return Err(failure
+                    .remedy("wait for it to end, or give each run (each shard) a log of its own"));
+            }
+            Err(error) => {
+                return Err(Failure::resource(format!(
+                    "cannot lock the job log {name}: {error}"
+                )));
+            }
+        }
+        let metadata = file.metadata().map_err(unreadable)?;
+        if !metadata.is_file() {
+            // What cannot be read again is written to, and nothing else.
+            return match former {
+                Former::Refuse => Ok((
+                    Self {
+                        file,
+                        path: path.into(),
+                        length: 0,
+                    },
+                    None,
+                )),
+                _ => Err(Failure::usage(format!(
+                    "the job log {name} is no regular file, so nothing can be resumed from it"
+                ))),
+            };
+        }
+        let mut log = Self {
+            file,
+            path: path.into(),
+            length: metadata.len(),
+        };
+        if former == Former::Refuse {
+            return match log.length {
+                0 => Ok((log, None)),
+                _ => Err(Failure::usage(format!(
+                    "the job log {name} has the records of a former run"
+                ))
+                .remedy("--resume goes on with it; to begin anew, remove it")),
+            };
+        }
+        log.mend().map_err(unreadable)?;
+        let resume = Resume::read(path, log.length, former == Former::KeepSuccesses)?;
+        Ok((log, Some(resume)))
+    }
+
+    /// Takes off a last line that was being written when the machine or the run ended.
+    fn mend(&mut self) -> io::Result<()> {
+        let mut reader = BufReader::new(File::open(&self.path)?);
+        let mut whole = self.length;
+        // Backwards from the end, to the last end of a line.
+        const STEP: u64 = 64 * 1024;
+        while whole > 0 {
+            let start = whole.saturating_sub(STEP);
+            reader.seek(SeekFrom::Start(start))?;
+            let mut tail = vec![0; (whole - start) as usize];
+            io::Read::read_exact(&mut reader, &mut tail)?;
+            if let Some(end) = tail.iter().rposition(|&byte| byte == b'\n') {
+                whole = start + end as u64 + 1;
+                break;
+            }
+            whole = start;
+        }
+        if whole < self.length {
+            self.file.set_len(whole)?;
+            self.length = whole;
+        }
+        Ok(())
+    }
+
+    /// Adds a finished job.
+    pub(crate) fn write(&mut self, job: &Job, record: &Record<'_>) -> Result<(), Failure> {
+        let hash = format!("{:016x}", job.order.hash());
+        let line = to_line(&Logged { record, hash });
+        let written = loop {
+            match self.file.write(&line) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other,
+            }
+        };
+        let error = match written {
+            Ok(count) if count == line.len() => {
+                self.length += count as u64;
+                return Ok(());
+            }
+            // The disk is full, and some of it had room.
+            Ok(_) => io::ErrorKind::StorageFull.into(),
+            Err(error) => error,
+        };
+        // What there is of the line, off again.
+        let _ = self.file.set_len(self.length);
+        Err(Failure::writing(
+            &format!("the job log {}", self.path.display()),
+            &error,
+        ))
+    }
+}
+
+#[derive(Serialize)]
+struct Logged<'a> {
+    #[serde(flatten)]
+    record: &'a Record<'a>,
+    /// Of the command, to notice when the list is another one.
+    hash: String,
+}
+
+/// Lines of a file up to a position, each without its end.
+pub(crate) struct Lines {
+    reader: io::Take<BufReader<File>>,
+    line: Vec<u8>,
+}
+
+impl Lines {
+    pub(crate) fn open(path: &Path, length: u64) -> io::Result<Self> {
+        let reader = io::Read::take(BufReader::new(File::open(path)?), length);
+        Ok(Self {
+            reader,
+            line: Vec::new(),
+        })
+    }
+
+    pub(crate) fn next(&mut self) -> io::Result<Option<&[u8]>> {
+        self.line.clear();
+        match self.reader.read_until(b'\n', &mut self.line)? {
+            0 => Ok(None),
+            _ => Ok(Some(self.line.trim_ascii_end())),
+        }
+    }
+}

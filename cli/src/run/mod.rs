@@ -1,0 +1,246 @@
+//! `exitring run`: many commands, so many at a time.
+//!
+//! ```text
+//! reader ─► gate ─► starters ──spawn──► watcher ─► exits ─► conductor ─► record, output, summary
+//!                      └────────► inbox ─────────────────────▲ │
+//!                                                    gate ◄────┘ leave
+//! ```
+//!
+//! One thread reads the list, a few start jobs (each `exec` blocks one), one conducts. Jobs that wait are bounded by the
+//! gate, jobs that run by its room; nothing else grows with the list.
+
+mod conductor;
+mod ending;
+mod gate;
+mod inbox;
+mod job;
+mod joblog;
+mod line;
+mod logs;
+mod options;
+mod outlet;
+mod output;
+mod progress;
+mod reader;
+mod record;
+mod resume;
+mod shard;
+mod signals;
+mod source;
+mod starter;
+mod summary;
+mod template;
+mod token;
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::thread;
+
+use exitring::Watcher;
+use rustix::event::epoll;
+
+use self::conductor::Conductor;
+use self::ending::Ending;
+use self::gate::Gate;
+use self::inbox::Inbox;
+use self::joblog::{Former, JobLog};
+use self::line::Shell;
+use self::logs::Logs;
+pub(crate) use self::options::Options;
+use self::options::Output;
+use self::outlet::Outlet;
+use self::output::Route;
+use self::progress::Progress;
+use self::reader::{Counts, Reader};
+use self::shard::{Shard, Wanted};
+use self::signals::Signals;
+use self::source::Source;
+use self::starter::{Starter, Streams};
+use self::summary::Summary;
+use self::token::Token;
+use crate::failure::{Failure, chain};
+
+/// Runs the jobs. Returns the exit code.
+pub(crate) fn run(options: Options) -> Result<u8, Failure> {
+    let shard = choose_shard(&options)?;
+    let (streams, route) = choose_output(&options)?;
+    // Opening may wait (for who writes to a FIFO), and until then Ctrl-C ends us as it ends anybody.
+    let source = Source::open(options.file.as_deref(), options.command.clone())?;
+    let signals = Signals::take().map_err(|error| cannot("take signals", &error))?;
+    let (joblog, resume) = match &options.joblog {
+        Some(path) => {
+            JobLog::open(path, former(&options)).map(|(log, resume)| (Some(log), resume))?
+        }
+        None => (None, None),
+    };
+
+    let jobs = options.jobs.map_or_else(
+        || thread::available_parallelism().map_or(1, usize::from),
+        |jobs| jobs as usize,
+    );
+    let starter = Arc::new(make_starter(&options, jobs, streams)?);
+    let waits_for = [
+        (starter.exits.as_fd(), Token::Exits),
+        (starter.inbox.as_fd(), Token::Bell),
+        (signals.as_fd(), Token::Signal),
+    ];
+    for (what, token) in waits_for {
+        let added = epoll::add(&starter.poll, what, token.data(), epoll::EventFlags::IN);
+        added.map_err(|error| cannot("wait with epoll", &error.into()))?;
+    }
+
+    let counts = Arc::new(Counts::default());
+    let reader = Reader {
+        source,
+        shard,
+        resume,
+        gate: Arc::clone(&starter.gate),
+        inbox: Arc::clone(&starter.inbox),
+        counts: Arc::clone(&counts),
+    };
+    // Not joined: it may be waiting for a line that never comes.
+    start_thread("reader", move || reader.work())?;
+    let starters = (0..usize::from(options.starters).min(jobs)).map(|_| {
+        let starter = Arc::clone(&starter);
+        start_thread("starter", move || starter.work())
+    });
+    let starters = starters.collect::<Result<Vec<_>, _>>()?;
+
+    let mut conductor = Conductor {
+        signals,
+        counts: Arc::clone(&counts),
+        route,
+        joblog,
+        records: options.output == Output::Jsonl,
+        retries: options.retries,
+        fail_fast: options.fail_fast,
+        outlet: Outlet::default(),
+        progress: Progress::new(!options.quiet),
+        summary: Summary::new(),
+        ending: Ending::new(options.grace),
+        running: HashMap::new(),
+        lingering: VecDeque::new(),
+        crowded_said: false,
+        starter,
+    };
+    conductor.conduct();
+    if !conductor.ending.is_abrupt() {
+        for starter in starters {
+            // A panic was shown by the panic hook.
+            let _ = starter.join();
+        }
+    }
+    let Conductor {
+        summary,
+        ending,
+        starter,
+        ..
+    } = conductor;
+    // With the watcher ends what is left of the groups of jobs that were ended: the rest of their grace is not waited for.
+    drop(starter);
+    let some_failed = summary.failed() + counts.failed_before() > 0;
+    if !options.quiet {
+        anstream::eprint!(
+            "{}",
+            summary.show(counts.done_before(), counts.failed_before())
+        );
+    }
+    Ok(ending.code(some_failed))
+}
+
+fn choose_shard(options: &Options) -> Result<Shard, Failure> {
+    match options.shard {
+        Wanted::Part(shard) => Ok(shard),
+        Wanted::Auto => {
+            let (shard, who) = Shard::from_environment()?;
+            if let Some(who) = who {
+                anstream::eprintln!(
+                    "running part {shard} of the list, as {who} says; --shard none runs all"
+                );
+            }
+            Ok(shard)
+        }
+    }
+}
+
+fn choose_output(options: &Options) -> Result<(Streams, Route), Failure> {
+    let route = match options.output {
+        Output::Human => Route::Lines,
+        Output::Jsonl => Route::Records,
+    };
+    if let Some(dir) = &options.log {
+        return Ok((Streams::Piped, Route::Files(Logs::open(dir.clone())?)));
+    }
+    if let Some(path) = &options.append {
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        let file = file.map_err(|error| {
+            Failure::usage(format!("cannot append to {}: {error}", path.display()))
+        })?;
+        return Ok((Streams::Appended(file), Route::Nowhere));
+    }
+    match (options.inherit, options.discard, options.output) {
+        (true, _, Output::Jsonl) => Err(Failure::usage(
+            "--inherit would have jobs write between the records of --output jsonl",
+        )
+        .remedy("leave out --inherit: what jobs write is in records, too")),
+        (true, ..) => Ok((Streams::Inherited, Route::Nowhere)),
+        (_, true, _) => Ok((Streams::Null, Route::Nowhere)),
+        _ => Ok((Streams::Piped, route)),
+    }
+}
+
+fn former(options: &Options) -> Former {
+    match (options.resume_failed, options.resume) {
+        (true, _) => Former::KeepSuccesses,
+        (_, true) => Former::Keep,
+        _ => Former::Refuse,
+    }
+}
+
+fn make_starter(options: &Options, jobs: usize, streams: Streams) -> Result<Starter, Failure> {
+    let no_watcher = |error: exitring::BuildError| {
+        Failure::resource(format!("no watcher can be built: {}", chain(&error)))
+            .remedy("`exitring doctor` tells what this machine allows")
+    };
+    // No callbacks, so no workers.
+    let watcher = Watcher::builder()
+        .workers(0)
+        .max_watches(jobs.max(1 << 20))
+        .build()
+        .map_err(no_watcher)?;
+    let shell = match (&options.shell, options.no_shell) {
+        (Some(shell), _) => Shell::Always(shell.clone()),
+        (None, true) => Shell::Never,
+        (None, false) => Shell::Auto,
+    };
+    Ok(Starter {
+        gate: Arc::new(Gate::new(jobs)),
+        inbox: Arc::new(Inbox::new().map_err(|error| cannot("make an eventfd", &error))?),
+        exits: watcher.exits(jobs).map_err(no_watcher)?,
+        watcher,
+        poll: epoll::create(epoll::CreateFlags::CLOEXEC)
+            .map_err(|error| cannot("make an epoll", &error.into()))?,
+        streams,
+        shell,
+        timeout: options.timeout,
+        grace: options.grace,
+    })
+}
+
+fn start_thread(
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<thread::JoinHandle<()>, Failure> {
+    let thread = thread::Builder::new().name(name.into()).spawn(work);
+    thread.map_err(|error| {
+        cannot("start a thread", &error)
+            .remedy("RLIMIT_NPROC or the cgroup's pids.max may be reached")
+    })
+}
+
+fn cannot(what: &str, error: &io::Error) -> Failure {
+    Failure::resource(format!("cannot {what}: {error}"))
+}

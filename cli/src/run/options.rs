@@ -1,0 +1,143 @@
+//! The options of `exitring run`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::ending::Stop;
+use super::shard::Wanted;
+use crate::duration;
+
+const DETAILS: &str = "\
+Examples:
+  exitring run -j 8 commands.txt                    one command a line, 8 at a time
+  find . -name '*.png' | exitring run -- optipng {}   one job for each line of standard input
+  exitring run -- ./train --seed {} --lr {2} ::: 1 2 3 ::: 0.1 0.01    every combination
+  exitring run -j 64 --timeout 5m --retries 2 --joblog run.log --resume tests.txt
+  exitring run --output jsonl commands.txt | jq -r 'select(.type == \"job\" and .success == false) | .command'
+  srun -n 100 exitring run --joblog log.$SLURM_PROCID commands.txt    each task runs its share (docs/CLUSTER.md)
+
+Lines: blank ones and ones that begin with # are passed over. A line that means nothing special to a shell (no quote,
+no variable, no redirection and so on, no builtin) is executed directly, any other by `sh -c`. --shell has all of them
+executed by a shell of your choice, --no-shell none.
+
+Templates: {} is the argument, {1} {2} those of the first and second :::, {#} the job's number; without any argument's place,
+arguments are appended. Without ::: the arguments are lines of FILE or of standard input. No shell is involved.
+
+Jobs: each is a process group of its own, with /dev/null as standard input. A job has ended when its process has; what that
+left running may write for 100 ms more. A time-out or Ctrl-C sends SIGTERM to the group, and SIGKILL to whoever is left of it
+when the grace is over, or exitring ends. What left the group (setsid) is not reached.
+
+Job log: a line of JSON for each finished job. With --resume, jobs that finished by themselves, well or not, are
+done and not run again; interrupted ones, and ones that were running when exitring was killed, are not done.
+
+With --output jsonl there is a line {\"type\":\"job\", ...} for each finished job with job, command, attempts, outcome (exited,
+signaled, unknown, not_started), exit_code, signal, reason, success, timed_out, interrupted, started_at, wall_seconds,
+user_seconds, system_seconds, max_rss_bytes (exitring's own when the job needs less), and {\"type\":\"output\", job, stream, line}
+for each line that a job writes. Other types and fields may be added.
+
+Exit code: 0 all jobs succeeded; 1 some failed; 2 the command line, the list or the job log is wrong or unreadable; 3 something
+ran out (disk, descriptors, processes) and the run could not go on; 130 interrupted (SIGINT, SIGTERM, SIGHUP);
+141 nobody reads the output any more.";
+
+/// Run many commands, so many at a time, and tell how each ended
+///
+/// Commands come from FILE or standard input, one a line, and are started as they are read: the list may be
+/// endless. Or from a template after `--`, and arguments.
+#[derive(Debug, Args)]
+#[command(after_long_help = DETAILS, after_help = "--help tells all, with examples.")]
+pub(crate) struct Options {
+    /// One command a line (with a template: one argument a line); `-` or none: standard input
+    pub(crate) file: Option<PathBuf>,
+
+    /// A program and its arguments, with places for what changes: `COMMAND {} ::: ARGUMENTS`
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+
+    /// How many run at a time [default: one for each processor]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 22))]
+    pub(crate) jobs: Option<u32>,
+
+    /// End a job that takes longer, as in 90, 300ms, 1m30s: SIGTERM, after --grace SIGKILL
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    pub(crate) timeout: Option<Duration>,
+
+    /// From SIGTERM to SIGKILL, at a time-out or an interrupt
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "5s")]
+    pub(crate) grace: Duration,
+
+    /// Try a job that ran and failed again, up to so many times
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) retries: u32,
+
+    /// Start nothing more after a job has failed; those that run go on (soon) or are ended (now)
+    #[arg(long, value_name = "HOW", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "soon")]
+    pub(crate) fail_fast: Option<Stop>,
+
+    /// Run only part I of N of the list; auto: as the environment says (Slurm, Kubernetes, CI); none: all of it
+    #[arg(
+        long,
+        value_name = "I/N",
+        default_value = "auto",
+        env = "EXITRING_SHARD"
+    )]
+    pub(crate) shard: Wanted,
+
+    /// What is told on standard output
+    #[arg(long, value_enum, default_value = "human", help_heading = "Output")]
+    pub(crate) output: Output,
+
+    /// Write what jobs write to DIR/NUMBER.out and DIR/NUMBER.err
+    #[arg(long, value_name = "DIR", group = "streams", help_heading = "Output")]
+    pub(crate) log: Option<PathBuf>,
+
+    /// Have all jobs append to this one file; they do it themselves, at no cost to us
+    #[arg(long, value_name = "FILE", group = "streams", help_heading = "Output")]
+    pub(crate) append: Option<PathBuf>,
+
+    /// Let jobs write to our standard output and error themselves; lines may be torn
+    #[arg(long, group = "streams", help_heading = "Output")]
+    pub(crate) inherit: bool,
+
+    /// Throw away what jobs write
+    #[arg(long, group = "streams", help_heading = "Output")]
+    pub(crate) discard: bool,
+
+    /// No progress bar and no summary
+    #[arg(short, long, help_heading = "Output")]
+    pub(crate) quiet: bool,
+
+    /// Write a record of each finished job to this file
+    #[arg(long, value_name = "FILE", help_heading = "Job log")]
+    pub(crate) joblog: Option<PathBuf>,
+
+    /// Go on with the run that wrote the job log: what is done is not run again
+    #[arg(long, requires = "joblog", help_heading = "Job log")]
+    pub(crate) resume: bool,
+
+    /// As --resume, and run again what failed
+    #[arg(long, requires = "joblog", help_heading = "Job log")]
+    pub(crate) resume_failed: bool,
+
+    /// Have every line executed by this shell
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["no_shell", "command"], help_heading = "Lines")]
+    pub(crate) shell: Option<OsString>,
+
+    /// Have no line executed by a shell: quotes are understood, nothing is expanded
+    #[arg(long, conflicts_with = "command", help_heading = "Lines")]
+    pub(crate) no_shell: bool,
+
+    /// How many threads start jobs; each waits in every exec
+    #[arg(long, value_name = "N", default_value_t = 4, hide = true, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) starters: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// What the jobs write, by whole lines
+    Human,
+    /// JSON lines: a record for each finished job, and for each line that a job writes
+    Jsonl,
+}

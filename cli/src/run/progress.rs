@@ -1,0 +1,87 @@
+//! The progress bar, on standard error, if that is a terminal.
+
+use std::io::{IsTerminal, stderr};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How often it is drawn anew.
+pub(crate) const EVERY: Duration = Duration::from_millis(100);
+
+pub(crate) struct Progress {
+    bar: Option<ProgressBar>,
+    drawn: Instant,
+}
+
+/// What it shows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Numbers {
+    pub(crate) running: usize,
+    pub(crate) done: u64,
+    pub(crate) failed: u64,
+    pub(crate) expected: Option<u64>,
+}
+
+impl Progress {
+    pub(crate) fn new(wanted: bool) -> Self {
+        let bar = (wanted && stderr().is_terminal()).then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            bar.set_style(style("{msg}  {per_sec}  {elapsed}"));
+            bar
+        });
+        Self {
+            bar,
+            drawn: Instant::now(),
+        }
+    }
+
+    /// How long to wait for something to happen at most.
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        self.bar
+            .as_ref()
+            .map(|_| EVERY.saturating_sub(self.drawn.elapsed()))
+    }
+
+    /// Draws it, if it is time; the numbers are asked for only then.
+    pub(crate) fn show(&mut self, numbers: impl FnOnce() -> Numbers) {
+        let Some(bar) = &self.bar else { return };
+        if self.drawn.elapsed() < EVERY {
+            return;
+        }
+        self.drawn = Instant::now();
+        let Numbers {
+            running,
+            done,
+            failed,
+            expected,
+        } = numbers();
+        if let Some(expected) = expected
+            && bar.length() != Some(expected)
+        {
+            if bar.length().is_none() {
+                bar.set_style(style("{wide_bar} {pos}/{len}  {msg}  {per_sec}  ETA {eta}"));
+            }
+            bar.set_length(expected.max(done));
+        }
+        bar.set_message(format!("{running} running, {done} done, {failed} failed"));
+        bar.set_position(done);
+    }
+
+    /// Does something to the terminal without the bar in the way.
+    pub(crate) fn aside<T>(&self, act: impl FnOnce() -> T) -> T {
+        match &self.bar {
+            Some(bar) => bar.suspend(act),
+            None => act(),
+        }
+    }
+
+    pub(crate) fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}

@@ -1,0 +1,164 @@
+//! What is told of a finished job: on standard output (`--output jsonl`) and in the job log, in the same words.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use exitring::{Exit, Outcome, Usage};
+use serde::{Deserialize, Serialize};
+
+use super::inbox::When;
+use super::job::Job;
+use crate::signal_name::signal_name;
+
+/// One finished job. These fields stay; others may be added.
+#[derive(Debug, Serialize)]
+pub(crate) struct Record<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    pub(crate) job: u64,
+    pub(crate) command: Cow<'a, str>,
+    attempts: u32,
+    pub(crate) outcome: Ended,
+    exit_code: Option<i32>,
+    signal: Option<i32>,
+    /// Why the outcome is unknown, or the job was not started.
+    reason: Option<String>,
+    /// It exited with code 0, by itself, in time.
+    pub(crate) success: bool,
+    pub(crate) timed_out: bool,
+    /// We ended it, because we were asked to end. It is not done.
+    pub(crate) interrupted: bool,
+    started_at: String,
+    pub(crate) wall_seconds: f64,
+    user_seconds: Option<f64>,
+    system_seconds: Option<f64>,
+    max_rss_bytes: Option<u64>,
+}
+
+/// How a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ended {
+    Exited,
+    Signaled,
+    Unknown,
+    NotStarted,
+}
+
+/// What is read of a record in a job log.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Logged {
+    pub(crate) job: u64,
+    pub(crate) success: bool,
+    pub(crate) interrupted: bool,
+    pub(crate) hash: String,
+}
+
+/// What a job wrote, a line of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct OutputLine<'a> {
+    #[serde(rename = "type")]
+    pub(crate) kind: &'static str,
+    pub(crate) job: u64,
+    pub(crate) stream: &'static str,
+    pub(crate) line: Cow<'a, str>,
+}
+
+impl<'a> Record<'a> {
+    /// Of a job that ran. `asked_to_end`: we are ending, and told running jobs so.
+    pub(crate) fn of_exit(
+        job: &'a Job,
+        when: When,
+        exit: &Exit,
+        timed_out: bool,
+        asked_to_end: bool,
+    ) -> Self {
+        let (outcome, exit_code, signal, reason) = match exit.outcome() {
+            Outcome::Exited(code) => (Ended::Exited, Some(code), None, None),
+            Outcome::Signaled { signal, .. } => (Ended::Signaled, None, Some(signal), None),
+            Outcome::Unknown(why) => (Ended::Unknown, None, None, Some(why.to_string())),
+        };
+        let interrupted = asked_to_end && exit.by_deadline() && !timed_out;
+        let seconds =
+            |of: fn(&Usage) -> Duration| exit.usage().map(|usage| of(&usage).as_secs_f64());
+        Self {
+            outcome,
+            exit_code,
+            signal,
+            reason,
+            success: exit.success() && !timed_out && !interrupted,
+            timed_out,
+            interrupted,
+            wall_seconds: micros(
+                exit.seen_at()
+                    .saturating_duration_since(when.instant)
+                    .as_secs_f64(),
+            ),
+            user_seconds: seconds(Usage::user),
+            system_seconds: seconds(Usage::system),
+            max_rss_bytes: exit.usage().map(|usage| usage.max_rss_bytes()),
+            ..Self::of_nothing(job, when)
+        }
+    }
+
+    /// Of a job that could not be started.
+    pub(crate) fn of_nothing_started(job: &'a Job, when: When, why: String) -> Self {
+        Self {
+            reason: Some(why),
+            ..Self::of_nothing(job, when)
+        }
+    }
+
+    fn of_nothing(job: &'a Job, when: When) -> Self {
+        Self {
+            kind: "job",
+            job: job.number,
+            command: job.order.text(),
+            attempts: job.attempt,
+            outcome: Ended::NotStarted,
+            exit_code: None,
+            signal: None,
+            reason: None,
+            success: false,
+            timed_out: false,
+            interrupted: false,
+            started_at: format!("{:.6}", when.time),
+            wall_seconds: 0.0,
+            user_seconds: None,
+            system_seconds: None,
+            max_rss_bytes: None,
+        }
+    }
+
+    /// Processor time, of user and system.
+    pub(crate) fn cpu(&self) -> Duration {
+        let seconds = self.user_seconds.unwrap_or(0.0) + self.system_seconds.unwrap_or(0.0);
+        Duration::try_from_secs_f64(seconds).unwrap_or_default()
+    }
+
+    /// How it ended, in a few words.
+    pub(crate) fn how(&self) -> String {
+        let how = match (self.outcome, self.exit_code, self.signal) {
+            (_, Some(code), _) => format!("exit code {code}"),
+            (_, _, Some(signal)) => format!("signal {signal}{}", signal_name(signal)),
+            _ => self.reason.clone().unwrap_or_default(),
+        };
+        match self.timed_out {
+            true => format!("timed out, {how}"),
+            false => how,
+        }
+    }
+}
+
+/// JSON, and the end of a line.
+pub(crate) fn to_line(value: &impl Serialize) -> Vec<u8> {
+    // Strings and numbers: nothing that JSON cannot say.
+    let mut line = serde_json::to_vec(value).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+/// Nothing finer was measured.
+fn micros(seconds: f64) -> f64 {
+    (seconds * 1e6).round() / 1e6
+}

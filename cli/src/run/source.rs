@@ -1,0 +1,216 @@
+//! Where jobs come from: lines, or a template with arguments. One at a time, never all.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, open};
+
+use super::job::Order;
+use super::template::{self, Product, Template};
+use crate::failure::Failure;
+
+/// The kernel takes no longer argument (`MAX_ARG_STRLEN`, 32 pages, the NUL among them), so no longer line either: not
+/// for a shell, and no argument of a template.
+const LINE_LENGTH_MAX: usize = 128 * 1024 - 1;
+const READ_AT_ONCE: usize = 64 * 1024;
+
+pub(crate) struct Source {
+    from: From,
+    template: Option<Template>,
+    number: u64,
+}
+
+enum From {
+    Lines(Lines),
+    Product(Product),
+}
+
+struct Lines {
+    name: String,
+    input: BufReader<File>,
+    /// For the estimate of how many jobs there will be: of a regular file.
+    length: Option<u64>,
+    consumed: u64,
+    line: Vec<u8>,
+}
+
+impl Source {
+    /// `file`: where lines come from, `-` or none for standard input.
+    pub(crate) fn open(file: Option<&Path>, words: Vec<OsString>) -> Result<Self, Failure> {
+        let (template, product) = match words.is_empty() {
+            true => (None, None),
+            false => {
+                let (template, product) = template::parse(words)?;
+                (Some(template), product)
+            }
+        };
+        let from = match (product, file) {
+            (Some(_), Some(file)) => {
+                let cause = format!(
+                    "the arguments come from {} or from :::, not from both",
+                    file.display()
+                );
+                return Err(Failure::usage(cause).remedy("leave out one"));
+            }
+            (Some(product), None) => From::Product(product),
+            (None, Some(file)) if file != Path::new("-") => From::Lines(Lines::of_file(file)?),
+            (None, _) => From::Lines(Lines::of_stdin(template.is_some())?),
+        };
+        // Standard input is nothing to jobs, nor do they share what they would read from it.
+        let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .and_then(rustix::stdio::dup2_stdin);
+        null.map_err(|error| Failure::resource(format!("cannot open /dev/null: {error}")))?;
+        Ok(Self {
+            from,
+            template,
+            number: 0,
+        })
+    }
+
+    /// The next one, with its number.
+    pub(crate) fn next(&mut self) -> Result<Option<(u64, Order)>, Failure> {
+        let number = self.number + 1;
+        let order = match &mut self.from {
+            From::Product(product) => {
+                let template = self.template.as_ref();
+                product
+                    .next()
+                    .zip(template)
+                    .map(|(arguments, template)| Order::Words(template.fill(number, &arguments)))
+            }
+            From::Lines(lines) => {
+                lines
+                    .next(self.template.is_none())?
+                    .map(|line| match (line, &self.template) {
+                        (Line::Whole(line), Some(template)) => {
+                            Order::Words(template.fill(number, &[OsStr::from_bytes(line)]))
+                        }
+                        (Line::Whole(line), None) => Order::Line(OsString::from_vec(line.to_vec())),
+                        (Line::Broken(why, start), _) => {
+                            Order::Broken(why, OsString::from_vec(start.to_vec()))
+                        }
+                    })
+            }
+        };
+        self.number += u64::from(order.is_some());
+        Ok(order.map(|order| (number, order)))
+    }
+
+    /// Whether the next can be had without waiting for anybody.
+    pub(crate) fn is_ready(&self) -> bool {
+        match &self.from {
+            From::Product(_) => true,
+            From::Lines(lines) => lines.input.buffer().contains(&b'\n'),
+        }
+    }
+
+    /// How many there will be, as far as can be told.
+    pub(crate) fn estimate(&self) -> Option<u64> {
+        match &self.from {
+            From::Product(product) => Some(product.len()),
+            From::Lines(lines) => {
+                let share = lines.length? as f64 / lines.consumed.max(1) as f64;
+                Some((self.number as f64 * share) as u64)
+            }
+        }
+    }
+}
+
+enum Line<'a> {
+    Whole(&'a [u8]),
+    /// What is wrong, and how it starts.
+    Broken(&'static str, &'a [u8]),
+}
+
+impl Lines {
+    fn of_file(path: &Path) -> Result<Self, Failure> {
+        let file =
+            File::open(path).map_err(|error| cannot_read(&path.display().to_string(), &error))?;
+        Self::of(file, path.display().to_string())
+    }
+
+    fn of_stdin(arguments: bool) -> Result<Self, Failure> {
+        let name = "standard input".to_owned();
+        if io::stdin().is_terminal() {
+            let what = if arguments { "arguments" } else { "commands" };
+            anstream::eprintln!("reading {what} from the terminal, one a line; Ctrl-D ends them");
+        }
+        let file = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)
+            .map_err(|error| cannot_read(&name, &error.into()))?;
+        Self::of(file.into(), name)
+    }
+
+    fn of(file: File, name: String) -> Result<Self, Failure> {
+        let metadata = file
+            .metadata()
+            .map_err(|error| cannot_read(&name, &error))?;
+        if metadata.is_dir() {
+            return Err(Failure::usage(format!(
+                "{name} is a directory, and not a list of commands"
+            )));
+        }
+        let length = metadata.is_file().then_some(metadata.len());
+        let input = BufReader::with_capacity(READ_AT_ONCE, file);
+        Ok(Self {
+            name,
+            input,
+            length,
+            consumed: 0,
+            line: Vec::new(),
+        })
+    }
+
+    /// `commands`: lines without one (blank, or a comment) are passed over. An argument may be empty.
+    fn next(&mut self, commands: bool) -> Result<Option<Line<'_>>, Failure> {
+        loop {
+            self.line.clear();
+            let limit = LINE_LENGTH_MAX as u64 + 1;
+            let read = (&mut self.input)
+                .take(limit)
+                .read_until(b'\n', &mut self.line);
+            let read = read.map_err(|error| cannot_read(&self.name, &error))?;
+            self.consumed += read as u64;
+            if read == 0 {
+                return Ok(None);
+            }
+            if self.line.last() == Some(&b'\n') {
+                self.line.pop();
+            } else if self.line.len() > LINE_LENGTH_MAX {
+                let skipped = self
+                    .input
+                    .skip_until(b'\n')
+                    .map_err(|error| cannot_read(&self.name, &error))?;
+                self.consumed += skipped as u64;
+                self.line.truncate(80);
+                return Ok(Some(Line::Broken(
+                    "the line is longer than the 131071 bytes that one argument may have",
+                    &self.line,
+                )));
+            }
+            let first = self.line.iter().find(|byte| !byte.is_ascii_whitespace());
+            if !commands || first.is_some_and(|&byte| byte != b'#') {
+                break;
+            }
+        }
+        Ok(Some(match self.line.contains(&0) {
+            true => Line::Broken("the line contains a NUL byte", &self.line),
+            false => Line::Whole(&self.line),
+        }))
+    }
+}
+
+fn cannot_read(name: &str, error: &io::Error) -> Failure {
+    let failure = Failure::usage(format!("cannot read {name}: {error}"));
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            failure.remedy("check the path; without a file, standard input is read")
+        }
+        io::ErrorKind::PermissionDenied => {
+            failure.remedy("check its mode and those of its directories")
+        }
+        _ => failure,
+    }
+}

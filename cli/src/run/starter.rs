@@ -1,0 +1,207 @@
+//! The threads that start jobs. Several, because each waits in every `exec`.
+
+use std::error::Error;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use exitring::{Child, Exits, SpawnError, Watcher};
+use rustix::event::epoll;
+
+use super::gate::Gate;
+use super::inbox::{Inbox, News, Started, When};
+use super::job::{Job, Order};
+use super::line::{self, Shell};
+use super::token::Token;
+use crate::failure::{Failure, chain};
+
+/// While nothing of ours runs, another program may give back what ran out.
+const ALONE_TRIES: u32 = 20;
+const ALONE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where jobs' standard output and error go.
+pub(crate) enum Streams {
+    /// Through pipes, to us.
+    Piped,
+    /// Where ours go.
+    Inherited,
+    /// Nowhere.
+    Null,
+    /// All to the end of this file.
+    Appended(File),
+}
+
+/// What all who start jobs share.
+pub(crate) struct Starter {
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) watcher: Watcher,
+    pub(crate) exits: Exits,
+    /// What the conductor waits with.
+    pub(crate) poll: OwnedFd,
+    pub(crate) streams: Streams,
+    pub(crate) shell: Shell,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) grace: Duration,
+}
+
+impl Starter {
+    /// Starts jobs until there are no more.
+    pub(crate) fn work(&self) {
+        while let Some(job) = self.gate.enter() {
+            self.start(job);
+        }
+    }
+
+    fn start(&self, mut job: Job) {
+        for tries in 0.. {
+            let when = When::now();
+            let why = match self.spawn(&job) {
+                Ok(child) => return self.started(job, when, child),
+                Err(Refused::Job(why) | Refused::NoInterpreter(why)) => {
+                    return self.inbox.tell(News::NotStarted { job, when, why });
+                }
+                Err(Refused::Throttled(why)) => why,
+                Err(Refused::Closed(why)) => return self.stuck(job, &why),
+            };
+            job = match self.gate.crowded(job) {
+                // Somebody's turn later.
+                Ok(room) => return self.inbox.tell(News::Crowded { room, why }),
+                Err(kept) if tries == ALONE_TRIES => return self.stuck(kept, &why),
+                Err(kept) => kept,
+            };
+            thread::sleep(ALONE_PAUSE);
+        }
+    }
+
+    fn spawn(&self, job: &Job) -> Result<Child, Refused> {
+        let command = match &job.order {
+            Order::Line(line) => self
+                .shell
+                .command(line)
+                .map_err(|why| Refused::Job(why.into()))?,
+            Order::Words(words) => line::words_command(words.iter().map(AsRef::as_ref)),
+            Order::Broken(why, _) => return Err(Refused::Job((*why).into())),
+        };
+        match (self.spawn_command(command), &job.order) {
+            // A script without a first line that says by whom it is to be read: a shell reads it.
+            (Err(Refused::NoInterpreter(_)), Order::Line(line)) => {
+                self.spawn_command(line::by_shell("sh".as_ref(), line))
+            }
+            (spawned, _) => spawned,
+        }
+    }
+
+    fn spawn_command(&self, mut command: Command) -> Result<Child, Refused> {
+        // Its own group: signals reach what it starts, and Ctrl-C at a terminal does not reach it before us.
+        command.process_group(0);
+        // Standard input is /dev/null, as ours is.
+        match &self.streams {
+            Streams::Piped => command.stdout(Stdio::piped()).stderr(Stdio::piped()),
+            Streams::Inherited => &mut command,
+            Streams::Null => command.stdout(Stdio::null()).stderr(Stdio::null()),
+            Streams::Appended(file) => command.stdout(share(file)?).stderr(share(file)?),
+        };
+        Ok(self.watcher.spawn(&mut command)?)
+    }
+
+    fn started(&self, job: Job, when: When, mut child: Child) {
+        let pipes = [
+            child.stdout.take().map(OwnedFd::from),
+            child.stderr.take().map(OwnedFd::from),
+        ];
+        self.inbox.started(
+            Started {
+                job,
+                when,
+                child,
+                pipes,
+            },
+            |started| self.subscribe(started),
+        );
+    }
+
+    /// From here on the conductor is woken by what the job writes and by its end.
+    fn subscribe(&self, started: &Started) -> Result<(), News> {
+        let Started {
+            job, child, pipes, ..
+        } = started;
+        let lost = |error: &dyn Error| News::Lost(Failure::resource(chain(error)));
+        if let Some(timeout) = self.timeout {
+            child
+                .deadline(timeout, self.grace)
+                .map_err(|error| lost(&error))?;
+        }
+        // There is as much room as may be inside.
+        self.exits
+            .add(child, job.number)
+            .map_err(|error| lost(&error))?;
+        for (stream, pipe) in pipes.iter().enumerate() {
+            let Some(pipe) = pipe else { continue };
+            let token = Token::Output {
+                job: job.number,
+                stream,
+            }
+            .data();
+            // Without it, what the job writes is lost, and its end is not.
+            epoll::add(&self.poll, pipe.as_fd(), token, epoll::EventFlags::IN).map_err(
+                |error| {
+                    let failure = Failure::resource(format!("cannot watch another pipe: {error}"));
+                    News::Stuck(
+                        failure.remedy(
+                            "raise the sysctl fs.epoll.max_user_watches, or give a smaller -j",
+                        ),
+                    )
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    fn stuck(&self, job: Job, why: &str) {
+        self.inbox.tell(News::Stuck(Failure::resource(format!(
+            "no job can be started: {why}"
+        ))));
+        self.inbox.tell(News::PutDown(job));
+    }
+}
+
+/// Why a job does not run.
+enum Refused {
+    /// By its own fault.
+    Job(String),
+    /// By its own fault, too: the kernel does not know how to execute the file.
+    NoInterpreter(String),
+    /// Something ran out that may come back.
+    Throttled(String),
+    /// Nothing will ever run.
+    Closed(String),
+}
+
+impl From<SpawnError> for Refused {
+    fn from(error: SpawnError) -> Self {
+        let why = chain(&error);
+        match error {
+            error if error.is_throttling() => Self::Throttled(why),
+            SpawnError::Refused(_) | SpawnError::Watch(_) => Self::Closed(why),
+            SpawnError::NotExecutable { source, .. }
+                if source.raw_os_error() == Some(libc::ENOEXEC) =>
+            {
+                Self::NoInterpreter(why)
+            }
+            _ => Self::Job(why),
+        }
+    }
+}
+
+fn share(file: &File) -> Result<Stdio, Refused> {
+    // Only a descriptor can be missing.
+    let shared = file
+        .try_clone()
+        .map_err(|error| Refused::Throttled(format!("no descriptor for another job: {error}")));
+    shared.map(Stdio::from)
+}

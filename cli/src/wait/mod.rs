@@ -1,0 +1,125 @@
+//! `exitring wait`: until processes have ended.
+
+mod ends;
+mod options;
+
+use std::collections::BTreeSet;
+use std::io::{ErrorKind, Write, stdout};
+use std::time::Instant;
+
+use exitring::{Outcome, Pid, WatchError, Watcher};
+use serde::Serialize;
+
+use self::ends::{End, Ends};
+pub(crate) use self::options::Options;
+use crate::code;
+use crate::failure::{Failure, chain};
+use crate::signal_name::signal_name;
+
+/// Waits. Returns the exit code.
+pub(crate) fn wait(options: &Options) -> Result<u8, Failure> {
+    let begun = Instant::now();
+    // A time past the end of the clock never comes.
+    let until = options
+        .timeout
+        .and_then(|timeout| begun.checked_add(timeout));
+    let pids = BTreeSet::from_iter(options.pids.iter().copied());
+    if pids
+        .iter()
+        .any(|pid| pid.as_raw().unsigned_abs() == std::process::id())
+    {
+        return Err(Failure::usage("waiting for ourselves would never end")
+            .remedy("leave out our own process id"));
+    }
+
+    let no_watcher = |error: exitring::BuildError| {
+        Failure::resource(chain(&error)).remedy("`exitring doctor` tells what this machine allows")
+    };
+    let watcher = Watcher::builder().workers(0).build().map_err(no_watcher)?;
+    let exits = watcher.exits(pids.len() * 2).map_err(no_watcher)?;
+    let (mut ends, refused) = Ends::watch(&watcher, exits, pids);
+    let refused = report_refused(refused);
+
+    let mut told = 0;
+    let wanted = if options.any { 1 } else { usize::MAX };
+    while !ends.are_over() && told < wanted {
+        let next = ends
+            .next(until)
+            .map_err(|error| Failure::resource(chain(&error)))?;
+        let Some(end) = next else {
+            let left: Vec<_> = ends.running().map(|pid| pid.to_string()).collect();
+            anstream::eprintln!("the time is over; still running: {}", left.join(" "));
+            return Ok(code::TIMED_OUT);
+        };
+        told += 1;
+        if !tell(&end, options.jsonl, begun)? {
+            return Ok(code::BROKEN_PIPE);
+        }
+    }
+    Ok(refused)
+}
+
+/// Says why what is not waited for is not. Returns the exit code that it comes to.
+fn report_refused(refused: Vec<(Pid, WatchError)>) -> u8 {
+    let codes = refused.into_iter().map(|(pid, error)| {
+        let code = match &error {
+            WatchError::NoSuchProcess { .. } => code::SOME_FAILED,
+            WatchError::Thread { .. } => code::USAGE,
+            _ => code::RESOURCE,
+        };
+        Failure::new(code, format!("cannot wait for {pid}: {}", chain(&error))).report()
+    });
+    codes.max().unwrap_or(code::OK)
+}
+
+#[derive(Serialize)]
+struct Record {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    pid: i32,
+    outcome: &'static str,
+    exit_code: Option<i32>,
+    signal: Option<i32>,
+    reason: Option<String>,
+    waited_seconds: f64,
+}
+
+/// `false`: nobody reads it.
+fn tell(end: &End, jsonl: bool, begun: Instant) -> Result<bool, Failure> {
+    let pid = end.pid;
+    let reason = |why: &dyn ToString| end.reason.clone().unwrap_or_else(|| why.to_string());
+    let line = match jsonl {
+        false => match end.outcome {
+            Outcome::Exited(code) => format!("{pid} exited with code {code}"),
+            Outcome::Signaled { signal, .. } => {
+                format!("{pid} was ended by signal {signal}{}", signal_name(signal))
+            }
+            Outcome::Unknown(why) => {
+                format!("{pid} ended; its status is unknown: {}", reason(&why))
+            }
+        },
+        true => {
+            let (outcome, exit_code, signal, reason) = match end.outcome {
+                Outcome::Exited(code) => ("exited", Some(code), None, None),
+                Outcome::Signaled { signal, .. } => ("signaled", None, Some(signal), None),
+                Outcome::Unknown(why) => ("unknown", None, None, Some(reason(&why))),
+            };
+            let waited_seconds = begun.elapsed().as_secs_f64();
+            let record = Record {
+                kind: "exit",
+                pid: pid.as_raw(),
+                outcome,
+                exit_code,
+                signal,
+                reason,
+                waited_seconds,
+            };
+            serde_json::to_string(&record).unwrap_or_default()
+        }
+    };
+    match writeln!(stdout(), "{line}") {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::writing("standard output", &error)),
+    }
+}

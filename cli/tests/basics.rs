@@ -1,0 +1,262 @@
+//! Lists, templates, exit codes, and what is wrong with a list.
+
+mod common;
+
+use common::{code, exitring, jobs, shell, stderr, stdout};
+
+#[test]
+fn every_line_is_a_job_and_its_record_says_how_it_ended() {
+    let list =
+        "true\nexit 3\nkill -9 $$\nsleep 0.05\n\n  # a comment\nno-such-command-here x\n./\n";
+    let output = stdout(exitring(["run", "-j", "3", "--output", "jsonl"]).write_stdin(list));
+    let jobs = jobs(&output);
+    assert_eq!(jobs.len(), 6, "blank lines and comments are none");
+    let outcome = |number: usize| {
+        (
+            jobs[number - 1]["outcome"].as_str().unwrap(),
+            jobs[number - 1]["success"].as_bool().unwrap(),
+        )
+    };
+    assert_eq!(outcome(1), ("exited", true));
+    assert_eq!(outcome(2), ("exited", false));
+    assert_eq!(jobs[1]["exit_code"], 3);
+    assert_eq!(outcome(3), ("signaled", false));
+    assert_eq!(jobs[2]["signal"], 9);
+    assert!(jobs[3]["wall_seconds"].as_f64().unwrap() >= 0.05);
+    assert!(jobs[3]["max_rss_bytes"].as_u64().unwrap() > 0);
+    assert!(jobs[3]["user_seconds"].is_f64() && jobs[3]["system_seconds"].is_f64());
+    assert_eq!(outcome(5), ("not_started", false));
+    assert!(
+        jobs[4]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("no such program"),
+        "{}",
+        jobs[4]
+    );
+    assert_eq!(outcome(6), ("not_started", false));
+    assert!(
+        jobs.iter()
+            .enumerate()
+            .all(|(index, job)| job["job"] == index as u64 + 1 && job["attempts"] == 1)
+    );
+    assert_eq!(jobs[1]["command"], "exit 3");
+}
+
+#[test]
+fn the_exit_code_says_whether_some_failed() {
+    assert_eq!(code(exitring(["run"]).write_stdin("true\ntrue\n")), Some(0));
+    assert_eq!(
+        code(exitring(["run"]).write_stdin("true\nfalse\n")),
+        Some(1)
+    );
+    assert_eq!(code(exitring(["run"]).write_stdin("")), Some(0));
+    assert_eq!(
+        code(exitring(["run"]).write_stdin("no-such-command-here\n")),
+        Some(1)
+    );
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_a_reason() {
+    for (arguments, words) in [
+        (&["run", "/no/such/list"][..], "cannot read /no/such/list"),
+        (&["run", "/"], "is a directory"),
+        (&["run", "-j", "0"], "0 is not in"),
+        (&["run", "--timeout", "soon"], "a duration is"),
+        (&["run", "--shard", "3/2"], "a shard is i/n"),
+        (&["run", "--resume"], "--joblog"),
+        (&["run", "--log", "/dev/null/x"], "cannot use the directory"),
+        (
+            &["run", "--append", "/no/such/directory/file"],
+            "cannot append",
+        ),
+        (
+            &["run", "--joblog", "/no/such/directory/log"],
+            "cannot open the job log",
+        ),
+        (&["run", "--inherit", "--output", "jsonl"], "--inherit"),
+        (&["run", "--", ":::", "1"], "no command before :::"),
+        (&["run", "list", "--", "echo", ":::", "1"], "not from both"),
+    ] {
+        let output = exitring(arguments.iter().copied()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {text}");
+        assert!(text.contains(words), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn an_unreadable_list_names_itself() {
+    // Root reads everything, but not this: reading it fails.
+    let text = stderr(&mut exitring(["run", "/proc/self/mem"]));
+    assert!(text.contains("cannot read /proc/self/mem"), "{text}");
+    assert_eq!(code(&mut exitring(["run", "/proc/self/mem"])), Some(2));
+}
+
+#[test]
+fn a_broken_line_fails_and_the_run_goes_on() {
+    let long = format!("true {}", "x".repeat(200_000));
+    let list = format!("true\ntrue \0 x\n{long}\ntrue");
+    let output = stdout(exitring(["run", "--output", "jsonl"]).write_stdin(list));
+    let jobs = jobs(&output);
+    let successes: Vec<_> = jobs
+        .iter()
+        .map(|job| job["success"].as_bool().unwrap())
+        .collect();
+    assert_eq!(successes, [true, false, false, true]);
+    assert!(jobs[1]["reason"].as_str().unwrap().contains("NUL"));
+    assert!(jobs[2]["reason"].as_str().unwrap().contains("longer than"));
+}
+
+#[test]
+fn templates_are_filled_from_the_command_line() {
+    let output = stdout(&mut exitring([
+        "run", "-j1", "--", "echo", "{2}-{1}", "{#}", ":::", "a", "b c", ":::", "x", "y",
+    ]));
+    assert_eq!(output, "x-a 1\ny-a 2\nx-b c 3\ny-b c 4\n");
+    let output = stdout(&mut exitring([
+        "run", "-j1", "--", "echo", "-n", ":::", "a;b", "$HOME",
+    ]));
+    assert_eq!(output, "a;b\n$HOME\n", "no shell, and a line gets its end");
+}
+
+#[test]
+fn templates_are_filled_from_lines() {
+    let output = stdout(exitring(["run", "-j1", "--", "echo", "<{}>"]).write_stdin("a\n\n'b' c\n"));
+    assert_eq!(output, "<a>\n<>\n<'b' c>\n");
+}
+
+#[test]
+fn records_of_templates_have_the_command_as_one_would_type_it() {
+    let output = stdout(&mut exitring([
+        "run",
+        "--output",
+        "jsonl",
+        "--discard",
+        "--",
+        "echo",
+        "{}",
+        ":::",
+        "a b",
+    ]));
+    assert_eq!(jobs(&output)[0]["command"], "echo 'a b'");
+}
+
+#[test]
+fn lines_are_for_a_shell_where_they_need_one() {
+    let list = "X=1; echo $X\necho 'a  b'\necho a  b\ncd / && pwd\numask\n";
+    let output = stdout(exitring(["run", "-j1"]).write_stdin(list));
+    assert_eq!(
+        output.lines().take(4).collect::<Vec<_>>(),
+        ["1", "a  b", "a b", "/"]
+    );
+    let output = stdout(exitring(["run", "-j1", "--no-shell"]).write_stdin("echo 'a  b' $X *\n"));
+    assert_eq!(output, "a  b $X *\n");
+    let output = stdout(
+        exitring(["run", "-j1", "--shell", "bash"]).write_stdin("echo ${BASH_VERSION:+yes}\n"),
+    );
+    assert_eq!(output, "yes\n");
+}
+
+#[test]
+fn a_script_that_names_no_interpreter_is_the_shells() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("script");
+    std::fs::write(&script, "echo by a shell\n").unwrap();
+    let output = shell("chmod +x $0; echo $0 | $EXITRING run")
+        .args([&script])
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout, b"by a shell\n", "{output:?}");
+}
+
+#[test]
+fn jobs_read_nothing_and_lead_groups_of_their_own() {
+    let list = "cat\nread x || echo nothing\nps -o pgid= $$ | grep -qw $$ && echo leads\n";
+    let output = stdout(exitring(["run", "-j1"]).write_stdin(list));
+    assert_eq!(output, "nothing\nleads\n");
+}
+
+#[test]
+fn failed_jobs_are_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let tries = dir.path().join("tries");
+    // The third time is lucky.
+    let list = format!(
+        "echo >> {0}; test $(wc -l < {0}) -ge 3\nfalse\n",
+        tries.display()
+    );
+    let output = exitring(["run", "--retries", "3", "--output", "jsonl"])
+        .write_stdin(list)
+        .output()
+        .unwrap();
+    let jobs = jobs(&String::from_utf8(output.stdout).unwrap());
+    assert_eq!(
+        (&jobs[0]["attempts"], &jobs[0]["success"]),
+        (&3.into(), &true.into())
+    );
+    assert_eq!(
+        (&jobs[1]["attempts"], &jobs[1]["success"]),
+        (&4.into(), &false.into())
+    );
+    assert_eq!(jobs.len(), 2, "one record for each job");
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn after_a_failure_nothing_more_is_started_if_so_asked() {
+    let list = format!("sleep 0.3\nfalse\n{}", "true\n".repeat(5000));
+    let output = stdout(
+        exitring(["run", "-j", "2", "--fail-fast", "--output", "jsonl"]).write_stdin(list.clone()),
+    );
+    let soon = jobs(&output);
+    assert!(soon.len() < 5002, "{}", soon.len());
+    assert_eq!(soon[0]["success"], true, "what ran went on: {}", soon[0]);
+
+    let list = list.replace("sleep 0.3", "sleep 1000");
+    let output = stdout(
+        exitring(["run", "-j", "2", "--fail-fast=now", "--output", "jsonl"]).write_stdin(list),
+    );
+    let now = jobs(&output);
+    assert_eq!(now[0]["interrupted"], true, "{}", now[0]);
+}
+
+#[test]
+fn a_list_is_run_as_it_comes_and_may_never_end() {
+    // The second line comes when the first job has run, and what brings it never closes the pipe before.
+    let dir = tempfile::tempdir().unwrap();
+    let script = "cd $0; (echo touch a; until [ -e a ]; do sleep 0.01; done; echo touch b) | $EXITRING run && ls";
+    let output = shell(script).args([dir.path()]).output().unwrap();
+    assert_eq!(output.stdout, b"a\nb\n", "{output:?}");
+}
+
+#[test]
+fn closed_standard_streams_are_no_crash() {
+    let output = shell("$EXITRING run <&-; echo $?; echo true | $EXITRING run >&- 2>&-; echo $?")
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout, b"0\n0\n", "{output:?}");
+}
+
+#[test]
+fn help_teaches() {
+    let text = stdout(&mut exitring(["run", "--help"]));
+    for words in ["Examples:", "Exit code:", "--joblog", ":::"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+}
+
+#[test]
+fn completions_and_man_pages_are_made() {
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(
+            stdout(&mut exitring(["completions", shell])).contains("joblog"),
+            "{shell}"
+        );
+    }
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(code(exitring(["man"]).arg(dir.path())), Some(0));
+    let page = std::fs::read_to_string(dir.path().join("exitring-run.1")).unwrap();
+    assert!(page.contains("joblog"), "{page}");
+}

@@ -1,0 +1,163 @@
+//! What the tests share: the binary, driven as a user would.
+
+#![allow(dead_code, missing_docs)]
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::process::{Child, Command as Std, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+/// No test waits longer for anything. Not a measure of speed: it is there for what would hang.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub const EXITRING: &str = env!("CARGO_BIN_EXE_exitring");
+
+/// `exitring`, with an environment that says nothing of shards.
+pub fn exitring<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
+    let mut command = Command::from_std(std_exitring(arguments));
+    command.timeout(PATIENCE);
+    command
+}
+
+/// The same, to be signalled and so on.
+pub fn std_exitring<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Std {
+    let mut command = Std::new(EXITRING);
+    clean_environment(&mut command);
+    command.args(arguments);
+    command
+}
+
+/// A shell, in which `$EXITRING` is the binary.
+pub fn shell(script: &str) -> Command {
+    let mut command = Std::new("bash");
+    clean_environment(&mut command);
+    command.args(["-c", script]).env("EXITRING", EXITRING);
+    let mut command = Command::from_std(command);
+    command.timeout(PATIENCE);
+    command
+}
+
+fn clean_environment(command: &mut Std) {
+    for name in [
+        "EXITRING_SHARD",
+        "EXITRING_SHARD_COUNT",
+        "SLURM_PROCID",
+        "SLURM_NTASKS",
+        "JOB_COMPLETION_INDEX",
+        "CI_NODE_INDEX",
+        "CI_NODE_TOTAL",
+        "CIRCLE_NODE_INDEX",
+        "CIRCLE_NODE_TOTAL",
+        "BUILDKITE_PARALLEL_JOB",
+        "BUILDKITE_PARALLEL_JOB_COUNT",
+    ] {
+        command.env_remove(name);
+    }
+}
+
+pub fn code(command: &mut Command) -> Option<i32> {
+    command.output().expect("runs").status.code()
+}
+
+pub fn stdout(command: &mut Command) -> String {
+    String::from_utf8(command.output().expect("runs").stdout).expect("UTF-8")
+}
+
+pub fn stderr(command: &mut Command) -> String {
+    String::from_utf8(command.output().expect("runs").stderr).expect("UTF-8")
+}
+
+/// JSON lines.
+pub fn records(text: &str) -> Vec<Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
+}
+
+/// The records of finished jobs, in the order of their numbers.
+pub fn jobs(text: &str) -> Vec<Value> {
+    let mut jobs: Vec<_> = records(text)
+        .into_iter()
+        .filter(|record| record["type"] == "job")
+        .collect();
+    jobs.sort_by_key(|job| job["job"].as_u64());
+    jobs
+}
+
+/// The numbers on the lines of a file, sorted; none if there is no file.
+pub fn numbers(file: &Path) -> Vec<u64> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    let mut numbers: Vec<_> = text
+        .lines()
+        .map(|line| line.parse().expect("a number"))
+        .collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+pub fn wait_until(what: &str, mut come: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !come() {
+        assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// Processes whose environment has this variable with this value: descendants, wherever they went. Zombies have none.
+pub fn processes_marked(mark: &str) -> Vec<i32> {
+    let marked = |pid: &i32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment
+            .split(|&byte| byte == 0)
+            .any(|variable| variable == mark.as_bytes())
+    };
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(marked)
+        .collect()
+}
+
+pub fn signal(child: &Child, signal: i32) {
+    let pid = rustix::process::Pid::from_child(child);
+    let signal = rustix::process::Signal::from_named_raw(signal).expect("a signal");
+    rustix::process::kill_process(pid, signal).expect("it was not reaped");
+}
+
+/// Ends with the test, whatever becomes of that.
+pub struct Started(pub Child);
+
+impl Started {
+    pub fn new(command: &mut Std) -> Self {
+        Self(command.stdin(Stdio::null()).spawn().expect("starts"))
+    }
+
+    /// Its exit code, once it has ended.
+    pub fn code(&mut self) -> Option<i32> {
+        let mut status = None;
+        wait_until("its end", || {
+            status = self.0.try_wait().expect("waits");
+            status.is_some()
+        });
+        status.and_then(|status| status.code())
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A pipe's both ends of which `io::Read` gives all.
+pub fn read_all(mut from: impl io::Read) -> String {
+    let mut text = String::new();
+    from.read_to_string(&mut text).expect("UTF-8");
+    text
+}

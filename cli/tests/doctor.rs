@@ -1,0 +1,82 @@
+//! `exitring doctor`.
+
+mod common;
+
+use common::{exitring, shell, stdout};
+use serde_json::Value;
+
+fn findings(script: &str) -> Value {
+    let output = shell(script).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+#[test]
+fn it_tells_what_is_waited_with_and_which_limits_there_are() {
+    let text = stdout(&mut exitring(["doctor"]));
+    for words in [
+        "kernel",
+        "backend",
+        "io_uring",
+        "pidfds",
+        "descriptors",
+        "kernel.pid_max",
+        "processes at a time",
+        "watches at a time",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert!(
+        !text.contains('\u{1b}'),
+        "no colours where there is no terminal"
+    );
+}
+
+#[test]
+fn the_numbers_are_those_of_this_process() {
+    let findings = findings("ulimit -n 200; $EXITRING doctor --json");
+    assert_eq!(findings["descriptors_soft"], 200);
+    assert!(findings["processes_at_a_time"].as_u64().unwrap() > 0);
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert_eq!(findings["kernel"], release.trim());
+}
+
+#[test]
+fn with_epoll_descriptors_bound_the_watches() {
+    let findings = findings(
+        "unset EXITRING_BACKEND; ulimit -n 200; EXITRING_BACKEND=epoll $EXITRING doctor --json",
+    );
+    assert_eq!(findings["backend"], "epoll");
+    assert!(findings["watches_at_a_time"].as_u64().unwrap() < 200);
+    assert!(
+        findings["watches_bounded_by"]
+            .as_str()
+            .unwrap()
+            .contains("RLIMIT_NOFILE")
+    );
+}
+
+#[test]
+fn a_user_is_held_to_the_limit_of_a_user() {
+    let findings = findings(
+        "ulimit -u 1234; chmod a+rx . 2>/dev/null; cp $EXITRING /tmp/exitring-doctor-$$; \
+        setpriv --reuid 65534 --clear-groups /tmp/exitring-doctor-$$ doctor --json; rm /tmp/exitring-doctor-$$",
+    );
+    let limits = findings["process_limits"].as_array().unwrap();
+    let nproc = limits
+        .iter()
+        .find(|limit| limit["name"] == "RLIMIT_NPROC")
+        .expect("users are held to it");
+    assert_eq!(nproc["max"], 1234);
+}
+
+#[test]
+fn where_nothing_can_be_watched_it_says_why() {
+    let output = shell("ulimit -n 4; $EXITRING doctor --json")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("ulimit -n"),
+        "{output:?}"
+    );
+}

@@ -1,0 +1,131 @@
+//! The progress bar, and Ctrl-C, at a real terminal: tmux's.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use common::{EXITRING, wait_until};
+
+/// Whether the test can be made. In CI it has to.
+fn tmux_is_there() -> bool {
+    let there = Command::new("tmux").arg("-V").output().is_ok();
+    assert!(
+        there || std::env::var_os("CI").is_none(),
+        "CI has to have tmux: apt-get install tmux"
+    );
+    if !there {
+        eprintln!("not tested: there is no tmux (apt-get install tmux)");
+    }
+    there
+}
+
+/// A terminal with a command in it.
+struct Terminal {
+    socket: String,
+}
+
+impl Terminal {
+    fn new(name: &str, dir: &Path, script: &str) -> Self {
+        let terminal = Self {
+            socket: format!("exitring-{name}-{}", std::process::id()),
+        };
+        // It stays until it is closed.
+        let script = format!(
+            "cd {}; {script}; echo code $?; exec sleep 1000",
+            dir.display()
+        );
+        terminal.tmux(&[
+            "-f",
+            "/dev/null",
+            "new-session",
+            "-d",
+            "-x",
+            "120",
+            "-y",
+            "40",
+            "bash",
+            "-c",
+            &script,
+        ]);
+        terminal
+    }
+
+    fn tmux(&self, arguments: &[&str]) -> String {
+        let output = Command::new("tmux")
+            .args(["-L", &self.socket])
+            .args(arguments)
+            .env("TERM", "xterm-256color")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn screen(&self) -> String {
+        self.tmux(&["capture-pane", "-p"])
+    }
+
+    fn wait_for(&self, words: &[&str]) -> String {
+        let mut screen = String::new();
+        wait_until(&format!("{words:?}"), || {
+            screen = self.screen();
+            words.iter().all(|words| screen.contains(words))
+        });
+        screen
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = Command::new("tmux")
+            .args(["-L", &self.socket, "kill-server"])
+            .output();
+    }
+}
+
+#[test]
+fn at_a_terminal_a_bar_shows_how_far_it_is() {
+    if !tmux_is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let wait = "until [ -e go ]; do sleep 0.05; done";
+    fs::write(
+        dir.path().join("list"),
+        format!("true\nfalse\necho from a job\n{wait}\n{wait}\n"),
+    )
+    .unwrap();
+    let terminal = Terminal::new("bar", dir.path(), &format!("{EXITRING} run -j 2 list"));
+    let screen = terminal.wait_for(&[
+        "2 running, 3 done, 1 failed",
+        "3/5",
+        "ETA",
+        "/s",
+        "from a job",
+    ]);
+    assert!(!screen.contains("succeeded"), "{screen}");
+    fs::write(dir.path().join("go"), "").unwrap();
+    let screen = terminal.wait_for(&["4 succeeded, 1 failed", "code 1", "from a job"]);
+    assert!(!screen.contains("ETA"), "the bar is taken away: {screen}");
+}
+
+#[test]
+fn ctrl_c_at_the_terminal_ends_jobs_with_sigterm() {
+    if !tmux_is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let job = "trap 'echo told to end; exit 0' TERM; touch runs; while :; do sleep 0.02; done\n";
+    fs::write(dir.path().join("list"), job).unwrap();
+    let terminal = Terminal::new("interrupt", dir.path(), &format!("{EXITRING} run list"));
+    wait_until("the job", || dir.path().join("runs").exists());
+    terminal.tmux(&["send-keys", "C-c"]);
+    terminal.wait_for(&[
+        "interrupted: 1 running",
+        "told to end",
+        "1 interrupted",
+        "code 130",
+    ]);
+}

@@ -1,0 +1,220 @@
+//! Runs that were cut off, and gone on with.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{Started, code, exitring, jobs, numbers, std_exitring, stderr, wait_until};
+
+/// A list in which each job appends its number to a file.
+fn write_list(dir: &Path, jobs: u64) {
+    let line = |number| format!("echo {number} >> done\n");
+    fs::write(dir.join("list"), (1..=jobs).map(line).collect::<String>()).unwrap();
+}
+
+fn resume(dir: &Path, option: &str) -> assert_cmd::Command {
+    let mut command = exitring(["run", "-j", "8", "--joblog", "log", option, "list"]);
+    command.current_dir(dir);
+    command
+}
+
+#[test]
+fn after_a_kill_the_rest_is_run_and_nothing_logged_twice() {
+    for round in 0..3 {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
+        write_list(dir, 2000);
+        let mut command = std_exitring(["run", "-q", "-j", "8", "--joblog", "log", "list"]);
+        let mut run = Started::new(command.current_dir(dir));
+        wait_until("some jobs", || {
+            numbers(&dir.join("done")).len() > 200 * (round + 1)
+        });
+        run.0.kill().unwrap();
+        run.0.wait().unwrap();
+        // What was running then is let end, to tell its numbers from those of the second run.
+        let mut before = Vec::new();
+        wait_until("the orphans", || {
+            let now = numbers(&dir.join("done"));
+            let still = now.len() == before.len();
+            before = now;
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            still
+        });
+        let log = fs::read_to_string(dir.join("log")).unwrap();
+        let whole = &log[..log.rfind('\n').map_or(0, |end| end + 1)];
+        let logged: Vec<u64> = jobs(whole)
+            .iter()
+            .map(|job| job["job"].as_u64().unwrap())
+            .collect();
+        assert!(logged.len() < 2000, "it was killed in the middle");
+
+        assert_eq!(code(&mut resume(dir, "--resume")), Some(0));
+        let mut after = numbers(&dir.join("done"));
+        for number in &logged {
+            assert_eq!(
+                after.iter().filter(|after| *after == number).count(),
+                1,
+                "{number} was done, and run again"
+            );
+        }
+        after.dedup();
+        assert_eq!(after, (1..=2000).collect::<Vec<_>>());
+        assert_eq!(
+            jobs(&fs::read_to_string(dir.join("log")).unwrap()).len(),
+            2000
+        );
+        // And then there is nothing left to do.
+        let text = stderr(&mut resume(dir, "--resume"));
+        assert!(text.contains("2000 were done before"), "{text}");
+    }
+}
+
+#[test]
+fn a_torn_last_line_is_mended_and_its_job_run_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_list(dir, 5);
+    assert_eq!(
+        code(exitring(["run", "-j1", "--joblog", "log", "list"]).current_dir(dir)),
+        Some(0)
+    );
+    let log = fs::read_to_string(dir.join("log")).unwrap();
+    for cut in [1, 2, 30, log.lines().last().unwrap().len()] {
+        fs::write(dir.join("log"), &log[..log.len() - cut]).unwrap();
+        fs::remove_file(dir.join("done")).unwrap();
+        assert_eq!(code(&mut resume(dir, "--resume")), Some(0));
+        assert_eq!(numbers(&dir.join("done")), [5], "cut off: {cut}");
+        assert_eq!(jobs(&fs::read_to_string(dir.join("log")).unwrap()).len(), 5);
+    }
+}
+
+#[test]
+fn failures_are_done_unless_asked_for_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::write(
+        dir.join("list"),
+        "echo 1 >> done\necho 2 >> done; test -e good\nno-such-command\n",
+    )
+    .unwrap();
+    assert_eq!(
+        code(exitring(["run", "--joblog", "log", "list"]).current_dir(dir)),
+        Some(1)
+    );
+    assert_eq!(
+        code(&mut resume(dir, "--resume")),
+        Some(1),
+        "they have failed, whoever ran them"
+    );
+    assert_eq!(numbers(&dir.join("done")), [1, 2]);
+    fs::write(dir.join("good"), "").unwrap();
+    assert_eq!(
+        code(&mut resume(dir, "--resume-failed")),
+        Some(1),
+        "one cannot be started still"
+    );
+    assert_eq!(numbers(&dir.join("done")), [1, 2, 2]);
+    let text = stderr(&mut resume(dir, "--resume"));
+    assert!(
+        text.contains("3 were done before, 1 of them failed"),
+        "{text}"
+    );
+}
+
+#[test]
+fn another_list_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_list(dir, 5);
+    assert_eq!(
+        code(exitring(["run", "--joblog", "log", "list"]).current_dir(dir)),
+        Some(0)
+    );
+    let list = fs::read_to_string(dir.join("list")).unwrap();
+    fs::write(dir.join("list"), list.replace("echo 3", "echo 33")).unwrap();
+    let output = resume(dir, "--resume").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("job 3 is \"echo 33 >> done\" now"), "{text}");
+    assert_eq!(numbers(&dir.join("done")), [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_list_that_grew_is_gone_on_with() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_list(dir, 5);
+    assert_eq!(
+        code(exitring(["run", "--joblog", "log", "list"]).current_dir(dir)),
+        Some(0)
+    );
+    write_list(dir, 8);
+    assert_eq!(code(&mut resume(dir, "--resume")), Some(0));
+    assert_eq!(numbers(&dir.join("done")), (1..=8).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_log_with_records_is_not_begun_anew_by_mistake() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_list(dir, 2);
+    let run = || {
+        exitring(["run", "--joblog", "log", "list"])
+            .current_dir(dir)
+            .output()
+            .unwrap()
+    };
+    assert_eq!(run().status.code(), Some(0));
+    let again = run();
+    assert_eq!(again.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("--resume goes on with it"));
+}
+
+#[test]
+fn a_log_that_is_none_is_told_by_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_list(dir, 2);
+    fs::write(dir.join("log"), "Seq\tHost\tStarttime\n").unwrap();
+    let output = resume(dir, "--resume").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("line 1 of the job log log is no record"),
+        "{output:?}"
+    );
+    assert_eq!(
+        fs::read_to_string(dir.join("log")).unwrap(),
+        "Seq\tHost\tStarttime\n",
+        "it is left alone"
+    );
+}
+
+#[test]
+fn two_runs_do_not_share_a_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::write(dir.join("slow"), "echo 1 >> done; sleep 1000\n").unwrap();
+    write_list(dir, 2);
+    let mut command = std_exitring(["run", "-q", "--joblog", "log", "slow"]);
+    let mut run = Started::new(command.current_dir(dir));
+    wait_until("the first", || !numbers(&dir.join("done")).is_empty());
+    let output = resume(dir, "--resume").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("another run writes the job log"),
+        "{output:?}"
+    );
+    common::signal(&run.0, libc::SIGTERM);
+    assert_eq!(run.code(), Some(130));
+    // Interrupted is not done.
+    fs::write(dir.join("slow"), "echo 1 >> done; sleep 1000\n").unwrap();
+    let text = fs::read_to_string(dir.join("log")).unwrap();
+    assert_eq!(jobs(&text)[0]["interrupted"], true);
+    let mut command = std_exitring(["run", "-q", "--joblog", "log", "--resume", "slow"]);
+    let run = Started::new(command.current_dir(dir));
+    wait_until("its second time", || numbers(&dir.join("done")).len() == 2);
+    common::signal(&run.0, libc::SIGTERM);
+    let mut run = run;
+    assert_eq!(run.code(), Some(130));
+}

@@ -1,0 +1,99 @@
+//! Parts of a list.
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::{exitring, shell};
+
+fn lines(output: &[u8]) -> BTreeSet<u32> {
+    String::from_utf8_lossy(output)
+        .lines()
+        .map(|line| line.parse().expect("a number"))
+        .collect()
+}
+
+fn arguments() -> Vec<String> {
+    (1..=50).map(|number| number.to_string()).collect()
+}
+
+#[test]
+fn the_parts_are_the_whole_and_share_nothing() {
+    let mut all = Vec::new();
+    for part in ["1/3", "2/3", "3/3"] {
+        let output = exitring(["run", "--shard", part, "--", "echo", "{}", ":::"])
+            .args(arguments())
+            .output()
+            .unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr)
+                .matches("part")
+                .count(),
+            0,
+            "who asks is not told"
+        );
+        all.extend(lines(&output.stdout));
+    }
+    assert_eq!(all.len(), 50);
+    assert_eq!(BTreeSet::from_iter(all), (1..=50).collect());
+}
+
+#[test]
+fn numbers_are_those_of_the_whole_list() {
+    let output = exitring(["run", "--shard", "2/3", "--", "echo", "{#}", ":::"])
+        .args(arguments())
+        .output()
+        .unwrap();
+    assert_eq!(lines(&output.stdout), (2..=50).step_by(3).collect());
+}
+
+#[test]
+fn an_engine_says_which_part_and_that_is_said_once() {
+    let engines = [
+        [("SLURM_PROCID", "1"), ("SLURM_NTASKS", "3")],
+        [("JOB_COMPLETION_INDEX", "1"), ("EXITRING_SHARD_COUNT", "3")],
+        [("CI_NODE_INDEX", "2"), ("CI_NODE_TOTAL", "3")],
+        [("CIRCLE_NODE_INDEX", "1"), ("CIRCLE_NODE_TOTAL", "3")],
+        [
+            ("BUILDKITE_PARALLEL_JOB", "1"),
+            ("BUILDKITE_PARALLEL_JOB_COUNT", "3"),
+        ],
+    ];
+    for engine in engines {
+        let run = |options: &[&str]| {
+            exitring(["run"])
+                .args(options)
+                .args(["--", "echo", "{}", ":::"])
+                .args(arguments())
+                .envs(engine)
+                .output()
+                .unwrap()
+        };
+        let output = run(&[]);
+        assert_eq!(
+            lines(&output.stdout),
+            (2..=50).step_by(3).collect(),
+            "{engine:?}"
+        );
+        assert_eq!(
+            String::from_utf8_lossy(&output.stderr)
+                .matches("running part 2/3")
+                .count(),
+            1
+        );
+        let output = run(&["--shard", "none"]);
+        assert_eq!(lines(&output.stdout).len(), 50, "{engine:?}");
+    }
+}
+
+#[test]
+fn half_of_what_an_engine_says_is_an_error() {
+    let output = shell("JOB_COMPLETION_INDEX=2 $EXITRING run -- echo ::: 1 2 3")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("EXITRING_SHARD_COUNT"),
+        "{output:?}"
+    );
+}
