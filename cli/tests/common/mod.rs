@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command as Std, Stdio};
 use std::thread::sleep;
@@ -133,7 +134,15 @@ pub fn signal(child: &Child, signal: i32) {
 pub struct Started(pub Child);
 
 impl Started {
+    /// As from a terminal: a test that runs in the background of a script has interrupts ignored, and hands that on.
     pub fn new(command: &mut Std) -> Self {
+        let heed = || {
+            // SAFETY: no handler is set, so nothing of this process can be called.
+            unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+            Ok(())
+        };
+        // SAFETY: it makes a system call only.
+        unsafe { command.pre_exec(heed) };
         Self(command.stdin(Stdio::null()).spawn().expect("starts"))
     }
 
