@@ -5,10 +5,14 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use super::store::lock_file;
+
+/// How long a copy of a killed service's socket may be held.
+const COPIES_LAST: Duration = Duration::from_secs(1);
 
 /// A socket that clients connect to.
 pub(super) struct Listener {
@@ -40,7 +44,7 @@ impl Listener {
                     path.display()
                 )
             }
-            Ok(_) if UnixStream::connect(path).is_ok() => {
+            Ok(_) if is_served(path) => {
                 bail!(
                     "somebody answers on the socket {}; stop it, or choose another --socket",
                     path.display()
@@ -72,6 +76,19 @@ impl Listener {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Whether somebody listens, and goes on to. A process that is being started when its service is killed has a copy of the
+/// socket until it notices, which is soon.
+fn is_served(path: &Path) -> bool {
+    let start = Instant::now();
+    while UnixStream::connect(path).is_ok() {
+        if start.elapsed() > COPIES_LAST {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    false
 }
 
 fn beside(path: &Path, ending: &str) -> Result<PathBuf> {

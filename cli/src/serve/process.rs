@@ -51,10 +51,13 @@ pub(crate) fn users(pid: i32) -> Option<[u32; 2]> {
     Some([real, saved])
 }
 
+/// Zero and negative numbers mean groups.
+fn positive(pid: i32) -> Option<Pid> {
+    (pid > 0).then(|| Pid::from_raw(pid)).flatten()
+}
+
 pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
-    let pid = Pid::from_raw(pid)
-        .filter(|_| pid > 0)
-        .ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
+    let pid = positive(pid).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
     Ok(rustix::process::pidfd_open(pid, PidfdFlags::empty())?)
 }
 
@@ -137,7 +140,7 @@ fn from_wait_status(raw: i32) -> Outcome {
 /// Whether it is a child of this process, ended or not.
 pub(crate) fn is_own_child(pid: i32) -> bool {
     use rustix::process::{WaitId, WaitIdOptions, waitid};
-    let Some(pid) = Pid::from_raw(pid) else {
+    let Some(pid) = positive(pid) else {
         return false;
     };
     let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
@@ -147,7 +150,7 @@ pub(crate) fn is_own_child(pid: i32) -> bool {
 /// Reaps a child of ours that has ended.
 pub(crate) fn reap(pid: i32) {
     use rustix::process::{WaitId, WaitIdOptions, waitid};
-    if let Some(pid) = Pid::from_raw(pid) {
+    if let Some(pid) = positive(pid) {
         let reap = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         // It has ended, and nobody else reaps here: what could fail is that it was reaped.
         let _ = waitid(WaitId::Pid(pid), reap);

@@ -26,7 +26,7 @@ use super::service::Service;
 use super::session::{self, turn_away};
 use super::store::{Reader, Retention, State, Store, Tail};
 use super::wire::Wire;
-use super::{http, process, restore, systemd};
+use super::{http, restore, systemd};
 
 /// Threads for sockets. What blocks is done elsewhere.
 const THREADS: usize = 2;
@@ -147,27 +147,13 @@ fn build(
     let reader = Reader::open(&state.path()).context("opening the state for reading")?;
     let instance = state.instance.clone();
     let (complete, committed) = watch::channel(last_seq);
-    let on_committed = {
-        let (registry, deadlines) = (Arc::clone(&registry), Arc::clone(&deadlines));
-        move |ended: &super::store::Ended| {
-            let birth = &ended.live.birth;
-            // Only now is a child let go of by the kernel, too: had we been killed before the commit and executed in
-            // place, it could have been asked again.
-            if ended.live.own {
-                process::reap(birth.pid);
-            }
-            deadlines.remove(birth.id);
-            if let Some(live) = registry.remove(birth.id) {
-                live.let_go();
-            }
-        }
-    };
     let (store, writer) = Store::start(
         state,
         Arc::clone(&tail),
         complete,
         Arc::clone(&metrics),
-        on_committed,
+        Arc::clone(&registry),
+        Arc::clone(&deadlines),
     )
     .context("starting the writer")?;
     let service = Service {

@@ -22,7 +22,8 @@ use tokio::sync::{oneshot, watch};
 pub(crate) use self::open::{Durability, Restored, Retention, State, lock_file};
 pub(crate) use self::reader::Reader;
 pub(crate) use self::tail::Tail;
-use super::live::{Birth, Live};
+use super::deadlines::Deadlines;
+use super::live::{Birth, Live, Registry};
 use super::metrics::Metrics;
 
 /// Whose records and watches.
@@ -87,7 +88,8 @@ impl Store {
         tail: Arc<Tail>,
         committed: watch::Sender<u64>,
         metrics: Arc<Metrics>,
-        on_committed: impl Fn(&Ended) + Send + 'static,
+        registry: Arc<Registry>,
+        deadlines: Arc<Deadlines>,
     ) -> std::io::Result<(Self, std::thread::JoinHandle<State>)> {
         let (messages, inbox) = mpsc::channel();
         let trouble = Arc::new(Mutex::new(None));
@@ -95,7 +97,9 @@ impl Store {
             messages,
             trouble: Arc::clone(&trouble),
         };
-        let writer = writer::Writer::new(state, tail, committed, metrics, trouble, on_committed);
+        let writer = writer::Writer::new(
+            state, tail, committed, metrics, trouble, registry, deadlines,
+        );
         let thread = std::thread::Builder::new()
             .name("exitring-store".into())
             .spawn(move || writer.run(&inbox))?;

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use exitring_protocol::Moment;
 use rusqlite::{Connection, OptionalExtension, Row};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, fcntl_lock};
 
 use crate::serve::live::Birth;
 
@@ -190,6 +190,9 @@ fn prepare(db: &mut Connection) -> Result<String> {
 }
 
 /// Locks a file, made if need be, for as long as it is open; `None`: somebody else has it.
+///
+/// The lock is one of the process (`F_SETLK`), and not of the descriptor (`flock`): of that, what is forked and waits at its
+/// gate has a copy, and would hold it for a moment after we were killed. It stays when the process executes itself anew.
 pub(crate) fn lock_file(path: &Path) -> Result<Option<File>> {
     let file = OpenOptions::new()
         .create(true)
@@ -204,9 +207,9 @@ pub(crate) fn lock_file(path: &Path) -> Result<Option<File>> {
         "{} is no file to lock",
         path.display()
     );
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::ACCESS) => Ok(None),
         Err(error) => Err(error).with_context(|| format!("locking {}", path.display())),
     }
 }

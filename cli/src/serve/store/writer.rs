@@ -12,8 +12,10 @@ use tokio::sync::{oneshot, watch};
 
 use super::tail::{Entry, Tail};
 use super::{Ended, Message, Scope, State, refusal, tables};
-use crate::serve::live::{boot_id, now_ms};
+use crate::serve::deadlines::Deadlines;
+use crate::serve::live::{Registry, boot_id, now_ms};
 use crate::serve::metrics::Metrics;
+use crate::serve::process;
 
 /// What goes into one transaction at most.
 const BATCH_MAX: usize = 4096;
@@ -24,14 +26,15 @@ const RETRY: Duration = Duration::from_millis(250);
 /// How often age is looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 
-pub(super) struct Writer<F> {
+pub(super) struct Writer {
     state: State,
     boot: String,
     tail: Arc<Tail>,
     committed: watch::Sender<u64>,
     metrics: Arc<Metrics>,
     trouble: Arc<Mutex<Option<String>>>,
-    on_committed: F,
+    registry: Arc<Registry>,
+    deadlines: Arc<Deadlines>,
     /// Exits to be written down: one at most of each live watch.
     exits: Vec<Ended>,
     acks: VecDeque<Ack>,
@@ -74,14 +77,15 @@ struct Done {
     dropped: u64,
 }
 
-impl<F: Fn(&Ended)> Writer<F> {
+impl Writer {
     pub(super) fn new(
         state: State,
         tail: Arc<Tail>,
         committed: watch::Sender<u64>,
         metrics: Arc<Metrics>,
         trouble: Arc<Mutex<Option<String>>>,
-        on_committed: F,
+        registry: Arc<Registry>,
+        deadlines: Arc<Deadlines>,
     ) -> Self {
         let next_seq = *committed.borrow() + 1;
         let records = tables::count_records(&state.db).unwrap_or(0);
@@ -93,7 +97,8 @@ impl<F: Fn(&Ended)> Writer<F> {
             committed,
             metrics,
             trouble,
-            on_committed,
+            registry,
+            deadlines,
             exits: Vec::new(),
             acks: VecDeque::new(),
             next_seq,
@@ -240,6 +245,16 @@ impl<F: Fn(&Ended)> Writer<F> {
             let _ = reply.send(Ok(was_there));
         }
         let exits = done.entries.len() as u64;
+        let ended = mem::take(&mut self.exits);
+        // Who is told of an exit finds no live watch any more.
+        let over: Vec<_> = ended
+            .iter()
+            .filter_map(|ended| {
+                let id = ended.live.birth.id;
+                self.deadlines.remove(id);
+                self.registry.remove(id)
+            })
+            .collect();
         if exits > 0 {
             self.next_seq += exits;
             self.tail.push(done.entries.into_iter());
@@ -248,8 +263,15 @@ impl<F: Fn(&Ended)> Writer<F> {
             self.metrics.unknown.inc_by(done.unknown);
             self.metrics.batch.observe(exits as f64);
         }
-        for ended in mem::take(&mut self.exits) {
-            (self.on_committed)(&ended);
+        for ended in &ended {
+            // A child is let go of by the kernel only now: as long as its record could still be lost with us, an image
+            // that is executed in place can ask for its status again.
+            if ended.live.own {
+                process::reap(ended.live.birth.pid);
+            }
+        }
+        for live in over {
+            live.let_go();
         }
         self.records += exits;
         if let Some((count, finished)) = done.acked {
