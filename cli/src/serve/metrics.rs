@@ -15,6 +15,9 @@ pub(crate) struct Metrics {
     pub(crate) watched: Gauge,
     pub(crate) records: Gauge,
     pub(crate) pending: Gauge,
+    pub(crate) watcher_watched: Gauge,
+    pub(crate) watcher_armed: Gauge,
+    pub(crate) watcher_delivered: Gauge,
     pub(crate) storage_failing: Gauge,
     pub(crate) last_seq: Gauge<u64, AtomicU64>,
     pub(crate) exits: Counter,
@@ -36,6 +39,9 @@ impl Metrics {
             watched: Gauge::default(),
             records: Gauge::default(),
             pending: Gauge::default(),
+            watcher_watched: Gauge::default(),
+            watcher_armed: Gauge::default(),
+            watcher_delivered: Gauge::default(),
             storage_failing: Gauge::default(),
             last_seq: Gauge::default(),
             exits: Counter::default(),
@@ -56,6 +62,21 @@ impl Metrics {
             "exits_pending",
             "Exits seen and not written down yet, because the state cannot be written",
             this.pending.clone(),
+        );
+        r.register(
+            "watcher_watched",
+            "Processes that the library watches",
+            this.watcher_watched.clone(),
+        );
+        r.register(
+            "watcher_armed",
+            "Of these, the ones with a poll in the kernel",
+            this.watcher_armed.clone(),
+        );
+        r.register(
+            "watcher_delivered",
+            "Exits that the library has seen",
+            this.watcher_delivered.clone(),
         );
         r.register(
             "storage_failing",

@@ -168,6 +168,13 @@ impl Service {
 
     /// The same as OpenMetrics text.
     pub(crate) fn metrics_text(&self) -> String {
+        let watcher = self.watcher.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stats) = watcher.as_ref().map(exitring::Watcher::stats) {
+            self.metrics.watcher_watched.set(stats.watched as i64);
+            self.metrics.watcher_armed.set(stats.armed as i64);
+            self.metrics.watcher_delivered.set(stats.delivered as i64);
+        }
+        drop(watcher);
         self.metrics.watched.set(self.registry.len() as i64);
         self.metrics.last_seq.set(*self.committed.borrow());
         self.metrics.text()

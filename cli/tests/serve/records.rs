@@ -431,3 +431,27 @@ fn the_commands_watch_and_exits_are_clients() {
     let (code, lines) = exitring(&["exits"]);
     assert_eq!((code, lines.len()), (Some(0), 0));
 }
+
+#[test]
+fn of_ten_thousand_exits_at_once_each_is_recorded() {
+    const WATCHES: u64 = 10_000;
+    let service = Service::start(&["--tail", "1000"]);
+    let mut client = service.client();
+    client.subscribe(0).expect("it may be had");
+    let mut child = Command::new("cat")
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut asking = service.client();
+    let mut watches: std::collections::BTreeSet<u64> = (0..WATCHES)
+        .map(|_| asking.watch(watch_of(child.id())).expect("it lives").watch)
+        .collect();
+    drop(child.stdin.take());
+    for seq in 1..=WATCHES {
+        let record = record(&mut client);
+        assert_eq!(record.seq, seq);
+        assert!(watches.remove(&record.watch), "a second record: {record:?}");
+    }
+    child.wait().expect("it is ours");
+    assert_eq!(counts(&mut asking).watched, 0);
+}

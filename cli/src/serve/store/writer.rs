@@ -18,7 +18,7 @@ use crate::serve::metrics::Metrics;
 use crate::serve::process;
 
 /// What goes into one transaction at most.
-const BATCH_MAX: usize = 4096;
+const BATCH_MAX: usize = 1024;
 /// Acknowledged or outdated records let go in one transaction: others wait meanwhile.
 const DELETE_MAX: u64 = 5_000;
 /// When what could not be written is tried again.
@@ -140,7 +140,8 @@ impl Writer {
             false => Duration::ZERO,
         };
         let mut next = inbox.recv_timeout(patience);
-        for _ in 0..BATCH_MAX {
+        let mut taken = 0;
+        loop {
             match next {
                 Ok(Message::Begin(birth, reply)) => round.begins.push((birth, reply)),
                 Ok(Message::Forget(watch, reply)) => round.forgets.push((watch, reply)),
@@ -157,12 +158,13 @@ impl Writer {
                 }
                 Err(RecvTimeoutError::Timeout) => return round,
             }
-            match inbox.try_recv() {
-                Ok(message) => next = Ok(message),
-                Err(_) => return round,
+            taken += 1;
+            // What is fetched is dealt with: it is looked whether there is room before, not after.
+            if taken == BATCH_MAX {
+                return round;
             }
+            next = inbox.try_recv().map_err(|_| RecvTimeoutError::Timeout);
         }
-        round
     }
 
     fn commit(&mut self, round: &mut Round) {
