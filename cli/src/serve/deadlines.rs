@@ -102,7 +102,13 @@ fn strike(service: &Service, live: &Arc<Live>) {
         .signal(birth, None, signal, true)
         .or_else(|_| service.signal(birth, None, signal, false));
     match sent {
-        Ok(()) if first => service.deadlines.add_in(live, birth.grace_ms),
+        Ok(()) if first => {
+            service.deadlines.add_in(live, birth.grace_ms);
+            // Over meanwhile: then nobody else takes it out.
+            if !service.registry.has(birth.id) {
+                service.deadlines.remove(birth.id);
+            }
+        }
         Ok(()) => {}
         Err(error) if !before => {
             tracing::warn!(watch = birth.id, %error, "a time-out could not be kept");

@@ -195,6 +195,10 @@ impl Registry {
         self.lock().live.values().cloned().collect()
     }
 
+    pub(crate) fn has(&self, id: u64) -> bool {
+        self.lock().live.contains_key(&id)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.lock().live.len()
     }

@@ -41,7 +41,7 @@ pub(super) fn restore(
     for row in before {
         let stored = pidfds.remove(&row.birth.id);
         let same_boot = row.boot == boot;
-        match find(row.birth, same_boot, stored) {
+        match find(&service.instance, row.birth, same_boot, stored) {
             Found::Lives(live, pidfd) => {
                 goes_on += 1;
                 resume(service, &live, pidfd);
@@ -57,7 +57,7 @@ pub(super) fn restore(
     // The ones with pidfds in the store and no row ended before, or were forgotten.
     drop(pidfds);
     for (live, pidfd) in at_gates {
-        match gets_past(&live.birth) {
+        match gets_past(&service.instance, &live.birth) {
             true => {
                 goes_on += 1;
                 resume(service, &live, pidfd);
@@ -85,7 +85,7 @@ enum Found {
     Ended(Arc<Live>, Outcome),
 }
 
-fn find(birth: Birth, same_boot: bool, stored: Option<OwnedFd>) -> Found {
+fn find(instance: &str, birth: Birth, same_boot: bool, stored: Option<OwnedFd>) -> Found {
     let down = Outcome::Unknown(Unknown::ServiceDown);
     if !same_boot {
         return Found::Ended(Live::new(birth, false, false), down);
@@ -116,7 +116,7 @@ fn find(birth: Birth, same_boot: bool, stored: Option<OwnedFd>) -> Found {
     if birth.spawned && process::is_own_child(birth.pid) {
         return Found::Lives(Live::new(birth, true, false), pidfd);
     }
-    match birth.spawned && !is_past_gate(&birth) {
+    match birth.spawned && !is_past_gate(instance, &birth) {
         true => Found::AtGate(stranger(birth), pidfd),
         false => Found::Lives(stranger(birth), pidfd),
     }
@@ -131,26 +131,23 @@ fn stranger(birth: Birth) -> Arc<Live> {
 
 /// Whether it has become the program: only then does its environment say whose it is. A zombie has none any more, nor
 /// has a program that hides it from us, which what waits at a gate does not.
-fn is_past_gate(birth: &Birth) -> bool {
+fn is_past_gate(instance: &str, birth: &Birth) -> bool {
     match std::fs::read(format!("/proc/{}/environ", birth.pid)) {
-        Ok(environment) => environment.split(|byte| *byte == 0).any(|variable| {
-            let variable = String::from_utf8_lossy(variable);
-            let value = variable
-                .strip_prefix(VARIABLE)
-                .and_then(|rest| rest.strip_prefix('='));
-            value
-                .and_then(|value| value.rsplit_once(':'))
-                .is_some_and(|(_, id)| id.parse() == Ok(birth.id))
-        }),
+        Ok(environment) => {
+            let its = format!("{VARIABLE}={instance}:{}", birth.id);
+            environment
+                .split(|byte| *byte == 0)
+                .any(|variable| variable == its.as_bytes())
+        }
         Err(error) => error.raw_os_error() == Some(libc::EACCES),
     }
 }
 
 /// Waits until it is either past its gate or dead.
-fn gets_past(birth: &Birth) -> bool {
+fn gets_past(instance: &str, birth: &Birth) -> bool {
     let start = Instant::now();
     while start.elapsed() < AT_GATE {
-        if is_past_gate(birth) {
+        if is_past_gate(instance, birth) {
             return true;
         }
         if process::stat(birth.pid).is_none_or(|stat| stat.state == b'Z') {

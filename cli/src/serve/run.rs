@@ -1,7 +1,6 @@
 //! From the start of the service to its end.
 
-use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -105,7 +104,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<ExitCode> {
         End::Anew => {
             // Connections end here, files are closed; children stay ours.
             drop(runtime);
-            Err(execute_anew(&listener, state))
+            Err(execute_anew(listener, state))
         }
     }
 }
@@ -261,19 +260,22 @@ fn stop(service: &Arc<Service>, writer: JoinHandle<State>) -> Result<State> {
 }
 
 /// Does not come back, unless it fails.
-fn execute_anew(listener: &Listener, state: State) -> anyhow::Error {
+fn execute_anew(listener: Listener, state: State) -> anyhow::Error {
     let State { db, lock, .. } = state;
     if let Err((_, error)) = db.close() {
         tracing::warn!(%error, "closing the state");
     }
-    let anew = || -> Result<Command> {
-        let duplicate = |file: &File| file.as_fd().try_clone_to_owned();
-        let mut fds: Vec<(&str, OwnedFd)> = vec![
-            ("socket", listener.socket.as_fd().try_clone_to_owned()?),
-            ("state_lock", duplicate(&lock)?),
-        ];
-        if let Some(lock) = &listener.lock {
-            fds.push(("socket_lock", duplicate(lock)?));
+    let anew = move || -> Result<Command> {
+        // The very descriptors: a lock is gone as soon as any of its file is closed, a copy too.
+        let Listener {
+            socket,
+            lock: socket_lock,
+            ..
+        } = listener;
+        let mut fds: Vec<(&str, OwnedFd)> =
+            vec![("socket", socket.into()), ("state_lock", lock.into())];
+        if let Some(lock) = socket_lock {
+            fds.push(("socket_lock", lock.into()));
         }
         let (name, value) = leave(fds.iter().map(|(name, fd)| (*name, fd)))?;
         // They live until the exec.

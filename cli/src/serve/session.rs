@@ -7,7 +7,8 @@ use exitring_protocol::{
     Welcome, decode,
 };
 use tokio::net::UnixStream;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::service::{Service, Who};
 use super::store::{Lines, Scope};
@@ -23,7 +24,13 @@ pub(super) struct Session {
     who: Who,
     /// What hello said; `None`: it was not said yet.
     greeted: Option<Greeted>,
-    subscription: Option<AbortHandle>,
+    subscription: Option<Subscription>,
+}
+
+/// A task that sends records.
+struct Subscription {
+    stop: CancellationToken,
+    sending: JoinHandle<()>,
 }
 
 struct Greeted {
@@ -146,7 +153,7 @@ impl Session {
     ) -> Result<Answer, Error> {
         let service = Arc::clone(&self.service);
         if let Request::Hello(hello) = request {
-            return self.hello(hello).map(Answer::Hello);
+            return self.hello(hello).await.map(Answer::Hello);
         }
         let Some(Greeted { client, scope }) = &self.greeted else {
             let message = "say hello first, as in {\"op\": \"hello\", \"version\": 1}";
@@ -178,6 +185,9 @@ impl Session {
             }
             Request::List(request) => Ok(Answer::Live(service.registry.list(request, scope))),
             Request::Subscribe(request) => {
+                if let Some(before) = self.subscription.take() {
+                    before.end().await;
+                }
                 let complete = *service.committed.borrow();
                 // What is beyond the end begins at the end: after a power failure the log may be shorter than a client knows.
                 Ok(Answer::Subscribed(request.from.clamp(1, complete + 1)))
@@ -197,7 +207,7 @@ impl Session {
         }
     }
 
-    fn hello(&mut self, hello: Hello) -> Result<Welcome, Error> {
+    async fn hello(&mut self, hello: Hello) -> Result<Welcome, Error> {
         if hello.version != VERSION {
             let message = format!(
                 "this service speaks version {VERSION} of the protocol, and not {}",
@@ -216,8 +226,8 @@ impl Session {
             return Err(Error::new(Code::OutOfRange, message));
         }
         // Another name is another scope.
-        if let Some(subscription) = self.subscription.take() {
-            subscription.abort();
+        if let Some(before) = self.subscription.take() {
+            before.end().await;
         }
         self.greeted = Some(Greeted {
             scope: Service::scope(self.who, client.as_deref()),
@@ -254,26 +264,35 @@ impl Session {
     }
 
     fn subscribe(&mut self, wire: &Arc<Wire>, from: u64) {
-        if let Some(before) = self.subscription.take() {
-            before.abort();
-        }
         let Some(Greeted { scope, .. }) = &self.greeted else {
             return;
         };
         let (service, wire, scope) = (Arc::clone(&self.service), Arc::clone(wire), scope.clone());
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
         let sending = tokio::spawn(async move {
             // Its end is seen by who reads.
-            let _ = send_records(&service, &wire, &scope, from).await;
+            let _ = send_records(&service, &wire, &scope, from, &stopped).await;
         });
-        self.subscription = Some(sending.abort_handle());
+        self.subscription = Some(Subscription { stop, sending });
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
+        // The connection is over: half a line is of no consequence.
         if let Some(subscription) = self.subscription.take() {
-            subscription.abort();
+            subscription.sending.abort();
         }
+    }
+}
+
+impl Subscription {
+    /// Ends it between two lines, so that nothing of it comes after the next answer.
+    async fn end(self) {
+        self.stop.cancel();
+        // A panic of it was shown by the panic hook.
+        let _ = self.sending.await;
     }
 }
 
@@ -284,13 +303,18 @@ async fn send_records(
     wire: &Wire,
     scope: &Scope,
     from: u64,
+    stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let mut committed = service.committed.clone();
     // What was there before comes from the file: in memory there may be records that were acknowledged.
     let backlog = *committed.borrow();
     let mut cursor = from;
     loop {
-        let complete = *committed.wait_for(|complete| *complete >= cursor).await?;
+        let complete = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            complete = committed.wait_for(|complete| *complete >= cursor) => *complete?,
+        };
         let newest = match cursor > backlog {
             true => service.tail.page(cursor, scope),
             false => None,

@@ -455,3 +455,36 @@ fn of_ten_thousand_exits_at_once_each_is_recorded() {
     child.wait().expect("it is ours");
     assert_eq!(counts(&mut asking).watched, 0);
 }
+
+#[test]
+fn who_subscribes_again_and_again_gets_whole_lines() {
+    let service = Service::start(&[]);
+    let mut client = service.client();
+    let zombie = Zombie::new();
+    for _ in 0..2000 {
+        let watch = Watch {
+            tag: "x".repeat(256),
+            ..watch_of(zombie.pid())
+        };
+        client.watch(watch).expect("it is not reaped");
+    }
+    eventually("all are recorded", || counts(&mut client).last_seq == 2000);
+    let mut raw = crate::service::Raw::connect(&service);
+    raw.hello();
+    for id in 0..200 {
+        raw.say(format!(r#"{{"id": {id}, "op": "subscribe"}}"#));
+    }
+    let (mut answered, mut next) = (0, None);
+    // Each begins anew, whatever came of the one before.
+    while answered < 200 || next != Some(2001) {
+        let line = raw.hear().expect("it is a line");
+        if let Some(id) = line["id"].as_u64() {
+            assert_eq!(id, answered);
+            answered += 1;
+            next = Some(1);
+        } else {
+            assert_eq!(line["exit"]["seq"].as_u64(), next);
+            next = next.map(|seq| seq + 1);
+        }
+    }
+}

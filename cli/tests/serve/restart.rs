@@ -62,6 +62,26 @@ fn executed_anew_in_place_every_status_and_usage_is_told() {
         assert!(ended, "it was not executed anew");
         client = service.client();
     }
+    // It has its locks still.
+    let other = tempfile::TempDir::new().expect("a folder can be made");
+    for (socket, state) in [
+        (service.socket(), other.path().join("state")),
+        (
+            other.path().join("socket"),
+            service.folder.path().join("state"),
+        ),
+    ] {
+        let mut second = Command::new(env!("CARGO_BIN_EXE_exitring"));
+        second
+            .arg("serve")
+            .arg("--socket")
+            .arg(socket)
+            .arg("--state")
+            .arg(state);
+        let second = second.output().expect("it starts");
+        let error = String::from_utf8_lossy(&second.stderr);
+        assert!(error.contains("another service has"), "{error}");
+    }
     let_go(&service, "after");
     eventually("all have ended", || counts(&mut client).watched == 0);
     let records = kept(&service, 0);

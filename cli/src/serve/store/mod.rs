@@ -36,6 +36,17 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
+    /// The condition on a row, in such words that the index is used: a condition that holds of everything if a parameter is
+    /// null is none that SQLite plans by.
+    fn condition(&self) -> &'static str {
+        match (self.uid, &self.client) {
+            (Some(_), Some(_)) => "uid = ?1 AND client = ?2",
+            (Some(_), None) => "uid = ?1 AND ?2 IS NULL",
+            (None, Some(_)) => "?1 IS NULL AND client = ?2",
+            (None, None) => "?1 IS NULL AND ?2 IS NULL",
+        }
+    }
+
     pub(crate) fn has(&self, uid: u32, client: &str) -> bool {
         self.uid.is_none_or(|own| own == uid)
             && self.client.as_deref().is_none_or(|own| own == client)

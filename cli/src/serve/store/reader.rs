@@ -29,14 +29,14 @@ impl Reader {
         let db = db.transaction()?;
         let uid = scope.uid.map(i64::from);
         let mut lines = Lines {
-            lost: lost(&db, from, uid, scope.client.as_deref())?,
+            lost: lost(&db, from, uid, scope)?,
             ..Lines::default()
         };
-        let mut select = db.prepare_cached(
-            "SELECT seq, body FROM records WHERE seq >= ?1 AND (?2 IS NULL OR uid = ?2) \
-             AND (?3 IS NULL OR client = ?3) ORDER BY seq LIMIT ?4",
-        )?;
-        let mut rows = select.query(params![from, uid, scope.client, PAGE_RECORDS])?;
+        let mut select = db.prepare_cached(&format!(
+            "SELECT seq, body FROM records WHERE {} AND seq >= ?3 ORDER BY seq LIMIT ?4",
+            scope.condition()
+        ))?;
+        let mut rows = select.query(params![uid, scope.client, from, PAGE_RECORDS])?;
         let (mut count, mut last) = (0, 0);
         while let Some(row) = rows.next()? {
             last = row.get(0)?;
@@ -52,17 +52,12 @@ impl Reader {
     }
 }
 
-fn lost(
-    db: &Connection,
-    from: u64,
-    uid: Option<i64>,
-    client: Option<&str>,
-) -> Result<Option<Loss>> {
-    let mut select = db.prepare_cached(
-        "SELECT min(first), max(last), sum(count) FROM losses WHERE last >= ?1 AND (?2 IS NULL OR uid = ?2) \
-         AND (?3 IS NULL OR client = ?3)",
-    )?;
-    select.query_row(params![from, uid, client], |row| {
+fn lost(db: &Connection, from: u64, uid: Option<i64>, scope: &Scope) -> Result<Option<Loss>> {
+    let mut select = db.prepare_cached(&format!(
+        "SELECT min(first), max(last), sum(count) FROM losses WHERE {} AND last >= ?3",
+        scope.condition()
+    ))?;
+    select.query_row(params![uid, scope.client, from], |row| {
         let Some(first) = row.get::<_, Option<u64>>(0)? else {
             return Ok(None);
         };

@@ -60,15 +60,15 @@ pub(super) fn insert_record(
 /// Lets go of acknowledged records, the first `limit` of them. Returns how many there were.
 pub(super) fn acknowledge(db: &Connection, scope: &Scope, upto: u64, limit: u64) -> Result<u64> {
     let uid = scope.uid.map(i64::from);
-    let mut delete = db.prepare_cached(
-        "DELETE FROM records WHERE seq IN (SELECT seq FROM records WHERE (?1 IS NULL OR uid = ?1) \
-         AND (?2 IS NULL OR client = ?2) AND seq <= ?3 ORDER BY uid, client, seq LIMIT ?4)",
-    )?;
+    let its = scope.condition();
+    let mut delete = db.prepare_cached(&format!(
+        "DELETE FROM records WHERE seq IN (SELECT seq FROM records WHERE {its} AND seq <= ?3 \
+         ORDER BY uid, client, seq LIMIT ?4)",
+    ))?;
     let deleted = delete.execute(params![uid, scope.client, upto, limit])? as u64;
     if deleted < limit {
-        let mut forget = db.prepare_cached(
-            "DELETE FROM losses WHERE (?1 IS NULL OR uid = ?1) AND (?2 IS NULL OR client = ?2) AND last <= ?3",
-        )?;
+        let mut forget =
+            db.prepare_cached(&format!("DELETE FROM losses WHERE {its} AND last <= ?3"))?;
         forget.execute(params![uid, scope.client, upto])?;
     }
     Ok(deleted)
