@@ -23,7 +23,11 @@ fuzz_target!(|line: &[u8]| {
         }
         Err(error) => {
             // The message may quote the line, and does not grow beyond it.
-            assert!(error.message.len() < 2 * line.len() + 1000, "{}", error.message.len());
+            assert!(
+                error.message.len() < 2 * line.len() + 1000,
+                "{}",
+                error.message.len()
+            );
         }
     }
 });

@@ -1,7 +1,7 @@
 //! What `exitring serve` and its clients say to each other: lines of JSON over a Unix socket, as
 //! `docs/PROTOCOL.md` has them.
 //!
-//! - [`decode`] makes a [`Request`] of a line, or an [`Error`] with the line's [`RequestId`] if that can be told.
+//! - [`decode()`] makes a [`Request`] of a line, or an [`Error`] with the line's [`RequestId`] if that can be told.
 //! - [`ServerLine`] is what the service writes: replies and events.
 //! - [`Client`] is a client that blocks.
 
