@@ -259,11 +259,12 @@ impl Writer {
             .collect();
         if exits > 0 {
             self.next_seq += exits;
-            self.tail.push(done.entries.into_iter());
-            self.committed.send_replace(self.next_seq - 1);
+            // Who is told finds them counted.
             self.metrics.exits.inc_by(exits);
             self.metrics.unknown.inc_by(done.unknown);
             self.metrics.batch.observe(exits as f64);
+            self.tail.push(done.entries.into_iter());
+            self.committed.send_replace(self.next_seq - 1);
         }
         for ended in &ended {
             // A child is let go of by the kernel only now: as long as its record could still be lost with us, an image
