@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{completions, doctor, man, run, wait};
+use crate::{client, completions, doctor, man, run, serve, wait};
 
 /// Run thousands of commands, and learn at once when any process ends and how
 #[derive(Debug, Parser)]
@@ -20,8 +20,17 @@ pub(crate) enum Command {
     Wait(wait::Options),
     /// Tell what this machine allows, and what to change
     Doctor(doctor::Options),
+    /// Serve exits to other processes over a Unix socket, durably
+    Serve(Box<serve::ServeOptions>),
+    /// Have a service watch processes, and wait for them
+    Watch(client::WatchOptions),
+    /// Exit records from a service
+    Exits(client::ExitsOptions),
     /// Print completions for a shell
     Completions(completions::Options),
     /// Write the man pages
     Man(man::Options),
+    /// Print the JSON schema of the service's protocol
+    #[command(hide = true)]
+    ProtocolSchema,
 }

@@ -16,6 +16,7 @@ Examples:
   loadgen compare steady --live 10000 --rate 200     all contestants, in turns
   loadgen compare storm --with exitring,tokio --repeat 5 --json storm.json
   loadgen storm --fail-if 'p99>500ms' --fail-if 'fds>3'
+  loadgen serve                                      exitring serve with 100 clients, against the library itself
   loadgen report storm.json --html report.html
 
 Exit code: 0 if every exit was delivered once and right; 1 if not, or a --fail-if came true; 2 if the command line

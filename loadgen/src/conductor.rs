@@ -42,6 +42,19 @@ impl Plan {
     /// One scenario, by exitring unless others are named.
     pub(crate) fn single(scenario: Scenario, options: &Options) -> Self {
         let mut plan = Self::compare(scenario, options);
+        // The service is always compared: with the library that it is made of.
+        if let Scenario::Serve(_) = plan.scenarios[0] {
+            if options.with.is_empty() {
+                plan.kinds = vec![
+                    Kind::Exitring,
+                    Kind::ExitringWatch,
+                    Kind::Serve,
+                    Kind::ServePower,
+                ];
+                plan.by_name = true;
+            }
+            return plan;
+        }
         if options.with.is_empty() {
             plan.kinds = vec![Kind::Exitring];
             plan.by_name = true;
@@ -67,7 +80,7 @@ impl Plan {
             Kind::value_variants()
                 .iter()
                 .copied()
-                .filter(|kind| !kind.is_external())
+                .filter(|kind| !kind.is_external() && !kind.is_service())
                 .collect()
         };
         Self {

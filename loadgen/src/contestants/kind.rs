@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{external, uring_waitid};
+use super::{external, service, uring_waitid};
 use crate::scenarios::Scenario;
 
 #[derive(
@@ -51,6 +51,10 @@ pub(crate) enum Kind {
     Node,
     /// A thread in waitpid(-1): the floor, which takes everybody's children
     WaitLoop,
+    /// exitring serve, whose records survive its own end
+    Serve,
+    /// exitring serve, whose records survive a power failure
+    ServePower,
 }
 
 impl Kind {
@@ -75,6 +79,8 @@ impl Kind {
             Self::PythonAsyncio => "Python asyncio".into(),
             Self::Node => "Node child_process".into(),
             Self::WaitLoop => "bare wait loop".into(),
+            Self::Serve => "exitring serve, --durability process".into(),
+            Self::ServePower => "exitring serve, --durability power".into(),
         }
     }
 
@@ -86,6 +92,11 @@ impl Kind {
     /// Whether it is a program of its own, in another language.
     pub(crate) fn is_external(self) -> bool {
         matches!(self, Self::PythonAsyncio | Self::Node)
+    }
+
+    /// Whether it is the service, with clients.
+    pub(crate) fn is_service(self) -> bool {
+        matches!(self, Self::Serve | Self::ServePower)
     }
 
     /// How many descriptors it holds for each child.
@@ -122,6 +133,8 @@ impl Kind {
                 "its children are exec'ed, and ordered through a pipe: that would be measured"
                     .into(),
             ),
+            Scenario::Serve(_) if self.is_service() => service::missing(),
+            _ if self.is_service() => Some("the service takes part in serve only".into()),
             _ if self == Self::UringWaitid => uring_waitid::missing(),
             _ => external::missing(self),
         }

@@ -4,6 +4,7 @@ mod async_process;
 mod exitring;
 mod external;
 mod kind;
+mod service;
 mod shadow;
 mod sigchld_scan;
 mod thread_per_child;
@@ -18,6 +19,7 @@ use anyhow::Result;
 
 use self::exitring::{Exitring, Reaper};
 pub(crate) use self::kind::Kind;
+use crate::scenarios::Order;
 use crate::start::Start;
 use crate::tally::Tally;
 
@@ -50,7 +52,11 @@ pub(crate) trait Contestant {
 }
 
 /// Makes a contestant, ready for children.
-pub(crate) fn make(kind: Kind, workers: usize, tally: &Arc<Tally>) -> Result<Box<dyn Contestant>> {
+pub(crate) fn make(order: &Order, tally: &Arc<Tally>) -> Result<Box<dyn Contestant>> {
+    let (kind, workers) = (order.kind, order.workers);
+    if kind.is_service() {
+        return Ok(Box::new(service::Service::new(order, tally)?));
+    }
     let tally = Arc::clone(tally);
     Ok(match kind {
         Kind::Exitring => Box::new(Exitring::new(
@@ -75,5 +81,6 @@ pub(crate) fn make(kind: Kind, workers: usize, tally: &Arc<Tally>) -> Result<Box
         Kind::UringWaitid => Box::new(uring_waitid::UringWaitid::new(tally)?),
         Kind::PythonAsyncio | Kind::Node => Box::new(external::External::new(kind, tally)?),
         Kind::WaitLoop => Box::new(wait_loop::WaitLoop::new(tally)),
+        Kind::Serve | Kind::ServePower => unreachable!("made above"),
     })
 }

@@ -47,6 +47,8 @@ impl Look {
             Kind::PythonAsyncio => (0x00_55_A4, Shape::Circle, true),
             Kind::Node => (0x5A_3E_1B, Shape::Square, true),
             Kind::WaitLoop => (0x66_66_66, Shape::Wedge, true),
+            Kind::Serve => (0x00_88_88, Shape::Square, false),
+            Kind::ServePower => (0x00_55_66, Shape::Square, true),
         };
         let [_, red, green, blue] = u32::to_be_bytes(color);
         let width = if is_exitring(kind) { 3 } else { 2 };

@@ -53,7 +53,7 @@ impl<'a> Bench<'a> {
             false => Vec::new(),
         };
         let before = (open_descriptors(None)?, anonymous_bytes(None)?);
-        let contestant = contestants::make(order.kind, order.workers, &tally)?;
+        let contestant = contestants::make(order, &tally)?;
         // Another program is not asked before it is there, and all it has is its own.
         let process = contestant.process();
         let (fds_before, bytes_before) = match process {

@@ -3,6 +3,7 @@
 mod bench;
 mod churn;
 mod register;
+mod serve;
 mod soak;
 mod spawn;
 mod steady;
@@ -33,6 +34,8 @@ pub(crate) enum Scenario {
     Spawn(spawn::SpawnOptions),
     /// A long random mix of kills, stops, cancels, panics and thefts: every exit exactly once (exitring only)
     Soak(soak::SoakOptions),
+    /// A storm that exitring serve tells many clients of, durably, against the library's own callbacks
+    Serve(serve::ServeOptions),
 }
 
 /// One run to be made: all that the process that makes it has to know.
@@ -53,6 +56,7 @@ impl Scenario {
             Self::Register(_) => "register",
             Self::Spawn(_) => "spawn",
             Self::Soak(_) => "soak",
+            Self::Serve(_) => "serve",
         }
     }
 
@@ -65,6 +69,7 @@ impl Scenario {
             Self::Register(_) => Metric::WatchP99,
             Self::Spawn(_) => Metric::SpawnCost,
             Self::Soak(_) => Metric::Rate,
+            Self::Serve(_) => Metric::P99,
         }
     }
 
@@ -77,6 +82,7 @@ impl Scenario {
             Self::Register(options) => options.exits() + options.registrations(),
             Self::Spawn(options) => u64::from(options.live) + 1,
             Self::Soak(options) => options.concurrency(),
+            Self::Serve(options) => options.children(),
         }
     }
 
@@ -86,6 +92,7 @@ impl Scenario {
             Self::Steady(options) => options.check(),
             Self::Churn(options) => options.check(),
             Self::Register(options) => options.check(),
+            Self::Serve(options) => options.check(),
             _ => Ok(()),
         }
     }
@@ -111,6 +118,7 @@ impl Order {
             Scenario::Register(options) => register::measure(self, options),
             Scenario::Spawn(options) => spawn::measure(self, options),
             Scenario::Soak(options) => soak::measure(self, options),
+            Scenario::Serve(options) => serve::measure(self, options),
         }
     }
 

@@ -1,0 +1,30 @@
+//! The subcommands that talk to a service.
+
+mod exits;
+mod options;
+mod watch;
+
+use std::io::{self, Write};
+
+use anyhow::{Context, Result};
+
+pub(crate) use self::exits::exits;
+pub(crate) use self::options::{ExitsOptions, WatchOptions};
+pub(crate) use self::watch::watch;
+use crate::code;
+
+/// Prints the protocol's schema.
+pub(crate) fn schema() -> Result<u8> {
+    let schema = schemars::schema_for!(exitring_protocol::Schema);
+    print(&serde_json::to_string_pretty(&schema)?)?;
+    Ok(code::OK)
+}
+
+/// Prints a line. Who has closed the pipe has seen enough: `false`.
+fn print(line: &str) -> Result<bool> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true).context("writing the output"),
+    }
+}

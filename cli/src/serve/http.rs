@@ -1,0 +1,75 @@
+//! `/metrics` on a port of this machine.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::CONTENT_TYPE;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+
+use super::service::Service;
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Who is slower is no scraper.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Scrapers at a time.
+const SCRAPERS_MAX: usize = 8;
+
+pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener> {
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listening for scrapers on {address}"))?;
+    tracing::info!(address = %listener.local_addr()?, "metrics");
+    Ok(listener)
+}
+
+/// Answers scrapers, for ever.
+pub(super) async fn serve(service: Arc<Service>, listener: TcpListener) {
+    let scrapers = Arc::new(tokio::sync::Semaphore::new(SCRAPERS_MAX));
+    loop {
+        let Ok(turn) = Arc::clone(&scrapers).acquire_owned().await else {
+            return;
+        };
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let service = Arc::clone(&service);
+        tokio::spawn(async move {
+            let answer = hyper::service::service_fn(move |request| {
+                let answer = answer(&service, &request);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(PATIENCE)
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), answer);
+            // Whatever goes wrong is the scraper's.
+            let _ = tokio::time::timeout(2 * PATIENCE, connection).await;
+            drop(turn);
+        });
+    }
+}
+
+fn answer(service: &Service, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let (status, kind, body) = match (request.method(), request.uri().path()) {
+        (&Method::GET, "/metrics") => (StatusCode::OK, OPEN_METRICS, service.metrics_text()),
+        _ => (
+            StatusCode::NOT_FOUND,
+            "text/plain",
+            "there is only GET /metrics\n".into(),
+        ),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let kind = hyper::header::HeaderValue::from_static(kind);
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}

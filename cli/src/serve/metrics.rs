@@ -1,0 +1,125 @@
+//! What the service counts, as OpenMetrics text.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+pub(crate) struct Metrics {
+    registry: Registry,
+    pub(crate) clients: Gauge,
+    pub(crate) watched: Gauge,
+    pub(crate) records: Gauge,
+    pub(crate) pending: Gauge,
+    pub(crate) watcher_watched: Gauge,
+    pub(crate) watcher_armed: Gauge,
+    pub(crate) watcher_delivered: Gauge,
+    pub(crate) storage_failing: Gauge,
+    pub(crate) last_seq: Gauge<u64, AtomicU64>,
+    pub(crate) exits: Counter,
+    pub(crate) unknown: Counter,
+    pub(crate) commits: Counter,
+    pub(crate) dropped: Counter,
+    pub(crate) spawned: Counter,
+    pub(crate) refused: Family<Vec<(String, String)>, Counter>,
+    pub(crate) requests: Family<Vec<(String, String)>, Counter>,
+    pub(crate) commit_seconds: Histogram,
+    pub(crate) batch: Histogram,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut this = Self {
+            registry: Registry::with_prefix("exitring"),
+            clients: Gauge::default(),
+            watched: Gauge::default(),
+            records: Gauge::default(),
+            pending: Gauge::default(),
+            watcher_watched: Gauge::default(),
+            watcher_armed: Gauge::default(),
+            watcher_delivered: Gauge::default(),
+            storage_failing: Gauge::default(),
+            last_seq: Gauge::default(),
+            exits: Counter::default(),
+            unknown: Counter::default(),
+            commits: Counter::default(),
+            dropped: Counter::default(),
+            spawned: Counter::default(),
+            refused: Family::default(),
+            requests: Family::default(),
+            commit_seconds: Histogram::new(exponential_buckets(0.000_1, 2.0, 16)),
+            batch: Histogram::new(exponential_buckets(1.0, 4.0, 8)),
+        };
+        let r = &mut this.registry;
+        r.register("clients", "Clients connected", this.clients.clone());
+        r.register("watches", "Live watches", this.watched.clone());
+        r.register("records", "Records kept", this.records.clone());
+        r.register(
+            "exits_pending",
+            "Exits seen and not written down yet, because the state cannot be written",
+            this.pending.clone(),
+        );
+        r.register(
+            "watcher_watched",
+            "Processes that the library watches",
+            this.watcher_watched.clone(),
+        );
+        r.register(
+            "watcher_armed",
+            "Of these, the ones with a poll in the kernel",
+            this.watcher_armed.clone(),
+        );
+        r.register(
+            "watcher_delivered",
+            "Exits that the library has seen",
+            this.watcher_delivered.clone(),
+        );
+        r.register(
+            "storage_failing",
+            "1 while the state cannot be written",
+            this.storage_failing.clone(),
+        );
+        r.register(
+            "last_seq",
+            "The last place in the log",
+            this.last_seq.clone(),
+        );
+        r.register("exits", "Exits written down", this.exits.clone());
+        r.register(
+            "exits_unknown",
+            "Exits written down of unknown outcome",
+            this.unknown.clone(),
+        );
+        r.register("commits", "Transactions committed", this.commits.clone());
+        r.register(
+            "records_dropped",
+            "Unacknowledged records dropped by the retention limit",
+            this.dropped.clone(),
+        );
+        r.register("spawned", "Processes started", this.spawned.clone());
+        r.register("requests", "Requests, by kind", this.requests.clone());
+        r.register("refused", "Requests refused, by code", this.refused.clone());
+        r.register_with_unit(
+            "commit",
+            "How long a transaction took",
+            Unit::Seconds,
+            this.commit_seconds.clone(),
+        );
+        r.register(
+            "batch_exits",
+            "Exits in one transaction",
+            this.batch.clone(),
+        );
+        this
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a string does not fail");
+        text
+    }
+}

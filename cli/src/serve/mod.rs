@@ -1,0 +1,32 @@
+//! `exitring serve`: one watcher for all processes of a machine, over a Unix socket.
+//!
+//! - `options.rs`: the command line. `run.rs`: from the start to the end.
+//! - `listen.rs`, `inherited.rs`, `systemd.rs`: the socket, and what comes from or goes to the outside.
+//! - `wire.rs`, `session.rs`: a connection. `watch.rs`, `spawn.rs`: the two larger requests.
+//! - `service.rs`, `live.rs`, `deadlines.rs`, `metrics.rs`, `http.rs`: what connections share.
+//! - `store/`: what outlives the service. `restore.rs`: what becomes of it at the next start.
+//! - `process.rs`: what is asked of the kernel about one process.
+//!
+//! Who may talk to whom: sessions ask the service; the service tells the store's writer; the writer, after a commit, tells
+//! everybody who waits for the log to grow, and reaps. Nobody waits for a client but its own session.
+
+mod deadlines;
+mod http;
+mod inherited;
+mod listen;
+mod live;
+mod metrics;
+mod options;
+mod process;
+mod restore;
+mod run;
+mod service;
+mod session;
+mod spawn;
+mod store;
+mod systemd;
+mod watch;
+mod wire;
+
+pub(crate) use self::options::ServeOptions;
+pub(crate) use self::run::run;

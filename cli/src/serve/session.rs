@@ -1,0 +1,370 @@
+//! One connection: its lines are answered one after the other, and what it has subscribed to is sent beside.
+
+use std::sync::Arc;
+
+use exitring_protocol::{
+    Answer, Code, DEPTH_MAX, Decoded, Error, Hello, Loss, Request, RequestId, ServerLine, VERSION,
+    Welcome, decode,
+};
+use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::service::{Service, Who};
+use super::store::{Lines, Scope};
+use super::watch::TAG_MAX;
+use super::wire::{Line, Wire};
+use super::{spawn, watch};
+
+/// Bytes in a client's name.
+const NAME_MAX: usize = 64;
+
+pub(super) struct Session {
+    service: Arc<Service>,
+    who: Who,
+    /// What hello said; `None`: it was not said yet.
+    greeted: Option<Greeted>,
+    subscription: Option<Subscription>,
+}
+
+/// A task that sends records.
+struct Subscription {
+    stop: CancellationToken,
+    sending: JoinHandle<()>,
+}
+
+struct Greeted {
+    /// Empty: without a name.
+    client: String,
+    scope: Scope,
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(service: Arc<Service>, stream: UnixStream) {
+    let who = match stream.peer_cred() {
+        Ok(cred) => Who {
+            uid: cred.uid(),
+            gid: cred.gid(),
+        },
+        Err(error) => {
+            tracing::warn!(%error, "a client that cannot be told who it is was turned away");
+            return;
+        }
+    };
+    let wire = Arc::new(Wire::new(stream));
+    if let Err(error) = admit(&service, who) {
+        let _ = turn_away(&service, &wire, error).await;
+        return;
+    }
+    let mut session = Session {
+        service,
+        who,
+        greeted: None,
+        subscription: None,
+    };
+    // Who has gone needs no answer.
+    let _ = session.run(&wire).await;
+}
+
+/// Sends the one line that says why, and no more.
+pub(super) async fn turn_away(service: &Service, wire: &Wire, error: Error) -> std::io::Result<()> {
+    count_refusal(service, error.code);
+    wire.write(&text(&ServerLine::Error { id: None, error }))
+        .await
+}
+
+/// Another user is served by root only.
+fn admit(service: &Service, who: Who) -> Result<(), Error> {
+    match service.uid == 0 || who.uid == service.uid || who.uid == 0 {
+        true => Ok(()),
+        false => Err(Error::new(
+            Code::OtherUser,
+            format!(
+                "this service is run by the user {}, and serves no others; one run by root does",
+                service.uid
+            ),
+        )),
+    }
+}
+
+impl Session {
+    async fn run(&mut self, wire: &Arc<Wire>) -> std::io::Result<()> {
+        let line_max = self.service.limits.line_bytes;
+        let mut lines = wire.lines(line_max);
+        loop {
+            let line = match lines.next().await? {
+                Line::Whole(line) => line,
+                Line::TooLong => {
+                    let message =
+                        format!("the line has more than {line_max} bytes; the connection ends");
+                    let error = Error::new(Code::LineTooLong, message);
+                    return turn_away(&self.service, wire, error).await;
+                }
+                Line::End => return Ok(()),
+            };
+            // A blank line is no mistake.
+            if line.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            let Decoded { id, request } = decode(&line);
+            drop(line);
+            let passed = match &request {
+                Ok(Request::Watch(watch)) if watch.pid.is_none() => lines.descriptor(),
+                _ => None,
+            };
+            let (answer, subscribed) = match request {
+                Ok(request) => {
+                    let kind = vec![("op".into(), request.op().into())];
+                    self.service.metrics.requests.get_or_create(&kind).inc();
+                    let answer = self.answer(request, passed).await;
+                    let place = match &answer {
+                        Ok(Answer::Subscribed(place)) => Some(*place),
+                        _ => None,
+                    };
+                    (answer, place)
+                }
+                Err(error) => (Err(error), None),
+            };
+            wire.write(&self.line(id, answer)).await?;
+            // After the answer, so that events come after it.
+            if let Some(from) = subscribed {
+                self.subscribe(wire, from);
+            }
+        }
+    }
+
+    fn line(&self, id: Option<RequestId>, answer: Result<Answer, Error>) -> Vec<u8> {
+        text(&match answer {
+            Ok(answer) => ServerLine::Ok {
+                id,
+                ok: Box::new(answer),
+            },
+            Err(error) => {
+                count_refusal(&self.service, error.code);
+                ServerLine::Error { id, error }
+            }
+        })
+    }
+
+    async fn answer(
+        &mut self,
+        request: Request,
+        passed: Option<std::os::fd::OwnedFd>,
+    ) -> Result<Answer, Error> {
+        let service = Arc::clone(&self.service);
+        if let Request::Hello(hello) = request {
+            return self.hello(hello).await.map(Answer::Hello);
+        }
+        let Some(Greeted { client, scope }) = &self.greeted else {
+            let message = "say hello first, as in {\"op\": \"hello\", \"version\": 1}";
+            return Err(Error::new(Code::HelloFirst, message));
+        };
+        let who = self.who;
+        match request {
+            Request::Hello(_) => unreachable!("answered above"),
+            Request::Watch(request) => {
+                let _work = service.work().await?;
+                watch::watch(&service, who, client.clone(), request, passed)
+                    .await
+                    .map(Answer::Watched)
+            }
+            Request::Spawn(request) => {
+                let _work = service.work().await?;
+                spawn::spawn(&service, who, client.clone(), request)
+                    .await
+                    .map(Answer::Watched)
+            }
+            Request::Unwatch(request) => {
+                let _work = service.work().await?;
+                self.unwatch(request.watch, scope).await
+            }
+            Request::Signal(request) => {
+                let live = service.registry.get(request.watch, scope)?;
+                service.signal(&live.birth, Some(who.uid), request.signal, request.group)?;
+                Ok(Answer::Signaled(request.watch))
+            }
+            Request::List(request) => Ok(Answer::Live(service.registry.list(request, scope))),
+            Request::Subscribe(request) => {
+                if let Some(before) = self.subscription.take() {
+                    before.end().await;
+                }
+                let complete = *service.committed.borrow();
+                // What is beyond the end begins at the end: after a power failure the log may be shorter than a client knows.
+                Ok(Answer::Subscribed(request.from.clamp(1, complete + 1)))
+            }
+            Request::Ack(request) => {
+                let _work = service.work().await?;
+                let own = Scope {
+                    uid: Some(who.uid),
+                    ..scope.clone()
+                };
+                // What is not told of yet cannot be acknowledged.
+                let upto = request.upto.min(*service.committed.borrow());
+                service.store.ack(own, upto).await.map(Answer::Acked)
+            }
+            Request::Stats(_) => Ok(Answer::Stats(Box::new(service.counts()))),
+            Request::Metrics(_) => Ok(Answer::Metrics(service.metrics_text())),
+        }
+    }
+
+    async fn hello(&mut self, hello: Hello) -> Result<Welcome, Error> {
+        if hello.version != VERSION {
+            let message = format!(
+                "this service speaks version {VERSION} of the protocol, and not {}",
+                hello.version
+            );
+            return Err(Error::new(Code::Version, message));
+        }
+        let client = hello.client.filter(|client| !client.is_empty());
+        if let Some(client) = &client
+            && client.len() > NAME_MAX.min(TAG_MAX)
+        {
+            let message = format!(
+                "the client's name has {} bytes, and may have {NAME_MAX}",
+                client.len()
+            );
+            return Err(Error::new(Code::OutOfRange, message));
+        }
+        // Another name is another scope.
+        if let Some(before) = self.subscription.take() {
+            before.end().await;
+        }
+        self.greeted = Some(Greeted {
+            scope: Service::scope(self.who, client.as_deref()),
+            client: client.unwrap_or_default(),
+        });
+        debug_assert_eq!(self.service.limits.depth, DEPTH_MAX);
+        Ok(Welcome {
+            version: VERSION,
+            service: env!("CARGO_PKG_VERSION").into(),
+            instance: self.service.instance.clone(),
+            uid: self.who.uid,
+            limits: self.service.limits,
+        })
+    }
+
+    async fn unwatch(&self, id: u64, scope: &Scope) -> Result<Answer, Error> {
+        let live = self.service.registry.get(id, scope)?;
+        if live.birth.spawned {
+            let message =
+                "what the service has started is always recorded; signal it, or let it end";
+            return Err(Error::new(Code::Denied, message));
+        }
+        let was_there = self.service.store.forget(id).await?;
+        self.service.registry.remove(id);
+        live.let_go();
+        match was_there {
+            true => Ok(Answer::Unwatched(id)),
+            // Its record came first.
+            false => Err(Error::new(
+                Code::NoSuchWatch,
+                format!("watch {id} has just ended"),
+            )),
+        }
+    }
+
+    fn subscribe(&mut self, wire: &Arc<Wire>, from: u64) {
+        let Some(Greeted { scope, .. }) = &self.greeted else {
+            return;
+        };
+        let (service, wire, scope) = (Arc::clone(&self.service), Arc::clone(wire), scope.clone());
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let sending = tokio::spawn(async move {
+            // Its end is seen by who reads.
+            let _ = send_records(&service, &wire, &scope, from, &stopped).await;
+        });
+        self.subscription = Some(Subscription { stop, sending });
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // The connection is over: half a line is of no consequence.
+        if let Some(subscription) = self.subscription.take() {
+            subscription.sending.abort();
+        }
+    }
+}
+
+impl Subscription {
+    /// Ends it between two lines, so that nothing of it comes after the next answer.
+    async fn end(self) {
+        self.stop.cancel();
+        // A panic of it was shown by the panic hook.
+        let _ = self.sending.await;
+    }
+}
+
+/// Sends all records from a place on, as they are committed and as the client takes them. Between two pages nothing is kept
+/// but the place.
+async fn send_records(
+    service: &Arc<Service>,
+    wire: &Wire,
+    scope: &Scope,
+    from: u64,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let mut committed = service.committed.clone();
+    // What was there before comes from the file: in memory there may be records that were acknowledged.
+    let backlog = *committed.borrow();
+    let mut cursor = from;
+    loop {
+        let complete = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            complete = committed.wait_for(|complete| *complete >= cursor) => *complete?,
+        };
+        let newest = match cursor > backlog {
+            true => service.tail.page(cursor, scope),
+            false => None,
+        };
+        let page = match newest {
+            Some(page) => page,
+            None => match read_back(service, scope, cursor, complete).await {
+                Ok(page) => page,
+                Err(error) => {
+                    tracing::error!(%error, "records cannot be read back; it is tried again");
+                    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+                    continue;
+                }
+            },
+        };
+        if let Some(lost) = page.lost {
+            wire.write(&text(&ServerLine::Lost { lost })).await?;
+        }
+        wire.write(&page.text).await?;
+        cursor = page
+            .next
+            .max(page.lost.map_or(0, |Loss { to, .. }| to.saturating_add(1)));
+    }
+}
+
+async fn read_back(
+    service: &Arc<Service>,
+    scope: &Scope,
+    cursor: u64,
+    complete: u64,
+) -> anyhow::Result<Lines> {
+    let (service, scope) = (Arc::clone(service), scope.clone());
+    let page =
+        tokio::task::spawn_blocking(move || service.reader.page(cursor, complete, &scope)).await?;
+    Ok(page?)
+}
+
+fn count_refusal(service: &Service, code: Code) {
+    let code = serde_json::to_value(code).ok();
+    let code = code
+        .as_ref()
+        .and_then(|code| code.as_str())
+        .unwrap_or("other");
+    let code = vec![("code".into(), code.into())];
+    service.metrics.refused.get_or_create(&code).inc();
+}
+
+fn text(line: &ServerLine) -> Vec<u8> {
+    let mut text =
+        serde_json::to_vec(line).expect("a line has no maps with keys that are no texts");
+    text.push(b'\n');
+    text
+}

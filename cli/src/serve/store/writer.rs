@@ -1,0 +1,360 @@
+//! The thread that writes: takes all that has come, commits it at once, answers.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use exitring_protocol::{Error, Outcome, Record};
+use rusqlite::Result;
+use tokio::sync::{oneshot, watch};
+
+use super::tail::{Entry, Tail};
+use super::{Ended, Message, Scope, State, refusal, tables};
+use crate::serve::deadlines::Deadlines;
+use crate::serve::live::{Registry, boot_id, now_ms};
+use crate::serve::metrics::Metrics;
+use crate::serve::process;
+
+/// What goes into one transaction at most.
+const BATCH_MAX: usize = 1024;
+/// Acknowledged or outdated records let go in one transaction: others wait meanwhile.
+const DELETE_MAX: u64 = 5_000;
+/// When what could not be written is tried again.
+const RETRY: Duration = Duration::from_millis(250);
+/// How often age is looked at.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
+pub(super) struct Writer {
+    state: State,
+    boot: String,
+    tail: Arc<Tail>,
+    committed: watch::Sender<u64>,
+    metrics: Arc<Metrics>,
+    trouble: Arc<Mutex<Option<String>>>,
+    registry: Arc<Registry>,
+    deadlines: Arc<Deadlines>,
+    /// Exits to be written down: one at most of each live watch.
+    exits: Vec<Ended>,
+    acks: VecDeque<Ack>,
+    next_seq: u64,
+    /// Records that there are.
+    records: u64,
+    next_housekeeping: Instant,
+}
+
+/// Records to be let go, a part in each transaction.
+struct Ack {
+    scope: Scope,
+    upto: u64,
+    done: u64,
+    reply: oneshot::Sender<std::result::Result<u64, Error>>,
+}
+
+type Begin = (
+    crate::serve::live::Birth,
+    oneshot::Sender<std::result::Result<(), Error>>,
+);
+type Forget = (u64, oneshot::Sender<std::result::Result<bool, Error>>);
+
+/// Requests of one round.
+#[derive(Default)]
+struct Round {
+    begins: Vec<Begin>,
+    forgets: Vec<Forget>,
+    stop: bool,
+}
+
+/// What a transaction did, to be told once it is committed.
+#[derive(Default)]
+struct Done {
+    entries: Vec<Entry>,
+    /// Of the exits, the ones of unknown outcome.
+    unknown: u64,
+    forgotten: Vec<bool>,
+    acked: Option<(u64, bool)>,
+    dropped: u64,
+}
+
+impl Writer {
+    pub(super) fn new(
+        state: State,
+        tail: Arc<Tail>,
+        committed: watch::Sender<u64>,
+        metrics: Arc<Metrics>,
+        trouble: Arc<Mutex<Option<String>>>,
+        registry: Arc<Registry>,
+        deadlines: Arc<Deadlines>,
+    ) -> Self {
+        let next_seq = *committed.borrow() + 1;
+        let records = tables::count_records(&state.db).unwrap_or(0);
+        metrics.records.set(records as i64);
+        Self {
+            state,
+            boot: boot_id(),
+            tail,
+            committed,
+            metrics,
+            trouble,
+            registry,
+            deadlines,
+            exits: Vec::new(),
+            acks: VecDeque::new(),
+            next_seq,
+            records,
+            next_housekeeping: Instant::now(),
+        }
+    }
+
+    /// Until it is stopped; gives the state back.
+    pub(super) fn run(mut self, inbox: &Receiver<Message>) -> State {
+        loop {
+            let mut round = self.take(inbox);
+            if self.in_trouble() {
+                self.refuse_all(&mut round);
+            }
+            self.commit(&mut round);
+            if round.stop {
+                break;
+            }
+        }
+        if !self.exits.is_empty() {
+            // They are live watches still, and will be looked for after the restart.
+            tracing::error!(
+                exits = self.exits.len(),
+                "exits could not be written down before the end; the next start will say what it can of them"
+            );
+        }
+        self.state
+    }
+
+    /// What has come; waits for the first.
+    fn take(&mut self, inbox: &Receiver<Message>) -> Round {
+        let mut round = Round::default();
+        let patience = match self.in_trouble() {
+            true => RETRY,
+            false if self.acks.is_empty() && !self.too_many() => self
+                .next_housekeeping
+                .saturating_duration_since(Instant::now()),
+            false => Duration::ZERO,
+        };
+        let mut next = inbox.recv_timeout(patience);
+        let mut taken = 0;
+        loop {
+            match next {
+                Ok(Message::Begin(birth, reply)) => round.begins.push((birth, reply)),
+                Ok(Message::Forget(watch, reply)) => round.forgets.push((watch, reply)),
+                Ok(Message::Exit(ended)) => self.exits.push(ended),
+                Ok(Message::Ack { scope, upto, reply }) => self.acks.push_back(Ack {
+                    scope,
+                    upto,
+                    done: 0,
+                    reply,
+                }),
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => {
+                    round.stop = true;
+                    return round;
+                }
+                Err(RecvTimeoutError::Timeout) => return round,
+            }
+            taken += 1;
+            // What is fetched is dealt with: it is looked whether there is room before, not after.
+            if taken == BATCH_MAX {
+                return round;
+            }
+            next = inbox.try_recv().map_err(|_| RecvTimeoutError::Timeout);
+        }
+    }
+
+    fn commit(&mut self, round: &mut Round) {
+        let started = Instant::now();
+        match self.transact(round) {
+            Ok(done) => {
+                self.metrics
+                    .commit_seconds
+                    .observe(started.elapsed().as_secs_f64());
+                self.tell(round, done);
+                self.set_trouble(None);
+            }
+            Err(error) => {
+                // Nothing of it is there: requests are refused, exits are kept and tried again.
+                self.set_trouble(Some(error.to_string()));
+                self.refuse_all(round);
+                if let Some(ack) = self.acks.pop_front() {
+                    let _ = ack.reply.send(Err(refusal(&error.to_string())));
+                }
+                self.metrics.pending.set(self.exits.len() as i64);
+            }
+        }
+    }
+
+    fn transact(&mut self, round: &Round) -> Result<Done> {
+        let mut done = Done::default();
+        let in_trouble = self.in_trouble();
+        let change = self
+            .state
+            .db
+            .transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        if in_trouble {
+            tables::probe(&change)?;
+        }
+        for (birth, _) in &round.begins {
+            tables::begin(&change, birth, &self.boot)?;
+        }
+        for (watch, _) in &round.forgets {
+            done.forgotten.push(tables::strike_out(&change, *watch)?);
+        }
+        for ended in &self.exits {
+            let birth = &ended.live.birth;
+            if !tables::strike_out(&change, birth.id)? {
+                // Forgotten, or written down before.
+                continue;
+            }
+            let seq = self.next_seq + done.entries.len() as u64;
+            let body = body(seq, ended);
+            tables::insert_record(&change, seq, birth, ended.ended_ms, &body)?;
+            done.unknown += u64::from(matches!(ended.outcome, Outcome::Unknown(_)));
+            done.entries.push(Entry {
+                uid: birth.uid,
+                client: birth.client.clone(),
+                body,
+            });
+        }
+        if let Some(ack) = self.acks.front() {
+            let count = tables::acknowledge(&change, &ack.scope, ack.upto, DELETE_MAX)?;
+            done.acked = Some((count, count < DELETE_MAX));
+        }
+        let records =
+            self.records + done.entries.len() as u64 - done.acked.map_or(0, |(count, _)| count);
+        let retention = &self.state.retention;
+        let beyond = records.saturating_sub(retention.records).min(DELETE_MAX);
+        if beyond > 0 || self.next_housekeeping <= Instant::now() {
+            let age = u64::try_from(retention.age.as_millis()).unwrap_or(u64::MAX);
+            let before = now_ms().saturating_sub(age);
+            done.dropped = tables::drop_oldest(&change, beyond, before, DELETE_MAX)?;
+        }
+        change.commit()?;
+        Ok(done)
+    }
+
+    /// After the commit.
+    fn tell(&mut self, round: &mut Round, done: Done) {
+        for (_, reply) in round.begins.drain(..) {
+            let _ = reply.send(Ok(()));
+        }
+        for ((_, reply), was_there) in round.forgets.drain(..).zip(done.forgotten) {
+            let _ = reply.send(Ok(was_there));
+        }
+        let exits = done.entries.len() as u64;
+        let ended = mem::take(&mut self.exits);
+        // Who is told of an exit finds no live watch any more.
+        let over: Vec<_> = ended
+            .iter()
+            .filter_map(|ended| {
+                let id = ended.live.birth.id;
+                self.deadlines.remove(id);
+                self.registry.remove(id)
+            })
+            .collect();
+        if exits > 0 {
+            self.next_seq += exits;
+            // Who is told finds them counted.
+            self.metrics.exits.inc_by(exits);
+            self.metrics.unknown.inc_by(done.unknown);
+            self.metrics.batch.observe(exits as f64);
+            self.tail.push(done.entries.into_iter());
+            self.committed.send_replace(self.next_seq - 1);
+        }
+        for ended in &ended {
+            // A child is let go of by the kernel only now: as long as its record could still be lost with us, an image
+            // that is executed in place can ask for its status again.
+            if ended.live.own {
+                process::reap(ended.live.birth.pid);
+            }
+        }
+        for live in over {
+            live.let_go();
+        }
+        self.records += exits;
+        if let Some((count, finished)) = done.acked {
+            self.records -= count;
+            if let Some(ack) = self.acks.front_mut() {
+                ack.done += count;
+            }
+            if finished && let Some(ack) = self.acks.pop_front() {
+                let _ = ack.reply.send(Ok(ack.done));
+            }
+        }
+        if done.dropped > 0 {
+            self.records -= done.dropped;
+            self.metrics.dropped.inc_by(done.dropped);
+            tracing::warn!(
+                records = done.dropped,
+                "unacknowledged records were dropped: more, or older ones, than --keep and --keep-for allow"
+            );
+        }
+        // Outdated ones may be left when a part was dropped.
+        if done.dropped < DELETE_MAX && self.next_housekeeping <= Instant::now() {
+            self.next_housekeeping = Instant::now() + HOUSEKEEPING;
+        }
+        self.metrics.records.set(self.records as i64);
+        self.metrics.pending.set(0);
+        self.metrics.commits.inc();
+    }
+
+    fn too_many(&self) -> bool {
+        self.records > self.state.retention.records
+    }
+
+    fn refuse_all(&self, round: &mut Round) {
+        let trouble = self.trouble().clone().unwrap_or_default();
+        for (_, reply) in round.begins.drain(..) {
+            let _ = reply.send(Err(refusal(&trouble)));
+        }
+        for (_, reply) in round.forgets.drain(..) {
+            let _ = reply.send(Err(refusal(&trouble)));
+        }
+    }
+
+    fn trouble(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn in_trouble(&self) -> bool {
+        self.trouble().is_some()
+    }
+
+    fn set_trouble(&self, new: Option<String>) {
+        let mut trouble = self.trouble();
+        match (&*trouble, &new) {
+            (None, Some(error)) => tracing::error!(
+                error,
+                "the state cannot be written: nothing new is taken, exits are kept in memory until it can"
+            ),
+            (Some(_), None) => tracing::info!("the state can be written again"),
+            _ => {}
+        }
+        self.metrics.storage_failing.set(i64::from(new.is_some()));
+        *trouble = new;
+    }
+}
+
+fn body(seq: u64, ended: &Ended) -> String {
+    let birth = &ended.live.birth;
+    let record = Record {
+        seq,
+        watch: birth.id,
+        pid: birth.pid,
+        tag: birth.tag.clone(),
+        client: birth.client.clone(),
+        uid: birth.uid,
+        spawned: birth.spawned,
+        outcome: ended.outcome,
+        usage: ended.usage,
+        began_ms: birth.began_ms,
+        ended_ms: ended.ended_ms,
+        timed_out: ended.live.timed_out(),
+    };
+    serde_json::to_string(&record).expect("a record has no maps with keys that are no texts")
+}

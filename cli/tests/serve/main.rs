@@ -1,0 +1,12 @@
+//! `exitring serve`, as its clients see it.
+
+mod disk;
+mod guards;
+mod kill;
+mod model;
+mod protocol;
+mod records;
+mod restart;
+mod service;
+mod slow;
+mod systemd;

@@ -1,0 +1,237 @@
+//! A service of a test's own, and what every test does with one.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use exitring_protocol::{
+    Answer, Client, ClientError, Code, Counts, Notice, Outcome, Record, Request, Spawn, Watch,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// What never takes so long, but on a machine that is stuck.
+pub(crate) const LONG: Duration = Duration::from_secs(30);
+
+/// A running service; killed at the end of the test.
+pub(crate) struct Service {
+    pub(crate) folder: TempDir,
+    pub(crate) process: Child,
+    arguments: Vec<String>,
+}
+
+impl Service {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let folder = TempDir::new().expect("a folder can be made");
+        Self::start_in(folder, arguments)
+    }
+
+    pub(crate) fn start_in(folder: TempDir, arguments: &[&str]) -> Self {
+        let arguments: Vec<_> = arguments.iter().map(|&word| word.to_owned()).collect();
+        let process = launch(&mut command(folder.path(), &arguments));
+        let this = Self {
+            folder,
+            process,
+            arguments,
+        };
+        this.wait_until_it_answers();
+        this
+    }
+
+    /// As a command, for what a test wants to change of it.
+    pub(crate) fn command(&self) -> Command {
+        command(self.folder.path(), &self.arguments)
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.process)
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        self.named(None)
+    }
+
+    pub(crate) fn named(&self, name: Option<&str>) -> Client {
+        let mut client = Client::connect(self.socket(), name).expect("it answers");
+        client.set_timeout(Some(LONG)).expect("it is a time");
+        client
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        counts(&mut self.client())
+    }
+
+    /// No last words.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().expect("it is ours");
+        self.process.wait().expect("it is ours");
+    }
+
+    /// Tells it to end, and waits until it has.
+    pub(crate) fn terminate(&mut self) {
+        kill_process(self.pid(), Signal::TERM).expect("it is ours");
+        let status = self.process.wait().expect("it is ours");
+        assert!(status.success(), "{status}");
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        self.process = launch(&mut self.command());
+        self.wait_until_it_answers();
+    }
+
+    pub(crate) fn wait_until_it_answers(&self) {
+        eventually("it answers", || {
+            Client::connect(self.socket(), None).is_ok()
+        });
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn command(folder: &Path, arguments: &[String]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_exitring"));
+    command
+        .arg("serve")
+        .arg("--socket")
+        .arg(folder.join("socket"))
+        .arg("--state")
+        .arg(folder.join("state"))
+        .args(arguments)
+        .env("RUST_LOG", "error")
+        .stdin(Stdio::null());
+    command
+}
+
+fn launch(command: &mut Command) -> Child {
+    command.spawn().expect("it starts")
+}
+
+pub(crate) fn counts(client: &mut Client) -> Counts {
+    match client
+        .ask(Request::Stats(Default::default()))
+        .expect("it counts")
+    {
+        Answer::Stats(counts) => *counts,
+        other => panic!("no stats: {other:?}"),
+    }
+}
+
+/// Waits for what has to come.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < LONG, "not within {LONG:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub(crate) fn sh(script: &str, tag: &str) -> Spawn {
+    Spawn {
+        argv: ["sh", "-c", script].map(Into::into).into(),
+        tag: tag.into(),
+        ..Spawn::default()
+    }
+}
+
+pub(crate) fn watch_of(pid: u32) -> Watch {
+    Watch {
+        pid: Some(pid as i32),
+        ..Watch::default()
+    }
+}
+
+#[track_caller]
+pub(crate) fn record(client: &mut Client) -> Record {
+    match client.notice().expect("a record comes") {
+        Notice::Exit(record) => *record,
+        Notice::Lost(lost) => panic!("lost: {lost:?}"),
+    }
+}
+
+/// All records that are kept, from a place in the log on.
+pub(crate) fn kept(service: &Service, from: u64) -> Vec<Record> {
+    let mut client = service.client();
+    let last = counts(&mut client).last_seq;
+    client.subscribe(from).expect("it may be had");
+    let mut records = Vec::new();
+    client
+        .set_timeout(Some(Duration::from_millis(500)))
+        .expect("it is a time");
+    while records
+        .last()
+        .is_none_or(|record: &Record| record.seq < last)
+    {
+        match client.notice() {
+            Ok(Notice::Exit(record)) => records.push(*record),
+            Ok(Notice::Lost(_)) => {}
+            Err(error) if error.is_timeout() => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    records
+}
+
+#[track_caller]
+pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, ClientError>) -> Code {
+    result
+        .expect_err("it is refused")
+        .code()
+        .expect("with a code")
+}
+
+pub(crate) const EXITED_0: Outcome = Outcome::Exited(0);
+
+/// A connection for lines of any kind.
+pub(crate) struct Raw {
+    writer: UnixStream,
+    reader: BufReader<UnixStream>,
+}
+
+impl Raw {
+    pub(crate) fn connect(service: &Service) -> Self {
+        let writer = UnixStream::connect(service.socket()).expect("it answers");
+        writer.set_read_timeout(Some(LONG)).expect("it is a time");
+        let reader = BufReader::new(writer.try_clone().expect("a descriptor is left"));
+        Self { writer, reader }
+    }
+
+    pub(crate) fn say(&mut self, line: impl AsRef<[u8]>) {
+        let mut line = line.as_ref().to_owned();
+        line.push(b'\n');
+        self.writer.write_all(&line).expect("it listens");
+    }
+
+    /// `None`: it was closed.
+    pub(crate) fn hear(&mut self) -> Option<Value> {
+        let mut line = String::new();
+        match self.reader.read_line(&mut line) {
+            Ok(0) => None,
+            Ok(_) => Some(serde_json::from_str(&line).expect("it says JSON")),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    pub(crate) fn ask(&mut self, line: impl AsRef<[u8]>) -> Value {
+        self.say(line);
+        self.hear().expect("it answers")
+    }
+
+    pub(crate) fn hello(&mut self) {
+        let answer = self.ask(r#"{"op": "hello", "version": 1}"#);
+        assert!(answer["ok"]["hello"].is_object(), "{answer}");
+    }
+}

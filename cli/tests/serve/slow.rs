@@ -1,0 +1,95 @@
+//! Clients that do not read.
+
+use std::fs;
+
+use exitring_protocol::{Client, Watch};
+
+use crate::records::Zombie;
+use crate::service::{Service, counts, eventually, record, watch_of};
+
+const RECORDS: u64 = 20_000;
+
+fn anonymous_kib(service: &Service) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", service.process.id()));
+    let status = status.expect("it lives");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+    kib.expect("the kernel tells")
+}
+
+#[test]
+fn a_client_that_does_not_read_delays_nobody_takes_no_memory_and_misses_nothing() {
+    let service = Service::start(&["--tail", "100"]);
+    let (mut slow, mut quick, mut asking) = (service.client(), service.client(), service.client());
+    slow.subscribe(0).expect("it may be had");
+    quick.subscribe(0).expect("it may be had");
+    let zombie = Zombie::new();
+    let ask = |asking: &mut Client, count: u64| {
+        for _ in 0..count {
+            let watch = Watch {
+                tag: "x".repeat(256),
+                ..watch_of(zombie.pid())
+            };
+            asking.watch(watch).expect("it is not reaped");
+        }
+    };
+    ask(&mut asking, RECORDS / 10);
+    let before = anonymous_kib(&service);
+    let reading = std::thread::spawn(move || {
+        for seq in 1..=RECORDS {
+            assert_eq!(record(&mut quick).seq, seq);
+        }
+    });
+    ask(&mut asking, RECORDS - RECORDS / 10);
+    // Though the other has not taken a byte.
+    reading.join().expect("all came, in order");
+    let after = anonymous_kib(&service);
+    // 18,000 records of 500 bytes are 9 MB.
+    assert!(after < before + 4 * 1024, "{before} KiB, then {after} KiB");
+    for seq in 1..=RECORDS {
+        assert_eq!(record(&mut slow).seq, seq);
+    }
+}
+
+#[test]
+fn a_client_that_asks_and_does_not_read_the_answers_takes_no_memory() {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    let service = Service::start(&[]);
+    let mut flood = UnixStream::connect(service.socket()).expect("it answers");
+    flood.set_nonblocking(true).expect("it can be");
+    flood
+        .write_all(b"{\"op\": \"hello\", \"version\": 1}\n")
+        .expect("it listens");
+    let before = anonymous_kib(&service);
+    let line = b"{\"op\": \"metrics\"}\n".repeat(1000);
+    let mut sent = 0;
+    // Until it does not take any more.
+    let mut stuck = 0;
+    while stuck < 20 {
+        match flood.write(&line[sent % line.len()..]) {
+            Ok(count) => {
+                sent += count;
+                stuck = 0;
+            }
+            Err(error) => {
+                assert_eq!(
+                    error.kind(),
+                    std::io::ErrorKind::WouldBlock,
+                    "after {sent} bytes"
+                );
+                stuck += 1;
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        }
+        assert!(sent < 100_000_000, "it takes requests without end");
+    }
+    let after = anonymous_kib(&service);
+    assert!(after < before + 2 * 1024, "{before} KiB, then {after} KiB");
+    let mut other = service.client();
+    assert_eq!(counts(&mut other).clients, 2);
+    drop(flood);
+    eventually("it is gone", || counts(&mut other).clients == 1);
+}

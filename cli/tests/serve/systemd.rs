@@ -1,0 +1,206 @@
+//! What systemd would do: a socket, a place to be told things, a store for pidfds.
+
+use std::io::{IoSliceMut, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use exitring_protocol::{Client, Outcome, Unknown};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+
+use crate::service::{LONG, Service, eventually, kept, sh};
+
+/// What was told, and what came with it.
+fn hear(socket: &UnixDatagram) -> (String, Vec<OwnedFd>) {
+    let mut bytes = [0; 4096];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let got = recvmsg(
+        socket,
+        &mut [IoSliceMut::new(&mut bytes)],
+        &mut control,
+        RecvFlags::CMSG_CLOEXEC,
+    );
+    let got = got.expect("it is told");
+    let mut fds = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(more) = message {
+            fds.extend(more);
+        }
+    }
+    let text = String::from_utf8_lossy(&bytes[..got.bytes]).into_owned();
+    (text, fds)
+}
+
+/// Gives a command descriptors from 3 on, as systemd does.
+fn pass(command: &mut Command, fds: Vec<(String, OwnedFd)>) {
+    let names: Vec<_> = fds.iter().map(|(name, _)| name.as_str()).collect();
+    // It has to name its own pid, which only it knows.
+    let inner = format!(
+        "LISTEN_PID=$$ LISTEN_FDS={} LISTEN_FDNAMES={} exec \"$@\"",
+        fds.len(),
+        names.join(":")
+    );
+    let mut wrapped = Command::new("sh");
+    wrapped
+        .args(["-c", &inner, "sh"])
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            wrapped.env(name, value);
+        }
+    }
+    // SAFETY: only system calls. Ours are above what they become, so none is overwritten before its turn.
+    unsafe {
+        wrapped.pre_exec(move || {
+            for (nth, (_, fd)) in fds.iter().enumerate() {
+                if libc::dup2(fd.as_raw_fd(), 3 + nth as i32) < 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+            }
+            Ok(())
+        });
+    }
+    *command = wrapped;
+}
+
+/// A copy with a number well above those that are passed.
+fn high(fd: impl AsFd) -> OwnedFd {
+    rustix::io::fcntl_dupfd_cloexec(fd, 100).expect("a descriptor is left")
+}
+
+#[test]
+fn readiness_and_life_are_told_and_pidfds_are_kept_over_a_restart() {
+    let mut service = Service::start(&[]);
+    service.terminate();
+    let told = service.folder.path().join("notify");
+    let notify = UnixDatagram::bind(&told).expect("it can be bound");
+    notify.set_read_timeout(Some(LONG)).expect("it is a time");
+    let start = |service: &Service, fds| {
+        let mut command = service.command();
+        command
+            .env("NOTIFY_SOCKET", &told)
+            .env("WATCHDOG_USEC", "300000");
+        pass(&mut command, fds);
+        command.stdin(Stdio::null()).spawn().expect("it starts")
+    };
+    let place = service.folder.path().to_owned();
+    let listener = UnixListener::bind(service.socket()).expect("it can be bound");
+    let socket = || ("exitring.socket".to_owned(), high(&listener));
+    service.process = start(&service, vec![socket()]);
+    assert_eq!(hear(&notify).0.trim(), "READY=1");
+    assert_eq!(hear(&notify).0.trim(), "WATCHDOG=1");
+    let mut client = service.client();
+    let release = |name: &str| place.join(name);
+    let script = |name: &str, code| {
+        format!(
+            "while [ ! -e {} ]; do sleep 0.02; done; exit {code}",
+            release(name).display()
+        )
+    };
+    let down = client
+        .spawn(sh(&script("down", 5), "down"))
+        .expect("it starts");
+    let lives = client
+        .spawn(sh(&script("lives", 6), "lives"))
+        .expect("it starts");
+    client.spawn(sh("exit 0", "before")).expect("it starts");
+    eventually("it is recorded", || service.counts().last_seq == 1);
+
+    service.terminate();
+    let mut stored = Vec::new();
+    while stored.len() < 2 {
+        let (text, mut fds) = hear(&notify);
+        if text.contains("FDSTORE=1") {
+            let name = text.lines().find_map(|line| line.strip_prefix("FDNAME="));
+            let fd = fds.pop().expect("it comes along");
+            stored.push((name.expect("it has a name").to_owned(), high(&fd)));
+        }
+    }
+    let names: Vec<_> = stored.iter().map(|(name, _)| name.clone()).collect();
+    assert_eq!(
+        names,
+        [down.watch, lives.watch].map(|watch| format!("watch-{watch}"))
+    );
+    // The socket is systemd's: it stays, and who comes meanwhile waits.
+    assert!(service.socket().exists());
+    std::fs::write(release("down"), "").expect("it can be written");
+    eventually("it was reaped", || {
+        std::fs::metadata(format!("/proc/{}", down.pid)).is_err()
+    });
+    let mut fds = stored;
+    fds.push(socket());
+    service.process = start(&service, fds);
+    let mut removed = 0;
+    while removed < 2 {
+        removed += usize::from(hear(&notify).0.contains("FDSTOREREMOVE=1"));
+    }
+    std::fs::write(release("lives"), "").expect("it can be written");
+    eventually("all have ended", || service.counts().watched == 0);
+    let records = kept(&service, 0);
+    let outcome = |tag: &str| {
+        let record = records.iter().find(|record| record.tag == tag);
+        record.expect("it is there").outcome
+    };
+    assert_eq!(outcome("before"), Outcome::Exited(0));
+    // Ended while the service was down: the pidfd that systemd kept tells how (Linux 6.15).
+    assert_ne!(outcome("down"), Outcome::Unknown(Unknown::ServiceDown));
+    assert_eq!(outcome("down"), Outcome::Exited(5));
+    assert_eq!(outcome("lives"), Outcome::Exited(6));
+    assert_eq!(records.len(), 3);
+}
+
+#[test]
+fn metrics_are_served_on_a_loopback_port_and_nowhere_else() {
+    let mut service = Service::start(&[]);
+    service.terminate();
+    let mut command = service.command();
+    command
+        .args(["--metrics", "127.0.0.1:0"])
+        .env("RUST_LOG", "info")
+        .stderr(Stdio::piped());
+    let mut process = command.spawn().expect("it starts");
+    let mut log = std::io::BufReader::new(process.stderr.take().expect("it is piped"));
+    service.process = process;
+    let address = loop {
+        let mut line = String::new();
+        let read = std::io::BufRead::read_line(&mut log, &mut line).expect("it logs");
+        assert!(read > 0, "it has ended");
+        if let Some((_, address)) = line.split_once("address=") {
+            break address.trim().to_owned();
+        }
+    };
+    let get = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(&address).expect("it listens");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        std::io::Write::write_all(&mut stream, request.as_bytes()).expect("it listens");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        answer
+    };
+    let mut client = Client::connect(service.socket(), None).expect("it answers");
+    client.subscribe(0).expect("it may be had");
+    client.spawn(sh("exit 0", "")).expect("it starts");
+    crate::service::record(&mut client);
+    let answer = get("/metrics");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains("application/openmetrics-text"), "{answer}");
+    for line in [
+        "exitring_exits_total 1",
+        "exitring_spawned_total 1",
+        "exitring_last_seq 1",
+        "# EOF",
+    ] {
+        assert!(answer.contains(line), "{line} is missing in {answer}");
+    }
+    assert!(get("/").starts_with("HTTP/1.1 404"));
+    command = service.command();
+    let refused = command
+        .args(["--metrics", "0.0.0.0:9100"])
+        .output()
+        .expect("it starts");
+    assert_eq!(refused.status.code(), Some(2));
+}

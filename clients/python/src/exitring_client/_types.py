@@ -1,0 +1,108 @@
+"""What the service says, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, Optional
+
+
+class ServiceError(Exception):
+    """The service refused a request. ``code`` is for programs, the message for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ProtocolError(Exception):
+    """The service said what this version does not understand."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a process used, its waited-for descendants included."""
+
+    user_s: float
+    system_s: float
+    max_rss_bytes: int
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a process ended."""
+
+    seq: int
+    watch: int
+    pid: int
+    tag: str
+    client: str
+    uid: int
+    spawned: bool
+    #: The exit code, if it exited.
+    code: Optional[int]
+    #: The number of the signal that ended it, if one did.
+    signal: Optional[int]
+    core_dumped: bool
+    #: Why neither is known, if so, as ``"not_a_child"`` or ``"service_down"``.
+    unknown: Optional[str]
+    usage: Optional[Usage]
+    began_ms: int
+    ended_ms: int
+    timed_out: bool
+
+    @property
+    def returncode(self) -> Optional[int]:
+        """As ``subprocess`` has it: the code, or the signal's number, negative; ``None`` if it is unknown."""
+        if self.signal is not None:
+            return -self.signal
+        return self.code
+
+    @staticmethod
+    def of(record: Dict[str, Any]) -> "Exit":
+        """From a record of the protocol."""
+        outcome = record["outcome"]
+        signaled = outcome.get("signaled", {})
+        usage = record.get("usage")
+        return Exit(
+            seq=record["seq"],
+            watch=record["watch"],
+            pid=record["pid"],
+            tag=record.get("tag", ""),
+            client=record.get("client", ""),
+            uid=record["uid"],
+            spawned=record["spawned"],
+            code=outcome.get("exited"),
+            signal=signaled.get("signal"),
+            core_dumped=signaled.get("core_dumped", False),
+            unknown=outcome.get("unknown"),
+            usage=None
+            if usage is None
+            else Usage(
+                user_s=usage["user_us"] / 1e6,
+                system_s=usage["system_us"] / 1e6,
+                max_rss_bytes=usage["max_rss_bytes"],
+            ),
+            began_ms=record["began_ms"],
+            ended_ms=record["ended_ms"],
+            timed_out=record.get("timed_out", False),
+        )
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Records that were dropped unacknowledged, because too many or too old."""
+
+    first: int
+    last: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """What the service said to the hello."""
+
+    version: int
+    service: str
+    instance: str
+    uid: int
+    limits: Dict[str, int]

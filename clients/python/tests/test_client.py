@@ -1,0 +1,185 @@
+"""The client against a real service."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from typing import Any, Awaitable, Callable, Coroutine
+
+import pytest
+
+from exitring_client import Client, Exit, Lost, ServiceError
+
+from conftest import ROOT, Service
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(test, 60))
+
+
+def test_what_is_started_tells_how_it_ended(service: Service) -> None:
+    async def test() -> None:
+        async with await Client.connect(service.socket) as client:
+            assert client.welcome.uid == os.getuid()
+            out = service.folder / "out"
+            process = await client.spawn(
+                ["sh", "-c", 'echo "$A"; pwd; exit 3'],
+                env={"A": "b", "PATH": os.environ["PATH"]},
+                cwd=service.folder,
+                stdout=out,
+                tag="a tag",
+            )
+            ended = await process.wait()
+            assert (ended.returncode, ended.code, ended.signal) == (3, 3, None)
+            assert (ended.tag, ended.spawned, ended.unknown) == ("a tag", True, None)
+            assert ended.usage is not None and ended.usage.max_rss_bytes > 0
+            assert out.read_text() == f"b\n{service.folder.resolve()}\n"
+            # Again, and again by another.
+            assert await process.wait() == ended
+
+    run(test())
+
+
+def test_signals_and_time_outs(service: Service) -> None:
+    async def test() -> None:
+        async with await Client.connect(service.socket) as client:
+            killed = await client.spawn(["sleep", "1000"])
+            await killed.signal(signal.SIGKILL)
+            late = await client.spawn(["sleep", "1000"], timeout=0.05, grace=1)
+            assert (await killed.wait()).returncode == -signal.SIGKILL
+            ended = await late.wait()
+            assert ended.returncode == -signal.SIGTERM and ended.timed_out
+
+    run(test())
+
+
+def test_own_children_by_pid_and_pidfd(service: Service) -> None:
+    async def test() -> None:
+        async with await Client.connect(service.socket) as client:
+            child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+            pidfd = os.pidfd_open(child.pid)
+            by_pidfd = await client.watch(pidfd=pidfd)
+            os.close(pidfd)
+            by_pid = await client.watch(child.pid)
+            reaped = await client.watch(child.pid, until="reaped")
+            forgotten = await client.watch(child.pid)
+            assert by_pidfd.pid == child.pid
+            assert len(await client.list()) == 4
+            await forgotten.unwatch()
+            assert child.stdin is not None
+            child.stdin.close()
+            await asyncio.gather(by_pidfd.wait(), by_pid.wait())
+            # It waits for us.
+            assert child.wait() == 0
+            assert (await reaped.wait()).returncode == 0
+
+    run(test())
+
+
+def test_refusals_have_a_code(service: Service) -> None:
+    async def test() -> None:
+        async with await Client.connect(service.socket) as client:
+
+            async def code(ask: Callable[[], Awaitable[object]]) -> str:
+                with pytest.raises(ServiceError) as refused:
+                    await ask()
+                return refused.value.code
+
+            assert await code(lambda: client.spawn(["/nonesuch"])) == "cannot_start"
+            assert await code(lambda: client.spawn([])) == "out_of_range"
+            assert await code(lambda: client.watch(-1)) == "no_such_process"
+            assert await code(lambda: client.watch()) == "not_a_pidfd"
+            assert await code(lambda: client.request(op="dance")) == "bad_request"
+            # It goes on.
+            assert (await client.stats())["watched"] == 0
+
+    run(test())
+
+
+def test_many_tasks_ask_at_once_and_each_gets_its_own(service: Service) -> None:
+    async def test() -> None:
+        async with await Client.connect(service.socket) as client:
+
+            async def one(nth: int) -> None:
+                process = await client.spawn(["sh", "-c", f"exit {nth % 256}"])
+                assert (await process.wait()).code == nth % 256
+
+            await asyncio.gather(*(one(nth) for nth in range(300)))
+            assert not client._waiting and not client._asked
+
+    run(test())
+
+
+def test_a_cancelled_request_spoils_nothing(service: Service) -> None:
+    async def test() -> None:
+        async with await Client.connect(service.socket) as client:
+            for _ in range(50):
+                asking = asyncio.create_task(client.stats())
+                await asyncio.sleep(0)
+                asking.cancel()
+            process = await client.spawn(["true"])
+            assert (await process.wait()).returncode == 0
+
+    run(test())
+
+
+def test_records_outlive_the_service_and_its_clients(service: Service) -> None:
+    async def test() -> None:
+        client = await Client.connect(service.socket, "me")
+        process = await client.spawn(["sh", "-c", "exit 4"])
+        assert (await process.wait()).code == 4
+        running = await client.spawn(["sleep", "0.5"])
+        service.kill()
+        with pytest.raises(ConnectionError):
+            await running.wait()
+        with pytest.raises(ConnectionError):
+            await client.stats()
+        await client.close()
+        service.start()
+        async with await Client.connect(service.socket, "me", subscribe_from=0) as again:
+            seen = []
+            async for event in again.events():
+                assert isinstance(event, Exit)
+                seen.append(event)
+                if len(seen) == 2:
+                    break
+            assert [event.watch for event in seen] == [process.watch, running.watch]
+            assert seen[0].code == 4
+            assert await again.ack(seen[-1].seq) == 2
+
+    run(test())
+
+
+def test_what_was_dropped_is_told(service: Service) -> None:
+    async def test() -> None:
+        service.kill()
+        service.start("--keep", "2")
+        async with await Client.connect(service.socket) as client:
+            for _ in range(10):
+                await (await client.spawn(["true"])).wait()
+            async with await Client.connect(service.socket) as late:
+                events = late.events()
+                first = asyncio.ensure_future(events.__anext__())
+                await asyncio.sleep(0)
+                await late.request(op="subscribe", **{"from": 0})
+                lost = await first
+                assert isinstance(lost, Lost) and lost.count >= 7
+
+    run(test())
+
+
+def test_the_example_with_fewer(service: Service) -> None:
+    example = ROOT / "clients/python/examples/thousands.py"
+    for way in ("spawn", "watch"):
+        done = subprocess.run(
+            [sys.executable, str(example), str(service.socket), "--way", way, "--count", "200"],
+            env={**os.environ, "PYTHONPATH": str(ROOT / "clients/python/src")},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "200 processes" in done.stdout

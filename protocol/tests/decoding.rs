@@ -1,0 +1,49 @@
+//! Lines of any kind: no panic, and what is well formed comes back as it was.
+
+use exitring_protocol::{ClientLine, Request, RequestId, Spawn, decode};
+use proptest::prelude::*;
+
+fn spawn() -> impl Strategy<Value = Spawn> {
+    let paths = proptest::option::of("[a-z/]{1,20}");
+    (
+        proptest::collection::vec(".*", 0..5),
+        proptest::option::of(proptest::collection::btree_map(".*", ".*", 0..4)),
+        paths,
+        proptest::option::of(any::<u64>()),
+        ".*",
+    )
+        .prop_map(|(argv, env, path, timeout_ms, tag)| Spawn {
+            argv,
+            env,
+            cwd: path.map(Into::into),
+            timeout_ms,
+            tag,
+            ..Spawn::default()
+        })
+}
+
+proptest! {
+    #[test]
+    fn a_request_comes_back_as_it_was(spawn in spawn(), id in any::<u64>()) {
+        let line = ClientLine { id: Some(RequestId::Number(id)), request: Request::Spawn(spawn) };
+        let text = serde_json::to_vec(&line).unwrap();
+        let decoded = decode(&text);
+        prop_assert_eq!(decoded.id, line.id);
+        prop_assert_eq!(decoded.request, Ok(line.request));
+    }
+
+    #[test]
+    fn bytes_of_any_kind_are_answered(line in proptest::collection::vec(any::<u8>(), 0..2000)) {
+        prop_assert!(decode(&line).request.is_err());
+    }
+
+    #[test]
+    fn a_line_that_breaks_off_is_answered_with_its_id(id in any::<u64>(), cut in 0_usize..60) {
+        let text = format!(r#"{{"id": {id}, "op": "spawn", "argv": ["sh", "-c", "exit 3"], "tag": "a tag"}}"#);
+        let whole_id = text.find(',').unwrap() + 1;
+        let cut = (whole_id + cut).min(text.len() - 1);
+        let decoded = decode(&text.as_bytes()[..cut]);
+        prop_assert!(decoded.request.is_err());
+        prop_assert_eq!(decoded.id, Some(RequestId::Number(id)));
+    }
+}
