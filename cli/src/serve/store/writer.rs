@@ -240,6 +240,7 @@ impl Writer {
 
     /// After the commit.
     fn tell(&mut self, round: &mut Round, done: Done) {
+        self.count(&done);
         for (_, reply) in round.begins.drain(..) {
             let _ = reply.send(Ok(()));
         }
@@ -259,10 +260,6 @@ impl Writer {
             .collect();
         if exits > 0 {
             self.next_seq += exits;
-            // Who is told finds them counted.
-            self.metrics.exits.inc_by(exits);
-            self.metrics.unknown.inc_by(done.unknown);
-            self.metrics.batch.observe(exits as f64);
             self.tail.push(done.entries.into_iter());
             self.committed.send_replace(self.next_seq - 1);
         }
@@ -276,9 +273,7 @@ impl Writer {
         for live in over {
             live.let_go();
         }
-        self.records += exits;
         if let Some((count, finished)) = done.acked {
-            self.records -= count;
             if let Some(ack) = self.acks.front_mut() {
                 ack.done += count;
             }
@@ -287,8 +282,6 @@ impl Writer {
             }
         }
         if done.dropped > 0 {
-            self.records -= done.dropped;
-            self.metrics.dropped.inc_by(done.dropped);
             tracing::warn!(
                 records = done.dropped,
                 "unacknowledged records were dropped: more, or older ones, than --keep and --keep-for allow"
@@ -298,9 +291,23 @@ impl Writer {
         if done.dropped < DELETE_MAX && self.next_housekeeping <= Instant::now() {
             self.next_housekeeping = Instant::now() + HOUSEKEEPING;
         }
-        self.metrics.records.set(self.records as i64);
-        self.metrics.pending.set(0);
-        self.metrics.commits.inc();
+    }
+
+    /// Before anybody is told, so that who is told finds it counted.
+    fn count(&mut self, done: &Done) {
+        let exits = done.entries.len() as u64;
+        let acked = done.acked.map_or(0, |(count, _)| count);
+        self.records = self.records + exits - acked - done.dropped;
+        let metrics = &self.metrics;
+        metrics.records.set(self.records as i64);
+        metrics.dropped.inc_by(done.dropped);
+        metrics.pending.set(0);
+        metrics.commits.inc();
+        if exits > 0 {
+            metrics.exits.inc_by(exits);
+            metrics.unknown.inc_by(done.unknown);
+            metrics.batch.observe(exits as f64);
+        }
     }
 
     fn too_many(&self) -> bool {
