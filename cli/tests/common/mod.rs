@@ -134,14 +134,16 @@ pub fn signal(child: &Child, signal: i32) {
 pub struct Started(pub Child);
 
 impl Started {
-    /// As from a terminal: a test that runs in the background of a script has interrupts ignored, and hands that on.
+    /// As from a terminal: a test that runs in the background of a script, or under `nohup`, has signals ignored, and hands that on.
     pub fn new(command: &mut Std) -> Self {
         let heed = || {
-            // SAFETY: no handler is set, so nothing of this process can be called.
-            unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
+                // SAFETY: no handler is set, so nothing of this process can be called.
+                unsafe { libc::signal(signal, libc::SIG_DFL) };
+            }
             Ok(())
         };
-        // SAFETY: it makes a system call only.
+        // SAFETY: it makes system calls only.
         unsafe { command.pre_exec(heed) };
         Self(command.stdin(Stdio::null()).spawn().expect("starts"))
     }
