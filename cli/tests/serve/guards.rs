@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use exitring_protocol::{Answer, Client, Code, List, Request, Signal, Spawn, Unwatch, Watch};
 use rustix::thread::{Gid, Uid, set_thread_gid, set_thread_uid};
 
-use crate::service::{LONG, Service, counts, eventually, record, refused, sh, watch_of};
+use crate::service::{LONG, Service, counts, eventually, is_root, record, refused, sh, watch_of};
 
 const NOBODY: u32 = 65534;
 
@@ -36,6 +36,9 @@ fn connect(service: &Service) -> Client {
 
 #[test]
 fn the_socket_is_for_its_own_user_unless_told_otherwise() {
+    if !is_root("the_socket_is_for_its_own_user_unless_told_otherwise") {
+        return;
+    }
     let service = Service::start(&[]);
     open_folder(&service);
     let mode = |name: &str| {
@@ -56,6 +59,9 @@ fn the_socket_is_for_its_own_user_unless_told_otherwise() {
 
 #[test]
 fn another_user_sees_starts_and_signals_only_its_own() {
+    if !is_root("another_user_sees_starts_and_signals_only_its_own") {
+        return;
+    }
     let service = Service::start(&["--mode", "0666"]);
     open_folder(&service);
     let mut root = service.client();
@@ -138,6 +144,9 @@ fn another_user_sees_starts_and_signals_only_its_own() {
 
 #[test]
 fn a_service_that_is_not_roots_refuses_other_users() {
+    if !is_root("a_service_that_is_not_roots_refuses_other_users") {
+        return;
+    }
     use std::os::unix::process::CommandExt;
     let folder = tempfile::TempDir::new().expect("a folder can be made");
     std::os::unix::fs::chown(folder.path(), Some(NOBODY), Some(NOBODY)).expect("we are root");

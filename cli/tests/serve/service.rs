@@ -235,3 +235,16 @@ impl Raw {
         assert!(answer["ok"]["hello"].is_object(), "{answer}");
     }
 }
+
+/// Whether we are root. The one who develops this need not be, and is told what was not shown; CI has to be.
+pub fn is_root(test: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    assert!(
+        root || std::env::var_os("CI").is_none(),
+        "{test} takes root"
+    );
+    if !root {
+        eprintln!("{test} was not run: it takes root");
+    }
+    root
+}
