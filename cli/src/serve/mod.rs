@@ -2,7 +2,7 @@
 //!
 //! - `options.rs`: the command line. `run.rs`: from the start to the end.
 //! - `listen.rs`, `inherited.rs`, `systemd.rs`: the socket, and what comes from or goes to the outside.
-//! - `wire.rs`, `session.rs`: a connection. `watch.rs`, `spawn.rs`: the two larger requests.
+//! - `wire.rs`, `session.rs`: a connection. `closer.rs`: what is closed elsewhere. `watch.rs`, `spawn.rs`: the two larger requests.
 //! - `service.rs`, `live.rs`, `deadlines.rs`, `metrics.rs`, `http.rs`: what connections share.
 //! - `store/`: what outlives the service. `restore.rs`: what becomes of it at the next start.
 //! - `process.rs`: what is asked of the kernel about one process.
@@ -10,6 +10,7 @@
 //! Who may talk to whom: sessions ask the service; the service tells the store's writer; the writer, after a commit, tells
 //! everybody who waits for the log to grow, and reaps. Nobody waits for a client but its own session.
 
+mod closer;
 mod deadlines;
 mod http;
 mod inherited;

@@ -68,6 +68,14 @@ pub(crate) fn inode(pidfd: impl AsFd) -> Option<u64> {
     Some(rustix::fs::fstat(&pidfd).ok()?.st_ino)
 }
 
+/// Whether it is a pidfd, by its link in `/proc`: unlike `fstat` that asks no file system, which may be a program that does
+/// not answer.
+pub(crate) fn is_pidfd(fd: impl AsFd) -> bool {
+    let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    // No path is like this: paths begin with a slash.
+    fs::read_link(link).is_ok_and(|link| link.as_os_str() == "anon_inode:[pidfd]")
+}
+
 /// The pid behind a pidfd: `Ok(None)` once it was reaped, or if it is in another pid namespace; an error if it is no pidfd.
 pub(crate) fn pid_of(pidfd: impl AsFd) -> io::Result<Option<i32>> {
     let fd = pidfd.as_fd().as_raw_fd();
@@ -187,6 +195,7 @@ mod tests {
             assert_eq!(outcome, Outcome::Exited(7));
         }
         let file = fs::File::open("/dev/null").expect("it is there");
+        assert!(is_pidfd(&pidfd) && !is_pidfd(&file));
         assert!(pid_of(&file).is_err() && outcome_of(&file).is_none());
     }
 }

@@ -13,8 +13,10 @@ use exitring_protocol::{Code, DEPTH_MAX, Error, Limits};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
+use super::closer::Closer;
 use super::deadlines::{self, Deadlines};
 use super::inherited::{FROM_SYSTEMD, Inherited, leave};
 use super::listen::Listener;
@@ -99,11 +101,13 @@ pub(crate) fn run(options: &ServeOptions) -> Result<u8> {
             systemd::store_pidfds(&service);
             listener.unlink();
             tracing::info!(live = service.registry.len(), "ended; processes run on");
+            // What a client still keeps us from closing, the kernel closes without us.
+            runtime.shutdown_background();
             Ok(crate::code::OK)
         }
         End::Anew => {
-            // Connections end here, files are closed; children stay ours.
-            drop(runtime);
+            // Connections have ended, files are closed; children stay ours. Not for what somebody keeps us from closing.
+            runtime.shutdown_timeout(FAREWELL);
             Err(execute_anew(listener, state))
         }
     }
@@ -169,7 +173,9 @@ fn build(
         metrics,
         deadlines,
         open: tokio::sync::RwLock::new(true),
-        starting: tokio::sync::Semaphore::new(STARTING_MAX),
+        starting: Semaphore::new(STARTING_MAX),
+        closer: Closer::start().context("starting the threads that close")?,
+        ended: CancellationToken::new(),
         backend: Mutex::new(stats.backend.into()),
     };
     Ok((Arc::new(service), writer))
@@ -192,9 +198,10 @@ async fn serve(service: &Arc<Service>, options: &ServeOptions, listener: &Listen
     let socket = listener.socket.try_clone().context("taking the socket")?;
     socket.set_nonblocking(true).context("taking the socket")?;
     let socket = UnixListener::from_std(socket).context("taking the socket")?;
+    let places = Arc::new(Semaphore::new(service.limits.clients));
     systemd::ready();
     let end = tokio::select! {
-        () = accept(service, &socket) => End::Stop,
+        () = accept(service, &socket, &places) => End::Stop,
         _ = terminate.recv() => End::Stop,
         _ = interrupt.recv() => End::Stop,
         _ = hangup.recv() => End::Stop,
@@ -207,11 +214,14 @@ async fn serve(service: &Arc<Service>, options: &ServeOptions, listener: &Listen
     // Waits for the requests that are being worked on; later ones are refused.
     *service.open.write().await = false;
     tokio::time::sleep(Duration::from_millis(1)).await;
+    service.ended.cancel();
+    // All have their places back when all are over.
+    let over = places.acquire_many(options.clients);
+    let _ = tokio::time::timeout(FAREWELL, over).await;
     Ok(end)
 }
 
-async fn accept(service: &Arc<Service>, socket: &UnixListener) {
-    let places = Arc::new(tokio::sync::Semaphore::new(service.limits.clients));
+async fn accept(service: &Arc<Service>, socket: &UnixListener, places: &Arc<Semaphore>) {
     loop {
         let stream = match socket.accept().await {
             Ok((stream, _)) => stream,
@@ -223,7 +233,7 @@ async fn accept(service: &Arc<Service>, socket: &UnixListener) {
             }
         };
         let service = Arc::clone(service);
-        match Arc::clone(&places).try_acquire_owned() {
+        match Arc::clone(places).try_acquire_owned() {
             Ok(place) => {
                 service.metrics.clients.inc();
                 tokio::spawn(async move {
@@ -237,8 +247,10 @@ async fn accept(service: &Arc<Service>, socket: &UnixListener) {
                 let message = format!("{clients} clients are connected, as many as may be");
                 let error = Error::new(Code::TooManyClients, message);
                 // A line that fits into the empty socket's buffer: this does not wait.
-                let farewell = async { turn_away(&service, &Wire::new(stream), error).await };
+                let wire = Wire::new(stream);
+                let farewell = turn_away(&service, &wire, error);
                 let _ = tokio::time::timeout(FAREWELL, farewell).await;
+                drop(service.closer.close(wire.drain()));
             }
         }
     }

@@ -7,7 +7,9 @@ use std::time::Instant;
 use exitring::{WatchError, Watcher};
 use exitring_protocol::{Code, Counts, Error, Limits, Moment, Outcome, Unknown, Usage};
 use tokio::sync::{RwLockReadGuard, watch};
+use tokio_util::sync::CancellationToken;
 
+use super::closer::Closer;
 use super::deadlines::Deadlines;
 use super::live::{Birth, Live, Registry, now_ms};
 use super::metrics::Metrics;
@@ -34,7 +36,11 @@ pub(crate) struct Service {
     pub(crate) open: tokio::sync::RwLock<bool>,
     /// How many processes are started at a time.
     pub(crate) starting: tokio::sync::Semaphore,
-    /// Connections, by number, so that they can be ended.
+    /// Closes what clients pass and should not.
+    pub(crate) closer: Closer,
+    /// Tells connections to end.
+    pub(crate) ended: CancellationToken,
+    /// What the watcher waits with.
     pub(crate) backend: Mutex<String>,
 }
 

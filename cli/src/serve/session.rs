@@ -54,16 +54,28 @@ pub(super) async fn serve(service: Arc<Service>, stream: UnixStream) {
     let wire = Arc::new(Wire::new(stream));
     if let Err(error) = admit(&service, who) {
         let _ = turn_away(&service, &wire, error).await;
-        return;
+    } else {
+        let mut session = Session {
+            service: Arc::clone(&service),
+            who,
+            greeted: None,
+            subscription: None,
+        };
+        tokio::select! {
+            // Who has gone needs no answer.
+            _ = session.run(&wire) => {}
+            () = service.ended.cancelled() => {}
+        }
     }
-    let mut session = Session {
-        service,
-        who,
-        greeted: None,
-        subscription: None,
-    };
-    // Who has gone needs no answer.
-    let _ = session.run(&wire).await;
+    finish(&service, &wire).await;
+}
+
+/// Before the connection is closed: what waits in it is closed where that may take its time.
+pub(super) async fn finish(service: &Service, wire: &Wire) {
+    let foreign = wire.drain();
+    if !foreign.is_empty() {
+        let _ = service.closer.close(foreign).await;
+    }
 }
 
 /// Sends the one line that says why, and no more.
@@ -89,16 +101,25 @@ fn admit(service: &Service, who: Who) -> Result<(), Error> {
 
 impl Session {
     async fn run(&mut self, wire: &Arc<Wire>) -> std::io::Result<()> {
-        let line_max = self.service.limits.line_bytes;
+        let service = Arc::clone(&self.service);
+        let line_max = service.limits.line_bytes;
         let mut lines = wire.lines(line_max);
         loop {
-            let line = match lines.next().await? {
+            let line = match lines.next(&service.closer).await? {
                 Line::Whole(line) => line,
                 Line::TooLong => {
                     let message =
                         format!("the line has more than {line_max} bytes; the connection ends");
                     let error = Error::new(Code::LineTooLong, message);
                     return turn_away(&self.service, wire, error).await;
+                }
+                Line::Foreign(closed) => {
+                    let message = "a descriptor came that is no pidfd; the connection ends. Get one from pidfd_open or clone3";
+                    let error = Error::new(Code::NotAPidfd, message);
+                    let told = turn_away(&self.service, wire, error).await;
+                    // The connection has its place until then, so that nobody has us hold ever more of them.
+                    let _ = closed.await;
+                    return told;
                 }
                 Line::End => return Ok(()),
             };
@@ -111,6 +132,14 @@ impl Session {
             let passed = match &request {
                 Ok(Request::Watch(watch)) if watch.pid.is_none() => lines.descriptor(),
                 _ => None,
+            };
+            let untaken = lines.close_untaken();
+            let request = match request {
+                Ok(Request::Watch(watch)) if watch.pid.is_some() && untaken => {
+                    let message = "both a pid and a pidfd; one of them is enough";
+                    Err(Error::new(Code::BadRequest, message))
+                }
+                request => request,
             };
             let (answer, subscribed) = match request {
                 Ok(request) => {

@@ -1,5 +1,6 @@
 //! `exitring serve`, as its clients see it.
 
+mod descriptors;
 mod disk;
 mod guards;
 mod kill;

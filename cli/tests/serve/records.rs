@@ -193,7 +193,9 @@ fn what_others_reap_is_watched_by_pid_and_by_pidfd_for_either_moment() {
         .expect("it lives");
     assert_eq!(by_pidfd.pid, child.id() as i32);
     let file = fs::File::open("/dev/null").expect("it is there");
-    let no_pidfd = client.watch_pidfd(file.as_fd(), Watch::default());
+    // It ends its connection.
+    let mut other = service.client();
+    let no_pidfd = other.watch_pidfd(file.as_fd(), Watch::default());
     assert_eq!(refused(no_pidfd), Code::NotAPidfd);
 
     child

@@ -1,6 +1,8 @@
 //! A service of a test's own, and what every test does with one.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, IoSlice, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,6 +11,7 @@ use std::time::{Duration, Instant};
 use exitring_protocol::{
     Answer, Client, ClientError, Code, Counts, Notice, Outcome, Record, Request, Spawn, Watch,
 };
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -212,6 +215,28 @@ impl Raw {
         let mut line = line.as_ref().to_owned();
         line.push(b'\n');
         self.writer.write_all(&line).expect("it listens");
+    }
+
+    /// Text, a line or not, with descriptors that come with its first byte.
+    pub(crate) fn send(&mut self, text: &str, fds: &[BorrowedFd<'_>]) {
+        assert_eq!(self.try_send(text, fds).expect("it listens"), text.len());
+    }
+
+    pub(crate) fn try_send(
+        &mut self,
+        text: &str,
+        fds: &[BorrowedFd<'_>],
+    ) -> std::io::Result<usize> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(fds)));
+        let data = [IoSlice::new(text.as_bytes())];
+        Ok(sendmsg(
+            &self.writer,
+            &data,
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )?)
     }
 
     /// `None`: it was closed.
