@@ -2,7 +2,8 @@
 //!
 //! - `options.rs`: the command line. `run.rs`: from the start to the end.
 //! - `listen.rs`, `inherited.rs`, `systemd.rs`: the socket, and what comes from or goes to the outside.
-//! - `wire.rs`, `session.rs`: a connection. `closer.rs`: what is closed elsewhere. `watch.rs`, `spawn.rs`: the two larger requests.
+//! - `wire.rs`, `session.rs`: a connection. `closer.rs`: what is closed elsewhere. `watch.rs`, `spawn.rs`, `gate.rs`: the two larger requests.
+//! - `shares.rs`: how much of it all one user may have.
 //! - `service.rs`, `live.rs`, `deadlines.rs`, `metrics.rs`, `http.rs`: what connections share.
 //! - `store/`: what outlives the service. `restore.rs`: what becomes of it at the next start.
 //! - `process.rs`: what is asked of the kernel about one process.
@@ -12,6 +13,7 @@
 
 mod closer;
 mod deadlines;
+mod gate;
 mod http;
 mod inherited;
 mod listen;
@@ -23,6 +25,7 @@ mod restore;
 mod run;
 mod service;
 mod session;
+mod shares;
 mod spawn;
 mod store;
 mod systemd;

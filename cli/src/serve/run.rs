@@ -25,6 +25,7 @@ use super::metrics::Metrics;
 use super::options::{DESCRIPTORS_SPARE, ServeOptions};
 use super::service::Service;
 use super::session::{self, turn_away};
+use super::shares::Shares;
 use super::store::{Reader, Retention, State, Store, Tail};
 use super::wire::Wire;
 use super::{http, restore, systemd};
@@ -159,10 +160,11 @@ fn build(
         Arc::clone(&deadlines),
     )
     .context("starting the writer")?;
+    let uid = rustix::process::geteuid().as_raw();
     let service = Service {
         instance,
         limits,
-        uid: rustix::process::geteuid().as_raw(),
+        uid,
         descriptors,
         watcher: RwLock::new(Some(watcher)),
         store,
@@ -174,6 +176,8 @@ fn build(
         deadlines,
         open: tokio::sync::RwLock::new(true),
         starting: Semaphore::new(STARTING_MAX),
+        starting_of: Shares::new(STARTING_MAX, uid),
+        clients_of: Shares::new(limits.clients, uid),
         closer: Closer::start().context("starting the threads that close")?,
         ended: CancellationToken::new(),
         backend: Mutex::new(stats.backend.into()),

@@ -14,6 +14,7 @@ use super::deadlines::Deadlines;
 use super::live::{Birth, Live, Registry, now_ms};
 use super::metrics::Metrics;
 use super::process;
+use super::shares::Shares;
 use super::store::{Ended, Reader, Scope, Store, Tail};
 
 pub(crate) struct Service {
@@ -36,6 +37,10 @@ pub(crate) struct Service {
     pub(crate) open: tokio::sync::RwLock<bool>,
     /// How many processes are started at a time.
     pub(crate) starting: tokio::sync::Semaphore,
+    /// And for one user.
+    pub(crate) starting_of: Shares,
+    /// Connections of one user.
+    pub(crate) clients_of: Shares,
     /// Closes what clients pass and should not.
     pub(crate) closer: Closer,
     /// Tells connections to end.

@@ -1,25 +1,25 @@
 //! `spawn`: processes of the service's own.
 //!
-//! A process is written down before it runs. It is forked, tells its pid, and waits at a gate until the commit; only then does
+//! A process is written down before it runs. It is forked, opens its files, and waits at a gate until the commit; only then does
 //! it become the program. If the service is killed before that, it ends at the gate: so a program runs if, and only if, there
-//! is a watch of it, and nothing has to be searched for after a crash. What waits at a gate notices by its parent's number that
-//! the service is gone, not by the gate's end, of which others forked meanwhile have copies.
+//! is a watch of it, and nothing has to be searched for after a crash. What it does there is in `gate.rs`.
 
 use std::ffi::CString;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use exitring_protocol::{Code, Error, Moment, Spawn, Watched};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags};
-use rustix::process::{Pid, Resource, Rlimit, getpid, getppid, setrlimit};
+use rustix::fs::OFlags;
+use rustix::process::getpid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::gate::{GO, Gatekeeper, PROGRAM, Program, READY, WORD};
 use super::live::{Birth, Live, now_ms};
 use super::process;
 use super::service::{Service, Who, exhausted};
@@ -28,15 +28,13 @@ use super::watch::{check_tag, forget, panicked};
 /// The variable that tells a process its watch.
 pub(crate) const VARIABLE: &str = "EXITRING_SERVE_ID";
 
-/// How a process ends that was not let through its gate.
-const SHUT_OUT: i32 = 125;
-/// How often what waits at its gate looks whether the service lives.
-const LOOK_EVERY_NS: i64 = 50_000_000;
+/// How long it may take to stand at its gate, and to become the program; each.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the answer waits for the end of what did not become the program.
+const END_SOON: Duration = Duration::from_secs(1);
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const GRACE_MS: u64 = 5_000;
-const GO: u8 = 1;
-const STAY: u8 = 0;
 
 pub(crate) async fn spawn(
     service: &Arc<Service>,
@@ -47,6 +45,8 @@ pub(crate) async fn spawn(
     service.store.check()?;
     check_tag(&spawn.tag)?;
     let place = service.registry.reserve(who.uid)?;
+    let share = service.starting_of.of(who.uid);
+    let _its = share.acquire().await.map_err(|_| panicked())?;
     let _turn = service.starting.acquire().await.map_err(|_| panicked())?;
 
     let (ours, theirs) = UnixStream::pair().map_err(exhausted)?;
@@ -54,30 +54,23 @@ pub(crate) async fn spawn(
     let mut gate = tokio::net::UnixStream::from_std(ours).map_err(exhausted)?;
     let mut command = command(service, who, &spawn, place.id, theirs)?;
     let program = spawn.argv[0].clone();
+    // As long as it takes to fork: nothing of the user's is in it.
     let started = tokio::task::spawn_blocking(move || {
         let started = command.spawn();
         // Closes our copy of its end of the gate.
         drop(command);
         started
     });
-
-    let mut pid = [0; 4];
-    let mut told = 0;
-    while told < pid.len() {
-        match gate.read(&mut pid[told..]).await {
-            Ok(count) if count > 0 => told += count,
-            // It did not come so far.
-            _ => {
-                let file = (told == 1).then_some(pid[0]);
-                let error = match started.await.map_err(|_| panicked())? {
-                    Err(error) => cannot_start(&program, &error, file),
-                    Ok(_) => panicked(),
-                };
-                return Err(error);
-            }
-        }
+    let child = match started.await.map_err(|_| panicked())? {
+        Ok(child) => child,
+        Err(error) => return Err(cannot_start(&program, &error, None)),
+    };
+    if let Err(error) = at_gate(&mut gate, &program).await {
+        put_an_end_to(child).await;
+        return Err(error);
     }
-    let pid = i32::from_ne_bytes(pid);
+    // Not reaped before we do it, so this is its number.
+    let pid = child.id() as i32;
     let now = now_ms();
     let birth = process::pidfd_open(pid).map_err(exhausted).map(|pidfd| {
         let birth = Birth {
@@ -109,9 +102,7 @@ pub(crate) async fn spawn(
     let (birth, pidfd) = match written_down {
         Ok(begun) => begun,
         Err(error) => {
-            let _ = gate.write_all(&[STAY]).await;
-            // Reaps it.
-            let _ = started.await;
+            put_an_end_to(child).await;
             return Err(error);
         }
     };
@@ -119,14 +110,11 @@ pub(crate) async fn spawn(
     let live = Live::new(birth, true, false);
     place.fill(Arc::clone(&live));
     let _ = gate.write_all(&[GO]).await;
-    match started.await {
-        Ok(Ok(_child)) => {}
-        Ok(Err(error)) => {
-            // It was not the program for a moment, and is reaped.
-            forget(service, id).await;
-            return Err(cannot_start(&program, &error, None));
-        }
-        Err(_) => return Err(panicked()),
+    if let Err(error) = past_gate(&mut gate, &program).await {
+        // It was not the program for a moment.
+        put_an_end_to(child).await;
+        forget(service, id).await;
+        return Err(error);
     }
     service.metrics.spawned.inc();
     service.deadlines.add(&live);
@@ -155,66 +143,63 @@ pub(crate) async fn spawn(
     }
 }
 
-/// What is done between fork and exec. Every call of it is async-signal-safe, and nothing allocates.
-struct Gatekeeper {
-    gate: UnixStream,
-    service: Pid,
-    descriptors: Rlimit,
-    files: [Option<(CString, OFlags)>; 3],
-}
-
-impl Gatekeeper {
-    fn pass(&mut self) -> io::Result<()> {
-        for (number, file) in self.files.iter().enumerate() {
-            if let Some((path, flags)) = file
-                && let Err(error) = open_as(path, *flags, number)
-            {
-                // Which of them, so that the message can tell.
-                let _ = self.gate.write(&[number as u8]);
-                return Err(error);
-            }
-        }
-        self.gate
-            .write_all(&getpid().as_raw_nonzero().get().to_ne_bytes())?;
-        loop {
-            let mut waits = [PollFd::new(&self.gate, PollFlags::IN)];
-            let patience = Timespec {
-                tv_sec: 0,
-                tv_nsec: LOOK_EVERY_NS,
-            };
-            let ready = poll(&mut waits, Some(&patience)).unwrap_or(0);
-            let mut word = [STAY];
-            if ready > 0 {
-                match self.gate.read(&mut word) {
-                    Ok(1) if word == [GO] => break,
-                    // Told to stay out, which the service hears of, if it lives.
-                    _ if getppid() == Some(self.service) => {
-                        return Err(io::Error::from_raw_os_error(libc::ECANCELED));
-                    }
-                    _ => {}
-                }
-            }
-            if getppid() != Some(self.service) {
-                // SAFETY: ends this forked child, which has nothing to clean up.
-                unsafe { libc::_exit(SHUT_OUT) };
-            }
-        }
-        // The service has raised it for itself.
-        setrlimit(Resource::Nofile, self.descriptors)?;
-        Ok(())
+/// Waits until it stands at its gate.
+async fn at_gate(gate: &mut tokio::net::UnixStream, program: &str) -> Result<(), Error> {
+    match hear(gate).await {
+        Ok(Some((READY, _))) => Ok(()),
+        Ok(Some(why)) => Err(refusal(program, why)),
+        Ok(None) => Err(Error::new(
+            Code::CannotStart,
+            format!("cannot start {program:?}: it was killed before it was the program"),
+        )),
+        Err(error) => Err(too_slow(program, &error)),
     }
 }
 
-/// Opens a file as a standard stream. The user is the client's by now, so is what may be opened.
-fn open_as(path: &CString, flags: OFlags, number: usize) -> io::Result<()> {
-    let flags = flags | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let file = rustix::fs::open(path.as_c_str(), flags, Mode::from_raw_mode(0o666))?;
-    match number {
-        0 => rustix::stdio::dup2_stdin(&file)?,
-        1 => rustix::stdio::dup2_stdout(&file)?,
-        _ => rustix::stdio::dup2_stderr(&file)?,
+/// Waits until it is the program: then its end of the gate is closed.
+async fn past_gate(gate: &mut tokio::net::UnixStream, program: &str) -> Result<(), Error> {
+    match hear(gate).await {
+        // Or it was killed on the way, which its record tells.
+        Ok(None) => Ok(()),
+        Ok(Some(why)) => Err(refusal(program, why)),
+        Err(error) => Err(too_slow(program, &error)),
     }
-    Ok(())
+}
+
+/// What it says; nothing when it has closed the gate.
+async fn hear(
+    gate: &mut tokio::net::UnixStream,
+) -> Result<Option<(u8, i32)>, tokio::time::error::Elapsed> {
+    let mut said = [0; WORD];
+    let heard = tokio::time::timeout(PATIENCE, gate.read_exact(&mut said)).await?;
+    let [word, number @ ..] = said;
+    Ok(heard.ok().map(|_| (word, i32::from_ne_bytes(number))))
+}
+
+fn refusal(program: &str, (which, number): (u8, i32)) -> Error {
+    let error = io::Error::from_raw_os_error(number);
+    cannot_start(program, &error, (which != PROGRAM).then_some(which))
+}
+
+fn too_slow(program: &str, _: &tokio::time::error::Elapsed) -> Error {
+    let message = format!(
+        "cannot start {program:?}: it was not the program after {} seconds, and was killed; see whether its cwd, files and \
+         program can be opened",
+        PATIENCE.as_secs()
+    );
+    Error::new(Code::CannotStart, message)
+}
+
+/// Kills and reaps it. Who waits for a file system that does not answer cannot be killed yet, and is not waited for long.
+async fn put_an_end_to(mut child: Child) {
+    let reaped = tokio::spawn(async move {
+        // It was not reaped, so it is no other process.
+        let _ = child.kill();
+        while let Ok(None) = child.try_wait() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    let _ = tokio::time::timeout(END_SOON, reaped).await;
 }
 
 fn command(
@@ -225,62 +210,85 @@ fn command(
     gate: UnixStream,
 ) -> Result<Command, Error> {
     let bad = |message: String| Error::new(Code::OutOfRange, message);
-    let (program, arguments) = spawn
+    let program = spawn
         .argv
-        .split_first()
-        .filter(|(program, _)| !program.is_empty())
+        .first()
+        .filter(|program| !program.is_empty())
         .ok_or_else(|| bad("argv is empty; its first is the program".into()))?;
-    let mut command = Command::new(program);
-    command.args(arguments).env_clear();
-    match &spawn.env {
-        None => _ = command.env("PATH", PATH),
-        Some(env) => {
-            if let Some(name) = env
-                .keys()
-                .find(|name| name.is_empty() || name.contains('='))
-            {
-                return Err(bad(format!(
-                    "{name:?} is no name of an environment variable"
-                )));
-            }
-            command.envs(env);
-            // Where the program is looked for is not the service's own path.
-            if !env.contains_key("PATH") && !program.contains('/') {
-                return Err(bad(format!(
-                    "{program:?} has no slash, and env no PATH to look in"
-                )));
-            }
+    let text = |text: &[u8]| {
+        CString::new(text).map_err(|_| {
+            let message = "argv, env, cwd and files may not have zero bytes";
+            Error::new(Code::CannotStart, message)
+        })
+    };
+    let mut environment = Vec::new();
+    let path = match &spawn.env {
+        None => {
+            environment.push(text(format!("PATH={PATH}").as_bytes())?);
+            Some(PATH)
         }
-    }
-    command.env(VARIABLE, format!("{}:{id}", service.instance));
-    command.current_dir(spawn.cwd.as_deref().unwrap_or(Path::new("/")));
+        Some(env) => {
+            for (name, value) in env {
+                if name.is_empty() || name.contains('=') {
+                    return Err(bad(format!(
+                        "{name:?} is no name of an environment variable"
+                    )));
+                }
+                if name != VARIABLE {
+                    environment.push(text(format!("{name}={value}").as_bytes())?);
+                }
+            }
+            env.get("PATH").map(String::as_str)
+        }
+    };
+    environment.push(text(
+        format!("{VARIABLE}={}:{id}", service.instance).as_bytes(),
+    )?);
+    // Where the program is looked for is not the service's own path.
+    let paths = match (program.contains('/'), path) {
+        (true, _) => vec![text(program.as_bytes())?],
+        (false, Some(path)) => path
+            .split(':')
+            .map(|folder| text(Path::new(folder).join(program).as_os_str().as_bytes()))
+            .collect::<Result<_, _>>()?,
+        (false, None) => {
+            return Err(bad(format!(
+                "{program:?} has no slash, and env no PATH to look in"
+            )));
+        }
+    };
+    let arguments = spawn.argv.iter().map(|argument| text(argument.as_bytes()));
+    let program = Program::new(paths, arguments.collect::<Result<_, _>>()?, environment);
+
+    // What `std` executes never is: what it forks executes the program itself.
+    let mut command = Command::new("/");
     command
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     // A signal from a terminal is not for it, and its descendants are told to end with it.
     command.process_group(0);
-    if service.uid == 0 && who.uid != 0 {
-        // Its supplementary groups are dropped by the same.
-        command.uid(who.uid).gid(who.gid);
-    }
     let reading = OFlags::RDONLY;
     let appending = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
-    let file = |path: &Option<std::path::PathBuf>, flags| match path {
+    let file = |path: &Option<PathBuf>, flags| match path {
         None => Ok(None),
         Some(path) => CString::new(path.as_os_str().as_bytes())
             .map(|path| Some((path, flags)))
             .map_err(|_| bad(format!("{path:?} has a zero byte"))),
     };
+    let cwd = spawn.cwd.as_deref().unwrap_or(Path::new("/"));
     let mut keeper = Gatekeeper {
         gate,
         service: getpid(),
+        user: (service.uid == 0 && who.uid != 0).then_some(who),
         descriptors: service.descriptors,
+        cwd: text(cwd.as_os_str().as_bytes())?,
         files: [
             file(&spawn.stdin, reading)?,
             file(&spawn.stdout, appending)?,
             file(&spawn.stderr, appending)?,
         ],
+        program,
     };
     // SAFETY: `pass` only makes system calls, on what was made before the fork.
     unsafe { command.pre_exec(move || keeper.pass()) };
@@ -299,6 +307,10 @@ fn cannot_start(program: &str, error: &io::Error, file: Option<u8>) -> Error {
         Some(libc::ENOENT) if file.is_none() => {
             (Code::CannotStart, "; check its path, PATH, and cwd")
         }
+        Some(libc::ENXIO) if file.is_some() => (
+            Code::CannotStart,
+            "; a FIFO is not waited for: open it for reading before",
+        ),
         Some(libc::E2BIG) => (Code::CannotStart, "; argv and env are too large"),
         _ => (Code::CannotStart, ""),
     };

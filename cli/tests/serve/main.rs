@@ -10,4 +10,5 @@ mod records;
 mod restart;
 mod service;
 mod slow;
+mod starting;
 mod systemd;
