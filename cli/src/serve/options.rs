@@ -42,7 +42,7 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_enum, default_value_t = Durability::Process)]
     pub(crate) durability: Durability,
 
-    /// Unacknowledged records that are kept; beyond, the oldest are dropped, and that is said
+    /// Unacknowledged records that are kept; beyond, the oldest of the user who has most are dropped, and that is said
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     pub(crate) keep: u64,
 
@@ -50,7 +50,7 @@ pub(crate) struct ServeOptions {
     #[arg(long, value_name = "TIME", default_value = "168h", value_parser = crate::duration::parse)]
     pub(crate) keep_for: Duration,
 
-    /// Clients at a time
+    /// Clients at a time; a user other than the service's own may have a quarter of them
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) clients: u32,
 

@@ -11,9 +11,9 @@ use anyhow::{Context, Result};
 use exitring::Watcher;
 use exitring_protocol::{Code, DEPTH_MAX, Error, Limits};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::closer::Closer;
@@ -171,6 +171,7 @@ fn build(
         registry,
         tail,
         reader,
+        reading: Semaphore::new(1),
         committed,
         metrics,
         deadlines,
@@ -237,19 +238,16 @@ async fn accept(service: &Arc<Service>, socket: &UnixListener, places: &Arc<Sema
             }
         };
         let service = Arc::clone(service);
-        match Arc::clone(places).try_acquire_owned() {
-            Ok(place) => {
+        match admit(&service, places, &stream) {
+            Ok(permits) => {
                 service.metrics.clients.inc();
                 tokio::spawn(async move {
                     session::serve(Arc::clone(&service), stream).await;
                     service.metrics.clients.dec();
-                    drop(place);
+                    drop(permits);
                 });
             }
-            Err(_) => {
-                let clients = service.limits.clients;
-                let message = format!("{clients} clients are connected, as many as may be");
-                let error = Error::new(Code::TooManyClients, message);
+            Err(error) => {
                 // A line that fits into the empty socket's buffer: this does not wait.
                 let wire = Wire::new(stream);
                 let farewell = turn_away(&service, &wire, error);
@@ -258,6 +256,25 @@ async fn accept(service: &Arc<Service>, socket: &UnixListener, places: &Arc<Sema
             }
         }
     }
+}
+
+/// A place for a connection: one of its user's, and one of all.
+fn admit(
+    service: &Service,
+    places: &Arc<Semaphore>,
+    stream: &UnixStream,
+) -> Result<[OwnedSemaphorePermit; 2], Error> {
+    let refuse = |whose: &str, clients: usize| {
+        let message = format!("{clients} clients{whose} are connected, as many as may be");
+        Error::new(Code::TooManyClients, message)
+    };
+    // Who cannot be told who it is, is turned away by the session.
+    let uid = stream.peer_cred().map_or(u32::MAX, |cred| cred.uid());
+    let share = service.clients_of.of(uid).try_acquire_owned();
+    let share = share.map_err(|_| refuse(" of this user", service.clients_of.size(uid)))?;
+    let place = Arc::clone(places).try_acquire_owned();
+    let place = place.map_err(|_| refuse("", service.limits.clients))?;
+    Ok([share, place])
 }
 
 /// No more exits are taken; those that were are written down.

@@ -30,6 +30,8 @@ pub(crate) struct Service {
     pub(crate) registry: Arc<Registry>,
     pub(crate) tail: Arc<Tail>,
     pub(crate) reader: Reader,
+    /// Whose turn it is with the reader.
+    pub(crate) reading: tokio::sync::Semaphore,
     pub(crate) committed: watch::Receiver<u64>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) deadlines: Arc<Deadlines>,

@@ -1,9 +1,10 @@
 //! One connection: its lines are answered one after the other, and what it has subscribed to is sent beside.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use exitring_protocol::{
-    Answer, Code, DEPTH_MAX, Decoded, Error, Hello, Loss, Request, RequestId, ServerLine, VERSION,
+    Answer, Code, DEPTH_MAX, Decoded, Error, Hello, Request, RequestId, ServerLine, VERSION,
     Welcome, decode,
 };
 use tokio::net::UnixStream;
@@ -18,6 +19,8 @@ use super::{spawn, watch};
 
 /// Bytes in a client's name.
 const NAME_MAX: usize = 64;
+/// How long a connection may be without a hello.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) struct Session {
     service: Arc<Service>,
@@ -104,8 +107,18 @@ impl Session {
         let service = Arc::clone(&self.service);
         let line_max = service.limits.line_bytes;
         let mut lines = wire.lines(line_max);
+        let until = tokio::time::Instant::now() + HELLO_WITHIN;
         loop {
-            let line = match lines.next(&service.closer).await? {
+            let line = tokio::select! {
+                line = lines.next(&service.closer) => line?,
+                // Only who waits for nothing else is asked: what has come is read.
+                () = tokio::time::sleep_until(until), if self.greeted.is_none() => {
+                    let message = format!("no hello in {} seconds; the connection ends", HELLO_WITHIN.as_secs());
+                    let error = Error::new(Code::HelloFirst, message);
+                    return turn_away(&self.service, wire, error).await;
+                }
+            };
+            let line = match line {
                 Line::Whole(line) => line,
                 Line::TooLong => {
                     let message =
@@ -338,6 +351,8 @@ async fn send_records(
     // What was there before comes from the file: in memory there may be records that were acknowledged.
     let backlog = *committed.borrow();
     let mut cursor = from;
+    // Up to where it was told what is lost: between the places that are, there may be records that are not.
+    let mut lost_upto = 0;
     loop {
         let complete = tokio::select! {
             biased;
@@ -354,18 +369,17 @@ async fn send_records(
                 Ok(page) => page,
                 Err(error) => {
                     tracing::error!(%error, "records cannot be read back; it is tried again");
-                    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+                    tokio::time::sleep(Duration::from_millis(500)).await;
                     continue;
                 }
             },
         };
-        if let Some(lost) = page.lost {
+        if let Some(lost) = page.lost.filter(|lost| lost.to > lost_upto) {
+            lost_upto = lost.to;
             wire.write(&text(&ServerLine::Lost { lost })).await?;
         }
         wire.write(&page.text).await?;
-        cursor = page
-            .next
-            .max(page.lost.map_or(0, |Loss { to, .. }| to.saturating_add(1)));
+        cursor = page.next;
     }
 }
 
@@ -375,6 +389,8 @@ async fn read_back(
     cursor: u64,
     complete: u64,
 ) -> anyhow::Result<Lines> {
+    // One at a time reads, and the others wait without a thread of the pool's, which is for other things, too.
+    let _turn = service.reading.acquire().await?;
     let (service, scope) = (Arc::clone(service), scope.clone());
     let page =
         tokio::task::spawn_blocking(move || service.reader.page(cursor, complete, &scope)).await?;

@@ -3,10 +3,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use exitring_protocol::{Answer, Client, Code, List, Request, Signal, Spawn, Unwatch, Watch};
+use exitring_protocol::{
+    Answer, Client, Code, List, Notice, Request, Signal, Spawn, Unwatch, Watch,
+};
 use rustix::thread::{Gid, Uid, set_thread_gid, set_thread_uid};
 
-use crate::service::{LONG, Service, counts, eventually, is_root, record, refused, sh, watch_of};
+use crate::service::{
+    LONG, Raw, Service, counts, eventually, is_root, record, refused, sh, watch_of,
+};
 
 const NOBODY: u32 = 65534;
 
@@ -253,4 +257,63 @@ fn watching_and_unwatching_for_ever_takes_no_memory() {
     turn(4000);
     let after = kib();
     assert!(after < before + 1024, "{before} KiB, then {after} KiB");
+}
+
+#[test]
+fn nobody_can_have_anothers_records_dropped_by_having_many() {
+    if !is_root("nobody_can_have_anothers_records_dropped_by_having_many") {
+        return;
+    }
+    let service = Service::start(&["--mode", "0666", "--keep", "20", "--tail", "1"]);
+    open_folder(&service);
+    let mut root = service.client();
+    root.spawn(sh("exit 7", "root's")).expect("it starts");
+    eventually("it is recorded", || counts(&mut root).last_seq == 1);
+    as_nobody(|| {
+        let mut nobody = connect(&service);
+        for _ in 0..60 {
+            nobody.spawn(sh("exit 0", "")).expect("it starts");
+        }
+    });
+    root.spawn(sh("sleep 0.1", "root's")).expect("it starts");
+    eventually("all are recorded, and some are dropped", || {
+        let counts = counts(&mut root);
+        counts.watched == 0 && counts.records == 20
+    });
+    // Who sees everybody's sees both: what is lost, and what is not, though it is older.
+    root.subscribe(0).expect("it may be had");
+    let notice = root.notice().expect("it is said");
+    let Notice::Lost(lost) = notice else {
+        panic!("{notice:?}");
+    };
+    assert_eq!(lost.count, 42);
+    let records: Vec<_> = (0..20).map(|_| record(&mut root)).collect();
+    assert_eq!((records[0].seq, records[0].tag.as_str()), (1, "root's"));
+    let roots = records.iter().filter(|record| record.uid == 0).count();
+    assert_eq!(roots, 2);
+}
+
+#[test]
+fn one_user_cannot_take_all_connections_nor_keep_one_in_silence() {
+    if !is_root("one_user_cannot_take_all_connections_nor_keep_one_in_silence") {
+        return;
+    }
+    let service = Service::start(&["--mode", "0666", "--clients", "16"]);
+    open_folder(&service);
+    let mut silent = as_nobody(|| {
+        let silent = Raw::connect(&service);
+        // A connection is let in before those that come later.
+        let open: Vec<_> = (0..3).map(|_| connect(&service)).collect();
+        let error = Client::connect(service.socket(), None).err();
+        let error = error.expect("a quarter of 16 are there");
+        assert_eq!(error.code(), Some(Code::TooManyClients));
+        assert!(error.to_string().contains("of this user"), "{error}");
+        // Others are served.
+        drop(open);
+        silent
+    });
+    service.client();
+    let answer = silent.hear().expect("it is told");
+    assert_eq!(answer["error"]["code"], "hello_first");
+    assert_eq!(silent.hear(), None);
 }

@@ -101,7 +101,7 @@ impl Store {
         metrics: Arc<Metrics>,
         registry: Arc<Registry>,
         deadlines: Arc<Deadlines>,
-    ) -> std::io::Result<(Self, std::thread::JoinHandle<State>)> {
+    ) -> anyhow::Result<(Self, std::thread::JoinHandle<State>)> {
         let (messages, inbox) = mpsc::channel();
         let trouble = Arc::new(Mutex::new(None));
         let store = Self {
@@ -110,7 +110,7 @@ impl Store {
         };
         let writer = writer::Writer::new(
             state, tail, committed, metrics, trouble, registry, deadlines,
-        );
+        )?;
         let thread = std::thread::Builder::new()
             .name("exitring-store".into())
             .spawn(move || writer.run(&inbox))?;

@@ -50,7 +50,7 @@ pub(crate) struct Restored {
 
 const SCHEMA_VERSION: i64 = 1;
 
-const SCHEMA: &str = "
+pub(super) const SCHEMA: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
 CREATE TABLE watches (
     id INTEGER PRIMARY KEY AUTOINCREMENT, uid INTEGER NOT NULL, client TEXT NOT NULL, tag TEXT NOT NULL,
@@ -68,6 +68,9 @@ CREATE TABLE losses (
     PRIMARY KEY (uid, client)
 ) STRICT, WITHOUT ROWID;
 ";
+
+/// For those who read or let go of what a user has, with whatever names; made also where it is not there yet.
+pub(super) const INDEX: &str = "CREATE INDEX IF NOT EXISTS records_of_user ON records (uid, seq);";
 
 impl State {
     /// Opens or makes a state folder. `lock`: handed over by the process image before this one.
@@ -180,6 +183,7 @@ fn prepare(db: &mut Connection) -> Result<String> {
         SCHEMA_VERSION => {}
         other => bail!("its version is {other}, and this program's {SCHEMA_VERSION}"),
     }
+    change.execute_batch(INDEX)?;
     let instance = change.query_row(
         "SELECT value FROM meta WHERE name = 'instance'",
         [],

@@ -32,10 +32,7 @@ impl Reader {
             lost: lost(&db, from, uid, scope)?,
             ..Lines::default()
         };
-        let mut select = db.prepare_cached(&format!(
-            "SELECT seq, body FROM records WHERE {} AND seq >= ?3 ORDER BY seq LIMIT ?4",
-            scope.condition()
-        ))?;
+        let mut select = db.prepare_cached(&page_of(scope))?;
         let mut rows = select.query(params![uid, scope.client, from, PAGE_RECORDS])?;
         let (mut count, mut last) = (0, 0);
         while let Some(row) = rows.next()? {
@@ -50,6 +47,13 @@ impl Reader {
         };
         Ok(lines)
     }
+}
+
+fn page_of(scope: &Scope) -> String {
+    format!(
+        "SELECT seq, body FROM records WHERE {} AND seq >= ?3 ORDER BY seq LIMIT ?4",
+        scope.condition()
+    )
 }
 
 fn lost(db: &Connection, from: u64, uid: Option<i64>, scope: &Scope) -> Result<Option<Loss>> {
@@ -67,4 +71,15 @@ fn lost(db: &Connection, from: u64, uid: Option<i64>, scope: &Scope) -> Result<O
             count: row.get(2)?,
         }))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::store::tables::tests::assert_in_order;
+
+    #[test]
+    fn a_page_is_read_from_an_index_and_nothing_is_sorted() {
+        assert_in_order(page_of);
+    }
 }

@@ -6,6 +6,9 @@ use rusqlite::{Connection, Result, params};
 use super::Scope;
 use crate::serve::live::Birth;
 
+/// Of so many names of one user it is kept that records were dropped: of the last ones.
+const LOSSES_MAX: u32 = 64;
+
 pub(super) fn begin(db: &Connection, birth: &Birth, boot: &str) -> Result<()> {
     db.prepare_cached(
         "INSERT INTO watches (id, uid, client, tag, pid, start_ticks, inode, boot, spawned, reaped, began_ms, \
@@ -57,13 +60,20 @@ pub(super) fn insert_record(
     Ok(())
 }
 
+fn acknowledged(scope: &Scope) -> String {
+    format!(
+        "SELECT seq FROM records WHERE {} AND seq <= ?3 ORDER BY seq LIMIT ?4",
+        scope.condition()
+    )
+}
+
 /// Lets go of acknowledged records, the first `limit` of them. Returns how many there were.
 pub(super) fn acknowledge(db: &Connection, scope: &Scope, upto: u64, limit: u64) -> Result<u64> {
     let uid = scope.uid.map(i64::from);
     let its = scope.condition();
     let mut delete = db.prepare_cached(&format!(
-        "DELETE FROM records WHERE seq IN (SELECT seq FROM records WHERE {its} AND seq <= ?3 \
-         ORDER BY uid, client, seq LIMIT ?4)",
+        "DELETE FROM records WHERE seq IN ({})",
+        acknowledged(scope)
     ))?;
     let deleted = delete.execute(params![uid, scope.client, upto, limit])? as u64;
     if deleted < limit {
@@ -74,28 +84,64 @@ pub(super) fn acknowledge(db: &Connection, scope: &Scope, upto: u64, limit: u64)
     Ok(deleted)
 }
 
-/// Drops the oldest records: so many, and those that ended before. Writes down whose they were. Returns how many.
-pub(super) fn drop_oldest(db: &Connection, count: u64, before_ms: u64, limit: u64) -> Result<u64> {
-    let upto: Option<u64> = db
-        .prepare_cached(
-            "SELECT max(seq) FROM (SELECT seq, ended_ms, row_number() OVER (ORDER BY seq) AS nth \
-             FROM (SELECT seq, ended_ms FROM records ORDER BY seq LIMIT ?3)) WHERE nth <= ?1 OR ended_ms < ?2",
-        )?
-        .query_row(params![count, before_ms, limit], |row| row.get(0))?;
-    let Some(upto) = upto else {
-        return Ok(0);
-    };
-    db.prepare_cached(
-        "INSERT INTO losses SELECT uid, client, min(seq), max(seq), count(*) FROM records WHERE seq <= ? \
-         GROUP BY uid, client ON CONFLICT (uid, client) DO UPDATE SET last = excluded.last, count = count + excluded.count",
-    )?
-    .execute([upto])?;
-    let mut delete = db.prepare_cached("DELETE FROM records WHERE seq <= ?")?;
-    Ok(delete.execute([upto])? as u64)
+/// Records of one user that were dropped, or are kept.
+pub(super) type OfUser = (u32, u64);
+
+/// Of one user, the oldest of so many.
+const SURPLUS: &str =
+    "SELECT seq FROM records INDEXED BY records_of_user WHERE uid = ?1 ORDER BY seq LIMIT ?2";
+/// Of the oldest of so many, those that ended before. Which these are the clock says, and not the order: it may have been set.
+const OUTDATED: &str =
+    "SELECT seq FROM (SELECT seq, ended_ms FROM records ORDER BY seq LIMIT ?2) WHERE ended_ms < ?1";
+
+/// Drops so many of a user's oldest records.
+pub(super) fn drop_surplus(db: &Connection, uid: u32, count: u64) -> Result<Vec<OfUser>> {
+    drop_those(db, SURPLUS, params![uid, count])
 }
 
-pub(super) fn count_records(db: &Connection) -> Result<u64> {
-    db.query_row("SELECT count(*) FROM records", [], |row| row.get(0))
+/// Drops records that ended before; of the first `limit` in the log.
+pub(super) fn drop_outdated(db: &Connection, before_ms: u64, limit: u64) -> Result<Vec<OfUser>> {
+    drop_those(db, OUTDATED, params![before_ms, limit])
+}
+
+/// Writes down whose they were, and drops them. Looks at nothing but them.
+fn drop_those(
+    db: &Connection,
+    which: &str,
+    its: impl rusqlite::Params + Copy,
+) -> Result<Vec<OfUser>> {
+    let mut count = db.prepare_cached(&format!(
+        "SELECT uid, count(*) FROM records WHERE seq IN ({which}) GROUP BY uid"
+    ))?;
+    let dropped: Vec<OfUser> = count
+        .query_map(its, |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_>>()?;
+    if dropped.is_empty() {
+        return Ok(dropped);
+    }
+    db.prepare_cached(&format!(
+        "INSERT INTO losses SELECT uid, client, min(seq), max(seq), count(*) FROM records WHERE seq IN ({which}) \
+         GROUP BY uid, client ON CONFLICT (uid, client) DO UPDATE SET first = min(first, excluded.first), \
+         last = max(last, excluded.last), count = count + excluded.count"
+    ))?
+    .execute(its)?;
+    for (uid, _) in &dropped {
+        db.prepare_cached(
+            "DELETE FROM losses WHERE uid = ?1 AND client IN \
+             (SELECT client FROM losses WHERE uid = ?1 ORDER BY last DESC LIMIT -1 OFFSET ?2)",
+        )?
+        .execute(params![uid, LOSSES_MAX])?;
+    }
+    db.prepare_cached(&format!("DELETE FROM records WHERE seq IN ({which})"))?
+        .execute(its)?;
+    Ok(dropped)
+}
+
+/// How many records there are, by user.
+pub(super) fn count_records(db: &Connection) -> Result<Vec<OfUser>> {
+    let mut count = db.prepare("SELECT uid, count(*) FROM records GROUP BY uid")?;
+    let rows = count.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.collect()
 }
 
 /// Something harmless, to see whether anything can be written.
@@ -105,4 +151,107 @@ pub(super) fn probe(db: &Connection) -> Result<()> {
         [],
     )?;
     Ok(())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::serve::store::open::{INDEX, SCHEMA};
+
+    fn tables() -> Connection {
+        let db = Connection::open_in_memory().expect("there is memory");
+        db.execute_batch(SCHEMA).expect("it is SQL");
+        db.execute_batch(INDEX).expect("it is SQL");
+        db
+    }
+
+    /// How SQLite goes about it.
+    fn plan(db: &Connection, sql: &str, parameters: usize) -> String {
+        let mut explain = db
+            .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+            .expect("it is SQL");
+        let nothing = rusqlite::params_from_iter(vec![1; parameters]);
+        let rows = explain.query_map(nothing, |row| row.get::<_, String>(3));
+        let steps: Result<Vec<_>> = rows.expect("it is planned").collect();
+        steps.expect("it is planned").join("; ")
+    }
+
+    /// Whatever is asked for is found in order, without looking at anything else.
+    pub(in crate::serve::store) fn assert_in_order(sql: impl Fn(&Scope) -> String) {
+        let db = tables();
+        let scope = |uid, client: Option<&str>| Scope {
+            uid,
+            client: client.map(Into::into),
+        };
+        for scope in [
+            scope(None, None),
+            scope(Some(7), None),
+            scope(Some(7), Some("c")),
+        ] {
+            let plan = plan(&db, &sql(&scope), 4);
+            assert!(!plan.contains("TEMP B-TREE"), "{scope:?}: {plan}");
+            assert!(plan.starts_with("SEARCH"), "{scope:?}: {plan}");
+        }
+    }
+
+    #[test]
+    fn what_is_acknowledged_or_dropped_is_found_in_an_index_and_nothing_is_sorted() {
+        assert_in_order(acknowledged);
+        let db = tables();
+        let surplus = plan(&db, SURPLUS, 2);
+        assert!(
+            surplus.starts_with("SEARCH") && !surplus.contains("TEMP"),
+            "{surplus}"
+        );
+    }
+
+    fn insert(db: &Connection, seq: u64, uid: u32, client: &str, ended_ms: u64) {
+        db.execute(
+            "INSERT INTO records VALUES (?1, ?1, ?2, ?3, ?4, '')",
+            params![seq, uid, client, ended_ms],
+        )
+        .expect("it is new");
+    }
+
+    fn seqs(db: &Connection) -> Vec<u64> {
+        let mut select = db
+            .prepare("SELECT seq FROM records ORDER BY seq")
+            .expect("it is SQL");
+        let rows = select
+            .query_map([], |row| row.get(0))
+            .expect("it can be read");
+        rows.collect::<Result<_>>().expect("it can be read")
+    }
+
+    #[test]
+    fn only_what_is_outdated_is_dropped_though_the_clock_was_set() {
+        let db = tables();
+        for (seq, ended_ms) in [(1, 100), (2, 900), (3, 100), (4, 900)] {
+            insert(&db, seq, 7, "", ended_ms);
+        }
+        assert_eq!(drop_outdated(&db, 500, 10).expect("it works"), [(7, 2)]);
+        assert_eq!(seqs(&db), [2, 4]);
+        assert_eq!(drop_outdated(&db, 500, 10).expect("it works"), []);
+    }
+
+    #[test]
+    fn a_surplus_is_one_users_and_of_its_names_only_some_are_remembered() {
+        let db = tables();
+        for seq in 0..200 {
+            insert(&db, 2 * seq + 1, 7, &format!("name {seq}"), 1);
+            insert(&db, 2 * seq + 2, 8, "", 1);
+        }
+        assert_eq!(drop_surplus(&db, 7, 150).expect("it works"), [(7, 150)]);
+        assert_eq!(drop_surplus(&db, 8, 1).expect("it works"), [(8, 1)]);
+        let of = |sql: &str| {
+            db.query_row(sql, [], |row| row.get::<_, u64>(0))
+                .expect("it works")
+        };
+        assert_eq!(of("SELECT count(*) FROM losses WHERE uid = 7"), 64);
+        assert_eq!(of("SELECT max(last) FROM losses WHERE uid = 7"), 299);
+        assert_eq!(of("SELECT last FROM losses WHERE uid = 8"), 2);
+        let mut left = count_records(&db).expect("it works");
+        left.sort_unstable();
+        assert_eq!(left, [(7, 50), (8, 199)]);
+    }
 }

@@ -1,6 +1,6 @@
 //! The thread that writes: takes all that has come, commits it at once, answers.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::mem;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,8 +39,8 @@ pub(super) struct Writer {
     exits: Vec<Ended>,
     acks: VecDeque<Ack>,
     next_seq: u64,
-    /// Records that there are.
-    records: u64,
+    /// Records that there are, by user.
+    records: HashMap<u32, u64>,
     next_housekeeping: Instant,
 }
 
@@ -75,6 +75,10 @@ struct Done {
     forgotten: Vec<bool>,
     acked: Option<(u64, bool)>,
     dropped: u64,
+    /// Whether more may be outdated.
+    more: bool,
+    /// How many there are then, by user.
+    records: HashMap<u32, u64>,
 }
 
 impl Writer {
@@ -86,11 +90,11 @@ impl Writer {
         trouble: Arc<Mutex<Option<String>>>,
         registry: Arc<Registry>,
         deadlines: Arc<Deadlines>,
-    ) -> Self {
+    ) -> Result<Self> {
         let next_seq = *committed.borrow() + 1;
-        let records = tables::count_records(&state.db).unwrap_or(0);
-        metrics.records.set(records as i64);
-        Self {
+        let records: HashMap<_, _> = tables::count_records(&state.db)?.into_iter().collect();
+        metrics.records.set(all(&records) as i64);
+        Ok(Self {
             state,
             boot: boot_id(),
             tail,
@@ -104,7 +108,7 @@ impl Writer {
             next_seq,
             records,
             next_housekeeping: Instant::now(),
-        }
+        })
     }
 
     /// Until it is stopped; gives the state back.
@@ -221,25 +225,43 @@ impl Writer {
                 body,
             });
         }
+        let mut records = self.records.clone();
+        for entry in &done.entries {
+            *records.entry(entry.uid).or_default() += 1;
+        }
         if let Some(ack) = self.acks.front() {
             let count = tables::acknowledge(&change, &ack.scope, ack.upto, DELETE_MAX)?;
             done.acked = Some((count, count < DELETE_MAX));
+            if let Some(uid) = ack.scope.uid {
+                take(&mut records, &[(uid, count)]);
+            }
         }
-        let records =
-            self.records + done.entries.len() as u64 - done.acked.map_or(0, |(count, _)| count);
         let retention = &self.state.retention;
-        let beyond = records.saturating_sub(retention.records).min(DELETE_MAX);
-        if beyond > 0 || self.next_housekeeping <= Instant::now() {
+        if self.next_housekeeping <= Instant::now() {
             let age = u64::try_from(retention.age.as_millis()).unwrap_or(u64::MAX);
             let before = now_ms().saturating_sub(age);
-            done.dropped = tables::drop_oldest(&change, beyond, before, DELETE_MAX)?;
+            let dropped = tables::drop_outdated(&change, before, DELETE_MAX)?;
+            done.dropped += take(&mut records, &dropped);
+            done.more = done.dropped == DELETE_MAX;
         }
+        let beyond = all(&records).saturating_sub(retention.records);
+        // Of whoever has most: nobody can have others' records dropped by having many.
+        let most = records.iter().max_by_key(|(_, count)| **count);
+        if beyond > 0
+            && let Some((&uid, &count)) = most
+        {
+            let surplus = beyond.min(count).min(DELETE_MAX);
+            let dropped = tables::drop_surplus(&change, uid, surplus)?;
+            done.dropped += take(&mut records, &dropped);
+        }
+        done.records = records;
         change.commit()?;
         Ok(done)
     }
 
     /// After the commit.
-    fn tell(&mut self, round: &mut Round, done: Done) {
+    fn tell(&mut self, round: &mut Round, mut done: Done) {
+        self.records = mem::take(&mut done.records);
         self.count(&done);
         for (_, reply) in round.begins.drain(..) {
             let _ = reply.send(Ok(()));
@@ -288,7 +310,7 @@ impl Writer {
             );
         }
         // Outdated ones may be left when a part was dropped.
-        if done.dropped < DELETE_MAX && self.next_housekeeping <= Instant::now() {
+        if !done.more && self.next_housekeeping <= Instant::now() {
             self.next_housekeeping = Instant::now() + HOUSEKEEPING;
         }
     }
@@ -296,10 +318,8 @@ impl Writer {
     /// Before anybody is told, so that who is told finds it counted.
     fn count(&mut self, done: &Done) {
         let exits = done.entries.len() as u64;
-        let acked = done.acked.map_or(0, |(count, _)| count);
-        self.records = self.records + exits - acked - done.dropped;
         let metrics = &self.metrics;
-        metrics.records.set(self.records as i64);
+        metrics.records.set(all(&self.records) as i64);
         metrics.dropped.inc_by(done.dropped);
         metrics.pending.set(0);
         metrics.commits.inc();
@@ -311,7 +331,7 @@ impl Writer {
     }
 
     fn too_many(&self) -> bool {
-        self.records > self.state.retention.records
+        all(&self.records) > self.state.retention.records
     }
 
     fn refuse_all(&self, round: &mut Round) {
@@ -345,6 +365,23 @@ impl Writer {
         self.metrics.storage_failing.set(i64::from(new.is_some()));
         *trouble = new;
     }
+}
+
+/// Of all users.
+fn all(records: &HashMap<u32, u64>) -> u64 {
+    records.values().sum()
+}
+
+/// Counts fewer; returns how many fewer.
+fn take(records: &mut HashMap<u32, u64>, gone: &[tables::OfUser]) -> u64 {
+    for (uid, count) in gone {
+        let left = records.entry(*uid).or_default();
+        *left = left.saturating_sub(*count);
+        if *left == 0 {
+            records.remove(uid);
+        }
+    }
+    gone.iter().map(|(_, count)| count).sum()
 }
 
 fn body(seq: u64, ended: &Ended) -> String {
