@@ -41,7 +41,7 @@ pub(super) fn restore(
     for row in before {
         let stored = pidfds.remove(&row.birth.id);
         let same_boot = row.boot == boot;
-        match find(&service.instance, row.birth, same_boot, stored) {
+        match find(row.birth, same_boot, stored) {
             Found::Lives(live, pidfd) => {
                 goes_on += 1;
                 resume(service, &live, pidfd);
@@ -56,8 +56,12 @@ pub(super) fn restore(
     }
     // The ones with pidfds in the store and no row ended before, or were forgotten.
     drop(pidfds);
+    let births = at_gates.iter().map(|(live, _)| live.birth.clone());
+    let past = past_gates(&service.instance, births.collect());
     for (live, pidfd) in at_gates {
-        match gets_past(&service.instance, &live.birth) {
+        let known = past.get(&live.birth.id).copied();
+        // Of some it could not be told in time, for they have another environment: what waits at a gate is gone by now.
+        match known.unwrap_or_else(|| !is_over(&live.birth)) {
             true => {
                 goes_on += 1;
                 resume(service, &live, pidfd);
@@ -80,12 +84,12 @@ pub(super) fn restore(
 
 enum Found {
     Lives(Arc<Live>, OwnedFd),
-    /// Started, and not seen to be past its gate.
+    /// Started, and perhaps not past its gate.
     AtGate(Arc<Live>, OwnedFd),
     Ended(Arc<Live>, Outcome),
 }
 
-fn find(instance: &str, birth: Birth, same_boot: bool, stored: Option<OwnedFd>) -> Found {
+fn find(birth: Birth, same_boot: bool, stored: Option<OwnedFd>) -> Found {
     let down = Outcome::Unknown(Unknown::ServiceDown);
     if !same_boot {
         return Found::Ended(Live::new(birth, false, false), down);
@@ -116,7 +120,7 @@ fn find(instance: &str, birth: Birth, same_boot: bool, stored: Option<OwnedFd>) 
     if birth.spawned && process::is_own_child(birth.pid) {
         return Found::Lives(Live::new(birth, true, false), pidfd);
     }
-    match birth.spawned && !is_past_gate(instance, &birth) {
+    match birth.spawned {
         true => Found::AtGate(stranger(birth), pidfd),
         false => Found::Lives(stranger(birth), pidfd),
     }
@@ -143,20 +147,36 @@ fn is_past_gate(instance: &str, birth: &Birth) -> bool {
     }
 }
 
-/// Waits until it is either past its gate or dead.
-fn gets_past(instance: &str, birth: &Birth) -> bool {
-    let start = Instant::now();
-    while start.elapsed() < AT_GATE {
-        if is_past_gate(instance, birth) {
-            return true;
+/// Waits until each is either past its gate or dead; all of them for so long together. On another thread, for to read an
+/// environment may take as long as the process likes.
+fn past_gates(instance: &str, births: Vec<Birth>) -> HashMap<u64, bool> {
+    let until = Instant::now() + AT_GATE;
+    let (tell, told) = std::sync::mpsc::channel();
+    let instance = instance.to_owned();
+    let look = move || {
+        let mut left = births;
+        while !left.is_empty() && Instant::now() < until {
+            left.retain(|birth| {
+                let past = is_past_gate(&instance, birth);
+                let known = past || is_over(birth);
+                // Nobody listens any more when the time is over.
+                !known || tell.send((birth.id, past)).is_err()
+            });
+            std::thread::sleep(Duration::from_millis(5));
         }
-        if process::stat(birth.pid).is_none_or(|stat| stat.state == b'Z') {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(5));
+    };
+    std::thread::spawn(look);
+    let mut past = HashMap::new();
+    // Ends with the thread, at the latest with the time.
+    while let Ok((id, is_past)) = told.recv_timeout(until.saturating_duration_since(Instant::now()))
+    {
+        past.insert(id, is_past);
     }
-    // It has changed its environment: what waits at a gate is gone by now.
-    true
+    past
+}
+
+fn is_over(birth: &Birth) -> bool {
+    process::stat(birth.pid).is_none_or(|stat| stat.state == b'Z')
 }
 
 fn resume(service: &Arc<Service>, live: &Arc<Live>, pidfd: OwnedFd) {

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -50,7 +51,9 @@ enum End {
 
 /// Serves until a signal ends it.
 pub(crate) fn run(options: &ServeOptions) -> Result<u8> {
-    // First of all: what came from before has numbers that nothing else may take.
+    // Until there is a handler: a second one must not end what the first one has started.
+    ignore_sigusr2();
+    // Before anything is opened: what came from before has numbers that nothing else may take.
     let inherited = Inherited::take();
     log(options);
     let descriptors = raise_descriptor_limit(u64::from(options.clients) + DESCRIPTORS_SPARE);
@@ -109,7 +112,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<u8> {
         End::Anew => {
             // Connections have ended, files are closed; children stay ours. Not for what somebody keeps us from closing.
             runtime.shutdown_timeout(FAREWELL);
-            Err(execute_anew(listener, state))
+            Err(execute_anew(listener, state, service.descriptors))
         }
     }
 }
@@ -205,12 +208,19 @@ async fn serve(service: &Arc<Service>, options: &ServeOptions, listener: &Listen
     let socket = UnixListener::from_std(socket).context("taking the socket")?;
     let places = Arc::new(Semaphore::new(service.limits.clients));
     systemd::ready();
-    let end = tokio::select! {
-        () = accept(service, &socket, &places) => End::Stop,
-        _ = terminate.recv() => End::Stop,
-        _ = interrupt.recv() => End::Stop,
-        _ = hangup.recv() => End::Stop,
-        _ = anew.recv() => End::Anew,
+    let accepting = accept(service, &socket, &places);
+    tokio::pin!(accepting);
+    let end = loop {
+        tokio::select! {
+            () = &mut accepting => break End::Stop,
+            _ = terminate.recv() => break End::Stop,
+            _ = interrupt.recv() => break End::Stop,
+            _ = hangup.recv() => break End::Stop,
+            _ = anew.recv() => match check_program() {
+                Ok(()) => break End::Anew,
+                Err(error) => tracing::error!(%error, "it cannot be executed anew, and goes on as it is"),
+            },
+        }
     };
     tracing::info!(?end, "ending");
     if end == End::Stop {
@@ -293,7 +303,7 @@ fn stop(service: &Arc<Service>, writer: JoinHandle<State>) -> Result<State> {
 }
 
 /// Does not come back, unless it fails.
-fn execute_anew(listener: Listener, state: State) -> anyhow::Error {
+fn execute_anew(listener: Listener, state: State, descriptors: Rlimit) -> anyhow::Error {
     let State { db, lock, .. } = state;
     if let Err((_, error)) = db.close() {
         tracing::warn!(%error, "closing the state");
@@ -324,6 +334,12 @@ fn execute_anew(listener: Listener, state: State) -> anyhow::Error {
     };
     match anew() {
         Ok(mut command) => {
+            // What is ignored stays so in the next image, what is caught would not.
+            ignore_sigusr2();
+            // It raises it for itself, and is to find for its children what we have found.
+            if let Err(error) = setrlimit(Resource::Nofile, descriptors) {
+                tracing::warn!(%error, "RLIMIT_NOFILE stays raised");
+            }
             anyhow::Error::from(command.exec()).context("executing the service anew")
         }
         Err(error) => error.context("executing the service anew"),
@@ -366,6 +382,25 @@ fn raise_descriptor_limit(wanted: u64) -> Rlimit {
         );
     }
     before
+}
+
+fn ignore_sigusr2() {
+    // SAFETY: no handler is installed.
+    unsafe { libc::signal(libc::SIGUSR2, libc::SIG_IGN) };
+}
+
+/// Whether there is something to execute, so that nothing ends for nothing.
+fn check_program() -> Result<()> {
+    use rustix::fs::{Access, access};
+    let program = std::env::args_os().next().context("it has no name")?;
+    let found = |path: &Path| path.is_file() && access(path, Access::EXEC_OK).is_ok();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let there = match program.as_encoded_bytes().contains(&b'/') {
+        true => found(Path::new(&program)),
+        false => std::env::split_paths(&path).any(|folder| found(&folder.join(&program))),
+    };
+    anyhow::ensure!(there, "{} is not there, or no program", program.display());
+    Ok(())
 }
 
 /// Whoever started us may ignore it, and children would leave no status.

@@ -47,7 +47,12 @@ pub(super) fn store_pidfds(service: &Service) {
             continue;
         };
         let name = stored_name(live.birth.id);
-        let state = [NotifyState::FdStore, NotifyState::FdName(&name)];
+        // It would let go of each when its process ends, which is when it is wanted.
+        let state = [
+            NotifyState::FdStore,
+            NotifyState::FdName(&name),
+            NotifyState::Custom("FDPOLL=0"),
+        ];
         match sd_notify::notify_with_fds(&state, &[pidfd.as_fd()]) {
             Ok(()) => count += 1,
             Err(error) => {

@@ -258,3 +258,103 @@ fn of_two_services_on_one_socket_or_one_state_the_second_is_refused() {
     service.terminate();
     assert!(!service.socket().exists());
 }
+
+#[test]
+fn told_again_and_again_to_execute_itself_anew_it_does_and_lives() {
+    use std::os::unix::process::CommandExt;
+    let mut service = Service::start(&[]);
+    service.terminate();
+    // By a name that can be taken away.
+    let program = service.folder.path().join("program");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_exitring"), &program).expect("it can be made");
+    let mut command = Command::new(&program);
+    command.args(service.command().get_args());
+    command.env("RUST_LOG", "off");
+    let limit = || {
+        let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        limit.current = Some(321);
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit)?;
+        Ok(())
+    };
+    // SAFETY: it makes system calls only.
+    unsafe { command.pre_exec(limit) };
+    service.process = command.spawn().expect("it starts");
+    service.wait_until_it_answers();
+    let descriptors = |name: &str| {
+        let out = service.folder.path().join(name);
+        let spawn = exitring_protocol::Spawn {
+            stdout: Some(out.clone()),
+            ..sh("ulimit -Sn", name)
+        };
+        let mut client = service.client();
+        client.subscribe(u64::MAX).expect("it may be had");
+        client.spawn(spawn).expect("it starts");
+        record(&mut client);
+        fs::read_to_string(out).expect("it was written")
+    };
+    assert_eq!(descriptors("before").trim(), "321");
+    for _ in 0..60 {
+        kill_process(service.pid(), Signal::USR2).expect("it lives");
+        std::thread::sleep(std::time::Duration::from_millis(4));
+    }
+    service.wait_until_it_answers();
+    // The last one may be on its way still.
+    let mut after = None;
+    eventually("it answers and goes on to", || {
+        let answered =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| descriptors("after")));
+        after = answered.ok();
+        after.is_some()
+    });
+    assert_eq!(after.expect("it is there").trim(), "321");
+    // With nothing to execute it goes on as it is.
+    fs::remove_file(&program).expect("it is there");
+    let mut client = service.client();
+    kill_process(service.pid(), Signal::USR2).expect("it lives");
+    for _ in 0..100 {
+        counts(&mut client);
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn programs_with_an_environment_of_their_own_are_waited_for_all_at_once() {
+    let mut service = Service::start(&[]);
+    let mut client = service.client();
+    // Each by itself, it would take longer than anything is waited for.
+    let spawn = || {
+        client
+            .spawn(sh("exec env -i sleep 1000", ""))
+            .expect("it starts")
+    };
+    let pids: Vec<_> = std::iter::repeat_with(spawn)
+        .take(20)
+        .map(|its| its.pid)
+        .collect();
+    let sleeps = |pid: &i32| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+        name.is_ok_and(|name| name.trim() == "sleep")
+    };
+    eventually("all have it", || pids.iter().all(sleeps));
+    service.kill();
+    service.start_again();
+    let mut client = service.client();
+    assert_eq!(counts(&mut client).watched, 20);
+    let exitring_protocol::Answer::Live(page) = client
+        .ask(exitring_protocol::Request::List(Default::default()))
+        .expect("it lists")
+    else {
+        panic!("no list");
+    };
+    for live in page.watches {
+        let signal = exitring_protocol::Signal {
+            watch: live.watch,
+            signal: libc::SIGKILL,
+            group: false,
+        };
+        client
+            .ask(exitring_protocol::Request::Signal(signal))
+            .expect("it lives");
+    }
+    eventually("all have ended", || counts(&mut client).watched == 0);
+}

@@ -115,6 +115,8 @@ fn readiness_and_life_are_told_and_pidfds_are_kept_over_a_restart() {
     while stored.len() < 2 {
         let (text, mut fds) = hear(&notify);
         if text.contains("FDSTORE=1") {
+            // Otherwise systemd closes it when the process ends.
+            assert!(text.contains("FDPOLL=0"), "{text}");
             let name = text.lines().find_map(|line| line.strip_prefix("FDNAME="));
             let fd = fds.pop().expect("it comes along");
             stored.push((name.expect("it has a name").to_owned(), high(&fd)));
