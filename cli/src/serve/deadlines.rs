@@ -99,8 +99,8 @@ fn strike(service: &Service, live: &Arc<Live>) {
     let before = live.timed_out();
     live.set_timed_out();
     let sent = service
-        .signal(birth, None, signal, true)
-        .or_else(|_| service.signal(birth, None, signal, false));
+        .signal(birth, birth.uid, signal, true)
+        .or_else(|_| service.signal(birth, birth.uid, signal, false));
     match sent {
         Ok(()) if first => {
             service.deadlines.add_in(live, birth.grace_ms);

@@ -17,6 +17,9 @@ const PIDFD_INFO_EXIT: u64 = 1 << 3;
 /// `_IOWR(0xFF, 11, struct pidfd_info)`
 const PIDFD_GET_INFO: u32 = (3 << 30) | (64 << 16) | (0xff << 8) | 11;
 
+/// The user that is -1 in 16 bits, and therefore given to nobody.
+const NOBODYS: u32 = 65_535;
+
 /// What `/proc/PID/stat` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
@@ -86,6 +89,31 @@ pub(crate) fn pid_of(pidfd: impl AsFd) -> io::Result<Option<i32>> {
         .and_then(|pid| pid.trim().parse::<i32>().ok())
         .ok_or_else(|| io::Error::from_raw_os_error(libc::EBADF))?;
     Ok((pid > 0).then_some(pid))
+}
+
+/// The same with the rights of a user: of a group it reaches only those whom the user may signal, which nobody but the kernel
+/// can tell at the moment when it does.
+///
+/// Users are the kernel's by thread, so it is done by a thread of its own. The user is its effective one, by which the right
+/// is measured, and not its real or saved one, by which the user could signal the thread, and with it the service: those are
+/// a number that is nobody's.
+pub(crate) fn signal_as(
+    uid: u32,
+    pidfd: BorrowedFd<'_>,
+    number: i32,
+    group: bool,
+) -> io::Result<()> {
+    use rustix::thread::{Uid, set_thread_res_uid};
+    std::thread::scope(|scope| {
+        let act = || {
+            let nobodys = Uid::from_raw(NOBODYS);
+            set_thread_res_uid(nobodys, Uid::from_raw(uid), nobodys)?;
+            signal(pidfd, number, group)
+        };
+        let thread = std::thread::Builder::new().spawn_scoped(scope, act)?;
+        let panicked = || io::Error::other("the thread panicked");
+        thread.join().unwrap_or_else(|_| Err(panicked()))
+    })
 }
 
 /// Sends a signal, to the process or to the group that it leads. There is no race: a pidfd means one process for ever.

@@ -120,11 +120,11 @@ impl Service {
         });
     }
 
-    /// Sends a signal in the name of a user; `None`: in our own.
+    /// Sends a signal in the name of a user.
     pub(crate) fn signal(
         &self,
         birth: &Birth,
-        uid: Option<u32>,
+        uid: u32,
         signal: i32,
         group: bool,
     ) -> Result<(), Error> {
@@ -137,23 +137,24 @@ impl Service {
             Error::new(Code::NoSuchProcess, message)
         };
         let pidfd = identified(birth).map_err(exhausted)?.ok_or_else(gone)?;
-        // We may be root and reach everybody: the user may not. Asked while the pidfd holds on to the process.
-        if let Some(uid) = uid.filter(|uid| *uid != 0)
-            && !process::users(birth.pid).ok_or_else(gone)?.contains(&uid)
-        {
-            let message = format!("process {} runs as another user by now", birth.pid);
-            return Err(Error::new(Code::Denied, message));
-        }
-        process::signal(std::os::fd::AsFd::as_fd(&pidfd), signal, group).map_err(
-            |error| match error.raw_os_error() {
-                Some(libc::ESRCH) => gone(),
-                Some(libc::EPERM) => Error::new(Code::Denied, "the kernel denies the signal"),
-                Some(libc::EINVAL) if group => {
-                    Error::new(Code::Unsupported, "signals to groups need Linux 6.9")
-                }
-                _ => Error::new(Code::Failed, format!("sending the signal: {error}")),
-            },
-        )
+        let pidfd = std::os::fd::AsFd::as_fd(&pidfd);
+        // We may be root and reach everybody: the user may not.
+        let sent = match self.uid == 0 && uid != 0 {
+            true => process::signal_as(uid, pidfd, signal, group),
+            false => process::signal(pidfd, signal, group),
+        };
+        sent.map_err(|error| match error.raw_os_error() {
+            Some(libc::ESRCH) => gone(),
+            Some(libc::EPERM) => {
+                let message = format!("process {} runs as another user by now", birth.pid);
+                Error::new(Code::Denied, message)
+            }
+            Some(libc::EAGAIN | libc::ENOMEM) => exhausted(error),
+            Some(libc::EINVAL) if group => {
+                Error::new(Code::Unsupported, "signals to groups need Linux 6.9")
+            }
+            _ => Error::new(Code::Failed, format!("sending the signal: {error}")),
+        })
     }
 
     /// Lets go of what the writer has done with. Called on its thread, after the commit.

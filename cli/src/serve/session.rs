@@ -222,7 +222,7 @@ impl Session {
             }
             Request::Signal(request) => {
                 let live = service.registry.get(request.watch, scope)?;
-                service.signal(&live.birth, Some(who.uid), request.signal, request.group)?;
+                service.signal(&live.birth, who.uid, request.signal, request.group)?;
                 Ok(Answer::Signaled(request.watch))
             }
             Request::List(request) => Ok(Answer::Live(service.registry.list(request, scope))),

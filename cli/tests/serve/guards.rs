@@ -317,3 +317,82 @@ fn one_user_cannot_take_all_connections_nor_keep_one_in_silence() {
     assert_eq!(answer["error"]["code"], "hello_first");
     assert_eq!(silent.hear(), None);
 }
+
+/// A process that a test finds by its number; killed at its end.
+struct Found(u32);
+
+impl Drop for Found {
+    fn drop(&mut self) {
+        if let Some(pid) = rustix::process::Pid::from_raw(self.0 as i32) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+#[test]
+fn what_became_root_in_a_users_group_is_not_reached_by_the_user_nor_by_its_time_out() {
+    if !is_root("what_became_root_in_a_users_group_is_not_reached_by_the_user_nor_by_its_time_out")
+    {
+        return;
+    }
+    let service = Service::start(&["--mode", "0666"]);
+    open_folder(&service);
+    let place = service.folder.path().join("nobodys");
+    fs::create_dir(&place).expect("it can be made");
+    std::os::unix::fs::chown(&place, Some(NOBODY), Some(NOBODY)).expect("we are root");
+    // A program that is root's whoever starts it, as sudo.
+    let becomes_root = service.folder.path().join("becomes-root");
+    let its = std::process::Command::new("sh")
+        .args([
+            "-c",
+            "cp \"$(command -v setpriv)\" \"$0\" && chmod 4755 \"$0\"",
+        ])
+        .arg(&becomes_root)
+        .status();
+    assert!(its.expect("there is a shell").success());
+    for timeout_ms in [None, Some(3000)] {
+        let told = place.join(format!("pid-{timeout_ms:?}"));
+        let script = format!(
+            "{} --reuid=0 --regid=0 --clear-groups sleep 1000 & echo $! > '{}'; wait",
+            becomes_root.display(),
+            told.display()
+        );
+        let spawn = Spawn {
+            timeout_ms,
+            ..sh(&script, "")
+        };
+        let (root, ended) = as_nobody(|| {
+            let mut nobody = connect(&service);
+            nobody.subscribe(u64::MAX).expect("it may be had");
+            let watch = nobody.spawn(spawn).expect("it starts").watch;
+            let mut pid = None;
+            eventually("it tells", || {
+                let text = fs::read_to_string(&told).unwrap_or_default();
+                pid = text.trim().parse().ok();
+                pid.is_some()
+            });
+            let root = Found(pid.expect("it told"));
+            // Well before the time-out: until then the user may end it.
+            eventually("it is root's", || {
+                let status = fs::read_to_string(format!("/proc/{}/status", root.0));
+                status.is_ok_and(|status| status.contains("Uid:\t0\t0\t0"))
+            });
+            if timeout_ms.is_none() {
+                let signal = Signal {
+                    watch,
+                    signal: libc::SIGKILL,
+                    group: true,
+                };
+                nobody.ask(Request::Signal(signal)).expect("it may");
+            }
+            (root, record(&mut nobody))
+        });
+        assert_eq!(ended.timed_out, timeout_ms.is_some());
+        let status = fs::read_to_string(format!("/proc/{}/status", root.0));
+        let status = status.expect("it lives");
+        assert!(status.contains("Uid:\t0\t0\t0"), "{status}");
+        assert!(!status.contains("State:\tZ"), "{status}");
+    }
+    // The service is what it was.
+    service.client();
+}
