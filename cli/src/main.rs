@@ -8,6 +8,7 @@ mod duration;
 mod failure;
 mod man;
 mod run;
+mod say;
 mod signal_name;
 mod wait;
 

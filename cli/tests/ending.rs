@@ -6,20 +6,9 @@ use std::fs::{self, File};
 use std::process::Stdio;
 
 use common::{
-    Started, exitring, jobs, numbers, processes_marked, read_all, shell, signal, std_exitring,
-    stdout, wait_until,
+    Started, exitring, gone, jobs, mark, numbers, read_all, shell, signal, std_exitring, stdout,
+    wait_until,
 };
-
-fn mark(name: &str) -> String {
-    format!("EXITRING_TEST={name}-{}", std::process::id())
-}
-
-/// They were killed, and a killed process takes a moment to be gone. By themselves they would outlive the patience.
-fn gone(mark: &str) {
-    wait_until("the end of all descendants", || {
-        processes_marked(mark).is_empty()
-    });
-}
 
 #[test]
 fn a_time_out_leaves_no_descendant_alive() {
@@ -255,7 +244,7 @@ fn a_reader_who_has_seen_enough_ends_the_run_quietly() {
 #[test]
 fn a_reader_who_does_not_read_cannot_keep_it_from_ending() {
     let mut command = std_exitring([
-        "run", "-q", "-j", "4", "--", "seq", "{}", ":::", "1000000", "1000000",
+        "run", "-q", "-j", "4", "--grace", "300ms", "--", "seq", "{}", ":::", "1000000", "1000000",
     ]);
     let mut run = Started(
         command

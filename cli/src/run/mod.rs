@@ -62,6 +62,7 @@ use self::starter::{Starter, Streams};
 use self::summary::Summary;
 use self::token::Token;
 use crate::failure::{Failure, chain};
+use crate::say::say;
 
 /// Runs the jobs. Returns the exit code.
 pub(crate) fn run(options: Options) -> Result<u8, Failure> {
@@ -137,16 +138,16 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         summary,
         ending,
         starter,
+        mut outlet,
+        signals,
         ..
     } = conductor;
     // With the watcher ends what is left of the groups of jobs that were ended: the rest of their grace is not waited for.
     drop(starter);
     let some_failed = summary.failed() + counts.failed_before() > 0;
     if !options.quiet {
-        anstream::eprint!(
-            "{}",
-            summary.show(counts.done_before(), counts.failed_before())
-        );
+        let text = summary.show(counts.done_before(), counts.failed_before());
+        outlet.say_last(&text, &signals, ending.is_interrupted());
     }
     Ok(ending.code(some_failed))
 }
@@ -157,9 +158,9 @@ fn choose_shard(options: &Options) -> Result<Shard, Failure> {
         Wanted::Auto => {
             let (shard, who) = Shard::from_environment()?;
             if let Some(who) = who {
-                anstream::eprintln!(
-                    "running part {shard} of the list, as {who} says; --shard none runs all"
-                );
+                say(&format!(
+                    "running part {shard} of the list, as {who} says; --shard none runs all\n"
+                ));
             }
             Ok(shard)
         }

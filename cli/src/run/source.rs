@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags, open};
 use super::job::Order;
 use super::template::{self, Product, Template};
 use crate::failure::Failure;
+use crate::say::say;
 
 /// The kernel takes no longer argument (`MAX_ARG_STRLEN`, 32 pages, the NUL among them), so no longer line either: not
 /// for a shell, and no argument of a template.
@@ -136,7 +137,9 @@ impl Lines {
         let name = "standard input".to_owned();
         if io::stdin().is_terminal() {
             let what = if arguments { "arguments" } else { "commands" };
-            anstream::eprintln!("reading {what} from the terminal, one a line; Ctrl-D ends them");
+            say(&format!(
+                "reading {what} from the terminal, one a line; Ctrl-D ends them\n"
+            ));
         }
         let file = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)
             .map_err(|error| cannot_read(&name, &error.into()))?;

@@ -14,6 +14,7 @@ use self::ends::{End, Ends};
 pub(crate) use self::options::Options;
 use crate::code;
 use crate::failure::{Failure, chain};
+use crate::say::say;
 use crate::signal_name::signal_name;
 
 /// Waits. Returns the exit code.
@@ -48,7 +49,10 @@ pub(crate) fn wait(options: &Options) -> Result<u8, Failure> {
             .map_err(|error| Failure::resource(chain(&error)))?;
         let Some(end) = next else {
             let left: Vec<_> = ends.running().map(|pid| pid.to_string()).collect();
-            anstream::eprintln!("the time is over; still running: {}", left.join(" "));
+            say(&format!(
+                "the time is over; still running: {}\n",
+                left.join(" ")
+            ));
             return Ok(code::TIMED_OUT);
         };
         told += 1;
