@@ -145,7 +145,7 @@ impl Conductor {
                     self.finish(&job, &Record::of_nothing_started(&job, when, why));
                     self.starter.gate.leave(1);
                 }
-                News::PutDown(_job) => self.starter.gate.leave(1),
+                News::PutDown => self.starter.gate.leave(1),
                 News::Crowded { room, why } => self.say_crowded(room, &why),
                 News::Stuck(failure) => self.stop(Stop::Soon, Some(failure)),
                 News::Lost(failure) => self.lost(failure),
@@ -166,7 +166,7 @@ impl Conductor {
         }
         // It was on its way when the others were told.
         self.ending.tell(&child);
-        let streams = pipes.map(|pipe| pipe.map(Stream::new));
+        let streams = pipes.map(|pipe| pipe.map(|pipe| Stream::new(pipe, job.attempt)));
         let running = Running {
             job,
             when,

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::termios::isatty;
 
 use super::signals::Signals;
+use super::token::OUT;
 use crate::say::styled;
 
 /// A pipe that is ready to be written to takes so much without waiting (`PIPE_BUF`).
@@ -43,6 +44,14 @@ pub(crate) struct Outlet {
 impl Outlet {
     pub(crate) fn out(&mut self) -> &mut Vec<u8> {
         &mut self.out
+    }
+
+    /// Where what jobs write to this stream of theirs goes on.
+    pub(crate) fn of(&mut self, stream: usize) -> &mut Vec<u8> {
+        match stream {
+            OUT => &mut self.out,
+            _ => &mut self.err,
+        }
     }
 
     pub(crate) fn err(&mut self) -> &mut Vec<u8> {

@@ -74,7 +74,7 @@ impl Shard {
 
     /// How many of the first `numbers` jobs are in it.
     pub(crate) fn share_of(self, numbers: u64) -> u64 {
-        (numbers + self.count - self.index) / self.count
+        numbers.saturating_sub(self.index - 1).div_ceil(self.count)
     }
 
     /// What the environment says, and who said it.
@@ -184,6 +184,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn there_may_be_as_many_parts_as_there_are_numbers() {
+        let max = u64::MAX;
+        assert_eq!(part(&format!("{max}/{max}")).share_of(1000), 0);
+        assert_eq!(part(&format!("1/{max}")).share_of(max), 1);
+        assert_eq!(part("1/1").share_of(max), max);
     }
 
     #[test]

@@ -53,7 +53,9 @@ impl Starter {
     /// Starts jobs until there are no more.
     pub(crate) fn work(&self) {
         while let Some(job) = self.gate.enter() {
+            let start = Start(self);
             self.start(job);
+            drop(start);
         }
     }
 
@@ -66,12 +68,12 @@ impl Starter {
                     return self.inbox.tell(News::NotStarted { job, when, why });
                 }
                 Err(Refused::Throttled(why)) => why,
-                Err(Refused::Closed(why)) => return self.stuck(job, &why),
+                Err(Refused::Closed(why)) => return self.stuck(&why),
             };
             job = match self.gate.crowded(job) {
                 // Somebody's turn later.
                 Ok(room) => return self.inbox.tell(News::Crowded { room, why }),
-                Err(kept) if tries == ALONE_TRIES => return self.stuck(kept, &why),
+                Err(_) if tries == ALONE_TRIES => return self.stuck(&why),
                 Err(kept) => kept,
             };
             thread::sleep(ALONE_PAUSE);
@@ -162,11 +164,22 @@ impl Starter {
         Ok(())
     }
 
-    fn stuck(&self, job: Job, why: &str) {
+    fn stuck(&self, why: &str) {
         self.inbox.tell(News::Stuck(Failure::resource(format!(
             "no job can be started: {why}"
         ))));
-        self.inbox.tell(News::PutDown(job));
+        self.inbox.tell(News::PutDown);
+    }
+}
+
+/// That a job is being started. If that panics, which would be a bug, the run must not wait for the job's end.
+struct Start<'a>(&'a Starter);
+
+impl Drop for Start<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.stuck("a thread that starts jobs panicked");
+        }
     }
 }
 
