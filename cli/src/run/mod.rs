@@ -153,7 +153,11 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
 }
 
 fn choose_shard(options: &Options) -> Result<Shard, Failure> {
-    match options.shard {
+    let wanted = match options.shard {
+        Some(wanted) => wanted,
+        None => Wanted::from_environment()?,
+    };
+    match wanted {
         Wanted::Part(shard) => Ok(shard),
         Wanted::Auto => {
             let (shard, who) = Shard::from_environment()?;

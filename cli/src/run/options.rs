@@ -61,7 +61,7 @@ pub(crate) struct Options {
     pub(crate) jobs: Option<u32>,
 
     /// End a job that takes longer, as in 90, 300ms, 1m30s: SIGTERM, after --grace SIGKILL
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive)]
     pub(crate) timeout: Option<Duration>,
 
     /// From SIGTERM to SIGKILL, at a time-out or an interrupt
@@ -76,14 +76,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "HOW", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "soon")]
     pub(crate) fail_fast: Option<Stop>,
 
-    /// Run only part I of N of the list; auto: as the environment says (Slurm, Kubernetes, CI); none: all of it
-    #[arg(
-        long,
-        value_name = "I/N",
-        default_value = "auto",
-        env = "EXITRING_SHARD"
-    )]
-    pub(crate) shard: Wanted,
+    /// Run only part I of N of the list; none: all of it; auto: as the environment says (EXITRING_SHARD, which is like this
+    /// option, Slurm, Kubernetes, CI) [default: auto]
+    #[arg(long, value_name = "I/N")]
+    pub(crate) shard: Option<Wanted>,
 
     /// What is told on standard output
     #[arg(long, value_enum, default_value = "human", help_heading = "Output")]

@@ -32,6 +32,9 @@ struct Engine {
     count: &'static str,
 }
 
+/// As the option `--shard`.
+const VARIABLE: &str = "EXITRING_SHARD";
+
 const ENGINES: [Engine; 5] = [
     Engine {
         name: "Slurm",
@@ -79,7 +82,7 @@ impl Shard {
 
     /// What the environment says, and who said it.
     pub(crate) fn from_environment() -> Result<(Self, Option<String>), Failure> {
-        Self::told_by(|name| env::var(name).ok())
+        Self::told_by(variable)
     }
 
     fn told_by(
@@ -127,6 +130,23 @@ impl Shard {
         }
         Ok((Self::WHOLE, None))
     }
+}
+
+impl Wanted {
+    /// What is asked for where no option says it.
+    pub(crate) fn from_environment() -> Result<Self, Failure> {
+        match variable(VARIABLE) {
+            None => Ok(Self::Auto),
+            Some(text) => text
+                .parse()
+                .map_err(|error| Failure::usage(format!("{VARIABLE}: {error}"))),
+        }
+    }
+}
+
+/// Of the environment. One that is empty is none: it is how many a script unsets them.
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 impl fmt::Display for Shard {

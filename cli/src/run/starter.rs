@@ -1,9 +1,12 @@
 //! The threads that start jobs. Several, because each waits in every `exec`.
 
 use std::error::Error;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -206,9 +209,21 @@ impl From<SpawnError> for Refused {
             {
                 Self::NoInterpreter(why)
             }
+            // It is not the file that there is not.
+            SpawnError::NotFound { program, .. } if is_path_of_file(&program) => {
+                let program = program.display();
+                Self::Job(format!(
+                    "{program} is there; what is not is the interpreter that its first line names (#!), or its loader"
+                ))
+            }
             _ => Self::Job(why),
         }
     }
+}
+
+/// Whether it is a path, which is not searched for, and there is such a file.
+fn is_path_of_file(program: &OsStr) -> bool {
+    program.as_bytes().contains(&b'/') && Path::new(program).is_file()
 }
 
 fn share(file: &File) -> Result<Stdio, Refused> {
