@@ -304,6 +304,25 @@ fn a_full_disk_is_said_once_and_ends_the_run() {
         assert_eq!(text.matches("cannot write").count(), 1, "{script}: {text}");
         assert!(text.contains(what), "{script}: {text}");
     }
+    // What jobs write themselves, to a disk of their own, where one may be made.
+    let script = "unshare -m sh -c 'mkdir -p disk && mount -t tmpfs -o size=16k none disk'";
+    let may_mount = shell(script).current_dir(dir.path()).output().unwrap();
+    if may_mount.status.success() {
+        let script = "mount -t tmpfs -o size=16k none disk; yes \"seq 3000\" | $EXITRING run -q -j 4 --append disk/all; echo code $? >&2";
+        let output = shell(&format!("unshare -m sh -c '{script}'"))
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("code 3"), "{text}");
+        assert_eq!(
+            text.matches("cannot write the file of").count(),
+            1,
+            "{text}"
+        );
+    } else {
+        eprintln!("not tested: --append to a full disk, as none can be mounted");
+    }
     // The log that did not fit is whole.
     let log = fs::read_to_string(dir.path().join("joblog")).unwrap();
     assert!(log.ends_with('\n') && !jobs(&log).is_empty());

@@ -330,6 +330,11 @@ impl Conductor {
             self.joblog = None;
             self.stop(Stop::Soon, Some(failure));
         }
+        if !record.success
+            && let Some(failure) = self.starter.streams.full()
+        {
+            self.stop(Stop::Soon, Some(failure));
+        }
         if self.records {
             self.outlet.out().extend(to_line(record));
         }

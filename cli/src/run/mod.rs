@@ -41,6 +41,7 @@ use std::thread;
 
 use exitring::Watcher;
 use rustix::event::epoll;
+use rustix::io::Errno;
 
 use self::conductor::Conductor;
 use self::ending::Ending;
@@ -247,5 +248,11 @@ fn start_thread(
 }
 
 fn cannot(what: &str, error: &io::Error) -> Failure {
-    Failure::resource(format!("cannot {what}: {error}"))
+    let failure = Failure::resource(format!("cannot {what}: {error}"));
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => failure
+            .remedy("raise ulimit -n (RLIMIT_NOFILE); `exitring doctor` tells how many it takes"),
+        Some(Errno::NFILE) => failure.remedy("raise the sysctl fs.file-max"),
+        _ => failure,
+    }
 }

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
@@ -36,6 +37,20 @@ pub(crate) enum Streams {
     Null,
     /// All to the end of this file.
     Appended(File),
+}
+
+impl Streams {
+    /// What jobs write themselves fails unheard by us on a full disk; after a failed one that is looked at.
+    pub(crate) fn full(&self) -> Option<Failure> {
+        let Self::Appended(file) = self else {
+            return None;
+        };
+        let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+        let disk = rustix::fs::fstatvfs(file).ok()?;
+        // One without blocks is none that fills.
+        let full = is_file && disk.f_blocks > 0 && disk.f_bavail == 0;
+        full.then(|| Failure::writing("the file of --append", &io::ErrorKind::StorageFull.into()))
+    }
 }
 
 /// What all who start jobs share.
