@@ -320,7 +320,16 @@ fn closed_standard_streams_are_no_crash() {
 #[test]
 fn help_teaches() {
     let text = stdout(&mut exitring(["run", "--help"]));
-    for words in ["Examples:", "Exit code:", "--joblog", ":::"] {
+    for words in [
+        "Examples:",
+        "Exit code:",
+        "--joblog",
+        ":::",
+        "lives on, as with xargs",
+        "1 MiB",
+        "Ctrl-\\ (SIGQUIT)",
+        "EXITRING_SHARD",
+    ] {
         assert!(text.contains(words), "{words}: {text}");
     }
 }

@@ -125,7 +125,7 @@ impl Findings {
         });
         if captured_jobs_at_a_time == Some(0) {
             remedies.push(format!(
-                "for `exitring run`: raise ulimit -n, which is {}; it has a few dozen descriptors open, and 2 for each job",
+                "for `exitring run`: raise ulimit -n, which is {}; it needs some 20 descriptors, and 2 more for each job",
                 number(descriptors_soft)
             ));
         }
@@ -215,9 +215,10 @@ impl fmt::Display for Findings {
             "watches at a time",
             &bound(self.watches_at_a_time, &self.watches_bounded_by),
         )?;
+        let each = 2 + u64::from(self.backend == Some("epoll"));
         let captured = number(self.captured_jobs_at_a_time);
-        let each = "descriptors for so many with their output taken in (2 each; --discard, --append: none)";
-        line(f, "jobs at a time", &format!("{captured} ({each})"))?;
+        let captured = format!("{captured} with their output taken in, at {each} descriptors each");
+        line(f, "jobs at a time", &captured)?;
         for (index, remedy) in self.remedies.iter().enumerate() {
             line(f, if index == 0 { "remedies" } else { "" }, remedy)?;
         }
