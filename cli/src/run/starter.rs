@@ -71,7 +71,7 @@ impl Starter {
     /// Starts jobs until there are no more.
     pub(crate) fn work(&self) {
         while let Some(job) = self.gate.enter() {
-            let start = Start(self);
+            let start = Start(&self.inbox);
             self.start(job);
             drop(start);
         }
@@ -86,12 +86,12 @@ impl Starter {
                     return self.inbox.tell(News::NotStarted { job, when, why });
                 }
                 Err(Refused::Throttled(why)) => why,
-                Err(Refused::Closed(why)) => return self.stuck(&why),
+                Err(Refused::Closed(why)) => return stuck(&self.inbox, &why),
             };
             job = match self.gate.crowded(job) {
                 // Somebody's turn later.
                 Ok(room) => return self.inbox.tell(News::Crowded { room, why }),
-                Err(_) if tries == ALONE_TRIES => return self.stuck(&why),
+                Err(_) if tries == ALONE_TRIES => return stuck(&self.inbox, &why),
                 Err(kept) => kept,
             };
             thread::sleep(ALONE_PAUSE);
@@ -181,22 +181,22 @@ impl Starter {
         }
         Ok(())
     }
+}
 
-    fn stuck(&self, why: &str) {
-        self.inbox.tell(News::Stuck(Failure::resource(format!(
-            "no job can be started: {why}"
-        ))));
-        self.inbox.tell(News::PutDown);
-    }
+/// Nothing can be started, and a job that had room for it gives that back.
+fn stuck(inbox: &Inbox, why: &str) {
+    let failure = Failure::resource(format!("no job can be started: {why}"));
+    inbox.tell(News::Stuck(failure));
+    inbox.tell(News::PutDown);
 }
 
 /// That a job is being started. If that panics, which would be a bug, the run must not wait for the job's end.
-struct Start<'a>(&'a Starter);
+struct Start<'a>(&'a Inbox);
 
 impl Drop for Start<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.stuck("a thread that starts jobs panicked");
+            stuck(self.0, "a thread that starts jobs panicked");
         }
     }
 }
@@ -247,4 +247,24 @@ fn share(file: &File) -> Result<Stdio, Refused> {
         .try_clone()
         .map_err(|error| Refused::Throttled(format!("no descriptor for another job: {error}")));
     shared.map(Stdio::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_gives_the_room_back_and_is_told() {
+        let inbox = Arc::new(Inbox::new().expect("an eventfd"));
+        let theirs = Arc::clone(&inbox);
+        let starter = thread::spawn(move || {
+            let _start = Start(&theirs);
+            panic!("on purpose");
+        });
+        starter.join().expect_err("it panicked");
+        drop(Start(&inbox));
+        let mut news = Vec::new();
+        inbox.take(&mut news);
+        assert!(matches!(news[..], [News::Stuck(_), News::PutDown]));
+    }
 }
