@@ -5,7 +5,7 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     if std::env::var("OPT_LEVEL").as_deref() == Ok("0") {
         println!(
-            "cargo::error=the load generator takes opt-level 1 at least (Cargo.toml of the workspace has it for dev)"
+            "cargo::error=the load generator has to be optimized (the workspace has opt-level 2 for it in dev)"
         );
     }
 }
