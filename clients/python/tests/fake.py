@@ -26,8 +26,11 @@ class Connection:
         heard: Said = json.loads(line)
         return heard
 
-    def say(self, **said: Any) -> None:
-        self.writer.write(json.dumps(said).encode() + b"\n")
+    def say(self, **said: Any) -> int:
+        """How many bytes it had."""
+        line = json.dumps(said).encode() + b"\n"
+        self.writer.write(line)
+        return len(line)
 
     async def welcome(self) -> Said:
         """Answers the hello and the subscription, and gives the latter."""

@@ -141,7 +141,7 @@ class Faulty(socket.socket):
 
     takes = -1
 
-    def sendmsg(self, buffers: Any, *others: Any) -> int:  # type: ignore[override]
+    def sendmsg(self, buffers: Any, *others: Any) -> int:
         if Faulty.takes < 0:
             return super().sendmsg(buffers, *others)
         if Faulty.takes == 0:
@@ -233,9 +233,8 @@ def test_a_refusal_without_an_id_goes_to_who_asked(service: Service) -> None:
         for _ in range(30):
             deep = [deep]
         async with await Client.connect(service.socket) as client:
-            before, refused, after = await asyncio.gather(
-                client.stats(), client.request(op="list", after=deep), client.stats(), return_exceptions=True
-            )
+            asked = [client.stats(), client.request(op="list", after=deep), client.stats()]
+            before, refused, after = await asyncio.gather(*asked, return_exceptions=True)
             assert isinstance(refused, ServiceError) and refused.code == "too_deep"
             assert isinstance(before, dict) and isinstance(after, dict)
             # The service closes after this one, and whoever comes after it is told that.
