@@ -26,11 +26,13 @@ class Connection:
         heard: Said = json.loads(line)
         return heard
 
-    def say(self, **said: Any) -> int:
-        """How many bytes it had."""
-        line = json.dumps(said).encode() + b"\n"
-        self.writer.write(line)
-        return len(line)
+    def say(self, **said: Any) -> None:
+        self.say_text(json.dumps(said).encode() + b"\n")
+
+    def say_text(self, text: bytes) -> int:
+        """How many bytes that is."""
+        self.writer.write(text)
+        return len(text)
 
     async def welcome(self) -> Said:
         """Answers the hello and the subscription, and gives the latter."""

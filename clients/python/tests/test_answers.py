@@ -296,6 +296,7 @@ def test_connecting_waits_for_a_full_queue(tmp_path: pathlib.Path) -> None:
 
             async def welcome(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 await Connection(reader, writer).welcome()
+                writer.close()
 
             server = await asyncio.start_unix_server(welcome, sock=listener)
             for client in await asyncio.gather(*connecting):
