@@ -187,7 +187,7 @@ def test_another_service_on_the_same_path_is_refused(service: Service) -> None:
             other.start()
             try:
                 os.rename(other.socket, service.socket)
-                with pytest.raises(ConnectionError, match="not the one"):
+                with pytest.raises(ConnectionError, match="not the service"):
                     await client.events().__anext__()
                 # The first is there still.
                 await client.stats()

@@ -82,7 +82,7 @@ class Events:
                 hello = line["ok"]["hello"]
                 if (hello["instance"], hello["uid"]) != (self._welcome.instance, self._welcome.uid):
                     # The state was exchanged, or this process has become another user.
-                    raise ConnectionError("the service is not the one that was connected to, or knows this user by another number")
+                    raise ConnectionError("this is not the service that was connected to, or no longer the same user: connect again")
         except (KeyError, TypeError) as wrong:
             raise ProtocolError(f"the service said {line!r}") from wrong
         return line
