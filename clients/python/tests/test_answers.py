@@ -156,7 +156,7 @@ def test_half_a_request_ends_the_connection(service: Service, monkeypatch: pytes
         monkeypatch.setattr(Faulty, "takes", -1)
         monkeypatch.setattr("exitring_client._lines.socket.socket", Faulty)
         client = await Client.connect(service.socket)
-        process = await client.spawn(["sleep", "1000"])
+        process = await client.spawn(["sleep", "60"])
         # Nothing was sent: it goes on.
         Faulty.takes = 0
         with pytest.raises(OSError, match="No buffer space") as alone:
@@ -264,7 +264,7 @@ def test_arguments_that_cannot_be_meant(service: Service) -> None:
 def test_who_waits_for_what_is_unwatched_is_told(service: Service) -> None:
     async def test() -> None:
         async with await Client.connect(service.socket) as client:
-            child = subprocess.Popen(["sleep", "1000"])
+            child = subprocess.Popen(["sleep", "60"])
             try:
                 watch = await client.watch(child.pid)
                 waiting = [asyncio.ensure_future(watch.wait()) for _ in range(3)]
