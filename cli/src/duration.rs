@@ -6,12 +6,22 @@ use jiff::SignedDuration;
 
 /// `90`, `1.5` (seconds), `300ms`, `1m30s`, `2 hours`.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
-    const WANTED: &str = "a duration is a number of seconds, or like 300ms, 1m30s, 2h";
+    const WANTED: &str =
+        "a duration is a number of seconds, or like 300ms, 1m30s, 24h (there are no days)";
     if let Ok(seconds) = text.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).map_err(|error| format!("{error}; {WANTED}"));
     }
-    let duration: SignedDuration = text.parse().map_err(|error| format!("{error}; {WANTED}"))?;
+    // What the parser says is of its grammar.
+    let duration: SignedDuration = text.parse().map_err(|_| WANTED.to_owned())?;
     Duration::try_from(duration).map_err(|_| format!("it is negative; {WANTED}"))
+}
+
+/// As `parse`, and not nothing.
+pub(crate) fn parse_positive(text: &str) -> Result<Duration, String> {
+    match parse(text)? {
+        Duration::ZERO => Err("no time at all would end everything; leave it out for none".into()),
+        duration => Ok(duration),
+    }
 }
 
 /// For people: `850 µs`, `12.3 ms`, `1.2 s`, `1h 2m 3s`.
@@ -35,8 +45,12 @@ mod tests {
         assert_eq!(parse("0.25"), Ok(Duration::from_millis(250)));
         assert_eq!(parse("300ms"), Ok(Duration::from_millis(300)));
         assert_eq!(parse("1m30s"), Ok(Duration::from_secs(90)));
-        for nonsense in ["", "-1", "-1s", "soon", "1e400", "nan", "5 parsecs"] {
+        for nonsense in ["", "-1", "-1s", "soon", "1e400", "nan", "5 parsecs", "1d"] {
             parse(nonsense).expect_err(nonsense);
+        }
+        for nothing in ["0", "0s", "0.0", "0ms"] {
+            assert_eq!(parse(nothing), Ok(Duration::ZERO));
+            parse_positive(nothing).expect_err(nothing);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 use anstyle::AnsiColor;
 
 use crate::code;
+use crate::say::say;
 
 /// A failure that ends the command.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +64,7 @@ impl Failure {
 
     /// Says it on standard error, in colour if that is a terminal. Returns the exit code.
     pub(crate) fn report(&self) -> u8 {
-        anstream::eprint!("{}", self.to_lines());
+        say(&self.to_lines());
         self.code
     }
 

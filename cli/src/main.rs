@@ -9,6 +9,7 @@ mod duration;
 mod failure;
 mod man;
 mod run;
+mod say;
 mod serve;
 mod signal_name;
 mod wait;

@@ -64,6 +64,17 @@ fn what_cannot_be_is_refused_with_a_reason() {
         (&["run", "/"], "is a directory"),
         (&["run", "-j", "0"], "0 is not in"),
         (&["run", "--timeout", "soon"], "a duration is"),
+        (&["run", "--timeout", "1d"], "there are no days"),
+        (&["run", "--timeout", "0"], "leave it out"),
+        (&["run", "echo hi"], "exitring run -- echo hi"),
+        (&["run", "--", "echo", "{2}", ":::", "1"], "{2} is no place"),
+        (&["run", "--", "echo", "{2}"], "{2} is no place"),
+        (&["run", "--", "echo", "{0}", ":::", "1"], "{0} is no place"),
+        (&["run", "--", "echo", ":::"], "no arguments after a :::"),
+        (
+            &["run", "--", "echo", ":::", "1", ":::+", "2"],
+            "not supported",
+        ),
         (&["run", "--shard", "3/2"], "a shard is i/n"),
         (&["run", "--resume"], "--joblog"),
         (&["run", "--log", "/dev/null/x"], "cannot use the directory"),
@@ -107,6 +118,73 @@ fn a_broken_line_fails_and_the_run_goes_on() {
     assert_eq!(successes, [true, false, false, true]);
     assert!(jobs[1]["reason"].as_str().unwrap().contains("NUL"));
     assert!(jobs[2]["reason"].as_str().unwrap().contains("longer than"));
+}
+
+#[test]
+fn a_comment_may_be_longer_than_a_command() {
+    let long = "x".repeat(200_000);
+    let list = format!("# {long}\ntrue\n  #{long}");
+    let output = stdout(exitring(["run", "--output", "jsonl"]).write_stdin(list));
+    let jobs = jobs(&output);
+    assert_eq!((jobs.len(), &jobs[0]["command"]), (1, &"true".into()));
+}
+
+#[test]
+fn lists_that_windows_wrote_are_lists() {
+    let list = "\u{feff}echo a\r\n\r\necho 'b' \r\n# c\r\nprintf %s d\\\\r\r\n";
+    let output = stdout(exitring(["run", "-j1", "--output", "jsonl"]).write_stdin(list));
+    let commands: Vec<_> = jobs(&output)
+        .iter()
+        .map(|job| job["command"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(commands, ["echo a", "echo 'b' ", "printf %s d\\\\r"]);
+    let output =
+        stdout(exitring(["run", "-j1", "--", "echo", "<{}>"]).write_stdin("\u{feff}a\r\n\r\nb\r"));
+    assert_eq!(output, "<a>\n<>\n<b>\n");
+    // As long as one may be, and one byte more.
+    for (length, outcome) in [(131_071, "exited"), (131_072, "not_started")] {
+        let list = format!("\u{feff}{}\r\ntrue\r\n", "x".repeat(length));
+        let mut run = exitring(["run", "--output", "jsonl", "--", "true"]);
+        let jobs = jobs(&stdout(run.write_stdin(list)));
+        assert_eq!((jobs.len(), &jobs[0]["outcome"]), (2, &outcome.into()));
+    }
+}
+
+#[test]
+fn the_same_words_do_the_same_with_and_without_a_shells_signs() {
+    // The programs of the same names do otherwise.
+    for line in [
+        "echo --version",
+        "printf --version",
+        "test a == a",
+        "[ a == a ]",
+        "pwd --version",
+        "kill -L",
+    ] {
+        let outcome = |line: &str| {
+            let mut run = exitring(["run", "-q", "--output", "jsonl"]);
+            let text = stdout(run.write_stdin(line));
+            let code = jobs(&text)[0]["exit_code"].clone();
+            let all = common::records(&text).into_iter();
+            let mut lines: Vec<_> = all.map(|record| record["line"].to_string()).collect();
+            lines.sort();
+            (code, lines)
+        };
+        assert_eq!(outcome(line), outcome(&format!("{line};")), "{line}");
+    }
+}
+
+#[test]
+fn a_script_without_its_interpreter_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("script");
+    std::fs::write(&script, "#!/no/such/interpreter\n").unwrap();
+    let output = shell("chmod +x $0; echo $0 | $EXITRING run")
+        .args([&script])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("is the interpreter"), "{text}");
 }
 
 #[test]
@@ -242,7 +320,16 @@ fn closed_standard_streams_are_no_crash() {
 #[test]
 fn help_teaches() {
     let text = stdout(&mut exitring(["run", "--help"]));
-    for words in ["Examples:", "Exit code:", "--joblog", ":::"] {
+    for words in [
+        "Examples:",
+        "Exit code:",
+        "--joblog",
+        ":::",
+        "lives on, as with xargs",
+        "1 MiB",
+        "Ctrl-\\ (SIGQUIT)",
+        "EXITRING_SHARD",
+    ] {
         assert!(text.contains(words), "{words}: {text}");
     }
 }

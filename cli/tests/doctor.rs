@@ -22,6 +22,7 @@ fn it_tells_what_is_waited_with_and_which_limits_there_are() {
         "kernel.pid_max",
         "processes at a time",
         "watches at a time",
+        "jobs at a time",
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }
@@ -67,6 +68,38 @@ fn a_user_is_held_to_the_limit_of_a_user() {
         .find(|limit| limit["name"] == "RLIMIT_NPROC")
         .expect("users are held to it");
     assert_eq!(nproc["max"], 1234);
+}
+
+#[test]
+fn where_all_is_well_jobs_run_and_where_not_it_says_why() {
+    let codes = |limit: u32, backend: &str, script: &str| {
+        let script = format!("ulimit -n {limit}; export EXITRING_BACKEND={backend}; {script}");
+        let output = shell(&script).output().unwrap();
+        (output.status.code(), output)
+    };
+    for backend in ["auto", "epoll"] {
+        let mut well = 0;
+        for limit in 5..32 {
+            let (found, output) = codes(limit, backend, "$EXITRING doctor");
+            if found == Some(0) {
+                well += 1;
+                let run = "yes 'echo x' | head -n 300 | $EXITRING run -j 4";
+                let (ran, output) = codes(limit, backend, run);
+                assert_eq!(ran, Some(0), "{backend}, {limit}: {output:?}");
+            } else {
+                let text = String::from_utf8_lossy(&output.stdout);
+                assert!(text.contains("raise ulimit -n"), "{limit}: {text}");
+            }
+            if limit < 15 {
+                assert_eq!(found, Some(3), "{backend}, {limit}: {output:?}");
+                let (ran, output) = codes(limit, backend, "yes | $EXITRING run");
+                assert_eq!(ran, Some(3), "{backend}, {limit}: {output:?}");
+                let text = String::from_utf8_lossy(&output.stderr);
+                assert!(text.contains("ulimit -n"), "{backend}, {limit}: {text}");
+            }
+        }
+        assert!(well > 5, "{backend}");
+    }
 }
 
 #[test]

@@ -6,20 +6,9 @@ use std::fs::{self, File};
 use std::process::Stdio;
 
 use common::{
-    Started, exitring, jobs, numbers, processes_marked, read_all, shell, signal, std_exitring,
-    stdout, wait_until,
+    Started, exitring, gone, jobs, mark, numbers, read_all, shell, signal, std_exitring, stdout,
+    wait_until,
 };
-
-fn mark(name: &str) -> String {
-    format!("EXITRING_TEST={name}-{}", std::process::id())
-}
-
-/// They were killed, and a killed process takes a moment to be gone. By themselves they would outlive the patience.
-fn gone(mark: &str) {
-    wait_until("the end of all descendants", || {
-        processes_marked(mark).is_empty()
-    });
-}
 
 #[test]
 fn a_time_out_leaves_no_descendant_alive() {
@@ -255,7 +244,7 @@ fn a_reader_who_has_seen_enough_ends_the_run_quietly() {
 #[test]
 fn a_reader_who_does_not_read_cannot_keep_it_from_ending() {
     let mut command = std_exitring([
-        "run", "-q", "-j", "4", "--", "seq", "{}", ":::", "1000000", "1000000",
+        "run", "-q", "-j", "4", "--grace", "300ms", "--", "seq", "{}", ":::", "1000000", "1000000",
     ]);
     let mut run = Started(
         command
@@ -314,6 +303,25 @@ fn a_full_disk_is_said_once_and_ends_the_run() {
         assert!(text.contains("code 3"), "{script}: {text}");
         assert_eq!(text.matches("cannot write").count(), 1, "{script}: {text}");
         assert!(text.contains(what), "{script}: {text}");
+    }
+    // What jobs write themselves, to a disk of their own, where one may be made.
+    let script = "unshare -m sh -c 'mkdir -p disk && mount -t tmpfs -o size=16k none disk'";
+    let may_mount = shell(script).current_dir(dir.path()).output().unwrap();
+    if may_mount.status.success() {
+        let script = "mount -t tmpfs -o size=16k none disk; yes \"seq 3000\" | $EXITRING run -q -j 4 --append disk/all; echo code $? >&2";
+        let output = shell(&format!("unshare -m sh -c '{script}'"))
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("code 3"), "{text}");
+        assert_eq!(
+            text.matches("cannot write the file of").count(),
+            1,
+            "{text}"
+        );
+    } else {
+        eprintln!("not tested: --append to a full disk, as none can be mounted");
     }
     // The log that did not fit is whole.
     let log = fs::read_to_string(dir.path().join("joblog")).unwrap();

@@ -91,6 +91,57 @@ fn records_have_lines_and_come_after_what_their_job_wrote() {
 }
 
 #[test]
+fn lines_of_megabytes_do_not_mix_either() {
+    let line = |letter| format!("head -c 700000 /dev/zero | tr '\\0' {letter}; echo\n");
+    let list: String = "abcdefgh".chars().map(line).collect();
+    let output = stdout(exitring(["run", "-q", "-j8"]).write_stdin(list.clone()));
+    assert_eq!(output.lines().count(), 8);
+    for line in output.lines() {
+        assert_eq!(line.len(), 700_000);
+        assert!(line.bytes().all(|byte| byte == line.as_bytes()[0]));
+    }
+    // Longer ones are cut, and are never in the middle of each other's pieces.
+    let list = list.replace("700000", "3000000");
+    let output = stdout(exitring(["run", "-q", "-j8"]).write_stdin(list));
+    let mut length = BTreeMap::new();
+    for line in output.lines() {
+        assert!(line.bytes().all(|byte| byte == line.as_bytes()[0]));
+        *length.entry(line.as_bytes()[0]).or_insert(0) += line.len();
+    }
+    assert_eq!(length.len(), 8);
+    assert!(length.values().all(|&length| length == 3_000_000));
+}
+
+#[test]
+fn pieces_of_a_long_line_are_told_from_its_end() {
+    let list = "head -c 2500000 /dev/zero | tr '\\0' x; echo; echo y\n";
+    let records = records(&stdout(
+        exitring(["run", "-q", "--output", "jsonl"]).write_stdin(list),
+    ));
+    let output: Vec<_> = records.iter().filter(|it| it["type"] == "output").collect();
+    let (last, long) = output.split_last().unwrap();
+    assert_eq!((&last["line"], &last["partial"]), (&"y".into(), &().into()));
+    assert!(long.len() > 1);
+    let length = |record: &&&serde_json::Value| record["line"].as_str().unwrap().len();
+    assert_eq!(long.iter().map(|it| length(&it)).sum::<usize>(), 2_500_000);
+    let (end, pieces) = long.split_last().unwrap();
+    assert!(pieces.iter().all(|piece| piece["partial"] == true));
+    assert_eq!(end["partial"], serde_json::Value::Null);
+}
+
+#[test]
+fn lines_say_which_attempt_wrote_them() {
+    let output = stdout(
+        exitring(["run", "--retries", "1", "--output", "jsonl"]).write_stdin("echo x; exit 1\n"),
+    );
+    let attempts: Vec<_> = records(&output)
+        .iter()
+        .map(|record| record["attempt"].clone())
+        .collect();
+    assert_eq!(attempts, [1.into(), 2.into(), serde_json::Value::Null]);
+}
+
+#[test]
 fn twenty_thousand_silent_jobs_are_twenty_thousand_lines() {
     let output = shell("seq 20000 | sed 's/.*/true/' | $EXITRING run -j 64 --output jsonl | wc -l")
         .output()

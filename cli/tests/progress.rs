@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use common::{EXITRING, wait_until};
+use common::{EXITRING, gone, jobs, mark, wait_until};
 
 /// Whether the test can be made. In CI it has to.
 fn tmux_is_there() -> bool {
@@ -128,4 +128,22 @@ fn ctrl_c_at_the_terminal_ends_jobs_with_sigterm() {
         "1 interrupted",
         "code 130",
     ]);
+}
+
+#[test]
+fn a_terminal_that_is_closed_takes_the_jobs_with_it() {
+    if !tmux_is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mark = mark("hangup");
+    fs::write(dir.path().join("list"), "touch runs; sleep 1000 & wait\n").unwrap();
+    let script = format!("{mark} {EXITRING} run --joblog log list");
+    let terminal = Terminal::new("hangup", dir.path(), &script);
+    wait_until("the job", || dir.path().join("runs").exists());
+    // SIGHUP comes, and whatever is written to the terminal fails.
+    drop(terminal);
+    gone(&mark);
+    let log = fs::read_to_string(dir.path().join("log")).unwrap();
+    assert_eq!(jobs(&log)[0]["interrupted"], true, "{log}");
 }

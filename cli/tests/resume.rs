@@ -191,6 +191,32 @@ fn a_log_that_is_none_is_told_by_its_line() {
 }
 
 #[test]
+fn a_file_that_is_no_log_is_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_list(dir, 2);
+    let record = {
+        assert_eq!(
+            code(exitring(["run", "-j1", "--joblog", "log", "list"]).current_dir(dir)),
+            Some(0)
+        );
+        fs::read_to_string(dir.join("log")).unwrap()
+    };
+    for text in [
+        "without an end",
+        "a line\nwithout an end",
+        "\0\0\0",
+        "{\"type\":\"output\"",
+        &format!("{record}without an end"),
+    ] {
+        fs::write(dir.join("log"), text).unwrap();
+        let output = resume(dir, "--resume").output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert_eq!(fs::read_to_string(dir.join("log")).unwrap(), text);
+    }
+}
+
+#[test]
 fn two_runs_do_not_share_a_log() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

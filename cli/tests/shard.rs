@@ -97,3 +97,17 @@ fn half_of_what_an_engine_says_is_an_error() {
         "{output:?}"
     );
 }
+
+#[test]
+fn an_empty_variable_is_none() {
+    let variables = ["EXITRING_SHARD", "SLURM_PROCID", "JOB_COMPLETION_INDEX"];
+    let mut run = exitring(["run", "--", "echo", "{}", ":::", "1", "2"]);
+    let output = run.envs(variables.map(|name| (name, ""))).output().unwrap();
+    assert_eq!(lines(&output.stdout), BTreeSet::from([1, 2]), "{output:?}");
+    let mut run = exitring(["run", "--", "echo", "{}", ":::", "1", "2"]);
+    let output = run.env("EXITRING_SHARD", "2/2").output().unwrap();
+    assert_eq!(lines(&output.stdout), BTreeSet::from([2]), "{output:?}");
+    let mut run = exitring(["run", "--", "echo", "{}", ":::", "1", "2"]);
+    let output = run.env("EXITRING_SHARD", "x").output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}

@@ -5,7 +5,7 @@ mod common;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use common::{Started, code, exitring, records, shell, std_exitring, wait_until};
+use common::{Started, code, exitring, records, shell, std_exitring};
 
 fn sleeper(seconds: &str) -> Child {
     Command::new("sleep").arg(seconds).spawn().expect("sleep")
@@ -150,5 +150,33 @@ fn the_others_are_waited_for_all_the_same() {
     let output = waiting.join().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), 1);
-    wait_until("nothing", || true);
+}
+
+#[test]
+fn any_is_content_with_one_though_another_is_none() {
+    let mut dead = sleeper("0");
+    dead.wait().unwrap();
+    let mut quick = Started::new(Command::new("sleep").arg("0.2"));
+    let both = [dead.id().to_string(), quick.0.id().to_string()];
+    let waiting = thread::spawn({
+        let both = both.clone();
+        move || {
+            let mut command = exitring(["wait", "--any", "--jsonl"]);
+            command.args(both).output().unwrap()
+        }
+    });
+    quick.0.wait().unwrap();
+    let output = waiting.join().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let records = records(&String::from_utf8(output.stdout).unwrap());
+    let told = |index: usize| {
+        (
+            records[index]["type"].as_str(),
+            records[index]["pid"].to_string(),
+        )
+    };
+    assert_eq!(told(0), (Some("error"), both[0].clone()));
+    assert!(records[0]["error"].as_str().unwrap().contains("no process"));
+    assert_eq!(told(1), (Some("exit"), both[1].clone()));
+    assert_eq!(code(exitring(["wait", "--any"]).arg(&both[0])), Some(1));
 }

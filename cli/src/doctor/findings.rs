@@ -12,6 +12,12 @@ use crate::failure::chain;
 /// How many a watcher takes unless it is told otherwise.
 const WATCHES_MAX: u64 = 1 << 20;
 
+/// What `exitring run` has open besides the watcher: the list, the signals' two ends (of the second a copy for each of four),
+/// the inbox, an epoll.
+const RUN_HAS_OPEN: u64 = 1 + 5 + 1 + 1;
+/// While a job is being started, the ends of its pipes that it will have, and one more for the start.
+const START_NEEDS: u64 = 3;
+
 /// Of the machine. These fields stay; others may be added.
 #[derive(Debug, Serialize)]
 pub(crate) struct Findings {
@@ -35,6 +41,8 @@ pub(crate) struct Findings {
     /// How many can be watched, and which limit bounds that.
     watches_at_a_time: Option<u64>,
     watches_bounded_by: Option<String>,
+    /// How many jobs of `exitring run` can have their output taken in at a time, as far as descriptors go.
+    captured_jobs_at_a_time: Option<u64>,
     remedies: Vec<String>,
 }
 
@@ -59,6 +67,7 @@ impl Findings {
     pub(crate) fn find() -> Self {
         // Before we have some ourselves.
         let (descriptors_soft, descriptors_hard, descriptors_open) = limits::descriptors();
+        let watcher_has_open = watcher_has_open(descriptors_open);
         let io_uring = Try::of(Watcher::builder().backend(Backend::Uring).build());
         let watcher = Watcher::new();
         let own = std::process::id();
@@ -107,6 +116,19 @@ impl Findings {
                 Some("without pidfds only children of our own can be watched".into()),
             ),
         };
+        let captured_jobs_at_a_time = descriptors_soft.map(|soft| {
+            let taken =
+                descriptors_open + watcher_has_open.unwrap_or(soft) + RUN_HAS_OPEN + START_NEEDS;
+            // Two pipes, and with epoll the watch.
+            let each = 2 + u64::from(backend == Some("epoll"));
+            soft.saturating_sub(taken) / each
+        });
+        if captured_jobs_at_a_time == Some(0) {
+            remedies.push(format!(
+                "for `exitring run`: raise ulimit -n, which is {}; it needs some 20 descriptors, and 2 more for each job",
+                number(descriptors_soft)
+            ));
+        }
         Self {
             version: env!("CARGO_PKG_VERSION"),
             kernel: rustix::system::uname()
@@ -126,12 +148,14 @@ impl Findings {
             process_limits,
             watches_at_a_time,
             watches_bounded_by,
+            captured_jobs_at_a_time,
             remedies,
         }
     }
 
-    pub(crate) fn can_watch(&self) -> bool {
-        self.backend.is_some()
+    /// Whether processes can be watched here, and jobs run.
+    pub(crate) fn are_well(&self) -> bool {
+        self.backend.is_some() && self.captured_jobs_at_a_time != Some(0)
     }
 }
 
@@ -191,11 +215,26 @@ impl fmt::Display for Findings {
             "watches at a time",
             &bound(self.watches_at_a_time, &self.watches_bounded_by),
         )?;
+        let each = 2 + u64::from(self.backend == Some("epoll"));
+        let captured = number(self.captured_jobs_at_a_time);
+        let captured = format!("{captured} with their output taken in, at {each} descriptors each");
+        line(f, "jobs at a time", &captured)?;
         for (index, remedy) in self.remedies.iter().enumerate() {
             line(f, if index == 0 { "remedies" } else { "" }, remedy)?;
         }
         Ok(())
     }
+}
+
+/// How many descriptors a watcher takes with a queue of exits, by trying it; `None` if there are too few for it.
+fn watcher_has_open(before: u64) -> Option<u64> {
+    let watcher = Watcher::builder().workers(0).build().ok()?;
+    let _exits = watcher.exits(1).ok()?;
+    let (_, _, open) = limits::descriptors();
+    // None, if not even the listing could be opened.
+    Some(open)
+        .filter(|&open| open > before)
+        .map(|open| open - before)
 }
 
 fn number(number: Option<u64>) -> String {

@@ -17,7 +17,7 @@ Examples:
   exitring doctor --json | jq .processes_at_a_time
   docker run … exitring doctor             # is io_uring denied in there?
 
-Everything is found out by trying it. Exit code: 0 processes can be watched here; 3 they cannot.";
+Everything is found out by trying it. Exit code: 0 processes can be watched here, and jobs run; 3 they cannot.";
 
 /// Tell what this machine allows, and what to change
 #[derive(Debug, Args)]
@@ -40,7 +40,7 @@ pub(crate) fn doctor(options: &Options) -> Result<u8, Failure> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Failure::writing("standard output", &error))
         }
-        _ if findings.can_watch() => Ok(code::OK),
+        _ if findings.are_well() => Ok(code::OK),
         _ => Ok(code::RESOURCE),
     }
 }

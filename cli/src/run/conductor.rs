@@ -24,9 +24,14 @@ use super::starter::Starter;
 use super::summary::Summary;
 use super::token::Token;
 use crate::failure::Failure;
+use crate::say::styled;
 
 /// So long after a job's end, what it left running may go on writing to its pipes.
 const LINGER: Duration = Duration::from_millis(100);
+/// When we are asked to end, those who read what we write are waited for so long at a time, between all else that is to be done.
+const READER_PATIENCE: Duration = Duration::from_millis(100);
+/// How soon what they have not taken is offered again.
+const OFFER_AGAIN: Duration = Duration::from_millis(20);
 const EVENTS_AT_ONCE: usize = 256;
 const READ_AT_ONCE: usize = 64 * 1024;
 /// As much as a pipe may hold unless root says otherwise (`fs.pipe-max-size`).
@@ -105,7 +110,7 @@ impl Conductor {
         }
         // Of what made it over.
         self.take_news(&mut news);
-        self.flush();
+        self.flush_rest();
         self.progress.end();
     }
 
@@ -114,7 +119,9 @@ impl Conductor {
             .lingering
             .front()
             .map(|lingering| lingering.until.saturating_duration_since(Instant::now()));
-        let patience = self.progress.patience().into_iter().chain(linger).min();
+        let offer = (!self.outlet.is_empty()).then_some(OFFER_AGAIN);
+        let patience = self.progress.patience().into_iter();
+        let patience = patience.chain(linger).chain(offer).min();
         // It fits: none is longer than a moment.
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
         match epoll::wait(
@@ -123,9 +130,7 @@ impl Conductor {
             patience.as_ref(),
         ) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => self
-                .ending
-                .lost(Failure::resource(format!("epoll_wait failed: {error}"))),
+            Err(error) => self.lost(Failure::resource(format!("epoll_wait failed: {error}"))),
         }
     }
 
@@ -140,10 +145,10 @@ impl Conductor {
                     self.finish(&job, &Record::of_nothing_started(&job, when, why));
                     self.starter.gate.leave(1);
                 }
-                News::PutDown(_job) => self.starter.gate.leave(1),
+                News::PutDown => self.starter.gate.leave(1),
                 News::Crowded { room, why } => self.say_crowded(room, &why),
                 News::Stuck(failure) => self.stop(Stop::Soon, Some(failure)),
-                News::Lost(failure) => self.ending.lost(failure),
+                News::Lost(failure) => self.lost(failure),
                 News::Read => {}
             }
         }
@@ -161,7 +166,7 @@ impl Conductor {
         }
         // It was on its way when the others were told.
         self.ending.tell(&child);
-        let streams = pipes.map(|pipe| pipe.map(Stream::new));
+        let streams = pipes.map(|pipe| pipe.map(|pipe| Stream::new(pipe, job.attempt)));
         let running = Running {
             job,
             when,
@@ -177,7 +182,7 @@ impl Conductor {
             let tagged = match self.starter.exits.try_recv() {
                 Ok(Some(tagged)) => tagged,
                 Ok(None) => return,
-                Err(error) => return self.ending.lost(Failure::resource(error.to_string())),
+                Err(error) => return self.lost(Failure::resource(error.to_string())),
             };
             // It was put into the inbox before its end could come here.
             if !self.running.contains_key(&tagged.tag) {
@@ -325,6 +330,11 @@ impl Conductor {
             self.joblog = None;
             self.stop(Stop::Soon, Some(failure));
         }
+        if !record.success
+            && let Some(failure) = self.starter.streams.full()
+        {
+            self.stop(Stop::Soon, Some(failure));
+        }
         if self.records {
             self.outlet.out().extend(to_line(record));
         }
@@ -341,21 +351,16 @@ impl Conductor {
     fn take_signals(&mut self) {
         for _ in 0..self.signals.come() {
             let inside = self.starter.gate.inside();
-            let first = self.ending.interrupt();
+            let first = self.ending.interrupt() && !self.signals.at_once();
+            self.stop(if first { Stop::Now } else { Stop::Kill }, None);
             if first && inside > 0 {
                 self.say(&format!("interrupted: {inside} running jobs are told to end (once more: they are killed)\n"));
             }
-            self.stop(if first { Stop::Now } else { Stop::Kill }, None);
         }
     }
 
     /// Nothing more is started; what is to become of what runs, `stop` says.
     fn stop(&mut self, stop: Stop, failure: Option<Failure>) {
-        if let Some(failure) = failure
-            && let Some(text) = self.ending.fail(failure)
-        {
-            self.say(&text);
-        }
         self.starter.gate.close();
         // Those that are being started are told when they are known.
         self.starter.inbox.alert();
@@ -367,6 +372,15 @@ impl Conductor {
             {
                 self.ending.tell(&running.child);
             }
+        }
+        if let Some(text) = failure.and_then(|failure| self.ending.fail(failure)) {
+            self.say(&text);
+        }
+    }
+
+    fn lost(&mut self, failure: Failure) {
+        if let Some(text) = self.ending.lost(failure) {
+            self.say(&text);
         }
     }
 
@@ -381,20 +395,38 @@ impl Conductor {
     }
 
     fn say(&mut self, text: &str) {
-        self.progress.aside(|| anstream::eprint!("{text}"));
+        self.outlet.err().extend(styled(text).bytes());
     }
 
     fn flush(&mut self) {
+        let now = Instant::now();
+        let until = self.ending.readers_until();
+        self.flush_until(until.map(|until| until.min(now + READER_PATIENCE)));
+    }
+
+    /// When all have ended, nothing is left to do but to wait for who reads: until it is all taken, or the grace is over.
+    fn flush_rest(&mut self) {
+        loop {
+            let until = self.ending.readers_until();
+            self.flush_until(until);
+            self.take_signals();
+            if self.outlet.is_empty() || until.is_some_and(|until| until <= Instant::now()) {
+                return self.outlet.give_up();
+            }
+        }
+    }
+
+    fn flush_until(&mut self, until: Option<Instant>) {
         if self.outlet.is_empty() {
             return;
         }
         let (outlet, signals) = (&mut self.outlet, &self.signals);
         let flushed = match outlet.is_seen() {
-            true => self.progress.aside(|| outlet.flush(signals.as_fd())),
-            false => outlet.flush(signals.as_fd()),
+            true => self.progress.aside(|| outlet.flush(signals.as_fd(), until)),
+            false => outlet.flush(signals.as_fd(), until),
         };
         match flushed {
-            // A signal is about to be taken.
+            // A signal is about to be taken, or was, and what is left is offered again.
             Ok(()) | Err(Gone::Stuck) => {}
             Err(Gone::Broken) => {
                 self.ending.reader_gone();

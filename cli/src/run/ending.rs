@@ -1,6 +1,6 @@
 //! Ending before all is done: why, how roughly, and with which exit code.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use exitring::Child;
 
@@ -22,7 +22,8 @@ pub(crate) enum Stop {
 pub(crate) struct Ending {
     stop: Option<Stop>,
     grace: Duration,
-    interrupted: bool,
+    /// When we were first asked to end.
+    interrupted: Option<Instant>,
     reader_gone: bool,
     failure: Option<u8>,
     /// Nothing more can be learned of what runs.
@@ -34,7 +35,7 @@ impl Ending {
         Self {
             stop: None,
             grace,
-            interrupted: false,
+            interrupted: None,
             reader_gone: false,
             failure: None,
             abrupt: false,
@@ -71,7 +72,25 @@ impl Ending {
 
     /// We are asked to end. Whether that is the first time.
     pub(crate) fn interrupt(&mut self) -> bool {
-        !std::mem::replace(&mut self.interrupted, true)
+        let first = self.interrupted.is_none();
+        self.interrupted.get_or_insert_with(Instant::now);
+        first
+    }
+
+    /// Whether we are asked to end.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupted.is_some()
+    }
+
+    /// Until when those who read what we write are waited for, if not for ever: when we are asked to end they have the
+    /// grace that jobs have, and nothing after a second time.
+    pub(crate) fn readers_until(&self) -> Option<Instant> {
+        let asked = self.interrupted?;
+        match self.stop {
+            Some(Stop::Kill) => Some(asked),
+            // Later than the clock goes is never.
+            _ => asked.checked_add(self.grace),
+        }
     }
 
     /// Nobody reads standard output any more.
@@ -88,12 +107,10 @@ impl Ending {
         Some(failure.to_lines())
     }
 
-    /// The ends of jobs cannot be learned any more.
-    pub(crate) fn lost(&mut self, failure: Failure) {
-        if let Some(text) = self.fail(failure) {
-            anstream::eprint!("{text}");
-        }
+    /// The ends of jobs cannot be learned any more. As `fail`.
+    pub(crate) fn lost(&mut self, failure: Failure) -> Option<String> {
         self.abrupt = true;
+        self.fail(failure)
     }
 
     pub(crate) fn is_abrupt(&self) -> bool {
@@ -101,7 +118,7 @@ impl Ending {
     }
 
     pub(crate) fn code(&self, some_failed: bool) -> u8 {
-        match (self.interrupted, self.failure, self.reader_gone) {
+        match (self.is_interrupted(), self.failure, self.reader_gone) {
             (true, ..) => code::INTERRUPTED,
             (_, Some(code), _) => code,
             (_, _, true) => code::BROKEN_PIPE,

@@ -23,8 +23,8 @@ pub(crate) enum News {
     Crowded { room: usize, why: String },
     /// The list cannot be read on, or nothing can be started at all.
     Stuck(Failure),
-    /// This job is not started any more.
-    PutDown(Job),
+    /// A job that had room is not started any more.
+    PutDown,
     /// The ends of jobs are not told any more.
     Lost(Failure),
     /// The list was read to its end.

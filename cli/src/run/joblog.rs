@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -16,6 +17,9 @@ use super::job::Job;
 use super::record::{Record, to_line};
 use super::resume::Resume;
 use crate::failure::Failure;
+
+/// So does every line that we write.
+const RECORD_BEGINS: &[u8] = br#"{"type":"job","job":"#;
 
 pub(crate) struct JobLog {
     file: File,
@@ -91,13 +95,15 @@ impl JobLog {
                 .remedy("--resume goes on with it; to begin anew, remove it")),
             };
         }
-        log.mend().map_err(unreadable)?;
-        let resume = Resume::read(path, log.length, former == Former::KeepSuccesses)?;
+        let whole = log.whole_length().map_err(unreadable)?;
+        // Nothing is changed before all of it is known to be a job log: it may be the wrong file.
+        let resume = Resume::read(path, whole, former == Former::KeepSuccesses)?;
+        log.mend(whole)?;
         Ok((log, Some(resume)))
     }
 
-    /// Takes off a last line that was being written when the machine or the run ended.
-    fn mend(&mut self) -> io::Result<()> {
+    /// Up to the end of the last whole line.
+    fn whole_length(&self) -> io::Result<u64> {
         let mut reader = BufReader::new(File::open(&self.path)?);
         let mut whole = self.length;
         // Backwards from the end, to the last end of a line.
@@ -113,10 +119,28 @@ impl JobLog {
             }
             whole = start;
         }
-        if whole < self.length {
-            self.file.set_len(whole)?;
-            self.length = whole;
+        Ok(whole)
+    }
+
+    /// Takes off a last line that was being written when the machine or the run ended, and nothing else.
+    fn mend(&mut self, whole: u64) -> Result<(), Failure> {
+        if whole == self.length {
+            return Ok(());
         }
+        let name = self.path.display();
+        let unreadable = |error| Failure::usage(format!("cannot mend the job log {name}: {error}"));
+        let mut begun = vec![0; RECORD_BEGINS.len().min((self.length - whole) as usize)];
+        FileExt::read_exact_at(&self.file, &mut begun, whole).map_err(unreadable)?;
+        if !RECORD_BEGINS.starts_with(&begun) {
+            let cause = format!(
+                "the last line of the job log {name} has no end, and is no beginning of a record"
+            );
+            return Err(Failure::usage(cause).remedy(format!(
+                "if it is a job log: truncate -s {whole} takes that line off"
+            )));
+        }
+        self.file.set_len(whole).map_err(unreadable)?;
+        self.length = whole;
         Ok(())
     }
 

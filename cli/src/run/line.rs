@@ -8,12 +8,13 @@ use std::process::Command;
 /// What means something to a shell, in any place. (`=` only before the command, `{` and `!` only as a word.)
 const SPECIAL: &[u8] = b"|&;<>()$`\\\"'*?[]~#\n\r\x0b\x0c";
 
-/// Words that are the shell's own: its language, and commands that no program can stand in for, of the
-/// shells that are `sh` somewhere. Sorted.
+/// Words that are the shell's own: its language, and commands that no program can stand in for, or that
+/// do not do quite what the program of their name does, of the shells that are `sh` somewhere. Sorted.
 const OWN_WORDS: &[&str] = &[
     "!",
     ".",
     ":",
+    "[",
     "alias",
     "bg",
     "bind",
@@ -33,6 +34,7 @@ const OWN_WORDS: &[&str] = &[
     "disown",
     "do",
     "done",
+    "echo",
     "elif",
     "else",
     "enable",
@@ -53,12 +55,15 @@ const OWN_WORDS: &[&str] = &[
     "if",
     "in",
     "jobs",
+    "kill",
     "let",
     "local",
     "logout",
     "mapfile",
     "popd",
+    "printf",
     "pushd",
+    "pwd",
     "read",
     "readarray",
     "readonly",
@@ -69,6 +74,7 @@ const OWN_WORDS: &[&str] = &[
     "shopt",
     "source",
     "suspend",
+    "test",
     "then",
     "time",
     "times",
@@ -179,7 +185,7 @@ mod tests {
             words("  cp -r  a\tb=c "),
             Some(vec!["cp", "-r", "a", "b=c"])
         );
-        assert_eq!(words("printf %d 3"), Some(vec!["printf", "%d", "3"]));
+        assert_eq!(words("/bin/echo %d 3"), Some(vec!["/bin/echo", "%d", "3"]));
     }
 
     #[test]
@@ -197,6 +203,11 @@ mod tests {
             "X=1 a",
             "cd /",
             "exit 3",
+            "echo -e x",
+            "printf %d 3",
+            "test a = b",
+            "kill -9 1",
+            "pwd",
             "if a",
             "{ a",
             "a {b,c}",

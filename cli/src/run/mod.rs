@@ -41,6 +41,7 @@ use std::thread;
 
 use exitring::Watcher;
 use rustix::event::epoll;
+use rustix::io::Errno;
 
 use self::conductor::Conductor;
 use self::ending::Ending;
@@ -62,6 +63,7 @@ use self::starter::{Starter, Streams};
 use self::summary::Summary;
 use self::token::Token;
 use crate::failure::{Failure, chain};
+use crate::say::say;
 
 /// Runs the jobs. Returns the exit code.
 pub(crate) fn run(options: Options) -> Result<u8, Failure> {
@@ -137,29 +139,33 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         summary,
         ending,
         starter,
+        mut outlet,
+        signals,
         ..
     } = conductor;
     // With the watcher ends what is left of the groups of jobs that were ended: the rest of their grace is not waited for.
     drop(starter);
     let some_failed = summary.failed() + counts.failed_before() > 0;
     if !options.quiet {
-        anstream::eprint!(
-            "{}",
-            summary.show(counts.done_before(), counts.failed_before())
-        );
+        let text = summary.show(counts.done_before(), counts.failed_before());
+        outlet.say_last(&text, &signals, ending.is_interrupted());
     }
     Ok(ending.code(some_failed))
 }
 
 fn choose_shard(options: &Options) -> Result<Shard, Failure> {
-    match options.shard {
+    let wanted = match options.shard {
+        Some(wanted) => wanted,
+        None => Wanted::from_environment()?,
+    };
+    match wanted {
         Wanted::Part(shard) => Ok(shard),
         Wanted::Auto => {
             let (shard, who) = Shard::from_environment()?;
             if let Some(who) = who {
-                anstream::eprintln!(
-                    "running part {shard} of the list, as {who} says; --shard none runs all"
-                );
+                say(&format!(
+                    "running part {shard} of the list, as {who} says; --shard none runs all\n"
+                ));
             }
             Ok(shard)
         }
@@ -242,5 +248,11 @@ fn start_thread(
 }
 
 fn cannot(what: &str, error: &io::Error) -> Failure {
-    Failure::resource(format!("cannot {what}: {error}"))
+    let failure = Failure::resource(format!("cannot {what}: {error}"));
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => failure
+            .remedy("raise ulimit -n (RLIMIT_NOFILE); `exitring doctor` tells how many it takes"),
+        Some(Errno::NFILE) => failure.remedy("raise the sysctl fs.file-max"),
+        _ => failure,
+    }
 }

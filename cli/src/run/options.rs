@@ -21,25 +21,39 @@ Examples:
 
 Lines: blank ones and ones that begin with # are passed over. A line that means nothing special to a shell (no quote,
 no variable, no redirection and so on, no builtin) is executed directly, any other by `sh -c`. --shell has all of them
-executed by a shell of your choice, --no-shell none.
+executed by a shell of your choice, --no-shell none. A byte order mark and the CR of CRLF line ends are taken off.
 
 Templates: {} is the argument, {1} {2} those of the first and second :::, {#} the job's number; without any argument's place,
-arguments are appended. Without ::: the arguments are lines of FILE or of standard input. No shell is involved.
+arguments are appended. Without ::: the arguments are lines of FILE or of standard input. No shell is involved. Whatever stands
+after ::: is an argument, options too: they belong before --.
 
 Jobs: each is a process group of its own, with /dev/null as standard input. A job has ended when its process has; what that
 left running may write for 100 ms more. A time-out or Ctrl-C sends SIGTERM to the group, and SIGKILL to whoever is left of it
-when the grace is over, or exitring ends. What left the group (setsid) is not reached.
+when the grace is over, or exitring ends. What left the group (setsid) is not reached. What a job that ends by itself leaves in
+the background lives on, as with xargs and GNU parallel.
+
+Interrupts: Ctrl-C (SIGINT), SIGTERM and SIGHUP tell running jobs to end, a second one kills them; Ctrl-\\ (SIGQUIT) kills them at
+once. A job that ends within the grace after that, however it does, counts as interrupted, and --resume runs it again. In the
+background of a script SIGINT is ignored: use SIGTERM. Ctrl-Z stops exitring and not its jobs, which have groups of their own;
+meanwhile nothing is started, and no time-out ends anything.
+
+Output: lines of different jobs never mix. A line longer than 1 MiB is passed on in pieces: each ends with a line end, and with
+--output jsonl all but the last have \"partial\":true. A last line without an end gets one, except in the files of --log.
+A job whose output is taken in costs 2 descriptors: `exitring doctor` tells for how many there are enough. With
+fewer, fewer jobs run at a time. --discard, --append and --inherit cost none.
 
 Job log: a line of JSON for each finished job. With --resume, jobs that finished by themselves, well or not, are
-done and not run again; interrupted ones, and ones that were running when exitring was killed, are not done.
+done and not run again; interrupted ones, and ones that were running when exitring was killed, are not done. What failed in the
+former run counts: the exit code is 1 even if all of the rest succeed. --resume-failed runs it again.
 
 With --output jsonl there is a line {\"type\":\"job\", ...} for each finished job with job, command, attempts, outcome (exited,
 signaled, unknown, not_started), exit_code, signal, reason, success, timed_out, interrupted, started_at, wall_seconds,
-user_seconds, system_seconds, max_rss_bytes (exitring's own when the job needs less), and {\"type\":\"output\", job, stream, line}
-for each line that a job writes. Other types and fields may be added.
+user_seconds, system_seconds, max_rss_bytes (never less than exitring's own, which a process has until its exec), and
+{\"type\":\"output\", job, attempt, stream, line} for each line that a job writes; what is not UTF-8 in it becomes U+FFFD.
+Other types and fields may be added.
 
 Exit code: 0 all jobs succeeded; 1 some failed; 2 the command line, the list or the job log is wrong or unreadable; 3 something
-ran out (disk, descriptors, processes) and the run could not go on; 130 interrupted (SIGINT, SIGTERM, SIGHUP);
+ran out (disk, descriptors, processes) and the run could not go on; 130 interrupted (SIGINT, SIGTERM, SIGHUP, SIGQUIT);
 141 nobody reads the output any more.";
 
 /// Run many commands, so many at a time, and tell how each ended
@@ -61,7 +75,7 @@ pub(crate) struct Options {
     pub(crate) jobs: Option<u32>,
 
     /// End a job that takes longer, as in 90, 300ms, 1m30s: SIGTERM, after --grace SIGKILL
-    #[arg(long, value_name = "DURATION", value_parser = duration::parse)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive)]
     pub(crate) timeout: Option<Duration>,
 
     /// From SIGTERM to SIGKILL, at a time-out or an interrupt
@@ -76,24 +90,20 @@ pub(crate) struct Options {
     #[arg(long, value_name = "HOW", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "soon")]
     pub(crate) fail_fast: Option<Stop>,
 
-    /// Run only part I of N of the list; auto: as the environment says (Slurm, Kubernetes, CI); none: all of it
-    #[arg(
-        long,
-        value_name = "I/N",
-        default_value = "auto",
-        env = "EXITRING_SHARD"
-    )]
-    pub(crate) shard: Wanted,
+    /// Run only part I of N of the list; none: all of it; auto: as the environment says (EXITRING_SHARD, which is like this
+    /// option, Slurm, Kubernetes, CI) [default: auto]
+    #[arg(long, value_name = "I/N")]
+    pub(crate) shard: Option<Wanted>,
 
     /// What is told on standard output
     #[arg(long, value_enum, default_value = "human", help_heading = "Output")]
     pub(crate) output: Output,
 
-    /// Write what jobs write to DIR/NUMBER.out and DIR/NUMBER.err
+    /// Write what jobs write to DIR/NUMBER.out and DIR/NUMBER.err; there is no file where nothing is written
     #[arg(long, value_name = "DIR", group = "streams", help_heading = "Output")]
     pub(crate) log: Option<PathBuf>,
 
-    /// Have all jobs append to this one file; they do it themselves, at no cost to us
+    /// Have all jobs append to this one file; they do it themselves, at no cost to us (on a full disk they fail, which then ends the run)
     #[arg(long, value_name = "FILE", group = "streams", help_heading = "Output")]
     pub(crate) append: Option<PathBuf>,
 
@@ -105,7 +115,7 @@ pub(crate) struct Options {
     #[arg(long, group = "streams", help_heading = "Output")]
     pub(crate) discard: bool,
 
-    /// No progress bar and no summary
+    /// No progress bar, and no summary (which goes to standard error)
     #[arg(short, long, help_heading = "Output")]
     pub(crate) quiet: bool,
 
@@ -113,7 +123,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE", help_heading = "Job log")]
     pub(crate) joblog: Option<PathBuf>,
 
-    /// Go on with the run that wrote the job log: what is done is not run again
+    /// Go on with the run that wrote the job log: what is done is not run again; exits with 1 if some of that failed
     #[arg(long, requires = "joblog", help_heading = "Job log")]
     pub(crate) resume: bool,
 

@@ -2,25 +2,32 @@
 //! not read keeps us from hearing a signal.
 
 use std::io;
-use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::termios::isatty;
+
+use super::signals::Signals;
+use super::token::OUT;
+use crate::say::styled;
 
 /// A pipe that is ready to be written to takes so much without waiting (`PIPE_BUF`).
 const AT_ONCE: usize = 4096;
 /// Above this, it is not put off.
 const MUCH: usize = 256 * 1024;
 
+/// So long people have to take the last that they are told, when we are asked to end.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What was to be written and could not.
 #[derive(Debug)]
 pub(crate) enum Gone {
     /// Nobody reads it any more.
     Broken,
-    /// Its reader takes nothing, and we are asked to end.
+    /// Its reader takes nothing, and we are asked to end, or the time is over. What is left is kept.
     Stuck,
     /// For another reason: the disk is full.
     Failed(io::Error),
@@ -37,6 +44,14 @@ pub(crate) struct Outlet {
 impl Outlet {
     pub(crate) fn out(&mut self) -> &mut Vec<u8> {
         &mut self.out
+    }
+
+    /// Where what jobs write to this stream of theirs goes on.
+    pub(crate) fn of(&mut self, stream: usize) -> &mut Vec<u8> {
+        match stream {
+            OUT => &mut self.out,
+            _ => &mut self.err,
+        }
     }
 
     pub(crate) fn err(&mut self) -> &mut Vec<u8> {
@@ -56,38 +71,83 @@ impl Outlet {
         self.out.len() + self.err.len() > MUCH
     }
 
-    /// Writes all there is. `signal` is readable when we are asked to end. An error is told once; after it, what is for
-    /// standard output is dropped.
-    pub(crate) fn flush(&mut self, signal: BorrowedFd<'_>) -> Result<(), Gone> {
-        let mut out = mem::take(&mut self.out);
-        let written = match self.gone {
-            true => Ok(()),
-            false => write_all(rustix::stdio::stdout(), &out, signal),
-        };
-        // Its capacity is kept.
-        out.clear();
-        self.out = out;
-        self.gone |= written.is_err();
-        // Nobody could be told that nothing can be told.
-        let _ = write_all(rustix::stdio::stderr(), &self.err, signal);
+    /// Writes all there is; readers who take nothing are waited for until then, if not for ever. `signal` is readable when
+    /// we are asked to end. An error is told once; after it, what is for standard output is dropped.
+    pub(crate) fn flush(
+        &mut self,
+        signal: BorrowedFd<'_>,
+        until: Option<Instant>,
+    ) -> Result<(), Gone> {
+        if self.gone {
+            self.out.clear();
+        }
+        let written = write_all(rustix::stdio::stdout(), &mut self.out, signal, until);
+        if let Err(Gone::Broken | Gone::Failed(_)) = written {
+            self.gone = true;
+            self.out.clear();
+        }
+        match write_all(rustix::stdio::stderr(), &mut self.err, signal, until) {
+            Ok(()) => written,
+            Err(Gone::Stuck) => written.and(Err(Gone::Stuck)),
+            // Nobody could be told that nothing can be told.
+            Err(Gone::Broken | Gone::Failed(_)) => {
+                self.err.clear();
+                written
+            }
+        }
+    }
+
+    /// Tells people the last there is to tell. Once we are asked to end, they have a moment to take it.
+    pub(crate) fn say_last(&mut self, text: &str, signals: &Signals, mut asked: bool) {
+        self.err.extend(styled(text).bytes());
+        loop {
+            let until = asked.then(|| Instant::now() + LAST_PATIENCE);
+            match self.flush(signals.as_fd(), until) {
+                Err(Gone::Stuck) if !asked => asked = signals.come() > 0,
+                _ => return,
+            }
+        }
+    }
+
+    /// Drops what could not be written.
+    pub(crate) fn give_up(&mut self) {
+        self.out.clear();
         self.err.clear();
-        written
     }
 }
 
-fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8], signal: BorrowedFd<'_>) -> Result<(), Gone> {
+/// Takes off `bytes` what was written.
+fn write_all(
+    to: BorrowedFd<'_>,
+    bytes: &mut Vec<u8>,
+    signal: BorrowedFd<'_>,
+    until: Option<Instant>,
+) -> Result<(), Gone> {
+    let mut left = bytes.as_slice();
+    let written = write_slice(to, &mut left, signal, until);
+    let count = bytes.len() - left.len();
+    bytes.drain(..count);
+    written
+}
+
+fn write_slice(
+    to: BorrowedFd<'_>,
+    bytes: &mut &[u8],
+    signal: BorrowedFd<'_>,
+    until: Option<Instant>,
+) -> Result<(), Gone> {
     if bytes.is_empty() {
         return Ok(());
     }
     let is_file = fstat(to).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file());
     while !bytes.is_empty() {
-        let mut now = bytes;
+        let mut now = *bytes;
         if !is_file {
-            wait_until_writable(to, signal)?;
+            wait_until_writable(to, signal, until)?;
             now = &bytes[..bytes.len().min(AT_ONCE)];
         }
         match rustix::io::write(to, now) {
-            Ok(count) => bytes = &bytes[count..],
+            Ok(count) => *bytes = &bytes[count..],
             Err(Errno::INTR | Errno::AGAIN) => {}
             Err(Errno::PIPE) => return Err(Gone::Broken),
             Err(error) => return Err(Gone::Failed(error.into())),
@@ -96,14 +156,22 @@ fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8], signal: BorrowedFd<'_>) -> Re
     Ok(())
 }
 
-fn wait_until_writable(to: BorrowedFd<'_>, signal: BorrowedFd<'_>) -> Result<(), Gone> {
+fn wait_until_writable(
+    to: BorrowedFd<'_>,
+    signal: BorrowedFd<'_>,
+    until: Option<Instant>,
+) -> Result<(), Gone> {
     loop {
         let mut either = [
             PollFd::from_borrowed_fd(to.as_fd(), PollFlags::OUT),
             PollFd::from_borrowed_fd(signal, PollFlags::IN),
         ];
-        match poll(&mut either, None) {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        // What is too long for the clock is as good as for ever.
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut either, left.as_ref()) {
             Err(Errno::INTR) => continue,
+            Ok(0) => return Err(Gone::Stuck),
             Err(error) => return Err(Gone::Failed(error.into())),
             Ok(_) => {}
         }

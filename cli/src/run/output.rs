@@ -6,11 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::logs::Logs;
 use super::outlet::Outlet;
 use super::record::{OutputLine, to_line};
-use super::token::OUT;
 use crate::failure::Failure;
 
 /// A line longer than this is passed on in pieces, so that nothing has to keep it.
-const LINE_MAX: usize = 64 * 1024;
+const LINE_MAX: usize = 1024 * 1024;
 
 /// Where it goes.
 pub(crate) enum Route {
@@ -27,8 +26,12 @@ pub(crate) enum Route {
 /// One stream of one job.
 pub(crate) struct Stream {
     pipe: OwnedFd,
+    /// Which of the job's attempts writes.
+    attempt: u32,
     /// The start of a line whose end has not come.
     begun: Vec<u8>,
+    /// What was before it on its line was passed on already.
+    cut: bool,
 }
 
 /// Which stream of which job.
@@ -39,10 +42,12 @@ pub(crate) struct Whose {
 }
 
 impl Stream {
-    pub(crate) fn new(pipe: OwnedFd) -> Self {
+    pub(crate) fn new(pipe: OwnedFd, attempt: u32) -> Self {
         Self {
             pipe,
+            attempt,
             begun: Vec::new(),
+            cut: false,
         }
     }
 
@@ -89,47 +94,63 @@ impl Route {
         let (lines, begun) = bytes.split_at(whole);
         if !lines.is_empty() {
             if stream.begun.is_empty() {
-                self.lines(whose, lines, outlet);
+                self.lines(whose, stream, lines, outlet);
             } else {
                 stream.begun.extend_from_slice(lines);
-                self.lines(whose, &stream.begun, outlet);
+                self.lines(whose, stream, &stream.begun, outlet);
                 stream.begun.clear();
             }
+            stream.cut = false;
         }
         stream.begun.extend_from_slice(begun);
         if stream.begun.len() >= LINE_MAX {
-            self.lines(whose, &stream.begun, outlet);
-            stream.begun.clear();
+            self.piece(whose, stream, outlet);
+            // Few lines are so long.
+            stream.begun = Vec::new();
+            stream.cut = true;
         }
         Ok(())
+    }
+
+    /// Passes on what there is of a line that is too long to be kept. It ends a line, or another job's would be in its
+    /// middle.
+    fn piece(&mut self, whose: Whose, stream: &Stream, outlet: &mut Outlet) {
+        match self {
+            Self::Records => {
+                let record = OutputLine::piece(whose, stream.attempt, &stream.begun);
+                outlet.out().extend(to_line(&record));
+            }
+            Self::Lines => {
+                let out = outlet.of(whose.stream);
+                out.extend_from_slice(&stream.begun);
+                out.push(b'\n');
+            }
+            Self::Files(_) | Self::Nowhere => {}
+        }
     }
 
     /// Passes on the rest, which no line end came for. It gets one, so that the next job's line begins a line.
     pub(crate) fn end(&mut self, whose: Whose, mut stream: Stream, outlet: &mut Outlet) {
         if !stream.begun.is_empty() {
             stream.begun.push(b'\n');
-            self.lines(whose, &stream.begun, outlet);
+            self.lines(whose, &stream, &stream.begun, outlet);
         }
     }
 
-    fn lines(&mut self, whose: Whose, lines: &[u8], outlet: &mut Outlet) {
+    fn lines(&mut self, whose: Whose, stream: &Stream, lines: &[u8], outlet: &mut Outlet) {
         match self {
-            Self::Lines if whose.stream == OUT => outlet.out().extend_from_slice(lines),
-            Self::Lines => outlet.err().extend_from_slice(lines),
-            Self::Records => {
-                let stream = if whose.stream == OUT {
-                    "stdout"
-                } else {
-                    "stderr"
+            Self::Lines => {
+                // The end of a line that was just long enough to be cut: it has one already.
+                let lines = match lines.strip_prefix(b"\n") {
+                    Some(rest) if stream.cut => rest,
+                    _ => lines,
                 };
+                outlet.of(whose.stream).extend_from_slice(lines);
+            }
+            Self::Records => {
                 for line in lines.split_inclusive(|&byte| byte == b'\n') {
                     let line = line.strip_suffix(b"\n").unwrap_or(line);
-                    let record = OutputLine {
-                        kind: "output",
-                        job: whose.job,
-                        stream,
-                        line: String::from_utf8_lossy(line),
-                    };
+                    let record = OutputLine::new(whose, stream.attempt, line);
                     outlet.out().extend(to_line(&record));
                 }
             }

@@ -4,6 +4,7 @@ use std::io::{IsTerminal, stderr};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// How often it is drawn anew.
 pub(crate) const EVERY: Duration = Duration::from_millis(100);
@@ -49,6 +50,9 @@ impl Progress {
             return;
         }
         self.drawn = Instant::now();
+        if !takes() {
+            return;
+        }
         let Numbers {
             running,
             done,
@@ -70,16 +74,26 @@ impl Progress {
     /// Does something to the terminal without the bar in the way.
     pub(crate) fn aside<T>(&self, act: impl FnOnce() -> T) -> T {
         match &self.bar {
-            Some(bar) => bar.suspend(act),
-            None => act(),
+            Some(bar) if takes() => bar.suspend(act),
+            _ => act(),
         }
     }
 
     pub(crate) fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
+        let Some(bar) = &self.bar else { return };
+        if !takes() {
+            // Nor is it drawn when it is dropped.
+            bar.set_draw_target(ProgressDrawTarget::hidden());
         }
+        bar.finish_and_clear();
     }
+}
+
+/// Whether the terminal takes something at once: one that nobody drains must not hold us up.
+fn takes() -> bool {
+    let stderr = stderr();
+    let mut end = [PollFd::new(&stderr, PollFlags::OUT)];
+    poll(&mut end, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -50,14 +50,15 @@ impl Counts {
 
 impl Reader {
     pub(crate) fn work(mut self) {
-        let news = match self.read() {
+        let mut end = End {
+            gate: Arc::clone(&self.gate),
+            inbox: Arc::clone(&self.inbox),
+            news: None,
+        };
+        end.news = Some(match self.read() {
             Ok(()) => News::Read,
             Err(failure) => News::Stuck(failure),
-        };
-        // Told before the run can be over, and known to be over after it was told.
-        self.inbox.tell(news);
-        self.gate.complete();
-        self.inbox.ring();
+        });
     }
 
     fn read(&mut self) -> Result<(), Failure> {
@@ -102,5 +103,49 @@ impl Reader {
     fn expect(&self, numbers: Option<u64>) {
         let here = numbers.map_or(0, |numbers| self.shard.share_of(numbers));
         self.counts.expected.store(here, Ordering::Relaxed);
+    }
+}
+
+/// Tells that no more will come, even after a panic, which would be a bug: the run must not wait for ever.
+struct End {
+    gate: Arc<Gate>,
+    inbox: Arc<Inbox>,
+    news: Option<News>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let panicked = || News::Stuck(Failure::resource("the thread that reads the list panicked"));
+        // Told before the run can be over, and known to be over after it was told.
+        self.inbox.tell(self.news.take().unwrap_or_else(panicked));
+        self.gate.complete();
+        self.inbox.ring();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_ends_the_list_and_is_told() {
+        let (gate, inbox) = (
+            Arc::new(Gate::new(1)),
+            Arc::new(Inbox::new().expect("an eventfd")),
+        );
+        let end = End {
+            gate: Arc::clone(&gate),
+            inbox: Arc::clone(&inbox),
+            news: None,
+        };
+        let reader = std::thread::spawn(move || {
+            let _end = end;
+            panic!("on purpose");
+        });
+        reader.join().expect_err("it panicked");
+        let mut news = Vec::new();
+        inbox.take(&mut news);
+        assert!(matches!(news[..], [News::Stuck(_)]));
+        assert!(gate.is_over());
     }
 }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::inbox::When;
 use super::job::Job;
+use super::output::Whose;
+use super::token::OUT;
 use crate::signal_name::signal_name;
 
 /// One finished job. These fields stay; others may be added.
@@ -58,10 +60,40 @@ pub(crate) struct Logged {
 #[derive(Debug, Serialize)]
 pub(crate) struct OutputLine<'a> {
     #[serde(rename = "type")]
-    pub(crate) kind: &'static str,
-    pub(crate) job: u64,
-    pub(crate) stream: &'static str,
-    pub(crate) line: Cow<'a, str>,
+    kind: &'static str,
+    job: u64,
+    /// Which of its attempts, from 1.
+    attempt: u32,
+    stream: &'static str,
+    line: Cow<'a, str>,
+    /// The line goes on in the next record of this stream.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    partial: bool,
+}
+
+impl<'a> OutputLine<'a> {
+    pub(crate) fn new(whose: Whose, attempt: u32, line: &'a [u8]) -> Self {
+        Self {
+            kind: "output",
+            job: whose.job,
+            attempt,
+            stream: if whose.stream == OUT {
+                "stdout"
+            } else {
+                "stderr"
+            },
+            line: String::from_utf8_lossy(line),
+            partial: false,
+        }
+    }
+
+    /// Of a line that goes on.
+    pub(crate) fn piece(whose: Whose, attempt: u32, piece: &'a [u8]) -> Self {
+        Self {
+            partial: true,
+            ..Self::new(whose, attempt, piece)
+        }
+    }
 }
 
 impl<'a> Record<'a> {

@@ -32,6 +32,9 @@ struct Engine {
     count: &'static str,
 }
 
+/// As the option `--shard`.
+const VARIABLE: &str = "EXITRING_SHARD";
+
 const ENGINES: [Engine; 5] = [
     Engine {
         name: "Slurm",
@@ -74,12 +77,12 @@ impl Shard {
 
     /// How many of the first `numbers` jobs are in it.
     pub(crate) fn share_of(self, numbers: u64) -> u64 {
-        (numbers + self.count - self.index) / self.count
+        numbers.saturating_sub(self.index - 1).div_ceil(self.count)
     }
 
     /// What the environment says, and who said it.
     pub(crate) fn from_environment() -> Result<(Self, Option<String>), Failure> {
-        Self::told_by(|name| env::var(name).ok())
+        Self::told_by(variable)
     }
 
     fn told_by(
@@ -127,6 +130,23 @@ impl Shard {
         }
         Ok((Self::WHOLE, None))
     }
+}
+
+impl Wanted {
+    /// What is asked for where no option says it.
+    pub(crate) fn from_environment() -> Result<Self, Failure> {
+        match variable(VARIABLE) {
+            None => Ok(Self::Auto),
+            Some(text) => text
+                .parse()
+                .map_err(|error| Failure::usage(format!("{VARIABLE}: {error}"))),
+        }
+    }
+}
+
+/// Of the environment. One that is empty is none: it is how many a script unsets them.
+fn variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 impl fmt::Display for Shard {
@@ -184,6 +204,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn there_may_be_as_many_parts_as_there_are_numbers() {
+        let max = u64::MAX;
+        assert_eq!(part(&format!("{max}/{max}")).share_of(1000), 0);
+        assert_eq!(part(&format!("1/{max}")).share_of(max), 1);
+        assert_eq!(part("1/1").share_of(max), max);
     }
 
     #[test]

@@ -11,10 +11,13 @@ use rustix::fs::{Mode, OFlags, open};
 use super::job::Order;
 use super::template::{self, Product, Template};
 use crate::failure::Failure;
+use crate::say::say;
 
 /// The kernel takes no longer argument (`MAX_ARG_STRLEN`, 32 pages, the NUL among them), so no longer line either: not
 /// for a shell, and no argument of a template.
 const LINE_LENGTH_MAX: usize = 128 * 1024 - 1;
+/// What some editors put before a text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const READ_AT_ONCE: usize = 64 * 1024;
 
 pub(crate) struct Source {
@@ -136,7 +139,9 @@ impl Lines {
         let name = "standard input".to_owned();
         if io::stdin().is_terminal() {
             let what = if arguments { "arguments" } else { "commands" };
-            anstream::eprintln!("reading {what} from the terminal, one a line; Ctrl-D ends them");
+            say(&format!(
+                "reading {what} from the terminal, one a line; Ctrl-D ends them\n"
+            ));
         }
         let file = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)
             .map_err(|error| cannot_read(&name, &error.into()))?;
@@ -167,31 +172,48 @@ impl Lines {
     fn next(&mut self, commands: bool) -> Result<Option<Line<'_>>, Failure> {
         loop {
             self.line.clear();
-            let limit = LINE_LENGTH_MAX as u64 + 1;
+            // With all that is taken off; a line that has no end up to there is too long.
+            let limit = LINE_LENGTH_MAX as u64 + BYTE_ORDER_MARK.len() as u64 + 2;
             let read = (&mut self.input)
                 .take(limit)
                 .read_until(b'\n', &mut self.line);
             let read = read.map_err(|error| cannot_read(&self.name, &error))?;
+            let first = self.consumed == 0;
             self.consumed += read as u64;
             if read == 0 {
                 return Ok(None);
             }
-            if self.line.last() == Some(&b'\n') {
+            // What is written by Windows.
+            if first && self.line.starts_with(BYTE_ORDER_MARK) {
+                self.line.drain(..BYTE_ORDER_MARK.len());
+            }
+            let has_end = self.line.last() == Some(&b'\n');
+            if has_end {
                 self.line.pop();
-            } else if self.line.len() > LINE_LENGTH_MAX {
-                let skipped = self
-                    .input
-                    .skip_until(b'\n')
-                    .map_err(|error| cannot_read(&self.name, &error))?;
-                self.consumed += skipped as u64;
+            }
+            if self.line.last() == Some(&b'\r') {
+                self.line.pop();
+            }
+            let begin = self.line.iter().find(|byte| !byte.is_ascii_whitespace());
+            let is_comment = commands && begin == Some(&b'#');
+            if self.line.len() > LINE_LENGTH_MAX {
+                if !has_end {
+                    let skipped = self
+                        .input
+                        .skip_until(b'\n')
+                        .map_err(|error| cannot_read(&self.name, &error))?;
+                    self.consumed += skipped as u64;
+                }
+                if is_comment {
+                    continue;
+                }
                 self.line.truncate(80);
                 return Ok(Some(Line::Broken(
                     "the line is longer than the 131071 bytes that one argument may have",
                     &self.line,
                 )));
             }
-            let first = self.line.iter().find(|byte| !byte.is_ascii_whitespace());
-            if !commands || first.is_some_and(|&byte| byte != b'#') {
+            if !commands || begin.is_some() && !is_comment {
                 break;
             }
         }
@@ -206,7 +228,7 @@ fn cannot_read(name: &str, error: &io::Error) -> Failure {
     let failure = Failure::usage(format!("cannot read {name}: {error}"));
     match error.kind() {
         io::ErrorKind::NotFound => {
-            failure.remedy("check the path; without a file, standard input is read")
+            failure.remedy("check the path; a command stands after --, as in: exitring run -- echo hi; without either, lines of standard input are run")
         }
         io::ErrorKind::PermissionDenied => {
             failure.remedy("check its mode and those of its directories")

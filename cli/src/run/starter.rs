@@ -1,9 +1,13 @@
 //! The threads that start jobs. Several, because each waits in every `exec`.
 
 use std::error::Error;
+use std::ffi::OsStr;
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -35,6 +39,20 @@ pub(crate) enum Streams {
     Appended(File),
 }
 
+impl Streams {
+    /// What jobs write themselves fails unheard by us on a full disk; after a failed one that is looked at.
+    pub(crate) fn full(&self) -> Option<Failure> {
+        let Self::Appended(file) = self else {
+            return None;
+        };
+        let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+        let disk = rustix::fs::fstatvfs(file).ok()?;
+        // One without blocks is none that fills.
+        let full = is_file && disk.f_blocks > 0 && disk.f_bavail == 0;
+        full.then(|| Failure::writing("the file of --append", &io::ErrorKind::StorageFull.into()))
+    }
+}
+
 /// What all who start jobs share.
 pub(crate) struct Starter {
     pub(crate) gate: Arc<Gate>,
@@ -53,7 +71,9 @@ impl Starter {
     /// Starts jobs until there are no more.
     pub(crate) fn work(&self) {
         while let Some(job) = self.gate.enter() {
+            let start = Start(&self.inbox);
             self.start(job);
+            drop(start);
         }
     }
 
@@ -66,12 +86,12 @@ impl Starter {
                     return self.inbox.tell(News::NotStarted { job, when, why });
                 }
                 Err(Refused::Throttled(why)) => why,
-                Err(Refused::Closed(why)) => return self.stuck(job, &why),
+                Err(Refused::Closed(why)) => return stuck(&self.inbox, &why),
             };
             job = match self.gate.crowded(job) {
                 // Somebody's turn later.
                 Ok(room) => return self.inbox.tell(News::Crowded { room, why }),
-                Err(kept) if tries == ALONE_TRIES => return self.stuck(kept, &why),
+                Err(_) if tries == ALONE_TRIES => return stuck(&self.inbox, &why),
                 Err(kept) => kept,
             };
             thread::sleep(ALONE_PAUSE);
@@ -161,12 +181,23 @@ impl Starter {
         }
         Ok(())
     }
+}
 
-    fn stuck(&self, job: Job, why: &str) {
-        self.inbox.tell(News::Stuck(Failure::resource(format!(
-            "no job can be started: {why}"
-        ))));
-        self.inbox.tell(News::PutDown(job));
+/// Nothing can be started, and a job that had room for it gives that back.
+fn stuck(inbox: &Inbox, why: &str) {
+    let failure = Failure::resource(format!("no job can be started: {why}"));
+    inbox.tell(News::Stuck(failure));
+    inbox.tell(News::PutDown);
+}
+
+/// That a job is being started. If that panics, which would be a bug, the run must not wait for the job's end.
+struct Start<'a>(&'a Inbox);
+
+impl Drop for Start<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            stuck(self.0, "a thread that starts jobs panicked");
+        }
     }
 }
 
@@ -193,9 +224,21 @@ impl From<SpawnError> for Refused {
             {
                 Self::NoInterpreter(why)
             }
+            // It is not the file that there is not.
+            SpawnError::NotFound { program, .. } if is_path_of_file(&program) => {
+                let program = program.display();
+                Self::Job(format!(
+                    "{program} is there; what is not is the interpreter that its first line names (#!), or its loader"
+                ))
+            }
             _ => Self::Job(why),
         }
     }
+}
+
+/// Whether it is a path, which is not searched for, and there is such a file.
+fn is_path_of_file(program: &OsStr) -> bool {
+    program.as_bytes().contains(&b'/') && Path::new(program).is_file()
 }
 
 fn share(file: &File) -> Result<Stdio, Refused> {
@@ -204,4 +247,24 @@ fn share(file: &File) -> Result<Stdio, Refused> {
         .try_clone()
         .map_err(|error| Refused::Throttled(format!("no descriptor for another job: {error}")));
     shared.map(Stdio::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_gives_the_room_back_and_is_told() {
+        let inbox = Arc::new(Inbox::new().expect("an eventfd"));
+        let theirs = Arc::clone(&inbox);
+        let starter = thread::spawn(move || {
+            let _start = Start(&theirs);
+            panic!("on purpose");
+        });
+        starter.join().expect_err("it panicked");
+        drop(Start(&inbox));
+        let mut news = Vec::new();
+        inbox.take(&mut news);
+        assert!(matches!(news[..], [News::Stuck(_), News::PutDown]));
+    }
 }

@@ -6,6 +6,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use crate::failure::Failure;
 
 const SEPARATOR: &str = ":::";
+/// What links lists in GNU parallel, which would be taken for an argument.
+const LINKED: &str = ":::+";
 
 /// A command with places for arguments.
 #[derive(Debug)]
@@ -15,7 +17,7 @@ pub(crate) struct Template {
     append: bool,
 }
 
-/// The arguments after each `:::`; every combination of them is a job, the last list going round fastest.
+/// The arguments after each `:::`, one at least; every combination of them is a job, the last list going round fastest.
 #[derive(Debug)]
 pub(crate) struct Product {
     lists: Vec<Vec<OsString>>,
@@ -26,12 +28,22 @@ pub(crate) struct Product {
 /// Takes apart what stands after `--`.
 pub(crate) fn parse(words: Vec<OsString>) -> Result<(Template, Option<Product>), Failure> {
     let mut parts = words.split(|word| word == SEPARATOR).map(<[_]>::to_vec);
-    let command = parts.next().unwrap_or_default();
+    let command: Vec<OsString> = parts.next().unwrap_or_default();
     if command.first().is_none_or(|program| program.is_empty()) {
         return Err(Failure::usage("there is no command before :::")
             .remedy("exitring run -- COMMAND {} ::: ARGUMENTS"));
     }
     let lists: Vec<_> = parts.collect();
+    if lists.iter().any(Vec::is_empty) {
+        return Err(Failure::usage("there are no arguments after a :::")
+            .remedy("without any :::, arguments are lines of FILE or of standard input, and there may be none"));
+    }
+    if words.iter().any(|word| word == LINKED) {
+        return Err(Failure::usage(":::+ is not supported")
+            .remedy("write the combinations as lines of a list"));
+    }
+    // Of lines there is one argument at a time.
+    check_places(&command, lists.len().max(1))?;
     let product = (!lists.is_empty()).then(|| Product::new(lists));
     Ok((Template::new(command), product))
 }
@@ -58,8 +70,7 @@ impl Template {
 
 impl Product {
     fn new(lists: Vec<Vec<OsString>>) -> Self {
-        let empty = lists.iter().any(Vec::is_empty);
-        let next = (!empty).then(|| vec![0; lists.len()]);
+        let next = Some(vec![0; lists.len()]);
         Self { lists, next }
     }
 
@@ -102,6 +113,26 @@ fn place(word: &[u8]) -> Option<(&[u8], &[u8])> {
     known.then_some((name, rest))
 }
 
+/// Every place must be one that there is an argument for.
+fn check_places(command: &[OsString], arguments: usize) -> Result<(), Failure> {
+    for word in command.iter().map(|word| word.as_bytes()) {
+        for (name, _) in (0..word.len()).filter_map(|at| place(&word[at..])) {
+            let name = String::from_utf8_lossy(name);
+            let there_is = matches!(&*name, "" | "#")
+                || name.parse().is_ok_and(|nth| (1..=arguments).contains(&nth));
+            if !there_is {
+                let cause = format!(
+                    "{{{name}}} is no place: there are {{1}} to {{{arguments}}}, one for each :::"
+                );
+                return Err(
+                    Failure::usage(cause).remedy("{} is all arguments, {#} the job's number")
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
 fn has_place(word: &[u8]) -> bool {
     (0..word.len()).any(|at| place(&word[at..]).is_some())
 }
@@ -118,7 +149,7 @@ fn fill(word: &[u8], number: u64, arguments: &[&OsStr]) -> OsString {
         match std::str::from_utf8(name).unwrap_or_default() {
             "" => filled.extend(arguments.join(OsStr::new(" ")).as_bytes()),
             "#" => filled.extend(number.to_string().bytes()),
-            // One that there is not is nothing.
+            // There is one, as was checked.
             nth => {
                 let nth = nth.parse::<usize>().ok().and_then(|nth| nth.checked_sub(1));
                 let argument = nth.and_then(|nth| arguments.get(nth));
@@ -167,11 +198,30 @@ mod tests {
         );
         assert_eq!(commands("a {2}{1} ::: 1 2 ::: x"), ["a|x1", "a|x2"]);
         assert_eq!(commands("a {} ::: 1 ::: x"), ["a|1 x"]);
-        assert_eq!(commands("a ::: 1 2 :::"), Vec::<String>::new());
     }
 
     #[test]
     fn a_command_there_must_be() {
         parse(vec![":::".into(), "a".into()]).expect_err("no command");
+    }
+
+    #[test]
+    fn what_there_is_no_argument_for_is_refused() {
+        for words in [
+            "a {0} ::: 1",
+            "a {2} ::: 1",
+            "a {3} ::: 1 ::: 2",
+            "a {2}",
+            "a {99999999999999999999} ::: 1",
+            "a :::",
+            "a ::: 1 :::",
+            "a ::: 1 :::+ 2",
+        ] {
+            let words = words.split(' ').map(OsString::from).collect::<Vec<_>>();
+            parse(words.clone()).expect_err(&format!("{words:?}"));
+        }
+        for words in ["a {1}", "a {2}{1} ::: 1 ::: 2", "a {#}", "a {b}"] {
+            parse(words.split(' ').map(OsString::from).collect()).expect(words);
+        }
     }
 }

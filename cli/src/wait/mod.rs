@@ -14,6 +14,7 @@ use self::ends::{End, Ends};
 pub(crate) use self::options::Options;
 use crate::code;
 use crate::failure::{Failure, chain};
+use crate::say::say;
 use crate::signal_name::signal_name;
 
 /// Waits. Returns the exit code.
@@ -38,7 +39,9 @@ pub(crate) fn wait(options: &Options) -> Result<u8, Failure> {
     let watcher = Watcher::builder().workers(0).build().map_err(no_watcher)?;
     let exits = watcher.exits(pids.len() * 2).map_err(no_watcher)?;
     let (mut ends, refused) = Ends::watch(&watcher, exits, pids);
-    let refused = report_refused(refused);
+    let Some(refused) = report_refused(refused, options.jsonl)? else {
+        return Ok(code::BROKEN_PIPE);
+    };
 
     let mut told = 0;
     let wanted = if options.any { 1 } else { usize::MAX };
@@ -48,7 +51,10 @@ pub(crate) fn wait(options: &Options) -> Result<u8, Failure> {
             .map_err(|error| Failure::resource(chain(&error)))?;
         let Some(end) = next else {
             let left: Vec<_> = ends.running().map(|pid| pid.to_string()).collect();
-            anstream::eprintln!("the time is over; still running: {}", left.join(" "));
+            say(&format!(
+                "the time is over; still running: {}\n",
+                left.join(" ")
+            ));
             return Ok(code::TIMED_OUT);
         };
         told += 1;
@@ -56,20 +62,44 @@ pub(crate) fn wait(options: &Options) -> Result<u8, Failure> {
             return Ok(code::BROKEN_PIPE);
         }
     }
-    Ok(refused)
+    match options.any && told > 0 {
+        // One did, whatever became of the others.
+        true => Ok(code::OK),
+        false => Ok(refused),
+    }
 }
 
-/// Says why what is not waited for is not. Returns the exit code that it comes to.
-fn report_refused(refused: Vec<(Pid, WatchError)>) -> u8 {
-    let codes = refused.into_iter().map(|(pid, error)| {
+/// Says why what is not waited for is not. Returns the exit code that it comes to; none if nobody reads it.
+fn report_refused(refused: Vec<(Pid, WatchError)>, jsonl: bool) -> Result<Option<u8>, Failure> {
+    let mut worst = code::OK;
+    for (pid, error) in refused {
         let code = match &error {
             WatchError::NoSuchProcess { .. } => code::SOME_FAILED,
             WatchError::Thread { .. } => code::USAGE,
             _ => code::RESOURCE,
         };
-        Failure::new(code, format!("cannot wait for {pid}: {}", chain(&error))).report()
-    });
-    codes.max().unwrap_or(code::OK)
+        worst = worst.max(code);
+        let error = chain(&error);
+        Failure::new(code, format!("cannot wait for {pid}: {error}")).report();
+        let record = Refused {
+            kind: "error",
+            pid: pid.as_raw(),
+            error,
+        };
+        if jsonl && !print(&serde_json::to_string(&record).unwrap_or_default())? {
+            return Ok(None);
+        }
+    }
+    Ok(Some(worst))
+}
+
+/// What is not waited for.
+#[derive(Serialize)]
+struct Refused {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    pid: i32,
+    error: String,
 }
 
 #[derive(Serialize)]
@@ -117,6 +147,11 @@ fn tell(end: &End, jsonl: bool, begun: Instant) -> Result<bool, Failure> {
             serde_json::to_string(&record).unwrap_or_default()
         }
     };
+    print(&line)
+}
+
+/// `false`: nobody reads it.
+fn print(line: &str) -> Result<bool, Failure> {
     match writeln!(stdout(), "{line}") {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),

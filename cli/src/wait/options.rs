@@ -11,7 +11,7 @@ const DETAILS: &str = "\
 Examples:
   exitring wait 4711                       until that process ends
   exitring wait --any $(pgrep ffmpeg)      until one of them does
-  exitring wait --timeout 30s 4711 || kill -9 4711
+  exitring wait --timeout 30s 4711; [ $? -eq 124 ] && kill -9 4711
   exitring wait --jsonl 4711 4712 | jq .exit_code
 
 How a process ended the kernel tells its parent, and from Linux 6.15 on others, too, once the parent has reaped it. So when
@@ -19,9 +19,9 @@ a process has ended, its parent is given a second to reap it; if it does not, th
 process is only watched: nothing is taken from its parent.
 
 With --jsonl there is a line {\"type\":\"exit\", pid, outcome (exited, signaled, unknown), exit_code, signal, reason, waited_seconds}
-for each process that ended. Other fields may be added.
+for each process that ended, and {\"type\":\"error\", pid, error} for each that cannot be waited for. Other fields may be added.
 
-Exit code: 0 all ended (--any: one did), however they ended; 1 there is no such process, or the status of none could be waited
+Exit code: 0 all ended (--any: one did, whatever became of the others), however they ended; 1 there is no such process, or the status of none could be waited
 for; 2 the command line is wrong; 3 something ran out or is denied; 124 the time was over; 130 interrupted.";
 
 /// Wait for processes to end, children or not, and tell how they did where the kernel tells

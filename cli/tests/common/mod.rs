@@ -124,6 +124,18 @@ pub fn processes_marked(mark: &str) -> Vec<i32> {
         .collect()
 }
 
+/// A variable for the environment of a test's jobs, to know them and their descendants by.
+pub fn mark(name: &str) -> String {
+    format!("EXITRING_TEST={name}-{}", std::process::id())
+}
+
+/// They were killed, and a killed process takes a moment to be gone. By themselves they would outlive the patience.
+pub fn gone(mark: &str) {
+    wait_until("the end of all descendants", || {
+        processes_marked(mark).is_empty()
+    });
+}
+
 pub fn signal(child: &Child, signal: i32) {
     let pid = rustix::process::Pid::from_child(child);
     let signal = rustix::process::Signal::from_named_raw(signal).expect("a signal");

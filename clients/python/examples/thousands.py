@@ -55,7 +55,7 @@ async def main() -> None:
     parser.add_argument("--way", choices=["spawn", "watch"], default="spawn")
     options = parser.parse_args()
     start = time.monotonic()
-    async with await Client.connect(options.socket, f"thousands-{os.getpid()}", ack_every=1000) as client:
+    async with await Client.connect(options.socket, f"thousands-{os.getpid()}") as client:
         right = await (spawn if options.way == "spawn" else watch)(client, options.count)
         await client.ack(2**63)
         seconds = time.monotonic() - start

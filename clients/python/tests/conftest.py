@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pathlib
 import subprocess
 import time
-from typing import Iterator, List, Optional
+from typing import Any, Coroutine, Iterator, List, Optional
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 PROGRAM = pathlib.Path(os.environ.get("EXITRING", ROOT / "target/debug/exitring"))
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(test, 60))
 
 
 class Service:

@@ -7,17 +7,13 @@ import os
 import signal
 import subprocess
 import sys
-from typing import Any, Awaitable, Callable, Coroutine
+from typing import Awaitable, Callable
 
 import pytest
 
 from exitring_client import Client, Exit, Lost, ServiceError
 
-from conftest import ROOT, Service
-
-
-def run(test: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(test, 60))
+from conftest import ROOT, Service, run
 
 
 def test_what_is_started_tells_how_it_ended(service: Service) -> None:
@@ -108,7 +104,7 @@ def test_many_tasks_ask_at_once_and_each_gets_its_own(service: Service) -> None:
                 assert (await process.wait()).code == nth % 256
 
             await asyncio.gather(*(one(nth) for nth in range(300)))
-            assert not client._waiting and not client._asked
+            assert not client._waiting and not client._connection.unanswered
 
     run(test())
 
@@ -160,12 +156,8 @@ def test_what_was_dropped_is_told(service: Service) -> None:
         async with await Client.connect(service.socket) as client:
             for _ in range(10):
                 await (await client.spawn(["true"])).wait()
-            async with await Client.connect(service.socket) as late:
-                events = late.events()
-                first = asyncio.ensure_future(events.__anext__())
-                await asyncio.sleep(0)
-                await late.request(op="subscribe", **{"from": 0})
-                lost = await first
+            async with await Client.connect(service.socket, subscribe_from=0) as late:
+                lost = await late.events().__anext__()
                 assert isinstance(lost, Lost) and lost.count >= 7
 
     run(test())

@@ -8,15 +8,10 @@
 Pure Python, no dependencies. The protocol is in docs/PROTOCOL.md.
 """
 
-from ._client import Client, Watch
-from ._types import (
-    Exit,
-    Lost,
-    ProtocolError,
-    ServiceError,
-    Usage,
-    Welcome,
-)
+from ._client import Client
+from ._errors import ProtocolError, ServiceError, Unwatched
+from ._types import Exit, Lost, Usage, Welcome
+from ._watch import Watch
 
 __all__ = [
     "Client",
@@ -24,6 +19,7 @@ __all__ = [
     "Lost",
     "ProtocolError",
     "ServiceError",
+    "Unwatched",
     "Usage",
     "Watch",
     "Welcome",

@@ -1,149 +1,85 @@
-"""A connection to the service."""
+"""A client of the service."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import socket
-from collections import deque
 from types import TracebackType
-from typing import Any, AsyncIterator, Deque, Dict, List, Mapping, Optional, Sequence, Type, Union
+from typing import Any, AsyncIterator, Dict, List, Mapping, Optional, Sequence, Type, Union
 
-from ._types import Exit, Lost, ProtocolError, ServiceError, Welcome
+from ._connection import Connection, failure
+from ._errors import Unwatched
+from ._events import Events
+from ._lines import Path, connect
+from ._types import VERSION, Exit, Lost, Welcome, event
+from ._watch import Watch
 
-VERSION = 1
-
-#: Lines of the service are longer than its clients' (a page of watches is one).
-_LINE_MAX = 16 * 1024 * 1024
 #: Exits whose watch nobody has asked for yet: an answer may come after the exit it is about.
 _EARLY_MAX = 65_536
 
-_Path = Union[str, "os.PathLike[str]"]
-
-
-class Watch:
-    """A process being watched."""
-
-    def __init__(self, client: "Client", watch: int, pid: int, exit: "asyncio.Future[Exit]") -> None:
-        self._client = client
-        self._exit = exit
-        #: Its number with the service.
-        self.watch = watch
-        self.pid = pid
-
-    async def wait(self) -> Exit:
-        """How it ended, once it has. May be called any number of times, by any number of tasks."""
-        return await asyncio.shield(self._exit)
-
-    async def signal(self, number: int, group: bool = False) -> None:
-        """Sends it a signal, or the process group that it leads."""
-        await self._client.request(op="signal", watch=self.watch, signal=number, group=group)
-
-    async def unwatch(self) -> None:
-        """Forgets it: no exit will come. Not for what the service has started."""
-        await self._client.request(op="unwatch", watch=self.watch)
-        self._client._forget(self.watch)
-
-    def __repr__(self) -> str:
-        return f"Watch(watch={self.watch}, pid={self.pid})"
-
 
 class Client:
-    """A connection to the service. Requests may be made by many tasks at once; they are sent together and answered in order."""
+    """A client of the service, to be had by ``connect``. Requests may be made by many tasks at once."""
 
-    def __init__(self, stream: socket.socket) -> None:
-        self._socket = stream
-        self._loop = asyncio.get_running_loop()
-        self._sending = asyncio.Lock()
-        self._asked: Deque["asyncio.Future[Dict[str, Any]]"] = deque()
+    _connection: Connection
+    _events: Events
+    #: What the service said to the hello.
+    welcome: Welcome
+
+    def __init__(self, ack_every: int) -> None:
         self._waiting: Dict[int, "asyncio.Future[Exit]"] = {}
         self._early: Dict[int, Exit] = {}
-        self._events: Optional["asyncio.Queue[Union[Exit, Lost, None]]"] = None
-        self._error: Optional[BaseException] = None
-        self._reading: Optional["asyncio.Task[None]"] = None
+        self._ack_every = ack_every
         self._unacked = 0
-        self._last_seq = 0
-        self._welcome: Optional[Welcome] = None
-        self.ack_every = 0
 
     @classmethod
     async def connect(
         cls,
-        path: _Path,
+        path: Path,
         client: Optional[str] = None,
         *,
         subscribe_from: Optional[int] = None,
         ack_every: int = 0,
     ) -> "Client":
-        """Connects, says hello in the name of ``client``, and subscribes to exits: to those that are to come, or from a
-        place in the log on (0: all that are kept), which are to be read by ``events``. With ``ack_every`` those that have come are acknowledged every so many.
+        """Connects, and says hello in the name of ``client``.
+
+        ``events`` begins with what ends from here on, or at a place in the log (0: all that is kept). With ``ack_every``
+        it acknowledges what it has given, every so many; that says that all before is done with, too, and therefore is only
+        for who reads from the start, ``subscribe_from=0``.
         """
-        stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            stream.setblocking(False)
-            await asyncio.get_running_loop().sock_connect(stream, os.fspath(path))
-            this = cls(stream)
-        except BaseException:
-            stream.close()
-            raise
-        this.ack_every = ack_every
-        this._reading = asyncio.create_task(this._read())
+        if ack_every < 0:
+            raise ValueError("ack_every is how many records are acknowledged at a time, or 0")
+        if ack_every and subscribe_from != 0:
+            raise ValueError("ack_every acknowledges all older records, too: read them, by subscribe_from=0")
+        this = cls(ack_every)
+        this._connection = Connection(await connect(path), this._take, this._ended)
         try:
             name: Dict[str, Any] = {"client": client} if client else {}
             hello = await this.request(op="hello", version=VERSION, **name)
-            this._welcome = Welcome(**hello["hello"])
-            if subscribe_from is not None:
-                # They may come with the answer.
-                this._events = asyncio.Queue()
-            place = 2**64 - 1 if subscribe_from is None else subscribe_from
-            await this.request(op="subscribe", **{"from": place})
+            this.welcome = Welcome(**hello["hello"])
+            # For those who wait. A place beyond the end is the end.
+            end = (await this.request(op="subscribe", **{"from": 2**64 - 1}))["subscribed"]
+            this._events = Events(path, client, this.welcome, end if subscribe_from is None else subscribe_from)
         except BaseException:
             await this.close()
             raise
         return this
 
-    @property
-    def welcome(self) -> Welcome:
-        """What the service said to the hello."""
-        assert self._welcome is not None
-        return self._welcome
-
     async def request(self, *, pidfd: Optional[int] = None, **fields: Any) -> Dict[str, Any]:
         """Asks for anything, as docs/PROTOCOL.md has it, and gives the ``ok`` of the answer.
 
-        Raises ServiceError if it was refused, ConnectionError if the service is gone.
+        Raises ServiceError if it was refused, ConnectionError if the service is gone, another OSError if it could not be
+        sent: then the service does not have it, and the connection goes on.
         """
-        line = json.dumps(fields, separators=(",", ":")).encode() + b"\n"
-        answer: "asyncio.Future[Dict[str, Any]]" = self._loop.create_future()
-        # The caller may be cancelled, and the descriptor closed; half a line would spoil the connection.
-        copy = None if pidfd is None else os.dup(pidfd)
-        await asyncio.shield(asyncio.ensure_future(self._send(line, copy, answer)))
-        return await answer
-
-    async def _send(self, line: bytes, pidfd: Optional[int], answer: "asyncio.Future[Dict[str, Any]]") -> None:
-        try:
-            async with self._sending:
-                if self._error is not None:
-                    answer.set_exception(self._failure(self._error))
-                    return
-                # Answers come in the order of the requests.
-                self._asked.append(answer)
-                if pidfd is not None:
-                    line = line[await self._send_with(line, pidfd) :]
-                await self._loop.sock_sendall(self._socket, line)
-        except OSError:
-            # Who was turned away at the door has an answer waiting all the same: what is wrong is told by who reads.
-            pass
-        finally:
-            if pidfd is not None:
-                os.close(pidfd)
+        return await self._connection.request(fields, pidfd)
 
     async def watch(
         self, pid: Optional[int] = None, *, pidfd: Optional[int] = None, tag: str = "", until: str = "exited"
     ) -> Watch:
         """Watches a process by its pid, or by a pidfd, which stays the caller's. ``until="reaped"`` tells the status, once its
         parent has reaped it."""
+        if pid is not None and pidfd is not None:
+            raise ValueError("a pid and a pidfd: give one of them, as they may be of two processes")
         fields: Dict[str, Any] = {"tag": tag, "until": until}
         if pid is not None:
             fields["pid"] = pid
@@ -154,10 +90,10 @@ class Client:
         argv: Sequence[str],
         *,
         env: Optional[Mapping[str, str]] = None,
-        cwd: Optional[_Path] = None,
-        stdin: Optional[_Path] = None,
-        stdout: Optional[_Path] = None,
-        stderr: Optional[_Path] = None,
+        cwd: Optional[Path] = None,
+        stdin: Optional[Path] = None,
+        stdout: Optional[Path] = None,
+        stderr: Optional[Path] = None,
         timeout: Optional[float] = None,
         grace: Optional[float] = None,
         tag: str = "",
@@ -195,24 +131,30 @@ class Client:
         return stats
 
     async def events(self) -> AsyncIterator[Union[Exit, Lost]]:
-        """All that the subscription brings from now on, until the connection ends. For one task."""
-        if self._events is None:
-            self._events = asyncio.Queue()
-            if self._error is not None:
-                self._events.put_nowait(None)
-        while True:
-            event = await self._events.get()
-            if event is None:
-                return
-            yield event
+        """The records from the place on that ``connect`` was given, and those to come, without an end.
+
+        Raises ConnectionError when the connection is lost or closed. Called again, after that or after ``break``, it goes on
+        after the last record that it gave; an iteration that is under way elsewhere then raises RuntimeError. It has a
+        connection of its own (to the same path), so who reads slowly delays nobody, and what is not read stays in the
+        service's log. A record counts as done with, for ``ack_every``, when the next is asked for.
+        """
+        self._connection.check()
+        reading = self._events.read()
+        try:
+            async for said in reading:
+                yield said
+                if isinstance(said, Exit) and self._ack_every:
+                    self._unacked += 1
+                    if self._unacked >= self._ack_every:
+                        await self.ack(said.seq)
+                        self._unacked = 0
+        finally:
+            # With this one, and not when it is collected.
+            await reading.aclose()
 
     async def close(self) -> None:
         """Ends the connection; what the service watches is watched on."""
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
-        self._fail(ConnectionError("the connection was closed"))
-        self._socket.close()
+        await self._connection.close()
 
     async def __aenter__(self) -> "Client":
         return self
@@ -228,115 +170,44 @@ class Client:
     def _watched(self, answer: Dict[str, Any]) -> Watch:
         watched = answer["watched"]
         number: int = watched["watch"]
-        exit: "asyncio.Future[Exit]" = self._loop.create_future()
+        exit: "asyncio.Future[Exit]" = asyncio.get_running_loop().create_future()
         early = self._early.pop(number, None)
         if early is not None:
             exit.set_result(early)
-        elif self._error is not None:
-            exit.set_exception(self._failure(self._error))
+        elif self._connection.error is not None:
+            _end(exit, failure(self._connection.error))
         else:
             self._waiting[number] = exit
         return Watch(self, number, watched["pid"], exit)
 
-    @staticmethod
-    def _failure(error: BaseException) -> BaseException:
-        return error if isinstance(error, ServiceError) else ConnectionError(str(error))
-
     def _forget(self, watch: int) -> None:
         future = self._waiting.pop(watch, None)
         if future is not None:
-            future.cancel()
-
-    async def _send_with(self, line: bytes, pidfd: int) -> int:
-        while True:
-            try:
-                return socket.send_fds(self._socket, [line], [pidfd])
-            except BlockingIOError:
-                writable = self._loop.create_future()
-                self._loop.add_writer(self._socket, writable.set_result, None)
-                try:
-                    await writable
-                finally:
-                    self._loop.remove_writer(self._socket)
-
-    async def _read(self) -> None:
-        buffer = bytearray()
-        try:
-            while True:
-                chunk = await self._loop.sock_recv(self._socket, 256 * 1024)
-                if not chunk:
-                    raise ConnectionError("the service closed the connection")
-                buffer += chunk
-                end = buffer.rfind(b"\n") + 1
-                if end == 0 and len(buffer) > _LINE_MAX:
-                    raise ProtocolError("the service's line has no end")
-                for line in bytes(buffer[:end]).splitlines():
-                    self._take(json.loads(line))
-                del buffer[:end]
-                if self.ack_every and self._unacked >= self.ack_every:
-                    self._unacked = 0
-                    acknowledging = asyncio.create_task(self.ack(self._last_seq))
-                    acknowledging.add_done_callback(lambda task: task.cancelled() or task.exception())
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            self._fail(error)
+            _end(future, Unwatched(f"watch {watch} was given up by unwatch()"))
 
     def _take(self, line: Dict[str, Any]) -> None:
-        if "exit" in line:
-            self._take_exit(Exit.of(line["exit"]))
-        elif "lost" in line:
-            lost = line["lost"]
-            if self._events is not None:
-                self._events.put_nowait(Lost(lost["from"], lost["to"], lost["count"]))
-        elif "error" in line:
-            error = ServiceError(line["error"]["code"], line["error"]["message"])
-            if not self._asked:
-                raise error
-            self._settle(error=error)
-        elif "ok" in line and self._asked:
-            self._settle(ok=line["ok"])
-        else:
-            raise ProtocolError(f"the service said {line!r}")
-
-    def _settle(self, ok: Optional[Dict[str, Any]] = None, error: Optional[ServiceError] = None) -> None:
-        answer = self._asked.popleft()
-        # Who asked may have been cancelled.
-        if answer.done():
+        exit = event(line)
+        if not isinstance(exit, Exit):
             return
-        if error is not None:
-            answer.set_exception(error)
-        else:
-            answer.set_result(ok or {})
-
-    def _take_exit(self, exit: Exit) -> None:
-        self._last_seq = exit.seq
-        self._unacked += 1
         future = self._waiting.pop(exit.watch, None)
         if future is not None:
-            if not future.done():
-                future.set_result(exit)
-        else:
-            self._early[exit.watch] = exit
-            if len(self._early) > _EARLY_MAX:
-                # Somebody else's, or of long ago: answers do not take so long.
-                del self._early[next(iter(self._early))]
-        if self._events is not None:
-            self._events.put_nowait(exit)
-
-    def _fail(self, error: BaseException) -> None:
-        if self._error is not None:
+            future.set_result(exit)
             return
-        self._error = error
-        for answer in self._asked:
-            if not answer.done():
-                answer.set_exception(self._failure(error))
-        self._asked.clear()
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(self._failure(error))
-                # Nobody may be waiting: then nobody misses it.
-                future.exception()
-        self._waiting.clear()
-        if self._events is not None:
-            self._events.put_nowait(None)
+        self._early[exit.watch] = exit
+        if len(self._early) > _EARLY_MAX:
+            # Somebody else's, or of long ago: answers do not take so long.
+            del self._early[next(iter(self._early))]
+
+    def _ended(self, error: Exception) -> None:
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            _end(future, failure(error))
+        # It may have ended in the middle of connect().
+        if hasattr(self, "_events"):
+            self._events.end(failure(error))
+
+
+def _end(future: "asyncio.Future[Exit]", error: Exception) -> None:
+    future.set_exception(error)
+    # Nobody may be waiting: then nobody misses it.
+    future.exception()

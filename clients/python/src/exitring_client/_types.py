@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Union
+
+from ._errors import ProtocolError
 
 
-class ServiceError(Exception):
-    """The service refused a request. ``code`` is for programs, the message for people."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
-class ProtocolError(Exception):
-    """The service said what this version does not understand."""
+#: Of the protocol.
+VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -106,3 +100,16 @@ class Welcome:
     instance: str
     uid: int
     limits: Dict[str, int]
+
+
+def event(line: Dict[str, Any]) -> Union[Exit, Lost, None]:
+    """What a line that is no answer tells; ``None``: something that later versions of the service tell."""
+    try:
+        if "exit" in line:
+            return Exit.of(line["exit"])
+        if "lost" in line:
+            lost = line["lost"]
+            return Lost(lost["from"], lost["to"], lost["count"])
+    except (AttributeError, KeyError, TypeError) as wrong:
+        raise ProtocolError(f"the service said {line!r}") from wrong
+    return None
