@@ -35,6 +35,8 @@ pub enum Notice {
     Exit(Box<Record>),
     /// Records are gone.
     Lost(Loss),
+    /// All up to this place in the log, where it ended when the subscription began, has come.
+    CaughtUp(u64),
 }
 
 /// What can go wrong for a client.
@@ -200,6 +202,7 @@ impl Client {
         match self.read()? {
             ServerLine::Exit { exit } => Ok(Notice::Exit(exit)),
             ServerLine::Lost { lost } => Ok(Notice::Lost(lost)),
+            ServerLine::CaughtUp { caught_up } => Ok(Notice::CaughtUp(caught_up)),
             ServerLine::Error { error, .. } => Err(error.into()),
             ServerLine::Ok { ok, .. } => Err(nonsense(&ok)),
         }
@@ -237,6 +240,9 @@ impl Client {
                 }
                 ServerLine::Exit { exit } => self.events.push_back(Notice::Exit(exit)),
                 ServerLine::Lost { lost } => self.events.push_back(Notice::Lost(lost)),
+                ServerLine::CaughtUp { caught_up } => {
+                    self.events.push_back(Notice::CaughtUp(caught_up));
+                }
                 other => return Err(ClientError::Nonsense(format!("{other:?}"))),
             }
         }

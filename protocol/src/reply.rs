@@ -33,6 +33,11 @@ pub enum ServerLine {
         /// Which.
         lost: Loss,
     },
+    /// All that was there when the subscription began has been sent; what follows is new.
+    CaughtUp {
+        /// The last place in the log then.
+        caught_up: u64,
+    },
 }
 
 /// What came of a request, by its kind.

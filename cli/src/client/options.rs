@@ -46,7 +46,7 @@ pub(crate) struct ExitsOptions {
     #[arg(long, value_name = "SEQ", default_value_t = 0)]
     pub(crate) from: u64,
 
-    /// Acknowledge what was printed, so that the service need not keep it
+    /// Acknowledge what was printed, so that the service need not keep it; not with --from
     #[arg(long)]
     pub(crate) ack: bool,
 

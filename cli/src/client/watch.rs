@@ -47,7 +47,7 @@ pub(crate) fn watch(options: &WatchOptions) -> Result<u8> {
                 }
             }
             // Somebody else's; and what was lost is older than ours.
-            Notice::Exit(_) | Notice::Lost(_) => {}
+            Notice::Exit(_) | Notice::Lost(_) | Notice::CaughtUp(_) => {}
         }
     }
     let code = match (failed, bad) {

@@ -353,7 +353,13 @@ async fn send_records(
     let mut cursor = from;
     // Up to where it was told what is lost: between the places that are, there may be records that are not.
     let mut lost_upto = 0;
+    let mut caught_up = false;
     loop {
+        if !caught_up && cursor > backlog {
+            caught_up = true;
+            let line = ServerLine::CaughtUp { caught_up: backlog };
+            wire.write(&text(&line)).await?;
+        }
         let complete = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),

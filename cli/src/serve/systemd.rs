@@ -4,6 +4,7 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use exitring_protocol::Code;
 use sd_notify::NotifyState;
 
 use super::inherited::stored_name;
@@ -30,8 +31,11 @@ pub(super) async fn keep_the_watchdog(service: Arc<Service>) {
     };
     loop {
         // It goes through the writer, and strikes out nothing; a disk that is full is an answer, too.
-        let _ = service.store.forget(0).await;
-        tell(&[NotifyState::Watchdog]);
+        let answer = service.store.forget(0).await;
+        // Without a writer there is no answer, and no life.
+        if answer.map_or_else(|error| error.code != Code::Stopping, |_| true) {
+            tell(&[NotifyState::Watchdog]);
+        }
         tokio::time::sleep(every / 3).await;
     }
 }

@@ -168,7 +168,10 @@ fn listen_until_it_dies(service: &Service, told: &Mutex<BTreeMap<u64, Record>>) 
     if client.subscribe(last.unwrap_or(0) + 1).is_err() {
         return;
     }
-    while let Ok(Notice::Exit(record)) = client.notice() {
+    while let Ok(notice) = client.notice() {
+        let Notice::Exit(record) = notice else {
+            continue;
+        };
         let mut told = told.lock().expect("nobody panicked");
         let before = told.insert(record.seq, *record);
         assert_eq!(

@@ -153,10 +153,18 @@ fn what_is_said_is_of_the_published_schema() {
         r#"{"id": 6, "op": "spawn", "argv": ["true"], "tag": "t"}"#,
     ];
     for line in lines {
-        let answer = raw.ask(line);
-        assert!(validator.is_valid(&answer), "{answer}");
+        raw.say(line);
     }
-    let exit = raw.hear().expect("it ends");
+    let mut heard = Vec::new();
+    while heard.len() < lines.len() + 2 {
+        let line = raw.hear().expect("it answers");
+        assert!(validator.is_valid(&line), "{line}");
+        heard.push(line);
+    }
+    let caught_up = heard.iter().position(|line| line["caught_up"] == 0);
+    // After the answer to the subscription, and before what is new.
+    assert!(caught_up.is_some_and(|at| at > 0), "{heard:?}");
+    let exit = heard.pop().expect("there are some");
     assert!(
         exit["exit"].is_object() && validator.is_valid(&exit),
         "{exit}"

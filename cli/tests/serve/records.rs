@@ -432,6 +432,26 @@ fn the_commands_watch_and_exits_are_clients() {
     assert_eq!((code, lines.len()), (Some(0), 2));
     let (code, lines) = exitring(&["exits"]);
     assert_eq!((code, lines.len()), (Some(0), 0));
+    // Whose last is somebody else's, too, and more than a page.
+    let zombie = Zombie::new();
+    for _ in 0..1000 {
+        client
+            .watch(watch_of(zombie.pid()))
+            .expect("it is not reaped");
+    }
+    let mut other = service.named(Some("other"));
+    other.spawn(sh("exit 0", "")).expect("it starts");
+    eventually("all are recorded", || counts(&mut client).watched == 0);
+    let (code, lines) = exitring(&["exits", "--client", "other"]);
+    assert_eq!((code, lines.len()), (Some(0), 1));
+    let first = lines[0]["seq"].as_u64().expect("it has one") - 1000;
+    let (code, lines) = exitring(&["exits", "--from", "1"]);
+    assert_eq!((code, lines.len()), (Some(0), 1001));
+    // It would acknowledge what was not printed.
+    let from = (first + 500).to_string();
+    let (code, lines) = exitring(&["exits", "--from", &from, "--ack"]);
+    assert_eq!((code, lines.len()), (Some(2), 0));
+    assert_eq!(counts(&mut client).records, 1001);
 }
 
 #[test]
@@ -484,6 +504,9 @@ fn who_subscribes_again_and_again_gets_whole_lines() {
             assert_eq!(id, answered);
             answered += 1;
             next = Some(1);
+        } else if line["caught_up"].is_u64() {
+            // When all has come, and not before.
+            assert_eq!((line["caught_up"].as_u64(), next), (Some(2000), Some(2001)));
         } else {
             assert_eq!(line["exit"]["seq"].as_u64(), next);
             next = next.map(|seq| seq + 1);

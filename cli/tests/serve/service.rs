@@ -158,33 +158,27 @@ pub(crate) fn watch_of(pid: u32) -> Watch {
 
 #[track_caller]
 pub(crate) fn record(client: &mut Client) -> Record {
-    match client.notice().expect("a record comes") {
-        Notice::Exit(record) => *record,
-        Notice::Lost(lost) => panic!("lost: {lost:?}"),
+    loop {
+        match client.notice().expect("a record comes") {
+            Notice::Exit(record) => return *record,
+            Notice::CaughtUp(_) => {}
+            Notice::Lost(lost) => panic!("lost: {lost:?}"),
+        }
     }
 }
 
 /// All records that are kept, from a place in the log on.
 pub(crate) fn kept(service: &Service, from: u64) -> Vec<Record> {
     let mut client = service.client();
-    let last = counts(&mut client).last_seq;
     client.subscribe(from).expect("it may be had");
     let mut records = Vec::new();
-    client
-        .set_timeout(Some(Duration::from_millis(500)))
-        .expect("it is a time");
-    while records
-        .last()
-        .is_none_or(|record: &Record| record.seq < last)
-    {
-        match client.notice() {
-            Ok(Notice::Exit(record)) => records.push(*record),
-            Ok(Notice::Lost(_)) => {}
-            Err(error) if error.is_timeout() => break,
-            Err(error) => panic!("{error}"),
+    loop {
+        match client.notice().expect("all come") {
+            Notice::Exit(record) => records.push(*record),
+            Notice::Lost(_) => {}
+            Notice::CaughtUp(_) => return records,
         }
     }
-    records
 }
 
 #[track_caller]

@@ -121,7 +121,12 @@ fn be_a_client(
     let begun = begin(&mut client, tasks);
     let failed = begun.is_err();
     let _ = say_ready.send(begun);
-    while !failed && let Ok(Notice::Exit(record)) = client.notice() {
+    while !failed && let Ok(notice) = client.notice() {
+        let record = match notice {
+            Notice::Exit(record) => record,
+            Notice::CaughtUp(_) => continue,
+            Notice::Lost(_) => break,
+        };
         let index = record.tag.parse().ok();
         let known = index.filter(|&index| tally.board.slots().get(index).is_some());
         let (Some(index), Ok(pid)) = (known, Pid::new(record.pid)) else {

@@ -113,7 +113,12 @@ impl Store {
         )?;
         let thread = std::thread::Builder::new()
             .name("exitring-store".into())
-            .spawn(move || writer.run(&inbox))?;
+            .spawn(move || {
+                let run = std::panic::AssertUnwindSafe(|| writer.run(&inbox));
+                // The panic hook has said why. Without a writer nothing that ends would ever be told: better to be
+                // started again, by which nothing is lost.
+                std::panic::catch_unwind(run).unwrap_or_else(|_| std::process::abort())
+            })?;
         Ok((store, thread))
     }
 
