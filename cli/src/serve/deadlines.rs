@@ -4,11 +4,15 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use exitring_protocol::Code;
 use tokio::sync::Notify;
 
 use super::live::{Live, now_ms};
 use super::process;
 use super::service::Service;
+
+/// When a signal is tried again that could not be sent for want of a descriptor.
+const RETRY_MS: u64 = 100;
 
 /// The time-outs of live watches; one timer for all.
 #[derive(Default)]
@@ -96,23 +100,29 @@ fn strike(service: &Service, live: &Arc<Live>) {
     }
     let first = !live.timed_out();
     let signal = if first { libc::SIGTERM } else { libc::SIGKILL };
-    let before = live.timed_out();
-    live.set_timed_out();
+    live.set_timed_out(true);
     let sent = service
         .signal(birth, birth.uid, signal, true)
         .or_else(|_| service.signal(birth, birth.uid, signal, false));
     match sent {
-        Ok(()) if first => {
-            service.deadlines.add_in(live, birth.grace_ms);
-            // Over meanwhile: then nobody else takes it out.
-            if !service.registry.has(birth.id) {
-                service.deadlines.remove(birth.id);
-            }
-        }
+        Ok(()) if first => add_in(service, live, birth.grace_ms),
         Ok(()) => {}
-        Err(error) if !before => {
+        // No descriptor at this moment: as if the time had not come.
+        Err(error) if error.code == Code::Exhausted => {
+            live.set_timed_out(!first);
+            add_in(service, live, RETRY_MS);
+        }
+        Err(error) if first => {
             tracing::warn!(watch = birth.id, %error, "a time-out could not be kept");
         }
         Err(_) => {}
+    }
+}
+
+fn add_in(service: &Service, live: &Arc<Live>, after_ms: u64) {
+    service.deadlines.add_in(live, after_ms);
+    // Over meanwhile: then nobody else takes it out.
+    if !service.registry.has(live.birth.id) {
+        service.deadlines.remove(live.birth.id);
     }
 }

@@ -60,8 +60,8 @@ impl Live {
         self.timed_out.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set_timed_out(&self) {
-        self.timed_out.store(true, Ordering::Release);
+    pub(crate) fn set_timed_out(&self, timed_out: bool) {
+        self.timed_out.store(timed_out, Ordering::Release);
     }
 
     pub(crate) fn keep(&self, watch: exitring::Watch, callback: exitring::CallbackId) {

@@ -107,6 +107,10 @@ impl Service {
             })
             .map_err(|_| stopping())?;
         live.keep(watch, callback);
+        // Taken back before there was anything to take back.
+        if !self.registry.has(live.birth.id) {
+            live.let_go();
+        }
         Ok(())
     }
 
