@@ -88,7 +88,6 @@ pub(crate) fn run(options: &ServeOptions) -> Result<u8> {
     let (service, writer) = build(options, descriptors, state)?;
     // Before anybody can ask: what was live is live again.
     restore::restore(&service, before, pidfds);
-    systemd::forget_pidfds(stored);
     tracing::info!(
         socket = %options.socket.display(),
         state = %options.state.display(),
@@ -98,7 +97,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<u8> {
         in_place,
         "serving"
     );
-    let end = runtime.block_on(serve(&service, options, &listener))?;
+    let end = runtime.block_on(serve(&service, options, &listener, stored))?;
     let state = stop(&service, writer)?;
     match end {
         End::Stop => {
@@ -190,7 +189,12 @@ fn build(
 }
 
 /// Takes connections until a signal comes, and lets what is being worked on be finished.
-async fn serve(service: &Arc<Service>, options: &ServeOptions, listener: &Listener) -> Result<End> {
+async fn serve(
+    service: &Arc<Service>,
+    options: &ServeOptions,
+    listener: &Listener,
+    stored: Vec<u64>,
+) -> Result<End> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -201,13 +205,13 @@ async fn serve(service: &Arc<Service>, options: &ServeOptions, listener: &Listen
     }
     tokio::spawn(deadlines::keep(Arc::clone(service)));
     tokio::spawn(restore::look_for_zombies(Arc::clone(service)));
-    tokio::spawn(systemd::keep_the_watchdog(Arc::clone(service)));
 
     let socket = listener.socket.try_clone().context("taking the socket")?;
     socket.set_nonblocking(true).context("taking the socket")?;
     let socket = UnixListener::from_std(socket).context("taking the socket")?;
     let places = Arc::new(Semaphore::new(service.limits.clients));
-    systemd::ready();
+    // The socket is bound: who comes from here on is taken.
+    tokio::spawn(systemd::keep_informed(Arc::clone(service), stored));
     let accepting = accept(service, &socket, &places);
     tokio::pin!(accepting);
     let end = loop {

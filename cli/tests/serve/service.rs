@@ -80,7 +80,12 @@ impl Service {
     /// Tells it to end, and waits until it has.
     pub(crate) fn terminate(&mut self) {
         kill_process(self.pid(), Signal::TERM).expect("it is ours");
-        let status = self.process.wait().expect("it is ours");
+        let mut status = None;
+        eventually("it ends", || {
+            status = self.process.try_wait().expect("it is ours");
+            status.is_some()
+        });
+        let status = status.expect("it has ended");
         assert!(status.success(), "{status}");
     }
 

@@ -6,14 +6,21 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 
 use exitring_protocol::{Client, Outcome, Unknown};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::service::{LONG, Service, eventually, kept, sh};
 
-/// What was told, and what came with it.
-fn hear(socket: &UnixDatagram) -> (String, Vec<OwnedFd>) {
+/// What is told, and what comes with it, read as it comes: the queue takes few, and who tells waits.
+fn listen(socket: UnixDatagram) -> Receiver<(String, Vec<OwnedFd>)> {
+    let (told, hear) = channel();
+    std::thread::spawn(move || while told.send(read(&socket)).is_ok() {});
+    hear
+}
+
+fn read(socket: &UnixDatagram) -> (String, Vec<OwnedFd>) {
     let mut bytes = [0; 4096];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -23,7 +30,7 @@ fn hear(socket: &UnixDatagram) -> (String, Vec<OwnedFd>) {
         &mut control,
         RecvFlags::CMSG_CLOEXEC,
     );
-    let got = got.expect("it is told");
+    let got = got.expect("it can be read");
     let mut fds = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(more) = message {
@@ -78,7 +85,8 @@ fn readiness_and_life_are_told_and_pidfds_are_kept_over_a_restart() {
     service.terminate();
     let told = service.folder.path().join("notify");
     let notify = UnixDatagram::bind(&told).expect("it can be bound");
-    notify.set_read_timeout(Some(LONG)).expect("it is a time");
+    let notify = listen(notify);
+    let hear = || notify.recv_timeout(LONG).expect("it is told");
     let start = |service: &Service, fds| {
         let mut command = service.command();
         command
@@ -91,8 +99,8 @@ fn readiness_and_life_are_told_and_pidfds_are_kept_over_a_restart() {
     let listener = UnixListener::bind(service.socket()).expect("it can be bound");
     let socket = || ("exitring.socket".to_owned(), high(&listener));
     service.process = start(&service, vec![socket()]);
-    assert_eq!(hear(&notify).0.trim(), "READY=1");
-    assert_eq!(hear(&notify).0.trim(), "WATCHDOG=1");
+    assert_eq!(hear().0.trim(), "READY=1");
+    assert_eq!(hear().0.trim(), "WATCHDOG=1");
     let mut client = service.client();
     let release = |name: &str| place.join(name);
     let script = |name: &str, code| {
@@ -113,7 +121,7 @@ fn readiness_and_life_are_told_and_pidfds_are_kept_over_a_restart() {
     service.terminate();
     let mut stored = Vec::new();
     while stored.len() < 2 {
-        let (text, mut fds) = hear(&notify);
+        let (text, mut fds) = hear();
         if text.contains("FDSTORE=1") {
             // Otherwise systemd closes it when the process ends.
             assert!(text.contains("FDPOLL=0"), "{text}");
@@ -138,7 +146,7 @@ fn readiness_and_life_are_told_and_pidfds_are_kept_over_a_restart() {
     service.process = start(&service, fds);
     let mut removed = 0;
     while removed < 2 {
-        removed += usize::from(hear(&notify).0.contains("FDSTOREREMOVE=1"));
+        removed += usize::from(hear().0.contains("FDSTOREREMOVE=1"));
     }
     std::fs::write(release("lives"), "").expect("it can be written");
     eventually("all have ended", || service.counts().watched == 0);
@@ -153,6 +161,37 @@ fn readiness_and_life_are_told_and_pidfds_are_kept_over_a_restart() {
     assert_eq!(outcome("down"), Outcome::Exited(5));
     assert_eq!(outcome("lives"), Outcome::Exited(6));
     assert_eq!(records.len(), 3);
+}
+
+#[test]
+fn who_does_not_read_what_it_is_told_holds_up_nobody() {
+    let mut service = Service::start(&[]);
+    service.terminate();
+    let told = service.folder.path().join("notify");
+    let _deaf = UnixDatagram::bind(&told).expect("it can be bound");
+    let other = UnixDatagram::unbound().expect("a descriptor is left");
+    other.set_nonblocking(true).expect("it is ours");
+    while other.send_to(b"more", &told).is_ok() {}
+    let mut command = service.command();
+    command
+        .env("NOTIFY_SOCKET", &told)
+        .env("WATCHDOG_USEC", "300000");
+    service.process = command.spawn().expect("it starts");
+    service.wait_until_it_answers();
+    let mut client = service.client();
+    client.subscribe(0).expect("it may be had");
+    client.spawn(sh("exit 3", "")).expect("it starts");
+    assert_eq!(
+        crate::service::record(&mut client).outcome,
+        Outcome::Exited(3)
+    );
+    let lives = client.spawn(sh("exec sleep 1000", "")).expect("it starts");
+    service.terminate();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(lives.pid).expect("it is one"),
+        rustix::process::Signal::KILL,
+    )
+    .expect("it lives");
 }
 
 #[test]
