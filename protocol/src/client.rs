@@ -14,6 +14,9 @@ use crate::{
     Watched, Welcome,
 };
 
+/// How long the answer to the hello is waited for, which takes a service that lives no time.
+pub const HELLO_PATIENCE: Duration = Duration::from_secs(30);
+
 /// A connection to the service.
 ///
 /// Events that come while an answer is waited for are kept and given by [`notice`](Self::notice) afterwards: at most as many as
@@ -76,8 +79,17 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError`].
+    /// [`ClientError`]; an [`Io`](ClientError::Io) of the kind `TimedOut` if whoever listens does not answer within
+    /// [`HELLO_PATIENCE`].
     pub fn connect(socket: impl AsRef<Path>, client: Option<&str>) -> Result<Self, ClientError> {
+        Self::connect_within(socket.as_ref(), client, HELLO_PATIENCE)
+    }
+
+    fn connect_within(
+        socket: &Path,
+        client: Option<&str>,
+        patience: Duration,
+    ) -> Result<Self, ClientError> {
         let writer = UnixStream::connect(socket)?;
         let reader = BufReader::new(writer.try_clone()?);
         let mut this = Self {
@@ -98,10 +110,17 @@ impl Client {
             version: VERSION,
             client: client.map(Into::into),
         };
-        match this.ask(Request::Hello(hello))? {
-            Answer::Hello(welcome) => this.welcome = welcome,
-            other => return Err(nonsense(&other)),
+        this.set_timeout(Some(patience))?;
+        match this.ask(Request::Hello(hello)) {
+            Ok(Answer::Hello(welcome)) => this.welcome = welcome,
+            Ok(other) => return Err(nonsense(&other)),
+            Err(error) if error.is_timeout() => {
+                let error = format!("no answer to the hello within {patience:?}");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, error).into());
+            }
+            Err(error) => return Err(error),
         }
+        this.set_timeout(None)?;
         Ok(this)
     }
 
@@ -278,4 +297,23 @@ impl Client {
 
 fn nonsense(answer: &Answer) -> ClientError {
     ClientError::Nonsense(format!("{answer:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn who_listens_and_says_nothing_is_not_waited_for_for_ever() {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let socket = folder.path().join("socket");
+        let _deaf = UnixListener::bind(&socket).expect("it can be bound");
+        let error = Client::connect_within(&socket, None, Duration::from_millis(20)).err();
+        match error.expect("nobody answers") {
+            ClientError::Io(error) => assert_eq!(error.kind(), io::ErrorKind::TimedOut),
+            other => panic!("{other}"),
+        }
+    }
 }

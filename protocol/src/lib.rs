@@ -15,7 +15,7 @@ mod reply;
 mod request;
 mod schema;
 
-pub use client::{Client, ClientError, Notice};
+pub use client::{Client, ClientError, HELLO_PATIENCE, Notice};
 pub use decode::{DEPTH_MAX, Decoded, LINE_MAX, decode};
 pub use error::{Code, Error};
 pub use record::{Outcome, Record, Unknown, Usage};
