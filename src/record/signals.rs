@@ -1,0 +1,82 @@
+//! Signals to the process: the user's, and a deadline's. Each is sent under the lock under which an owned child is reaped, so its
+//! pid is not another's.
+
+use super::Record;
+use crate::deadlines::DeadlineKey;
+use crate::error::SignalError;
+use crate::remnant::{Remnant, Remnants};
+use crate::sys::{self, Ask, Waited};
+
+impl Record {
+    /// Signals the process, or the group that it leads.
+    pub(crate) fn signal(&self, signal: i32, group: bool) -> Result<(), SignalError> {
+        let _state = self.lock();
+        if self.exit.get().is_some() || self.is_taken() {
+            return Err(SignalError::Exited);
+        }
+        let sent = match group {
+            true => sys::kill_group(self.pid, signal).ok_or(SignalError::NoGroup)?,
+            false => sys::kill(self.pid, signal),
+        };
+        sent.map_err(|error| SignalError::from_kill(signal, error))
+    }
+
+    /// Whether the child, which is ours to reap, was reaped all the same: by itself (`SIGCHLD` is ignored)
+    /// or by a wait for any child. Then its pid may be another's.
+    fn is_taken(&self) -> bool {
+        matches!(sys::waitid(Ask::LookAtChild(self.pid)), Ok(Waited::NoChild))
+    }
+
+    /// A deadline's `SIGTERM`: to the group if it leads one, else to the process alone. Tells whether it was alive, and what holds
+    /// on to the group. Without a hold, what is left of the group is killed when this is reaped.
+    pub(crate) fn terminate_by_deadline(
+        &self,
+        remnants: &Remnants,
+        held: Option<Remnant>,
+    ) -> (bool, Option<Remnant>) {
+        let mut state = self.lock();
+        if !self.is_alive() {
+            return (false, held);
+        }
+        let held = held.or_else(|| remnants.hold(self.pid));
+        let extra = state.extra();
+        extra.by_deadline = true;
+        extra.kill_the_rest = held.is_none();
+        // A failure (it changed its user) is for the next, stronger signal to mend, or for nobody.
+        let _ = sys::kill_group(self.pid, libc::SIGTERM)
+            .unwrap_or_else(|| sys::kill(self.pid, libc::SIGTERM));
+        (true, held)
+    }
+
+    /// A deadline's `SIGKILL`, likewise.
+    pub(crate) fn kill_by_deadline(&self) {
+        let _state = self.lock();
+        if self.is_alive() {
+            let _ = sys::kill_group(self.pid, libc::SIGKILL)
+                .unwrap_or_else(|| sys::kill(self.pid, libc::SIGKILL));
+        }
+    }
+
+    /// Another deadline, or none, has taken the place of the one that was in its grace.
+    pub(crate) fn spare_the_rest(&self) {
+        let mut state = self.lock();
+        if let Some(extra) = &mut state.extra {
+            extra.kill_the_rest = false;
+        }
+    }
+
+    /// Under the lock, of a child that is ours: not ended, seen or not.
+    fn is_alive(&self) -> bool {
+        self.exit.get().is_none()
+            && matches!(sys::waitid(Ask::LookAtChild(self.pid)), Ok(Waited::NotYet))
+    }
+
+    /// Notes where the ring thread has the deadline, and hands out where it had one before.
+    pub(crate) fn set_deadline(&self, key: Option<DeadlineKey>) -> Option<DeadlineKey> {
+        let mut state = self.lock();
+        match (&mut state.extra, key) {
+            (None, None) => None,
+            _ => std::mem::replace(&mut state.extra().deadline, key),
+        }
+    }
+}

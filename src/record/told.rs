@@ -1,0 +1,40 @@
+//! Futures and queues, which are told of an exit besides callbacks and threads.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
+
+use crate::Exit;
+use crate::exits::Sink;
+
+/// Taken out from under the lock, to be told.
+#[derive(Default)]
+pub(crate) struct Told {
+    pub(super) wakers: Vec<(u64, Waker)>,
+    pub(super) sinks: Vec<Sink>,
+}
+
+impl Told {
+    /// `None`: the exit will not come.
+    pub(crate) fn tell(self, exit: Option<&Exit>) {
+        for sink in self.sinks {
+            match exit {
+                Some(exit) => sink.put(exit),
+                None => drop(sink),
+            }
+        }
+        for (_, waker) in self.wakers {
+            // An executor's code, on our thread.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                drop_quietly(payload);
+            }
+        }
+    }
+}
+
+/// Drops a value of the user's whose `Drop` may panic.
+pub(crate) fn drop_quietly<T>(value: T) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+        // Its drop could panic again.
+        std::mem::forget(payload);
+    }
+}
