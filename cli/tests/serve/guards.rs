@@ -4,12 +4,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use exitring_protocol::{
-    Answer, Client, Code, List, Notice, Request, Signal, Spawn, Unwatch, Watch,
+    Answer, Client, Code, List, Notice, Request, Signal, Spawn, Unwatch, Watch, Watched,
 };
 use rustix::thread::{Gid, Uid, set_thread_gid, set_thread_uid};
 
 use crate::service::{
-    LONG, Raw, Service, counts, eventually, is_root, record, refused, sh, watch_of,
+    LONG, Raw, Service, anonymous_kib, ask_often, counts, eventually, is_root, record, refused, sh,
+    watch_of,
 };
 
 const NOBODY: u32 = 65534;
@@ -231,31 +232,18 @@ fn clients_and_watches_are_bounded_and_come_free_again() {
 #[test]
 fn watching_and_unwatching_for_ever_takes_no_memory() {
     let service = Service::start(&[]);
-    let mut client = service.client();
-    let kib = || {
-        let status = fs::read_to_string(format!("/proc/{}/status", service.process.id()));
-        let status = status.expect("it lives");
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("RssAnon:"));
-        let kib: Option<u64> = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
-        kib.expect("the kernel tells")
-    };
     let own = std::process::id();
-    let mut turn = |count| {
-        for _ in 0..count {
-            let watched = client.watch(watch_of(own)).expect("we live");
-            client
-                .ask(Request::Unwatch(Unwatch {
-                    watch: watched.watch,
-                }))
-                .expect("it is live");
-        }
+    let turn = |times| {
+        ask_often(&service, times, |client| {
+            let Watched { watch, .. } = client.watch(watch_of(own)).expect("we live");
+            let unwatch = Request::Unwatch(Unwatch { watch });
+            client.ask(unwatch).expect("it is live");
+        })
     };
     turn(1000);
-    let before = kib();
+    let before = anonymous_kib(&service);
     turn(4000);
-    let after = kib();
+    let after = anonymous_kib(&service);
     assert!(after < before + 1024, "{before} KiB, then {after} KiB");
 }
 

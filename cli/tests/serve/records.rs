@@ -12,7 +12,9 @@ use exitring_protocol::{
 };
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::service::{EXITED_0, Service, counts, eventually, kept, record, refused, sh, watch_of};
+use crate::service::{
+    EXITED_0, Service, ask_often, counts, eventually, kept, record, refused, sh, watch_of,
+};
 
 fn signal(client: &mut Client, watch: u64, signal: i32, group: bool) -> Result<Answer, Code> {
     let request = Signal {
@@ -456,7 +458,7 @@ fn the_commands_watch_and_exits_are_clients() {
 
 #[test]
 fn of_ten_thousand_exits_at_once_each_is_recorded() {
-    const WATCHES: u64 = 10_000;
+    const WATCHES: usize = 10_000;
     let service = Service::start(&["--tail", "1000"]);
     let mut client = service.client();
     client.subscribe(0).expect("it may be had");
@@ -464,18 +466,18 @@ fn of_ten_thousand_exits_at_once_each_is_recorded() {
         .stdin(Stdio::piped())
         .spawn()
         .expect("it starts");
-    let mut asking = service.client();
-    let mut watches: std::collections::BTreeSet<u64> = (0..WATCHES)
-        .map(|_| asking.watch(watch_of(child.id())).expect("it lives").watch)
-        .collect();
+    let watch = |asking: &mut Client| asking.watch(watch_of(child.id())).expect("it lives").watch;
+    let watches = ask_often(&service, WATCHES, watch);
+    let mut watches: std::collections::BTreeSet<u64> = watches.into_iter().collect();
+    assert_eq!(watches.len(), WATCHES);
     drop(child.stdin.take());
-    for seq in 1..=WATCHES {
+    for seq in 1..=WATCHES as u64 {
         let record = record(&mut client);
         assert_eq!(record.seq, seq);
         assert!(watches.remove(&record.watch), "a second record: {record:?}");
     }
     child.wait().expect("it is ours");
-    assert_eq!(counts(&mut asking).watched, 0);
+    assert_eq!(service.counts().watched, 0);
 }
 
 #[test]

@@ -136,6 +136,42 @@ pub(crate) fn counts(client: &mut Client) -> Counts {
     }
 }
 
+/// The service's memory that is of no file.
+pub(crate) fn anonymous_kib(service: &Service) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", service.process.id()));
+    let status = status.expect("it lives");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+    kib.expect("the kernel tells")
+}
+
+/// Asks so often, from several connections at once: where one would wait for each answer, a loaded machine takes minutes.
+pub(crate) fn ask_often<T: Send>(
+    service: &Service,
+    times: usize,
+    ask: impl Fn(&mut Client) -> T + Sync,
+) -> Vec<T> {
+    const CLIENTS: usize = 16;
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|nth| {
+                let share = (times + nth) / CLIENTS;
+                let ask = &ask;
+                scope.spawn(move || {
+                    let mut client = service.client();
+                    (0..share).map(|_| ask(&mut client)).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        let answers = clients.into_iter().map(|client| client.join());
+        answers
+            .flat_map(|answers| answers.expect("no panic"))
+            .collect()
+    })
+}
+
 /// Waits for what has to come.
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {

@@ -1,54 +1,42 @@
 //! Clients that do not read.
 
-use std::fs;
-
-use exitring_protocol::{Client, Watch};
+use exitring_protocol::Watch;
 
 use crate::records::Zombie;
-use crate::service::{Service, counts, eventually, record, watch_of};
+use crate::service::{Service, anonymous_kib, ask_often, counts, eventually, record, watch_of};
 
-const RECORDS: u64 = 20_000;
-
-fn anonymous_kib(service: &Service) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", service.process.id()));
-    let status = status.expect("it lives");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
-    kib.expect("the kernel tells")
-}
+const RECORDS: usize = 20_000;
 
 #[test]
 fn a_client_that_does_not_read_delays_nobody_takes_no_memory_and_misses_nothing() {
     let service = Service::start(&["--tail", "100"]);
-    let (mut slow, mut quick, mut asking) = (service.client(), service.client(), service.client());
+    let (mut slow, mut quick) = (service.client(), service.client());
     slow.subscribe(0).expect("it may be had");
     quick.subscribe(0).expect("it may be had");
     let zombie = Zombie::new();
-    let ask = |asking: &mut Client, count: u64| {
-        for _ in 0..count {
+    let ask = |count| {
+        ask_often(&service, count, |client| {
             let watch = Watch {
                 tag: "x".repeat(256),
                 ..watch_of(zombie.pid())
             };
-            asking.watch(watch).expect("it is not reaped");
-        }
+            client.watch(watch).expect("it is not reaped");
+        });
     };
-    ask(&mut asking, RECORDS / 10);
+    ask(RECORDS / 10);
     let before = anonymous_kib(&service);
     let reading = std::thread::spawn(move || {
-        for seq in 1..=RECORDS {
+        for seq in 1..=RECORDS as u64 {
             assert_eq!(record(&mut quick).seq, seq);
         }
     });
-    ask(&mut asking, RECORDS - RECORDS / 10);
+    ask(RECORDS - RECORDS / 10);
     // Though the other has not taken a byte.
     reading.join().expect("all came, in order");
     let after = anonymous_kib(&service);
     // 18,000 records of 500 bytes are 9 MB.
     assert!(after < before + 4 * 1024, "{before} KiB, then {after} KiB");
-    for seq in 1..=RECORDS {
+    for seq in 1..=RECORDS as u64 {
         assert_eq!(record(&mut slow).seq, seq);
     }
 }
