@@ -1,10 +1,122 @@
 //! Processes on the way to their program.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::process::Command;
 
-use exitring_protocol::{Code, Spawn};
+use exitring_protocol::{Code, Outcome, Spawn, Watched};
 
-use crate::service::{EXITED_0, Raw, Service, counts, record, refused, sh};
+use crate::service::{EXITED_0, Raw, Service, counts, eventually, record, refused, sh};
+
+#[test]
+fn what_is_started_has_its_arguments_environment_folder_and_files_and_a_record() {
+    let service = Service::start(&[]);
+    let place = service.folder.path();
+    fs::write(place.join("in"), "from a file\n").expect("it can be written");
+    let mut client = service.client();
+    client.subscribe(0).expect("it may be had");
+    let spawn = Spawn {
+        argv: [
+            "sh",
+            "-c",
+            "read line; echo \"$line $1 $A\"; pwd; pwd >&2; ulimit -n; env | grep -c . ; exit 3",
+            "sh",
+            "an argument",
+        ]
+        .map(Into::into)
+        .into(),
+        env: Some(BTreeMap::from(
+            [("A", "b"), ("PATH", "/bin:/usr/bin")].map(|(k, v)| (k.into(), v.into())),
+        )),
+        cwd: Some(place.into()),
+        stdin: Some("in".into()),
+        stdout: Some(place.join("out")),
+        stderr: Some("err".into()),
+        tag: "a tag".into(),
+        ..Spawn::default()
+    };
+    let Watched { watch, pid } = client.spawn(spawn).expect("it starts");
+    let record = record(&mut client);
+    assert_eq!((record.watch, record.pid, record.seq), (watch, pid, 1));
+    assert_eq!(record.outcome, Outcome::Exited(3));
+    assert_eq!(record.tag, "a tag");
+    assert!(record.spawned && !record.timed_out);
+    assert!(record.usage.expect("it is told").max_rss_bytes > 0);
+    assert!(record.began_ms <= record.ended_ms && record.began_ms > 1_600_000_000_000);
+    let folder = place.canonicalize().expect("it is there");
+    let folder = folder.display();
+    let out = fs::read_to_string(place.join("out")).expect("it was written");
+    let own_limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let own_limit = own_limit.current.expect("there is one");
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(
+        lines[..3],
+        [
+            "from a file an argument b".into(),
+            folder.to_string(),
+            own_limit.to_string()
+        ]
+    );
+    let err = fs::read_to_string(place.join("err")).expect("it was written");
+    assert_eq!(err, format!("{folder}\n"));
+    eventually("it is reaped", || {
+        fs::metadata(format!("/proc/{pid}")).is_err()
+    });
+}
+
+#[test]
+fn what_is_started_has_no_descriptors_but_its_own() {
+    let service = Service::start(&[]);
+    let mut client = service.client();
+    client.subscribe(0).expect("it may be had");
+    let out = service.folder.path().join("out");
+    let mut spawn = sh("ls /proc/self/fd | wc -l", "");
+    spawn.stdout = Some(out.clone());
+    client.spawn(spawn).expect("it starts");
+    record(&mut client);
+    let count = fs::read_to_string(out).expect("it was written");
+    // Three, and the one that ls reads the folder with.
+    assert_eq!(count.trim(), "4");
+}
+
+#[test]
+fn what_cannot_be_started_is_refused_with_the_reason_and_leaves_nothing() {
+    let service = Service::start(&[]);
+    let mut client = service.client();
+    let argv = |program: &str| Spawn {
+        argv: vec![program.into()],
+        ..Spawn::default()
+    };
+    for spawn in [
+        argv("/nonesuch"),
+        argv("nonesuch"),
+        argv("/etc/passwd"),
+        Spawn {
+            cwd: Some("/nonesuch".into()),
+            ..argv("true")
+        },
+    ] {
+        assert_eq!(refused(client.spawn(spawn)), Code::CannotStart);
+    }
+    let with_file = Spawn {
+        stderr: Some("/nonesuch/file".into()),
+        ..argv("true")
+    };
+    let error = client.spawn(with_file).expect_err("it cannot start");
+    assert!(error.to_string().contains("opening its stderr"), "{error}");
+    for env in [("", "x"), ("A=B", "x"), ("A", "x")] {
+        let spawn = Spawn {
+            env: Some([env].map(|(k, v)| (k.into(), v.into())).into()),
+            ..argv("true")
+        };
+        assert_eq!(refused(client.spawn(spawn)), Code::OutOfRange);
+    }
+    let mut spawn = argv("true");
+    spawn.tag = "x".repeat(257);
+    assert_eq!(refused(client.spawn(spawn)), Code::OutOfRange);
+    let counts = counts(&mut client);
+    assert_eq!((counts.watched, counts.records, counts.last_seq), (0, 0, 0));
+}
 
 #[test]
 fn a_fifo_that_nobody_has_open_holds_up_nothing() {

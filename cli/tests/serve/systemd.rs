@@ -10,8 +10,9 @@ use std::sync::mpsc::{Receiver, channel};
 
 use exitring_protocol::{Client, Outcome, Unknown};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::{Pid, Signal, kill_process};
 
-use crate::service::{LONG, Service, eventually, kept, sh};
+use crate::service::{LONG, Service, eventually, kept, record, sh};
 
 /// What is told, and what comes with it, read as it comes: the queue takes few, and who tells waits.
 fn listen(socket: UnixDatagram) -> Receiver<(String, Vec<OwnedFd>)> {
@@ -181,17 +182,11 @@ fn who_does_not_read_what_it_is_told_holds_up_nobody() {
     let mut client = service.client();
     client.subscribe(0).expect("it may be had");
     client.spawn(sh("exit 3", "")).expect("it starts");
-    assert_eq!(
-        crate::service::record(&mut client).outcome,
-        Outcome::Exited(3)
-    );
+    assert_eq!(record(&mut client).outcome, Outcome::Exited(3));
     let lives = client.spawn(sh("exec sleep 1000", "")).expect("it starts");
     service.terminate();
-    rustix::process::kill_process(
-        rustix::process::Pid::from_raw(lives.pid).expect("it is one"),
-        rustix::process::Signal::KILL,
-    )
-    .expect("it lives");
+    let lives = Pid::from_raw(lives.pid).expect("it is one");
+    kill_process(lives, Signal::KILL).expect("it lives on");
 }
 
 #[test]
@@ -225,7 +220,7 @@ fn metrics_are_served_on_a_loopback_port_and_nowhere_else() {
     let mut client = Client::connect(service.socket(), None).expect("it answers");
     client.subscribe(0).expect("it may be had");
     client.spawn(sh("exit 0", "")).expect("it starts");
-    crate::service::record(&mut client);
+    record(&mut client);
     let answer = get("/metrics");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(answer.contains("application/openmetrics-text"), "{answer}");
