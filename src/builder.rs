@@ -114,10 +114,9 @@ impl Builder {
         // Threads are born with the mask of the one that starts them.
         let _signals_blocked = SignalMask::all().apply();
         let mut threads = Threads::new();
-        let node = Node::next();
         threads.push((
-            start_ring_thread(Arc::clone(&shared), self.backend, node)?,
-            node,
+            start_ring_thread(Arc::clone(&shared), self.backend)?,
+            shared.ring_thread,
         ));
         for index in 0..self.workers {
             let node = Node::next();
@@ -140,16 +139,12 @@ impl Builder {
     }
 }
 
-/// The threads of a watcher, each with what it is in the graph of who waits for whom.
+/// The threads of a watcher, each with what it is in the graph of what waits for what.
 pub(crate) type Threads = Vec<(JoinHandle<()>, Node)>;
 
 /// The ring is opened by the thread that will use it, because the kernel ties it to that
 /// one (`IORING_SETUP_SINGLE_ISSUER`); how that went comes back through a channel.
-fn start_ring_thread(
-    shared: Arc<Shared>,
-    wanted: Backend,
-    node: Node,
-) -> Result<JoinHandle<()>, BuildError> {
+fn start_ring_thread(shared: Arc<Shared>, wanted: Backend) -> Result<JoinHandle<()>, BuildError> {
     let (opened, outcome) = mpsc::sync_channel(1);
     #[cfg(test)]
     let plan = faults::plan();
@@ -159,6 +154,7 @@ fn start_ring_thread(
             .spawn(move || {
                 #[cfg(test)]
                 faults::set_plan(plan);
+                let node = shared.ring_thread;
                 let bell = shared.mailbox.bell();
                 let backend = backend::open(wanted, bell.as_fd());
                 drop(bell);
@@ -167,7 +163,7 @@ fn start_ring_thread(
                         shared.wait_with(chosen);
                         let ring_thread = RingThread::new(shared, engine);
                         let _ = opened.send(Ok(()));
-                        wait_graph::within(node, || ring_thread.run());
+                        wait_graph::as_thread(node, || ring_thread.run());
                     }
                     Err(error) => {
                         let _ = opened.send(Err(error));

@@ -11,6 +11,7 @@ use rustix::event::EventfdFlags;
 use crate::builder::open_eventfd;
 use crate::error::{AddError, BuildError, Closed, RecvError};
 use crate::shared::{self, Shared};
+use crate::wait_graph::{self, Node};
 use crate::{Exit, Watch, sys};
 
 /// A queue that exits come into, each with a tag of yours.
@@ -69,6 +70,8 @@ struct Inner {
     outstanding: usize,
     /// Watches whose exit will not come, because the watcher is gone.
     forsaken: bool,
+    /// The ring threads that the others are to come from, with how many each.
+    awaited: Vec<(Node, usize)>,
     waiters: u32,
     rung: bool,
 }
@@ -86,6 +89,7 @@ impl Exits {
                 ready,
                 outstanding: 0,
                 forsaken: false,
+                awaited: Vec::new(),
                 waiters: 0,
                 rung: false,
             }),
@@ -109,7 +113,7 @@ impl Exits {
     pub fn add(&self, watch: &Watch, tag: u64) -> Result<(), AddError> {
         self.shared.check_process()?;
         watch.check_process()?;
-        let sink = self.queue.reserve(tag)?;
+        let sink = self.queue.reserve(tag, watch.ring_thread())?;
         Ok(watch.add_sink(sink)?)
     }
 
@@ -202,6 +206,10 @@ impl Exits {
             if shared::on_a_ring_thread() {
                 return Err(RecvError::WouldDeadlock);
             }
+            // Anew in each round: what is awaited may have changed.
+            let ring_threads = inner.awaited.iter().map(|(ring_thread, _)| *ring_thread);
+            let _waiting =
+                wait_graph::wait_for_any(ring_threads).ok_or(RecvError::WouldDeadlock)?;
             inner.waiters += 1;
             inner = match until {
                 None => self
@@ -265,7 +273,7 @@ impl Queue {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reserve(self: &Arc<Self>, tag: u64) -> Result<Sink, AddError> {
+    fn reserve(self: &Arc<Self>, tag: u64, ring_thread: Node) -> Result<Sink, AddError> {
         let mut inner = self.lock();
         if inner.outstanding == self.capacity {
             return Err(AddError::Full {
@@ -273,10 +281,43 @@ impl Queue {
             });
         }
         inner.outstanding += 1;
+        match inner
+            .awaited
+            .iter_mut()
+            .find(|(other, _)| *other == ring_thread)
+        {
+            Some((_, count)) => *count += 1,
+            None => {
+                inner.awaited.push((ring_thread, 1));
+                self.awaited_changed(&inner);
+            }
+        }
         Ok(Sink {
             queue: Some(Arc::clone(self)),
+            ring_thread,
             tag,
         })
+    }
+
+    /// One exit fewer is to come from the ring thread.
+    fn came(&self, inner: &mut Inner, ring_thread: Node) {
+        let mut awaited = inner.awaited.iter_mut().enumerate();
+        let Some((index, (_, count))) = awaited.find(|(_, (other, _))| *other == ring_thread)
+        else {
+            return;
+        };
+        *count -= 1;
+        if *count == 0 {
+            inner.awaited.swap_remove(index);
+            self.awaited_changed(inner);
+        }
+    }
+
+    /// Whoever waits has announced what for, and does so anew.
+    fn awaited_changed(&self, inner: &Inner) {
+        if inner.waiters > 0 {
+            self.filled.notify_all();
+        }
     }
 
     fn fetch(&self, inner: &mut Inner) -> Option<Tagged> {
@@ -310,6 +351,8 @@ impl Queue {
 /// A place in a queue, for one exit. Dropped without it, it is given back, and the queue told.
 pub(crate) struct Sink {
     queue: Option<Arc<Queue>>,
+    /// Where the exit is to come from.
+    ring_thread: Node,
     tag: u64,
 }
 
@@ -320,6 +363,7 @@ impl Sink {
             return;
         };
         let mut inner = queue.lock();
+        queue.came(&mut inner, self.ring_thread);
         inner.ready.push_back(Tagged {
             tag: self.tag,
             exit: exit.clone(),
@@ -336,6 +380,7 @@ impl Sink {
     pub(crate) fn give_back(mut self) {
         if let Some(queue) = self.queue.take() {
             let mut inner = queue.lock();
+            queue.came(&mut inner, self.ring_thread);
             inner.outstanding -= 1;
             if inner.waiters > 0 {
                 queue.filled.notify_all();
@@ -348,6 +393,7 @@ impl Drop for Sink {
     fn drop(&mut self) {
         if let Some(queue) = self.queue.take() {
             let mut inner = queue.lock();
+            queue.came(&mut inner, self.ring_thread);
             inner.outstanding -= 1;
             inner.forsaken = true;
             queue.ring(&mut inner);

@@ -31,7 +31,7 @@ use std::time::Instant;
 use crate::callback::{Callback, CallbackId, Cancel};
 use crate::deadlines::DeadlineKey;
 use crate::duty::Duty;
-use crate::error::Closed;
+use crate::error::{Closed, WaitError};
 use crate::exits::Sink;
 use crate::shared::Shared;
 use crate::sync::{Condvar, Mutex, MutexGuard};
@@ -272,19 +272,21 @@ impl Record {
     // ---- waiting, futures, queues
 
     /// Waits until the exit is known, the watcher is gone, or `until`. `Ok(None)`
-    /// is the time-out.
+    /// is the timeout.
     pub(crate) fn wait(
         &self,
         shared: &Shared,
         until: Option<Instant>,
-    ) -> Result<Option<&Exit>, Closed> {
+    ) -> Result<Option<&Exit>, WaitError> {
+        // The exit comes from the ring thread, which may wait for the callback that we are in.
+        let _waiting = wait_graph::wait_for(shared.ring_thread).ok_or(WaitError::WouldDeadlock)?;
         let mut state = self.lock();
         loop {
             if let Some(exit) = self.exit.get() {
                 return Ok(Some(exit));
             }
             if matches!(state.phase, Phase::Closed) {
-                return Err(shared.why_closed());
+                return Err(shared.why_closed().into());
             }
             if until.is_some_and(|until| until <= Instant::now()) {
                 return Ok(None);

@@ -11,7 +11,7 @@ use crate::duty::{Duty, Reaped};
 use crate::exit::Outcome;
 use crate::mailbox::Command;
 use crate::reap::{self, Found};
-use crate::shared::Shared;
+use crate::shared::{self, Shared};
 
 /// So many exits in one wake-up are a storm. Then it pays to wait for a batch: each wake-up
 /// takes a processor from the processes that are about to exit.
@@ -40,7 +40,7 @@ pub(crate) struct RingThread {
 
 impl RingThread {
     pub(crate) fn new(shared: Arc<Shared>, engine: Box<dyn Engine>) -> Self {
-        shared.i_am_the_ring_thread();
+        shared::i_am_a_ring_thread();
         Self {
             shared,
             engine,

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, ThreadId};
 
 use crate::backend::Chosen;
 use crate::duty::Duty;
@@ -12,9 +11,15 @@ use crate::exit_queue::ExitQueue;
 use crate::mailbox::Mailbox;
 use crate::stats::{Counters, Stats};
 use crate::sys::SignalMask;
+use crate::wait_graph::Node;
 
 thread_local! {
     static A_RING_THREAD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// This is a ring thread from here on.
+pub(crate) fn i_am_a_ring_thread() {
+    A_RING_THREAD.set(true);
 }
 
 /// Whether this is the ring thread of some watcher.
@@ -35,7 +40,8 @@ pub(crate) struct Shared {
     /// The signals that the builder's thread had blocked.
     pub(crate) signal_mask: SignalMask,
     stopping: AtomicBool,
-    ring_thread: OnceLock<ThreadId>,
+    /// The ring thread, in the graph of what waits for what.
+    pub(crate) ring_thread: Node,
     death: OnceLock<String>,
     /// Known before the builder gives the watcher out.
     backend: OnceLock<Chosen>,
@@ -58,7 +64,7 @@ impl Shared {
             counters: Counters::default(),
             signal_mask,
             stopping: AtomicBool::new(false),
-            ring_thread: OnceLock::new(),
+            ring_thread: Node::next(),
             death: OnceLock::new(),
             backend: OnceLock::new(),
         }
@@ -99,15 +105,6 @@ impl Shared {
         self.stopping.store(true, Ordering::Relaxed);
         self.mailbox.end();
         self.queue.close();
-    }
-
-    pub(crate) fn i_am_the_ring_thread(&self) {
-        let _ = self.ring_thread.set(thread::current().id());
-        A_RING_THREAD.set(true);
-    }
-
-    pub(crate) fn on_ring_thread(&self) -> bool {
-        self.ring_thread.get() == Some(&thread::current().id())
     }
 
     /// What the ring thread waits with.

@@ -12,6 +12,7 @@ use crate::future::Exited;
 use crate::mailbox::Command;
 use crate::record::Record;
 use crate::shared::{self, Shared};
+use crate::wait_graph::Node;
 use crate::{Exit, Pid};
 
 /// A process being watched.
@@ -136,6 +137,11 @@ impl Watch {
 impl Watch {
     pub(crate) fn check_process(&self) -> Result<(), Closed> {
         self.shared.check_process()
+    }
+
+    /// Where its exit comes from.
+    pub(crate) fn ring_thread(&self) -> Node {
+        self.shared.ring_thread
     }
 
     pub(crate) fn add_sink(&self, sink: Sink) -> Result<(), Closed> {

@@ -289,11 +289,10 @@ impl Watcher {
 
     /// Waits until the ring thread has come to what was sent to it.
     fn flush(&self) {
-        if self.shared.on_ring_thread() {
-            // In a callback of ours: it comes to it when we return.
-            return;
+        // On the ring thread, or in a callback that it waits for: it comes to it when we return.
+        if let Some(_waiting) = wait_graph::wait_for(self.shared.ring_thread) {
+            self.shared.mailbox.flush(FLUSH_PATIENCE);
         }
-        self.shared.mailbox.flush(FLUSH_PATIENCE);
     }
 
     /// `kin`: `None` if it has to be found out.

@@ -5,7 +5,7 @@ use crate::wait_graph::{self, Node};
 
 /// Takes ended processes from the queue and runs their callbacks, until the queue is closed.
 pub(crate) fn run(shared: &Shared, me: Node) {
-    wait_graph::within(me, || {
+    wait_graph::as_thread(me, || {
         while let Some(popped) = shared.queue.pop() {
             if popped.tell_producer {
                 shared.mailbox.nudge();
