@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::record::Record;
+use crate::record::{NewDeadline, Record};
 use crate::remnant::{Remnant, Remnants};
 
 /// The time, and a number that makes it unique.
@@ -42,8 +42,11 @@ impl Deadlines {
         }
     }
 
-    /// Sets a process's deadline, or none, instead of one that it has.
-    pub(crate) fn set(&mut self, record: Arc<Record>, at: Option<Instant>, grace: Duration) {
+    /// Sets a process's new deadline, or none, instead of one that it has.
+    pub(crate) fn set(&mut self, record: Arc<Record>) {
+        let Some(NewDeadline { at, grace }) = record.take_new_deadline() else {
+            return;
+        };
         let remnant = match self.take(&record) {
             Some((_, Deadline::Terminate(_, _, remnant) | Deadline::Kill(_, remnant))) => remnant,
             Some((_, Deadline::KillRemnant(_, remnant, _))) => Some(remnant),

@@ -57,9 +57,10 @@ impl Duty {
     /// Reaps a child that is ours and takes its exit in, all under the lock under which it
     /// is signalled: after the reap its pid may be another's.
     ///
-    /// `why_not`: what it means if it is not there to be reaped.
+    /// `ask`: by what it is reaped. `why_not`: what it means if it is not there to be reaped.
     pub(crate) fn reap(
         self,
+        ask: Ask<'_>,
         why_not: impl FnOnce() -> Option<Unknown>,
         seen_at: Instant,
     ) -> Reaped {
@@ -75,7 +76,7 @@ impl Duty {
                 Ok(Waited::NoChild) | Err(_) => {}
             }
         }
-        let (outcome, usage) = match sys::waitid(Ask::Reap(record.pid())) {
+        let (outcome, usage) = match sys::waitid(ask) {
             Ok(Waited::Ended(outcome, usage)) => (outcome, Some(usage)),
             Ok(Waited::NotYet) => return Reaped::NotYet(self),
             Ok(Waited::NoChild) | Err(_) => match why_not() {

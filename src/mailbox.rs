@@ -6,9 +6,10 @@
 //! only by the one who turns the flag off, so a busy ring thread costs its callers no system call; and
 //! after the lock is let go, for the one who is woken wants it at once.
 //!
-//! The box is bounded by what is in it: one registration per allowed watch, per record at most one withdrawal
-//! and one request to run callbacks, and the deadlines that callers set.
+//! The box is bounded by what is in it: for each watch at most one registration, one withdrawal, one request to run
+//! callbacks, and one notice of a new deadline, however often that was set meanwhile.
 
+use std::collections::VecDeque;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError};
@@ -24,8 +25,8 @@ pub(crate) enum Command {
     Watch(Duty, OwnedFd),
     /// Watch this child of ours, which is to be reaped.
     Own(Duty),
-    /// Have the child end then (never, if there is no time), and after the grace for good.
-    Deadline(Arc<Record>, Option<Instant>, Duration),
+    /// The child has a new deadline.
+    Deadline(Arc<Record>),
     /// Stop watching: nobody wants to know any more.
     Unwatch(Arc<Record>),
     /// The process ended before; run the callbacks that came since.
@@ -39,12 +40,14 @@ pub(crate) struct Mailbox {
     inner: Mutex<Inner>,
     /// `served` moved on, or the box closed.
     flushed: Condvar,
-    /// So many commands are a crowd.
+    /// So many pidfds are a crowd.
     crowd: usize,
 }
 
 struct Inner {
-    commands: Vec<Command>,
+    commands: VecDeque<Command>,
+    /// How many of them hold a pidfd.
+    pidfds: usize,
     /// The ring thread sleeps, or is about to, and must be woken.
     asleep: bool,
     /// Something other than a command awaits the ring thread.
@@ -70,7 +73,8 @@ impl Mailbox {
                 .unwrap_or(usize::MAX)
                 .clamp(4, 256),
             inner: Mutex::new(Inner {
-                commands: Vec::new(),
+                commands: VecDeque::new(),
+                pidfds: 0,
                 asleep: false,
                 nudged: false,
                 ending: false,
@@ -128,7 +132,8 @@ impl Mailbox {
         if inner.closed {
             return Err(command);
         }
-        inner.commands.push(command);
+        inner.pidfds += usize::from(matches!(command, Command::Watch(..)));
+        inner.commands.push_back(command);
         inner.sent += 1;
         let ring = inner.wake();
         drop(inner);
@@ -180,21 +185,23 @@ impl Mailbox {
         inner.flushers -= 1;
     }
 
-    /// Moves what is in the box to `commands` (which is empty). `true`: somebody waits for
+    /// Moves what is in the box to `commands`, unless some are left there from before. `true`: a caller waits for
     /// these to be carried out, so [`Mailbox::served`] is due before sleeping.
-    pub(crate) fn take(&self, commands: &mut Vec<Command>) -> bool {
-        debug_assert!(commands.is_empty());
+    pub(crate) fn take(&self, commands: &mut VecDeque<Command>) -> bool {
         let mut inner = self.lock();
         inner.asleep = false;
         inner.nudged = false;
-        mem::swap(&mut inner.commands, commands);
+        if commands.is_empty() {
+            mem::swap(&mut inner.commands, commands);
+            inner.pidfds = 0;
+        }
         inner.flushers > 0
     }
 
-    /// Everything that was taken has been carried out.
-    pub(crate) fn served(&self) {
+    /// What was taken has been carried out, but for so many commands.
+    pub(crate) fn served(&self, left: usize) {
         let mut inner = self.lock();
-        inner.served = inner.sent - inner.commands.len() as u64;
+        inner.served = inner.sent - (inner.commands.len() + left) as u64;
         if inner.flushers > 0 {
             self.flushed.notify_all();
         }
@@ -212,9 +219,9 @@ impl Mailbox {
         Arc::clone(self.lock().bell.as_ref().expect("the box is open"))
     }
 
-    /// Whether so many commands wait that their descriptors could be missed by others.
+    /// Whether so many pidfds are on their way that their descriptors could be missed by others.
     pub(crate) fn is_crowded(&self) -> bool {
-        self.lock().commands.len() >= self.crowd
+        self.lock().pidfds >= self.crowd
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -223,17 +230,16 @@ impl Mailbox {
 
     /// How many pidfds are on their way to the ring thread.
     pub(crate) fn pidfds(&self) -> usize {
-        let inner = self.lock();
-        let holds_one = |command: &&Command| matches!(command, Command::Watch(..));
-        inner.commands.iter().filter(holds_one).count()
+        self.lock().pidfds
     }
 
     /// Takes nothing more, and hands out what is left.
-    pub(crate) fn close(&self) -> Vec<Command> {
+    pub(crate) fn close(&self) -> VecDeque<Command> {
         let mut inner = self.lock();
         inner.closed = true;
         let bell = inner.bell.take();
         let commands = mem::take(&mut inner.commands);
+        inner.pidfds = 0;
         self.flushed.notify_all();
         drop(inner);
         drop(bell);
@@ -266,6 +272,8 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Pid;
+    use crate::record::{Kin, Moment};
     use rustix::event::{EventfdFlags, eventfd};
 
     fn mailbox() -> Mailbox {
@@ -279,11 +287,11 @@ mod tests {
         assert!(mailbox.may_sleep());
         mailbox.nudge();
         assert!(!mailbox.may_sleep());
-        assert!(!mailbox.take(&mut Vec::new()));
+        assert!(!mailbox.take(&mut VecDeque::new()));
         assert!(mailbox.may_sleep());
         assert!(mailbox.send(Command::Panic).is_ok());
         assert!(!mailbox.may_sleep());
-        let mut commands = Vec::new();
+        let mut commands = VecDeque::new();
         mailbox.take(&mut commands);
         assert_eq!(commands.len(), 1);
         assert!(mailbox.may_sleep());
@@ -293,7 +301,7 @@ mod tests {
     fn the_end_is_not_forgotten_when_commands_are_taken() {
         let mailbox = mailbox();
         mailbox.end();
-        mailbox.take(&mut Vec::new());
+        mailbox.take(&mut VecDeque::new());
         assert!(!mailbox.may_sleep());
     }
 
@@ -313,7 +321,7 @@ mod tests {
         };
         mailbox.nudge();
         assert_eq!(rings(), 0);
-        mailbox.take(&mut Vec::new());
+        mailbox.take(&mut VecDeque::new());
         assert!(mailbox.may_sleep());
         for _ in 0..3 {
             assert!(mailbox.send(Command::Panic).is_ok());
@@ -328,7 +336,7 @@ mod tests {
             assert!(mailbox.send(Command::Panic).is_ok());
             std::thread::scope(|scope| {
                 let flusher = scope.spawn(|| mailbox.flush(Duration::from_secs(60)));
-                let mut commands = Vec::new();
+                let mut commands = VecDeque::new();
                 while !mailbox.take(&mut commands) {
                     commands.clear();
                     std::thread::yield_now();
@@ -336,7 +344,7 @@ mod tests {
                 assert!(!flusher.is_finished());
                 match close {
                     true => drop(mailbox.close()),
-                    false => mailbox.served(),
+                    false => mailbox.served(0),
                 }
                 flusher.join().expect("no panic");
             });
@@ -345,13 +353,35 @@ mod tests {
     }
 
     #[test]
-    fn an_eighth_of_the_descriptors_is_a_crowd() {
+    fn an_eighth_of_the_descriptors_is_a_crowd_and_other_commands_are_none() {
         let mailbox = mailbox();
-        for _ in 0..8 {
-            assert!(!mailbox.is_crowded());
+        for _ in 0..100 {
             assert!(mailbox.send(Command::Panic).is_ok());
         }
+        for _ in 0..8 {
+            assert!(!mailbox.is_crowded());
+            let record = Record::new(Pid::new(1).expect("a pid"), Kin::Stranger, Moment::Exited);
+            let pidfd = eventfd(0, EventfdFlags::CLOEXEC).expect("a descriptor can be had");
+            assert!(mailbox.watch(Duty::new(Arc::new(record)), pidfd).is_ok());
+        }
         assert!(mailbox.is_crowded());
+        assert_eq!(mailbox.pidfds(), 8);
+        drop(mailbox.close());
+        assert_eq!(mailbox.pidfds(), 0);
+    }
+
+    #[test]
+    fn what_was_left_of_the_last_turn_comes_before_what_came_since() {
+        let mailbox = mailbox();
+        assert!(mailbox.send(Command::Panic).is_ok());
+        let mut commands = VecDeque::new();
+        mailbox.take(&mut commands);
+        assert!(mailbox.send(Command::Panic).is_ok());
+        mailbox.take(&mut commands);
+        assert_eq!(commands.len(), 1);
+        commands.clear();
+        mailbox.take(&mut commands);
+        assert_eq!(commands.len(), 1);
     }
 
     #[test]
@@ -359,7 +389,7 @@ mod tests {
         let mailbox = mailbox();
         assert!(mailbox.send(Command::Panic).is_ok());
         mailbox.flush(Duration::from_millis(1));
-        let mut commands = Vec::new();
+        let mut commands = VecDeque::new();
         mailbox.take(&mut commands);
         assert_eq!(commands.len(), 1);
     }

@@ -70,14 +70,14 @@ fn shared() -> Arc<Shared> {
 }
 
 /// What the ring thread does: take, and sleep if there is nothing and the box agrees.
-fn read_until(mailbox: &Mailbox, mut enough: impl FnMut(&mut Vec<Command>) -> bool) {
+fn read_until(mailbox: &Mailbox, mut enough: impl FnMut(&mut VecDeque<Command>) -> bool) {
     let bell = mailbox.bell();
     loop {
-        let mut commands = Vec::new();
+        let mut commands = VecDeque::new();
         let flush = mailbox.take(&mut commands);
         let done = enough(&mut commands);
         if flush {
-            mailbox.served();
+            mailbox.served(0);
         }
         if done {
             return;
@@ -120,12 +120,12 @@ fn a_nudge_and_the_end_wake_a_sleeping_reader() {
         });
         let bell = mailbox.bell();
         loop {
-            mailbox.take(&mut Vec::new());
+            mailbox.take(&mut VecDeque::new());
             match mailbox.may_sleep() {
                 true => bell.wait(),
                 // Something other than a command: a nudge, which the take clears, or the end, which it does not.
                 false => {
-                    mailbox.take(&mut Vec::new());
+                    mailbox.take(&mut VecDeque::new());
                     if !mailbox.may_sleep() {
                         break;
                     }
@@ -152,12 +152,12 @@ fn a_flush_returns_when_what_was_sent_before_is_served() {
         let mut taken = 0;
         let bell = mailbox.bell();
         while taken == 0 || !flusher_is_done(&mailbox) {
-            let mut commands = Vec::new();
+            let mut commands = VecDeque::new();
             let flush = mailbox.take(&mut commands);
             taken += commands.len();
             carried_out.fetch_add(commands.len() as u32, Ordering::SeqCst);
             if flush {
-                mailbox.served();
+                mailbox.served(0);
             }
             if mailbox.may_sleep() {
                 bell.wait();
@@ -169,8 +169,8 @@ fn a_flush_returns_when_what_was_sent_before_is_served() {
 
 /// The end was told, which no take clears.
 fn flusher_is_done(mailbox: &Mailbox) -> bool {
-    mailbox.take(&mut Vec::new());
-    mailbox.served();
+    mailbox.take(&mut VecDeque::new());
+    mailbox.served(0);
     !mailbox.may_sleep()
 }
 
@@ -287,7 +287,7 @@ fn a_callback_added_while_the_exit_comes_runs_once() {
             .expect("open");
         ring_thread.join().expect("no panic");
         // Added before the exit it has run; after it, it is in the mailbox, once.
-        let mut commands = Vec::new();
+        let mut commands = VecDeque::new();
         shared.mailbox.take(&mut commands);
         for command in commands {
             match command {

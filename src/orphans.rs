@@ -14,6 +14,7 @@ use crate::exit::Unknown;
 use crate::faults;
 use crate::per_process::PerProcess;
 use crate::record::Record;
+use crate::sys::Ask;
 
 const LOOK_EVERY_MIN: Duration = Duration::from_millis(2);
 const LOOK_EVERY_MAX: Duration = Duration::from_millis(500);
@@ -92,7 +93,8 @@ fn look_after() {
 /// Whether it is over.
 fn reap(record: &Arc<Record>) -> bool {
     let gone = || Some(Unknown::ReapedElsewhere);
-    match Duty::new(Arc::clone(record)).reap(gone, Instant::now()) {
+    let ask = Ask::Reap(record.pid());
+    match Duty::new(Arc::clone(record)).reap(ask, gone, Instant::now()) {
         Reaped::Finished(_, duty) => {
             // The record is closed, so there are no callbacks.
             debug_assert!(duty.is_none(), "a closed record has callbacks");

@@ -30,7 +30,8 @@ pub(crate) fn look(record: &Record, evidence: &Evidence) -> Found {
     let pidfd = match evidence {
         Evidence::Pidfd(pidfd) => pidfd.as_fd(),
         Evidence::NoDescriptor(errno) => return Found::unknown(Unknown::NoDescriptor(*errno)),
-        Evidence::Ours | Evidence::Reaped => return Found::unknown(why_reaped(record)),
+        Evidence::Status(outcome, usage) => return Found::Status(*outcome, Some(*usage)),
+        Evidence::Owned(..) | Evidence::Reaped => return Found::unknown(why_reaped(record)),
     };
     if record.moment() == Moment::Exited {
         match sys::waitid(Ask::Look(pidfd)) {

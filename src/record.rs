@@ -23,10 +23,10 @@ mod signals;
 mod told;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::callback::{Callback, CallbackId, Cancel};
 use crate::deadlines::DeadlineKey;
@@ -46,6 +46,8 @@ pub(crate) struct Record {
     moment: Moment,
     /// How often its end was not quite over when the ring thread looked.
     looks: AtomicU32,
+    /// No handle is left, and nobody is to be notified; set under the lock, and for good.
+    given_up: AtomicBool,
     /// What the ring thread knows this watch by; written by it alone.
     token: AtomicU64,
     pub(crate) exit: OnceLock<Exit>,
@@ -95,10 +97,20 @@ pub(crate) struct Extra {
     sinks: Vec<Sink>,
     /// Where the ring thread has the deadline.
     deadline: Option<DeadlineKey>,
+    /// A deadline that the ring thread has not taken yet; a later one takes its place, so that there is at most one command
+    /// for each process.
+    new_deadline: Option<NewDeadline>,
     /// A deadline's signal was sent.
     by_deadline: bool,
     /// And nothing holds on to the group, to kill what is left of it later.
     kill_the_rest: bool,
+}
+
+/// When the child is to end (never, if there is no time), and how long after that for good.
+#[derive(Clone, Copy)]
+pub(crate) struct NewDeadline {
+    pub(crate) at: Option<Instant>,
+    pub(crate) grace: Duration,
 }
 
 #[derive(Clone, Copy)]
@@ -120,6 +132,7 @@ impl Record {
             kin,
             moment,
             looks: AtomicU32::new(0),
+            given_up: AtomicBool::new(false),
             token: AtomicU64::new(0),
             exit: OnceLock::new(),
             state: Mutex::new(State {
@@ -351,15 +364,24 @@ impl Record {
         Ok(())
     }
 
-    /// Whether the watch may be given up: nothing has come, and nobody is to be told. A child
-    /// that is ours is never given up.
-    pub(crate) fn is_unwanted(&self) -> bool {
+    /// The last handle goes. Whether the watch is given up with it: the process has not ended, and nobody is to be
+    /// notified. A child that is ours is never given up.
+    pub(crate) fn give_up(&self) -> bool {
         if self.kin == Kin::Owned {
             return false;
         }
         let state = self.lock();
         let sinks = state.extra.as_ref().map_or(0, |extra| extra.sinks.len());
-        matches!(state.phase, Phase::Live) && state.callbacks.is_empty() && sinks == 0
+        let given_up =
+            matches!(state.phase, Phase::Live) && state.callbacks.is_empty() && sinks == 0;
+        self.given_up.store(given_up, Ordering::Relaxed);
+        given_up
+    }
+
+    /// Whether the watch was given up. The ring thread asks wherever it would go on with it; if the answer comes
+    /// too early, the command that follows brings it there again.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Relaxed)
     }
 
     // ---- the end of the watcher

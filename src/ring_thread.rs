@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::backend::{Engine, Event, Evidence, Patience};
 use crate::deadlines::Deadlines;
@@ -12,6 +13,8 @@ use crate::exit::Outcome;
 use crate::mailbox::Command;
 use crate::reap::{self, Found};
 use crate::shared::{self, Shared};
+use crate::shrink::ShrinkIfSparse;
+use crate::sys::{self, Ask};
 
 /// So many exits in one wake-up are a storm. Then it pays to wait for a batch: each wake-up
 /// takes a processor from the processes that are about to exit.
@@ -20,8 +23,12 @@ const STORM: usize = 8;
 /// held up by two or three processors.
 const STORM_GOES_ON: usize = 3;
 
-/// Room for so many commands is kept between turns.
-const COMMANDS_KEPT: usize = 256;
+/// So many commands are carried out before the next look at the exits, well under a millisecond.
+const COMMANDS_AT_ONCE: usize = 256;
+
+/// A pid comes back only after all others have been given out; in so short a time it cannot, unless it
+/// is forced to (`ns_last_pid`).
+const LATE: Duration = Duration::from_millis(1);
 
 pub(crate) struct RingThread {
     shared: Arc<Shared>,
@@ -34,7 +41,11 @@ pub(crate) struct RingThread {
     deadlines: Deadlines,
     /// The last wake-up brought a storm.
     storm: bool,
-    commands: Vec<Command>,
+    /// Taken from the mailbox, and not carried out yet.
+    commands: VecDeque<Command>,
+    /// When the last wait ended, and whether the one before had ended long before that began.
+    waited_at: Instant,
+    late: bool,
     events: Vec<Event>,
 }
 
@@ -48,7 +59,9 @@ impl RingThread {
             stalled: 0,
             deadlines: Deadlines::new(),
             storm: false,
-            commands: Vec::new(),
+            commands: VecDeque::new(),
+            waited_at: Instant::now(),
+            late: false,
             events: Vec::new(),
         }
     }
@@ -57,6 +70,10 @@ impl RingThread {
     pub(crate) fn run(mut self) {
         while !self.shared.stopping() {
             if let Err(error) = self.turn() {
+                if self.shared.stopping() {
+                    // What was tried again and again is no more.
+                    return;
+                }
                 let backend = self.shared.stats().backend;
                 self.shared
                     .died(format!("asking the kernel ({backend}) failed: {error}"));
@@ -75,15 +92,21 @@ impl RingThread {
         Ok(())
     }
 
+    /// Carries out some commands. The rest comes after a look at the exits that have come meanwhile.
     fn take_commands(&mut self) -> io::Result<()> {
-        let mut commands = std::mem::take(&mut self.commands);
-        let flush = self.shared.mailbox.take(&mut commands);
-        for command in commands.drain(..) {
+        let flush = self.shared.mailbox.take(&mut self.commands);
+        for _ in 0..COMMANDS_AT_ONCE {
+            let Some(command) = self.commands.pop_front() else {
+                break;
+            };
             match command {
+                Command::Watch(duty, pidfd) if duty.record().is_given_up() => {
+                    self.given_up(duty, Some(pidfd))?;
+                }
                 Command::Watch(duty, pidfd) => self.engine.arm(duty, Some(pidfd))?,
                 Command::Own(duty) => self.engine.arm(duty, None)?,
                 Command::Unwatch(record) => self.engine.disarm(&record)?,
-                Command::Deadline(record, at, grace) => self.deadlines.set(record, at, grace),
+                Command::Deadline(record) => self.deadlines.set(record),
                 Command::Schedule(duty) => {
                     self.shared.counters.watched.add(1);
                     self.parked.push_back(duty);
@@ -92,26 +115,42 @@ impl RingThread {
                 Command::Panic => panic!("asked to"),
             }
         }
-        // Thousands may come at once, and then none for long.
-        commands.shrink_to(COMMANDS_KEPT);
-        self.commands = commands;
+        self.commands.shrink_if_sparse();
         if flush {
             self.engine.submit()?;
-            self.shared.mailbox.served();
+            self.shared.mailbox.served(self.commands.len());
         }
         Ok(())
+    }
+
+    /// No handle of the watch is left.
+    fn given_up(&mut self, duty: Duty, pidfd: Option<OwnedFd>) -> io::Result<()> {
+        drop(duty);
+        self.shared.counters.watched.sub(1);
+        pidfd.map_or(Ok(()), |pidfd| self.engine.close(pidfd))
     }
 
     fn wait(&mut self) -> io::Result<()> {
         self.publish();
         // What is parked here waits for a worker, who nudges when there is room.
-        let patience = match (self.shared.mailbox.may_sleep(), self.storm) {
+        let may_sleep = self.commands.is_empty() && self.shared.mailbox.may_sleep();
+        let patience = match (may_sleep, self.storm) {
             (false, _) => Patience::None,
             (true, false) => Patience::One,
             (true, true) => Patience::Batch,
         };
         let timeout = self.deadlines.next();
-        self.engine.wait(patience, timeout, &mut self.events)
+        let before = Instant::now();
+        self.late = before.saturating_duration_since(self.waited_at) > LATE;
+        let waited = self.engine.wait(patience, timeout, &mut self.events);
+        self.waited_at = Instant::now();
+        waited
+    }
+
+    /// Whether the exits of this turn may have been there for so long that a process which something else reaped may
+    /// have given its pid to another one: user code ran meanwhile, before the wait or since.
+    fn is_late(&self) -> bool {
+        self.late || self.waited_at.elapsed() > LATE
     }
 
     fn deliver(&mut self) -> io::Result<()> {
@@ -128,14 +167,15 @@ impl RingThread {
                 }
             }
         }
+        events.shrink_if_sparse();
         self.events = events;
         self.storm = ended >= if self.storm { STORM_GOES_ON } else { STORM };
         Ok(())
     }
 
     fn deliver_one(&mut self, duty: Duty, evidence: Evidence, seen_at: Instant) -> io::Result<()> {
-        if let Evidence::Ours = evidence {
-            return self.reap(duty, seen_at);
+        if let Evidence::Owned(pidfd, inode) = evidence {
+            return self.reap(duty, pidfd, inode, seen_at);
         }
         let found = reap::look(duty.record(), &evidence);
         match (found, evidence) {
@@ -148,15 +188,48 @@ impl RingThread {
                     _ => Ok(()),
                 }
             }
+            (Found::NotYet, Evidence::Pidfd(pidfd)) if duty.record().is_given_up() => {
+                self.given_up(duty, Some(pidfd))
+            }
             (Found::NotYet, Evidence::Pidfd(pidfd)) => self.engine.arm_later(duty, Some(pidfd)),
             // Only a pidfd can say so.
             (Found::NotYet, _) => Ok(()),
         }
     }
 
-    fn reap(&mut self, duty: Duty, seen_at: Instant) -> io::Result<()> {
+    /// Reaps a child by its pid, which is its own until then: nothing else may reap it. In case something does, the pidfd, where
+    /// there is one, and the inode number, where there is time for another process to have got the pid, tell.
+    fn reap(
+        &mut self,
+        duty: Duty,
+        pidfd: Option<OwnedFd>,
+        inode: Option<u64>,
+        seen_at: Instant,
+    ) -> io::Result<()> {
         let record = Arc::clone(duty.record());
-        match duty.reap(|| Some(reap::why_reaped(&record)), seen_at) {
+        let reopened = match (&pidfd, inode) {
+            (None, Some(inode)) if self.is_late() => match sys::pidfd_open(record.pid()) {
+                Ok(pidfd) if sys::inode(pidfd.as_fd()) == Some(inode) => Some(pidfd),
+                Err(error) if error.raw_os_error() != Some(libc::ESRCH) => None,
+                Ok(_) | Err(_) => {
+                    let outcome = Outcome::Unknown(reap::why_reaped(&record));
+                    let duty = duty.finish(outcome, None, seen_at);
+                    self.deadlines.ended(&record);
+                    self.finished(outcome, duty);
+                    return Ok(());
+                }
+            },
+            _ => None,
+        };
+        let ask = match pidfd.as_ref().or(reopened.as_ref()) {
+            Some(pidfd) => Ask::ReapBehind(pidfd.as_fd()),
+            None => Ask::Reap(record.pid()),
+        };
+        let reaped = duty.reap(ask, || Some(reap::why_reaped(&record)), seen_at);
+        if let Some(pidfd) = pidfd {
+            self.engine.close(pidfd)?;
+        }
+        match reaped {
             Reaped::Finished(outcome, duty) => {
                 self.deadlines.ended(&record);
                 self.finished(outcome, duty);
@@ -193,6 +266,7 @@ impl RingThread {
             return;
         }
         let moved = self.shared.queue.push_from(&mut self.parked);
+        self.parked.shrink_if_sparse();
         self.shared.counters.watched.sub(moved as u64);
         let stalled_before = self.stalled.saturating_sub(moved);
         self.stalled = self.parked.len();

@@ -1,8 +1,8 @@
 //! What the handles, the ring thread and the workers of one watcher share.
 
 use std::cell::Cell;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::backend::Chosen;
 use crate::duty::Duty;
@@ -39,7 +39,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     /// The signals that the builder's thread had blocked.
     pub(crate) signal_mask: SignalMask,
-    stopping: AtomicBool,
+    /// The watcher is being dropped.
+    pub(crate) stopping: Arc<AtomicBool>,
     /// The ring thread, in the graph of what waits for what.
     pub(crate) ring_thread: Node,
     death: OnceLock<String>,
@@ -63,7 +64,7 @@ impl Shared {
             inline,
             counters: Counters::default(),
             signal_mask,
-            stopping: AtomicBool::new(false),
+            stopping: Arc::default(),
             ring_thread: Node::next(),
             death: OnceLock::new(),
             backend: OnceLock::new(),

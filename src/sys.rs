@@ -36,6 +36,8 @@ pub(crate) enum Ask<'a> {
     LookAtChild(Pid),
     /// The child with this pid, which is reaped.
     Reap(Pid),
+    /// The child behind a pidfd, which is reaped.
+    ReapBehind(BorrowedFd<'a>),
 }
 
 /// `waitid(2)` with `WEXITED | WNOHANG | __WALL` (a child whose end is told by another signal than
@@ -48,6 +50,7 @@ pub(crate) fn waitid(ask: Ask<'_>) -> io::Result<Waited> {
         Ask::Look(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd(), libc::WNOWAIT),
         Ask::LookAtChild(pid) => (libc::P_PID, pid.as_raw(), libc::WNOWAIT),
         Ask::Reap(pid) => (libc::P_PID, pid.as_raw(), 0),
+        Ask::ReapBehind(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd(), 0),
     };
     // SAFETY: both are plain C structures for which all zeroes is a valid value.
     let (mut info, mut usage) = unsafe {
@@ -384,7 +387,12 @@ pub(crate) fn pidfs_inode(pidfd: BorrowedFd<'_>) -> Option<u64> {
     if filesystem.f_type as u64 != PID_FS_MAGIC {
         return None;
     }
-    Some(rustix::fs::fstat(pidfd).ok()?.st_ino)
+    inode(pidfd)
+}
+
+/// The number that the inode behind a descriptor has. For a pidfd it means something only on pidfs.
+pub(crate) fn inode(fd: BorrowedFd<'_>) -> Option<u64> {
+    Some(rustix::fs::fstat(fd).ok()?.st_ino)
 }
 
 /// Whether the process is a child of this one, and not reaped.

@@ -10,7 +10,7 @@ use crate::error::{Closed, SignalError, WaitError};
 use crate::exits::Sink;
 use crate::future::Exited;
 use crate::mailbox::Command;
-use crate::record::Record;
+use crate::record::{NewDeadline, Record};
 use crate::shared::{self, Shared};
 use crate::wait_graph::Node;
 use crate::{Exit, Pid};
@@ -174,12 +174,17 @@ impl Watch {
             return Ok(());
         }
         self.shared.check_process()?;
+        self.shared.check_open()?;
         // A time past the end of the clock never comes.
         let at = Instant::now().checked_add(after);
-        let command = Command::Deadline(Arc::clone(&self.record), at, grace);
-        match self.shared.mailbox.send(command) {
-            Ok(()) => Ok(()),
-            Err(_) => Err(self.shared.why_closed()),
+        let deadline = NewDeadline { at, grace };
+        let notified = self.record.ask_deadline(deadline, || {
+            let command = Command::Deadline(Arc::clone(&self.record));
+            self.shared.mailbox.send(command).is_ok()
+        });
+        match notified {
+            true => Ok(()),
+            false => Err(self.shared.why_closed()),
         }
     }
 }
@@ -197,7 +202,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         // With callbacks left the watch goes on for them; after the exit there is nothing to
         // give up. A forked child must touch no lock.
-        if self.shared.check_process().is_ok() && self.record.is_unwanted() {
+        if self.shared.check_process().is_ok() && self.record.give_up() {
             self.shared.mailbox.unwatch(Arc::clone(&self.record));
         }
     }

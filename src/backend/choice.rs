@@ -2,6 +2,8 @@
 
 use std::env;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use super::engine::Engine;
 use super::epoll::Epoll;
@@ -61,20 +63,25 @@ impl Chosen {
     };
 }
 
-/// Opens it for the calling thread. `eventfd` wakes it, and outlives it.
+/// Opens it for the calling thread. `eventfd` wakes it, and outlives it; `stop` is set when the watcher ends, and no try is
+/// repeated from then on.
 pub(crate) fn open(
     wanted: Backend,
     eventfd: BorrowedFd<'_>,
+    stop: &Arc<AtomicBool>,
 ) -> Result<(Box<dyn Engine>, Chosen), BuildError> {
     match wanted {
-        Backend::Uring => Ok((Box::new(Uring::open(eventfd)?), Chosen::URING)),
+        Backend::Uring => Ok((
+            Box::new(Uring::open(eventfd, Arc::clone(stop))?),
+            Chosen::URING,
+        )),
         Backend::Epoll => Ok((Box::new(Epoll::open(eventfd)?), Chosen::EPOLL)),
         Backend::Auto => match env::var_os(VARIABLE) {
-            None => best(eventfd),
+            None => best(eventfd, stop),
             Some(value) => match value.to_str() {
-                Some("auto") => best(eventfd),
-                Some("uring") => open(Backend::Uring, eventfd),
-                Some("epoll") => open(Backend::Epoll, eventfd),
+                Some("auto") => best(eventfd, stop),
+                Some("uring") => open(Backend::Uring, eventfd, stop),
+                Some("epoll") => open(Backend::Epoll, eventfd, stop),
                 Some("threads") => Ok((Box::new(Waiters::open(eventfd)?), Chosen::WAITERS)),
                 _ => Err(BuildError::Variable {
                     variable: VARIABLE,
@@ -85,8 +92,11 @@ pub(crate) fn open(
     }
 }
 
-fn best(eventfd: BorrowedFd<'_>) -> Result<(Box<dyn Engine>, Chosen), BuildError> {
-    let no_uring = match open(Backend::Uring, eventfd) {
+fn best(
+    eventfd: BorrowedFd<'_>,
+    stop: &Arc<AtomicBool>,
+) -> Result<(Box<dyn Engine>, Chosen), BuildError> {
+    let no_uring = match open(Backend::Uring, eventfd, stop) {
         Err(error) if is_for_good(&error) => error,
         opened => return opened,
     };

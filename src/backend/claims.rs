@@ -1,14 +1,16 @@
 //! Ended watches in line for a descriptor through which their status is read.
 //!
-//! A few at a time, so that a storm never needs many descriptors at once; strictly in order, so that exits
-//! are told in the order of the ends; and with patience when there is no descriptor to be had.
+//! A few at a time, so that a storm never needs many descriptors at once; in order, so that exits
+//! are delivered in the order of the ends. When no descriptor is to be had, those that need none pass: children of ours,
+//! watches that hold their own, and children whose identity is in the file table, which are asked about by their pid
+//! (`confirm` below). The others wait, each for half a second at most from the moment it joined the line.
 
 #![allow(unsafe_code)]
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use io_uring::opcode;
 use io_uring::types::Fixed;
@@ -19,58 +21,87 @@ use super::ring::Completion;
 use super::slots::Hold;
 use super::token::Kind;
 use super::uring::{Reopened, Uring};
+use crate::exit::{Outcome, Usage};
 use crate::faults;
+use crate::record::{Kin, Moment};
+use crate::shrink::ShrinkIfSparse;
+use crate::sys::{self, Ask, Waited};
 
 /// Descriptors open at a time for reading statuses.
 const AT_ONCE_MAX: usize = 16;
-/// For one status there are this many tries, [`RETRY_AFTER`] apart: half a second.
-const TRIES: u8 = 50;
+/// So long a watch waits in line for a descriptor at most.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A place in line.
+#[derive(Clone, Copy)]
+struct Claim {
+    key: u32,
+    joined: Instant,
+}
 
 pub(super) struct Claims {
-    line: VecDeque<u32>,
+    line: VecDeque<Claim>,
     /// Asked of the kernel, which has not answered.
-    asked: usize,
+    asked: HashMap<u32, Instant>,
     /// Asked in vain, and not back in line yet.
-    refused: Vec<u32>,
+    refused: Vec<Claim>,
     /// How many may be asked for at a time: one after a refusal, and then one more each time.
     at_once: usize,
-    /// Nothing is asked for before: there was no descriptor.
-    rest_until: Option<Instant>,
+    /// Nothing is asked for before: there was no descriptor, for this errno.
+    rest: Option<(Instant, i32)>,
+    /// Of the line, so many were looked at in this rest whether they need a descriptor.
+    looked_at: usize,
+    /// Statuses found by pid, whose identity is being confirmed.
+    found: HashMap<u32, (Claim, Outcome, Usage)>,
 }
 
 impl Claims {
     pub(super) fn new() -> Self {
         Self {
             line: VecDeque::new(),
-            asked: 0,
+            asked: HashMap::new(),
             refused: Vec::new(),
             at_once: AT_ONCE_MAX,
-            rest_until: None,
+            rest: None,
+            looked_at: 0,
+            found: HashMap::new(),
         }
     }
 
     pub(super) fn push(&mut self, key: u32) {
-        self.line.push_back(key);
+        let joined = Instant::now();
+        self.line.push_back(Claim { key, joined });
     }
 
-    /// Whether somebody is in line, and the line does not rest.
+    /// Whether there is something to be done about the line just now.
     pub(super) fn can_go_on(&self) -> bool {
-        !self.line.is_empty() && self.rest_until.is_none()
+        match self.rest {
+            None => !self.line.is_empty(),
+            Some(_) => self.looked_at < self.line.len(),
+        }
     }
 
     pub(super) fn rest_until(&self) -> Option<Instant> {
-        self.rest_until
+        self.rest.map(|(until, _)| until)
     }
 
     pub(super) fn wake_up(&mut self, now: Instant) {
-        self.rest_until = self.rest_until.filter(|at| *at > now);
+        if self.rest.is_some_and(|(until, _)| until <= now) {
+            self.rest = None;
+            self.looked_at = 0;
+        }
     }
 
     /// To the head of the line, in their order.
     pub(super) fn put_back_refused(&mut self) {
-        while let Some(key) = self.refused.pop() {
-            self.line.push_front(key);
+        while let Some(claim) = self.refused.pop() {
+            self.line.push_front(claim);
         }
+    }
+
+    pub(super) fn shrink(&mut self) {
+        self.line.shrink_if_sparse();
+        self.found.shrink_if_sparse();
     }
 
     fn granted(&mut self) {
@@ -85,39 +116,38 @@ impl Uring {
             .iter()
             .filter(|event| matches!(event, Event::Ended(_, Evidence::Pidfd(_))))
             .count();
-        while open + self.claims.asked < self.claims.at_once && self.claims.can_go_on() {
-            let Some(key) = self.claims.line.pop_front() else {
+        while self.claims.rest.is_none() && open + self.claims.asked.len() < self.claims.at_once {
+            let Some(claim) = self.claims.line.pop_front() else {
                 break;
             };
+            let Claim { key, joined } = claim;
+            if self.slots.is_given_up(key) {
+                self.disarmed(key, events)?;
+                continue;
+            }
             let slot = self.slots.get(key);
             if let Hold::Table(table_slot) = slot.hold {
                 if let Err(error) = faults::strike("FIXED_FD_INSTALL") {
                     let errno = error.raw_os_error().unwrap_or(0);
-                    self.claim_refused(key, errno, events)?;
+                    self.claim_refused(claim, errno);
                     self.claims.put_back_refused();
                     continue;
                 }
                 let install = opcode::FixedFdInstall::new(Fixed(table_slot), 0).build();
                 let token = self.slots.token(key, Kind::Install);
                 self.ring.push(install.user_data(token.pack()))?;
-                self.claims.asked += 1;
+                self.claims.asked.insert(key, joined);
                 continue;
             }
-            if self.claims.asked > 0 {
+            if !self.claims.asked.is_empty() {
                 // This one's could be had at once, but the ones before have theirs only
                 // after the next enter.
-                self.claims.line.push_front(key);
+                self.claims.line.push_front(claim);
                 break;
             }
-            match slot.hold {
+            match self.slots.get(key).hold {
                 Hold::Table(_) => {}
-                Hold::Pid => {
-                    let evidence = match slot.reaped {
-                        true => Evidence::Reaped,
-                        false => Evidence::Ours,
-                    };
-                    self.ended(key, evidence, events)?;
-                }
+                Hold::Owned(_) => self.owned_ended(key, events)?,
                 Hold::Pidfd(_) => self.ended_with_own(key, events),
                 Hold::Inode(_) => match self.reopen(key)? {
                     Reopened::Pidfd(pidfd) => {
@@ -125,15 +155,97 @@ impl Uring {
                         self.claims.granted();
                         self.ended(key, Evidence::Pidfd(pidfd), events)?;
                     }
+                    // Only children of ours.
+                    Reopened::Ended(_) => {}
                     Reopened::Reaped => self.ended(key, Evidence::Reaped, events)?,
                     Reopened::NoDescriptor(errno) => {
-                        self.claim_refused(key, errno, events)?;
+                        self.claim_refused(claim, errno);
                         self.claims.put_back_refused();
                     }
                 },
             }
         }
+        self.pass_without_descriptor(events)
+    }
+
+    /// While there is no descriptor, goes through the line once for those that need none, and those that have waited long
+    /// enough.
+    fn pass_without_descriptor(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+        let Some((_, errno)) = self.claims.rest else {
+            return Ok(());
+        };
+        let now = Instant::now();
+        let looked_at = self.claims.looked_at;
+        for claim in self.claims.line.split_off(looked_at) {
+            let key = claim.key;
+            if self.slots.is_given_up(key) {
+                self.disarmed(key, events)?;
+                continue;
+            }
+            match self.slots.get(key).hold {
+                Hold::Owned(_) => self.owned_ended(key, events)?,
+                Hold::Pidfd(_) => self.ended_with_own(key, events),
+                Hold::Table(_) | Hold::Inode(_) => {
+                    if self.find_by_pid(claim)? {
+                        continue;
+                    }
+                    match now.saturating_duration_since(claim.joined) >= PATIENCE {
+                        true => self.ended(key, Evidence::NoDescriptor(errno), events)?,
+                        false => self.claims.line.push_back(claim),
+                    }
+                }
+            }
+        }
+        self.claims.looked_at = self.claims.line.len();
         Ok(())
+    }
+
+    /// Asks for the status of a child by its pid, which could be another child's by now; whether it was, a second poll of the
+    /// file in the table says afterwards: if our process is still not reaped then, it had its pid all the time. `false`: nothing is
+    /// to be found this way.
+    fn find_by_pid(&mut self, claim: Claim) -> io::Result<bool> {
+        let slot = self.slots.get(claim.key);
+        let record = slot.duty.record();
+        let (&Hold::Table(table_slot), Kin::Child, Moment::Exited) =
+            (&slot.hold, record.kin(), record.moment())
+        else {
+            return Ok(false);
+        };
+        match sys::waitid(Ask::LookAtChild(record.pid())) {
+            Ok(Waited::Ended(outcome, usage)) => {
+                let poll = opcode::PollAdd::new(Fixed(table_slot), libc::POLLIN as u32).build();
+                let token = self.slots.token(claim.key, Kind::Confirm);
+                self.ring.push(poll.user_data(token.pack()))?;
+                self.claims.found.insert(claim.key, (claim, outcome, usage));
+                Ok(true)
+            }
+            // A tracer has to see the end first.
+            Ok(Waited::NotYet) => {
+                self.rest(claim.key);
+                Ok(true)
+            }
+            Ok(Waited::NoChild) | Err(_) => Ok(false),
+        }
+    }
+
+    pub(super) fn confirm_completed(
+        &mut self,
+        completion: Completion,
+        events: &mut Vec<Event>,
+    ) -> io::Result<()> {
+        let Some((claim, outcome, usage)) = self.claims.found.remove(&completion.token.key) else {
+            debug_assert!(false, "nothing was to be confirmed");
+            return Ok(());
+        };
+        // The table is used only on kernels whose pidfds say that a process was reaped (Linux 6.9).
+        match completion.result >= 0 && completion.result & i32::from(libc::POLLHUP) == 0 {
+            true => self.ended(claim.key, Evidence::Status(outcome, usage), events),
+            // Only a descriptor will do.
+            false => {
+                self.claims.line.push_back(claim);
+                Ok(())
+            }
+        }
     }
 
     pub(super) fn install_completed(
@@ -141,13 +253,16 @@ impl Uring {
         completion: Completion,
         events: &mut Vec<Event>,
     ) -> io::Result<()> {
-        self.claims.asked -= 1;
         let pidfd = match completion.result {
             // SAFETY: a FIXED_FD_INSTALL that succeeds gives a new descriptor, ours alone.
             fd @ 0.. => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
             error => Err(-error),
         };
-        let Some(key) = self.slots.find(completion.token) else {
+        let key = completion.token.key;
+        let (Some(joined), Some(_)) = (
+            self.claims.asked.remove(&key),
+            self.slots.find(completion.token),
+        ) else {
             debug_assert!(
                 false,
                 "a slot was freed while a descriptor of it was asked for"
@@ -159,23 +274,21 @@ impl Uring {
                 self.claims.granted();
                 self.ended(key, Evidence::Pidfd(pidfd), events)
             }
-            Err(errno) => self.claim_refused(key, errno, events),
+            Err(errno) => {
+                self.claim_refused(Claim { key, joined }, errno);
+                Ok(())
+            }
         }
     }
 
     /// There was no descriptor for a status: ask for one at a time, and give up the spare for it,
-    /// else rest, else do without.
-    fn claim_refused(&mut self, key: u32, errno: i32, events: &mut Vec<Event>) -> io::Result<()> {
+    /// else rest.
+    fn claim_refused(&mut self, claim: Claim, errno: i32) {
         self.claims.at_once = 1;
         if self.spare.take().is_none() {
-            let slot = self.slots.get(key);
-            slot.tries += 1;
-            if slot.tries >= TRIES {
-                return self.ended(key, Evidence::NoDescriptor(errno), events);
-            }
-            self.claims.rest_until = Some(Instant::now() + RETRY_AFTER);
+            let until = Instant::now() + RETRY_AFTER;
+            self.claims.rest = Some((until, errno));
         }
-        self.claims.refused.push(key);
-        Ok(())
+        self.claims.refused.push(claim);
     }
 }

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use crate::duty::Duty;
+use crate::exit::{Outcome, Usage};
 use crate::record::Record;
 
 /// Arm, disarm, wait; the wake-up (by an eventfd given to it at first) and the timer are part of waiting. Records go
@@ -19,7 +20,7 @@ pub(crate) trait Engine {
     /// As [`arm`](Self::arm), after a while: the process ended, and its status is not to be had yet.
     fn arm_later(&mut self, duty: Duty, pidfd: Option<OwnedFd>) -> io::Result<()>;
 
-    /// Stops watching. An event follows, which may be the process's end if that came first.
+    /// Stops watching what was given up. An event follows, which may be the process's end if that came first.
     fn disarm(&mut self, record: &Record) -> io::Result<()>;
 
     /// Carries out what was asked for, waits, and says what happened. It may return without an
@@ -53,8 +54,11 @@ pub(crate) enum Evidence {
     /// Through this pidfd, which surely is that process's. To be given back with
     /// [`Engine::close`].
     Pidfd(OwnedFd),
-    /// By its pid: it is ours to reap, and has not been.
-    Ours,
+    /// It is ours to reap, and has not been: by its pid, or by the pidfd where one is held; and its
+    /// pidfds have this inode number.
+    Owned(Option<OwnedFd>, Option<u64>),
+    /// It was found already.
+    Status(Outcome, Usage),
     /// Not at all: it was reaped, and nothing held on to it.
     Reaped,
     /// Not at all: there was no descriptor to be had, for this errno.

@@ -21,6 +21,7 @@ use crate::duty::Duty;
 use crate::error::{BuildError, NoDescriptors, SystemError};
 use crate::faults;
 use crate::record::{Kin, Moment, Record};
+use crate::shrink::ShrinkIfSparse;
 use crate::sys::{self, Ask, Waited};
 
 /// How many events one wait brings at most.
@@ -69,21 +70,27 @@ impl Epoll {
 
     fn insert(&mut self, duty: Duty, pidfd: Option<OwnedFd>) -> u32 {
         self.held += usize::from(pidfd.is_some());
-        let hold = pidfd.map_or(Hold::Pid, Hold::Pidfd);
+        let hold = pidfd.map_or(Hold::Owned(None), Hold::Pidfd);
         self.slots.insert(duty, hold, Stage::Resting)
     }
 
     /// Arms a watch whose slot is filled.
     fn rearm(&mut self, key: u32) {
-        if let Hold::Pid = self.slots.get(key).hold {
+        if let Hold::Owned(_) = self.slots.get(key).hold {
             if self.held >= self.held_max {
                 return self.without_descriptor(key);
             }
             match sys::pidfd_open(self.slots.get(key).duty.record().pid()) {
-                Ok(pidfd) if !sys::is_child(pidfd.as_fd()) => return self.ended(key, true),
                 Ok(pidfd) => {
+                    let looked = sys::waitid(Ask::Look(pidfd.as_fd()));
                     self.slots.get(key).hold = Hold::Pidfd(pidfd);
                     self.held += 1;
+                    match looked {
+                        // Something else reaped it, and its pid may be a stranger's.
+                        Ok(Waited::NoChild) => return self.ended(key, true),
+                        Ok(Waited::Ended(..)) => return self.ended(key, false),
+                        _ => {}
+                    }
                 }
                 Err(error) if no_descriptor(&error).is_some() => {
                     return self.without_descriptor(key);
@@ -141,7 +148,8 @@ impl Epoll {
         let evidence = match (hold, duty.record().kin()) {
             (Hold::Pidfd(pidfd), Kin::Child | Kin::Stranger) => Evidence::Pidfd(pidfd),
             _ if reaped => Evidence::Reaped,
-            _ => Evidence::Ours,
+            (Hold::Pidfd(pidfd), Kin::Owned) => Evidence::Owned(Some(pidfd), None),
+            _ => Evidence::Owned(None, None),
         };
         self.early.push(Event::Ended(duty, evidence));
     }
@@ -171,7 +179,7 @@ impl Epoll {
         }
         let now = Instant::now();
         while let Some(key) = self.resting.pop_due(now) {
-            match self.slots.get(key).unwanted {
+            match self.slots.is_given_up(key) {
                 true => self.disarmed(key),
                 false => self.rearm(key),
             }
@@ -223,10 +231,9 @@ impl Engine for Epoll {
         let Some(key) = token.and_then(|token| self.slots.find(token)) else {
             return Ok(());
         };
-        match self.slots.stage(key) {
-            Stage::Armed => self.disarmed(key),
-            // It is in the line, where its key is not to become another's.
-            _ => self.slots.get(key).unwanted = true,
+        // One that rests is in a line, where its key is not to become another's: it is seen to when its turn comes.
+        if self.slots.stage(key) == Stage::Armed {
+            self.disarmed(key);
         }
         Ok(())
     }
@@ -249,6 +256,9 @@ impl Engine for Epoll {
         };
         self.take_ready(timeout)?;
         events.append(&mut self.early);
+        self.early.shrink_if_sparse();
+        self.slots.shrink();
+        self.resting.shrink();
         Ok(())
     }
 

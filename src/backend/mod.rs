@@ -12,6 +12,7 @@
 //!    the status as long as the process is a zombie;
 //! 3. the pidfd, kept open.
 
+mod abandoned;
 mod choice;
 mod claims;
 mod engine;

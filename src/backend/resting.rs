@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::shrink::ShrinkIfSparse;
+
 /// When something ran out, the next try is after this time.
 pub(super) const RETRY_AFTER: Duration = Duration::from_millis(10);
 /// And later if many rest, so that their tries are not all the work there is.
@@ -29,6 +31,10 @@ impl Resting {
     /// When the next one is due.
     pub(super) fn next(&self) -> Option<Instant> {
         self.0.front().map(|(at, _)| *at)
+    }
+
+    pub(super) fn shrink(&mut self) {
+        self.0.shrink_if_sparse();
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -4,7 +4,9 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use io_uring::types::{Fd, Fixed, SubmitArgs, Timespec};
@@ -16,6 +18,7 @@ use super::support::{self, Features};
 use super::token::{Kind, Token};
 use crate::error::BuildError;
 use crate::faults;
+use crate::shrink::ShrinkIfSparse;
 
 /// How many completions a patient wait waits for. Few enough that the first of them is
 /// not kept long, enough that the wake-up is shared.
@@ -37,11 +40,13 @@ pub(super) struct Ring {
     /// Copied out of the ring before anything is done about them.
     completions: VecDeque<Completion>,
     enters: u64,
+    /// No try is repeated from then on.
+    stop: Arc<AtomicBool>,
 }
 
 impl Ring {
     /// Opens a ring of which the calling thread is the only user.
-    pub(super) fn open() -> Result<Self, BuildError> {
+    pub(super) fn open(stop: Arc<AtomicBool>) -> Result<Self, BuildError> {
         let (ring, table, features) = support::open()?;
         Ok(Self {
             ring,
@@ -49,6 +54,7 @@ impl Ring {
             table,
             completions: VecDeque::new(),
             enters: 0,
+            stop,
         })
     }
 
@@ -63,7 +69,7 @@ impl Ring {
     /// Puts a file into a free slot of the file table, if there is one.
     pub(super) fn register(&mut self, file: &OwnedFd) -> Option<u32> {
         let slot = self.table.take()?;
-        let raw = [std::os::fd::AsRawFd::as_raw_fd(file)];
+        let raw = [file.as_raw_fd()];
         let registered = faults::strike("io_uring_register")
             .and_then(|()| self.ring.submitter().register_files_update(slot, &raw));
         match registered {
@@ -84,7 +90,11 @@ impl Ring {
 
     /// Closes a descriptor with the next enter.
     pub(super) fn close(&mut self, fd: OwnedFd) -> io::Result<()> {
-        self.push_quiet(opcode::Close::new(Fd(fd.into_raw_fd())).build())
+        let close = opcode::Close::new(Fd(fd.as_raw_fd())).build();
+        self.push_quiet(close)?;
+        // The ring's to close from here on.
+        let _ = fd.into_raw_fd();
+        Ok(())
     }
 
     /// The oldest completion that was copied out.
@@ -94,6 +104,14 @@ impl Ring {
 
     pub(super) fn has_completions(&self) -> bool {
         !self.completions.is_empty()
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn shrink(&mut self) {
+        self.completions.shrink_if_sparse();
     }
 
     /// Carries out what was staged.
@@ -119,6 +137,9 @@ impl Ring {
                 return Ok(());
             }
             self.submit()?;
+            if self.ring.submission().is_full() && self.is_stopping() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
         }
     }
 
@@ -159,6 +180,9 @@ impl Ring {
                     // EBUSY: completions have to be taken first. EAGAIN: no memory at the moment.
                     Some(libc::EBUSY | libc::EAGAIN) => {
                         self.collect();
+                        if self.is_stopping() {
+                            return Ok(());
+                        }
                         std::thread::sleep(Duration::from_micros(100));
                     }
                     _ => return Err(error),

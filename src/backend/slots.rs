@@ -7,12 +7,14 @@ use slab::Slab;
 
 use super::token::{Kind, Token};
 use crate::duty::Duty;
+use crate::shrink::is_sparse;
 
 pub(super) struct Slots {
     slab: Slab<Slot>,
     generation: u32,
     /// How many slots are [`Stage::Armed`].
     armed: usize,
+    shrink_below: usize,
 }
 
 pub(super) struct Slot {
@@ -22,10 +24,6 @@ pub(super) struct Slot {
     generation: u32,
     /// The poll said that the process was reaped, too.
     pub(super) reaped: bool,
-    /// Nobody wants to know any more; to be freed at the next occasion.
-    pub(super) unwanted: bool,
-    /// How often something ran out for this watch since it was last armed.
-    pub(super) tries: u8,
 }
 
 /// What holds the identity of the process.
@@ -36,8 +34,9 @@ pub(super) enum Hold {
     Inode(u64),
     /// A descriptor.
     Pidfd(OwnedFd),
-    /// Its pid, because the process is ours to reap.
-    Pid,
+    /// Its pid, because the process is ours to reap; and the inode number of its pidfds, if it has one, for
+    /// the case that something else reaps it.
+    Owned(Option<u64>),
 }
 
 /// Who has the next word about a slot.
@@ -52,12 +51,24 @@ pub(super) enum Stage {
     Resting,
 }
 
+impl Slot {
+    /// The inode number of the process's pidfds, if that was taken down.
+    pub(super) fn inode(&self) -> Option<u64> {
+        match self.hold {
+            Hold::Inode(inode) => Some(inode),
+            Hold::Owned(inode) => inode,
+            Hold::Table(_) | Hold::Pidfd(_) => None,
+        }
+    }
+}
+
 impl Slots {
     pub(super) fn new() -> Self {
         Self {
             slab: Slab::new(),
             generation: 0,
             armed: 0,
+            shrink_below: usize::MAX,
         }
     }
 
@@ -74,8 +85,6 @@ impl Slots {
             stage,
             generation: self.generation,
             reaped: false,
-            unwanted: false,
-            tries: 0,
         });
         self.armed += usize::from(stage == Stage::Armed);
         key
@@ -89,6 +98,11 @@ impl Slots {
 
     pub(super) fn get(&mut self, key: u32) -> &mut Slot {
         &mut self.slab[key as usize]
+    }
+
+    /// Whether the watch was given up.
+    pub(super) fn is_given_up(&self, key: u32) -> bool {
+        self.slab[key as usize].duty.record().is_given_up()
     }
 
     pub(super) fn token(&self, key: u32, kind: Kind) -> Token {
@@ -120,6 +134,18 @@ impl Slots {
 
     pub(super) fn armed(&self) -> usize {
         self.armed
+    }
+
+    /// Gives back memory that a storm took, as far as no slot behind it is in use. That takes a walk through all
+    /// slots, so it is tried again only when half of those in use are free.
+    pub(super) fn shrink(&mut self) {
+        let (len, capacity) = (self.slab.len(), self.slab.capacity());
+        if !is_sparse(len, capacity) {
+            self.shrink_below = usize::MAX;
+        } else if len < self.shrink_below {
+            self.shrink_below = len / 2;
+            self.slab.shrink_to_fit();
+        }
     }
 }
 

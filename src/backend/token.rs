@@ -7,6 +7,8 @@ pub(super) enum Kind {
     Poll,
     /// To make a descriptor of a slot of the file table.
     Install,
+    /// To say whether a process that has ended was reaped.
+    Confirm,
     /// To say when the eventfd is rung.
     Wake,
     /// Something whose completion says nothing (a close, a withdrawal).
@@ -47,6 +49,7 @@ impl Token {
             Kind::Install => 1,
             Kind::Wake => 2,
             Kind::Quiet => 3,
+            Kind::Confirm => 4,
         };
         u64::from(self.generation) << 32 | kind << KEY_BITS | u64::from(self.key)
     }
@@ -58,6 +61,7 @@ impl Token {
             1 => Kind::Install,
             2 => Kind::Wake,
             3 => Kind::Quiet,
+            4 => Kind::Confirm,
             _ => return None,
         };
         Some(Self {
@@ -74,7 +78,13 @@ mod tests {
 
     #[test]
     fn what_is_packed_is_unpacked() {
-        for kind in [Kind::Poll, Kind::Install, Kind::Wake, Kind::Quiet] {
+        for kind in [
+            Kind::Poll,
+            Kind::Install,
+            Kind::Confirm,
+            Kind::Wake,
+            Kind::Quiet,
+        ] {
             for key in [0, 1, 77_777, KEYS_MAX as u32 - 1] {
                 for generation in [0, 1, u32::MAX] {
                     let token = Token {

@@ -6,14 +6,17 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use io_uring::opcode;
 use io_uring::types::{Fd, Fixed};
 
+use super::abandoned::{self, Abandoned};
 use super::claims::Claims;
 use super::engine::{Engine, Event, Evidence, Gauges, Patience, earlier, no_descriptor};
-use super::resting::Resting;
+use super::resting::{RETRY_AFTER, Resting};
 use super::ring::{Completion, Ring};
 use super::slots::{Hold, Slots, Stage};
 use super::support;
@@ -21,7 +24,8 @@ use super::token::{Kind, Token};
 use crate::duty::Duty;
 use crate::error::BuildError;
 use crate::faults;
-use crate::record::{Moment, Record};
+use crate::record::{Kin, Moment, Record};
+use crate::shrink::ShrinkIfSparse;
 use crate::sys::{self, Ask, Waited};
 
 /// A poll that is taken back is over within microseconds.
@@ -39,7 +43,11 @@ pub(crate) struct Uring {
     pub(super) claims: Claims,
     /// Slots that are [`Stage::Resting`].
     resting: Resting,
-    /// Found out while arming; the next wait tells them.
+    /// Polls of watches that were given up.
+    abandoned: Abandoned,
+    /// The poll of the eventfd failed, and is armed again then. Until then nothing wakes a wait.
+    wake_again: Option<Instant>,
+    /// Found out while arming; the next wait returns them.
     early: Vec<Event>,
     /// Watches that hold a descriptor.
     pub(super) held: usize,
@@ -48,14 +56,16 @@ pub(crate) struct Uring {
 impl Uring {
     /// Opens a ring of which the calling thread is the only user. `eventfd` wakes it, and
     /// outlives it.
-    pub(crate) fn open(eventfd: BorrowedFd<'_>) -> Result<Self, BuildError> {
+    pub(crate) fn open(eventfd: BorrowedFd<'_>, stop: Arc<AtomicBool>) -> Result<Self, BuildError> {
         let mut uring = Self {
-            ring: Ring::open()?,
+            ring: Ring::open(stop)?,
             slots: Slots::new(),
             eventfd: eventfd.as_raw_fd(),
             spare: sys::duplicate(eventfd.as_raw_fd()).ok(),
             claims: Claims::new(),
             resting: Resting::default(),
+            abandoned: Abandoned::new(),
+            wake_again: None,
             early: Vec::new(),
             held: 0,
         };
@@ -167,6 +177,16 @@ impl Uring {
         Ok(())
     }
 
+    /// A child of ours has ended.
+    pub(super) fn owned_ended(&mut self, key: u32, events: &mut Vec<Event>) -> io::Result<()> {
+        let slot = self.slots.get(key);
+        let evidence = match slot.hold {
+            Hold::Owned(inode) if !slot.reaped => Evidence::Owned(None, inode),
+            _ => Evidence::Reaped,
+        };
+        self.ended(key, evidence, events)
+    }
+
     /// The watch is over, and held a descriptor itself.
     pub(super) fn ended_with_own(&mut self, key: u32, events: &mut Vec<Event>) {
         let (duty, hold) = self.slots.remove(key);
@@ -176,7 +196,7 @@ impl Uring {
         }
     }
 
-    fn disarmed(&mut self, key: u32, events: &mut Vec<Event>) -> io::Result<()> {
+    pub(super) fn disarmed(&mut self, key: u32, events: &mut Vec<Event>) -> io::Result<()> {
         let (_duty, hold) = self.slots.remove(key);
         self.release(hold)?;
         events.push(Event::Disarmed);
@@ -186,7 +206,7 @@ impl Uring {
     fn release(&mut self, hold: Hold) -> io::Result<()> {
         match hold {
             Hold::Table(slot) => self.ring.unregister(slot),
-            Hold::Inode(_) | Hold::Pid => Ok(()),
+            Hold::Inode(_) | Hold::Owned(_) => Ok(()),
             Hold::Pidfd(pidfd) => {
                 self.held -= 1;
                 self.ring.close(pidfd)
@@ -197,23 +217,53 @@ impl Uring {
     // ---- watches that wait for the clock
 
     fn next_rest(&self) -> Option<Duration> {
+        let now = Instant::now();
         let resting = self.resting.next().into_iter();
-        let next = resting.chain(self.claims.rest_until()).min()?;
-        Some(next.saturating_duration_since(Instant::now()))
+        let next = resting
+            .chain(self.claims.rest_until())
+            .chain(self.wake_again)
+            .chain(self.abandoned.next(now))
+            .min()?;
+        Some(next.saturating_duration_since(now))
     }
 
     fn work_off_resting(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
-        if self.resting.is_empty() && self.claims.rest_until().is_none() {
+        if self.resting.is_empty()
+            && self.claims.rest_until().is_none()
+            && self.wake_again.is_none()
+        {
             return Ok(());
         }
         let now = Instant::now();
         self.claims.wake_up(now);
+        if self.wake_again.is_some_and(|at| at <= now) {
+            self.wake_again = None;
+            self.arm_wake()?;
+        }
         while let Some(key) = self.resting.pop_due(now) {
-            match self.slots.get(key).unwanted {
+            match self.slots.is_given_up(key) {
                 true => self.disarmed(key, events)?,
                 false => self.rearm(key)?,
             }
         }
+        Ok(())
+    }
+
+    /// Removes some polls of watches that were given up, if that is due.
+    fn remove_abandoned(&mut self) -> io::Result<()> {
+        if self.abandoned.len() == 0 {
+            return Ok(());
+        }
+        let began = Instant::now();
+        if self.abandoned.next(began).is_some_and(|next| next > began) {
+            return Ok(());
+        }
+        for poll in self.abandoned.take_slice() {
+            let remove = opcode::PollRemove::new(poll.pack()).build();
+            self.ring.push_quiet(remove)?;
+        }
+        self.ring.submit()?;
+        self.abandoned.rest(began, Instant::now());
         Ok(())
     }
 
@@ -223,8 +273,13 @@ impl Uring {
         let (target, close) = match self.slots.get(key).hold {
             Hold::Table(slot) => (Target::Slot(slot), None),
             Hold::Pidfd(ref pidfd) => (Target::Descriptor(pidfd.as_raw_fd()), None),
-            Hold::Inode(_) | Hold::Pid => match self.reopen(key)? {
+            Hold::Inode(_) | Hold::Owned(_) => match self.reopen(key)? {
                 Reopened::Pidfd(pidfd) => (Target::Descriptor(pidfd.as_raw_fd()), Some(pidfd)),
+                Reopened::Ended(pidfd) => {
+                    self.ring.close(pidfd)?;
+                    let inode = self.slots.get(key).inode();
+                    return self.ended_early(key, Evidence::Owned(None, inode));
+                }
                 Reopened::Reaped => return self.ended_early(key, Evidence::Reaped),
                 Reopened::NoDescriptor(_) => return self.without_descriptor(key),
             },
@@ -242,13 +297,13 @@ impl Uring {
     /// Nothing can be armed for want of a descriptor. A child of ours that has ended needs none.
     fn without_descriptor(&mut self, key: u32) -> io::Result<()> {
         let slot = self.slots.get(key);
-        if let Hold::Pid = slot.hold
+        if let Hold::Owned(inode) = slot.hold
             && !matches!(
                 sys::waitid(Ask::LookAtChild(slot.duty.record().pid())),
                 Ok(Waited::NotYet)
             )
         {
-            return self.ended_early(key, Evidence::Ours);
+            return self.ended_early(key, Evidence::Owned(None, inode));
         }
         self.rest(key);
         Ok(())
@@ -262,7 +317,7 @@ impl Uring {
         result
     }
 
-    fn rest(&mut self, key: u32) {
+    pub(super) fn rest(&mut self, key: u32) {
         self.slots.set_stage(key, Stage::Resting);
         self.resting.push(key);
     }
@@ -270,11 +325,11 @@ impl Uring {
     /// Opens a pidfd of a process by its pid, if it is still the same process.
     pub(super) fn reopen(&mut self, key: u32) -> io::Result<Reopened> {
         let slot = self.slots.get(key);
-        let pid = slot.duty.record().pid();
-        let inode = match slot.hold {
-            Hold::Inode(inode) => Some(inode),
-            _ => None,
-        };
+        let (pid, kin, inode) = (
+            slot.duty.record().pid(),
+            slot.duty.record().kin(),
+            slot.inode(),
+        );
         let mut pidfd = sys::pidfd_open(pid);
         if is_no_descriptor(&pidfd) {
             // Some closes may only be staged.
@@ -289,8 +344,17 @@ impl Uring {
             Ok(pidfd) if inode.is_some() && sys::pidfs_inode(pidfd.as_fd()) != inode => {
                 Reopened::Reaped
             }
-            // It is ours to reap, unless another wait has taken it and its pid is a stranger's.
-            Ok(pidfd) if inode.is_none() && !sys::is_child(pidfd.as_fd()) => Reopened::Reaped,
+            // It is ours to reap, unless something else has reaped it and its pid is a stranger's.
+            Ok(pidfd) if kin == Kin::Owned => {
+                if inode.is_none() && self.ring.features().pidfs {
+                    self.slots.get(key).hold = Hold::Owned(sys::inode(pidfd.as_fd()));
+                }
+                match sys::waitid(Ask::Look(pidfd.as_fd())) {
+                    Ok(Waited::NoChild) => Reopened::Reaped,
+                    Ok(Waited::Ended(..)) => Reopened::Ended(pidfd),
+                    _ => Reopened::Pidfd(pidfd),
+                }
+            }
             Ok(pidfd) => Reopened::Pidfd(pidfd),
             Err(error) => match no_descriptor(&error) {
                 Some(errno) => Reopened::NoDescriptor(errno),
@@ -300,6 +364,14 @@ impl Uring {
         })
     }
 
+    fn shrink(&mut self) {
+        self.slots.shrink();
+        self.claims.shrink();
+        self.resting.shrink();
+        self.early.shrink_if_sparse();
+        self.ring.shrink();
+    }
+
     // ---- completions
 
     fn work_off_completions(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
@@ -307,6 +379,11 @@ impl Uring {
             match completion.token.kind {
                 Kind::Poll => self.poll_completed(completion, events)?,
                 Kind::Install => self.install_completed(completion, events)?,
+                Kind::Confirm => self.confirm_completed(completion, events)?,
+                // What failed (for want of memory) would fail again at once.
+                Kind::Wake if completion.result < 0 => {
+                    self.wake_again = Some(Instant::now() + RETRY_AFTER);
+                }
                 Kind::Wake if !completion.more => self.arm_wake()?,
                 Kind::Wake | Kind::Quiet => {}
             }
@@ -321,14 +398,15 @@ impl Uring {
         events: &mut Vec<Event>,
     ) -> io::Result<()> {
         let Some(key) = self.slots.find(completion.token) else {
-            debug_assert!(false, "a slot was freed before its poll completed");
+            // Given up, and completed by itself or removed.
+            self.abandoned.completed(completion.token);
             return Ok(());
         };
         // What strikes here has ended, and is found ended again when it is armed again.
+        if self.slots.is_given_up(key) {
+            return self.disarmed(key, events);
+        }
         if completion.result < 0 || faults::strike("POLL_ADD").is_err() {
-            if self.slots.get(key).unwanted {
-                return self.disarmed(key, events);
-            }
             // ENOMEM, or worse: the process has not ended, so try until it works.
             self.rest(key);
             return Ok(());
@@ -350,7 +428,7 @@ impl Engine for Uring {
             }
             // Its pidfd can be opened here and now, out of what is kept aside if need be.
             None => {
-                let key = self.slots.insert(duty, Hold::Pid, Stage::Resting);
+                let key = self.slots.insert(duty, Hold::Owned(None), Stage::Resting);
                 self.rearm(key)
             }
         }
@@ -362,7 +440,7 @@ impl Engine for Uring {
                 let (hold, _, close) = self.place(pidfd, duty.record().moment());
                 (hold, close)
             }
-            None => (Hold::Pid, None),
+            None => (Hold::Owned(None), None),
         };
         let key = self.slots.insert(duty, hold, Stage::Resting);
         self.rest(key);
@@ -376,12 +454,22 @@ impl Engine for Uring {
         let Some(key) = self.slots.find(token) else {
             return Ok(());
         };
-        self.slots.get(key).unwanted = true;
-        if self.slots.stage(key) == Stage::Armed {
-            let remove = opcode::PollRemove::new(token.pack()).build();
-            self.ring.push_quiet(remove)?;
+        // One that is in a line is seen to when its turn comes.
+        if self.slots.stage(key) != Stage::Armed {
+            return Ok(());
         }
-        Ok(())
+        // The poll holds the file by itself. Its late completion finds no slot with its generation.
+        match self.abandoned.len() < abandoned::MAX {
+            true => self.abandoned.push(token),
+            false => {
+                let remove = opcode::PollRemove::new(token.pack()).build();
+                self.ring.push_quiet(remove)?;
+            }
+        }
+        let mut early = std::mem::take(&mut self.early);
+        let disarmed = self.disarmed(key, &mut early);
+        self.early = early;
+        disarmed
     }
 
     fn close(&mut self, fd: OwnedFd) -> io::Result<()> {
@@ -396,6 +484,7 @@ impl Engine for Uring {
     ) -> io::Result<()> {
         self.work_off_resting(events)?;
         self.work_off_claims(events)?;
+        self.remove_abandoned()?;
         events.append(&mut self.early);
         // An enter that ran out of memory may have copied completions out on the way.
         let busy = !events.is_empty() || self.ring.has_completions() || self.claims.can_go_on();
@@ -416,6 +505,7 @@ impl Engine for Uring {
         if self.spare.is_none() {
             self.refill_spare();
         }
+        self.shrink();
         Ok(())
     }
 
@@ -435,6 +525,8 @@ impl Engine for Uring {
 /// What came of opening a pidfd again.
 pub(super) enum Reopened {
     Pidfd(OwnedFd),
+    /// A child of ours, which has ended.
+    Ended(OwnedFd),
     Reaped,
     NoDescriptor(i32),
 }

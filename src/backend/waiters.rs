@@ -25,6 +25,7 @@ use crate::duty::Duty;
 use crate::error::{BuildError, NoDescriptors, SystemError};
 use crate::faults;
 use crate::record::Record;
+use crate::shrink::ShrinkIfSparse;
 use crate::sys::{self, Ask, Waited};
 
 /// How many threads wait at most.
@@ -82,7 +83,7 @@ impl Waiters {
     }
 
     fn insert(&mut self, duty: Duty) -> u32 {
-        self.slots.insert(duty, Hold::Pid, Stage::Resting)
+        self.slots.insert(duty, Hold::Owned(None), Stage::Resting)
     }
 
     /// Has a thread wait for it; if there is none to be had, looks, and looks again later.
@@ -105,7 +106,8 @@ impl Waiters {
 
     fn ended(&mut self, key: u32) {
         let (duty, _) = self.slots.remove(key);
-        self.early.push(Event::Ended(duty, Evidence::Ours));
+        self.early
+            .push(Event::Ended(duty, Evidence::Owned(None, None)));
     }
 }
 
@@ -167,6 +169,9 @@ impl Engine for Waiters {
             }
         }
         events.append(&mut self.early);
+        self.early.shrink_if_sparse();
+        self.slots.shrink();
+        self.resting.shrink();
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Signals to the process: the user's, and a deadline's. Each is sent under the lock under which an owned child is reaped, so its
 //! pid is not another's.
 
-use super::Record;
+use super::{NewDeadline, Record};
 use crate::deadlines::DeadlineKey;
 use crate::error::SignalError;
 use crate::remnant::{Remnant, Remnants};
@@ -69,6 +69,29 @@ impl Record {
     fn is_alive(&self) -> bool {
         self.exit.get().is_none()
             && matches!(sys::waitid(Ask::LookAtChild(self.pid)), Ok(Waited::NotYet))
+    }
+
+    /// Sets a deadline in place of one that the ring thread has not taken yet. `notify` has it taken, if that is not on
+    /// its way already, and gives back whether it could.
+    pub(crate) fn ask_deadline(
+        &self,
+        deadline: NewDeadline,
+        notify: impl FnOnce() -> bool,
+    ) -> bool {
+        let mut state = self.lock();
+        let extra = state.extra();
+        let on_its_way = extra.new_deadline.replace(deadline).is_some();
+        // Under the lock: the ring thread takes the deadline under it, too.
+        let notified = on_its_way || notify();
+        if !notified {
+            state.extra().new_deadline = None;
+        }
+        notified
+    }
+
+    pub(crate) fn take_new_deadline(&self) -> Option<NewDeadline> {
+        let mut state = self.lock();
+        state.extra.as_mut()?.new_deadline.take()
     }
 
     /// Notes where the ring thread has the deadline, and hands out where it had one before.
