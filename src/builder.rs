@@ -156,7 +156,7 @@ fn start_ring_thread(shared: Arc<Shared>, wanted: Backend) -> Result<JoinHandle<
                 faults::set_plan(plan);
                 let node = shared.ring_thread;
                 let bell = shared.mailbox.bell();
-                let backend = backend::open(wanted, bell.as_fd(), &shared.stopping);
+                let backend = backend::open(wanted, bell.as_fd(), &shared.stop);
                 drop(bell);
                 match backend {
                     Ok((engine, chosen)) => {

@@ -68,6 +68,7 @@ mod shared;
 mod shrink;
 mod spawn;
 mod stats;
+mod stop;
 mod sync;
 mod sys;
 mod vfork;

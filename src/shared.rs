@@ -1,7 +1,6 @@
 //! What the handles, the ring thread and the workers of one watcher share.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use crate::backend::Chosen;
@@ -10,6 +9,7 @@ use crate::error::{Closed, WatchError};
 use crate::exit_queue::ExitQueue;
 use crate::mailbox::Mailbox;
 use crate::stats::{Counters, Stats};
+use crate::stop::Stop;
 use crate::sys::SignalMask;
 use crate::wait_graph::Node;
 
@@ -39,8 +39,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     /// The signals that the builder's thread had blocked.
     pub(crate) signal_mask: SignalMask,
-    /// The watcher is being dropped.
-    pub(crate) stopping: Arc<AtomicBool>,
+    pub(crate) stop: Arc<Stop>,
     /// The ring thread, in the graph of what waits for what.
     pub(crate) ring_thread: Node,
     death: OnceLock<String>,
@@ -64,7 +63,7 @@ impl Shared {
             inline,
             counters: Counters::default(),
             signal_mask,
-            stopping: Arc::default(),
+            stop: Arc::default(),
             ring_thread: Node::next(),
             death: OnceLock::new(),
             backend: OnceLock::new(),
@@ -80,10 +79,9 @@ impl Shared {
         }
     }
 
-    /// Whether the watcher is being dropped. `Relaxed`: a callback that begins all the same is
-    /// waited for, because its thread is.
+    /// Whether the watcher is being dropped.
     pub(crate) fn stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
+        self.stop.is_stopping()
     }
 
     /// Whether commands are still taken.
@@ -103,7 +101,7 @@ impl Shared {
     }
 
     pub(crate) fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
+        self.stop.stop();
         self.mailbox.end();
         self.queue.close();
     }

@@ -395,11 +395,6 @@ pub(crate) fn inode(fd: BorrowedFd<'_>) -> Option<u64> {
     Some(rustix::fs::fstat(fd).ok()?.st_ino)
 }
 
-/// Whether the process is a child of this one, and not reaped.
-pub(crate) fn is_child(pidfd: BorrowedFd<'_>) -> bool {
-    !matches!(waitid(Ask::Look(pidfd)), Ok(Waited::NoChild))
-}
-
 /// Opens a pidfd of a process (close-on-exec). Since Linux 5.3.
 pub(crate) fn pidfd_open(pid: Pid) -> io::Result<std::os::fd::OwnedFd> {
     faults::strike("pidfd_open")?;

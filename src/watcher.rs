@@ -413,6 +413,7 @@ impl Drop for Watcher {
                 let _ = thread.join();
             }
         }
+        self.shared.stop.close_ring();
         // Closes what no worker took.
         drop(self.shared.queue.drain());
     }

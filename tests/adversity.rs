@@ -194,3 +194,141 @@ fn which_limit_of_processes_is_met_is_said() {
     }
     assert_eq!(watcher.stats().watched, 0);
 }
+
+/// Another thread takes each descriptor that becomes free, the watcher's spare one too. Children of the watcher's own need
+/// none, and children of the program's are asked about by pid where the file table holds their identity. The others are
+/// refused their status after half a second each, counted from their ends and not one after the other.
+#[test]
+fn without_any_descriptor_owned_children_pass_and_all_exits_come() {
+    use std::os::fd::{FromRawFd, OwnedFd};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    if !alone() {
+        return run_alone(
+            "without_any_descriptor_owned_children_pass_and_all_exits_come",
+            |_| (),
+        );
+    }
+    let limit = libc::rlimit {
+        rlim_cur: 256,
+        rlim_max: 256,
+    };
+    // SAFETY: a pointer to a live structure.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+    let watcher = Watcher::new().unwrap();
+    let table = watcher.stats().backend == "io_uring" && kernel_is_at_least(6, 13);
+    let sleep = || {
+        let mut command = Command::new("sleep");
+        command.arg("1000").stdin(std::process::Stdio::null());
+        command
+    };
+    let mut children: Vec<_> = (0..100).map(|_| sleep().spawn().unwrap()).collect();
+    let watches: Vec<_> = children
+        .iter()
+        .map(|child| watcher.watch(child.id()).unwrap())
+        .collect();
+    let own = watcher.spawn(&mut sleep()).unwrap();
+    until_stats(&watcher, "all are armed", |stats| stats.armed == 101);
+
+    /// Also if something below panics.
+    struct Stop<'a>(&'a AtomicBool);
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(false, Ordering::Relaxed);
+        }
+    }
+    let greedy = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        let _stop = Stop(&greedy);
+        scope.spawn(|| {
+            let mut taken = Vec::new();
+            while greedy.load(Ordering::Relaxed) {
+                // SAFETY: no pointers.
+                let fd = unsafe { libc::dup(0) };
+                if fd >= 0 {
+                    // SAFETY: just made, and nobody else's.
+                    taken.push(unsafe { OwnedFd::from_raw_fd(fd) });
+                }
+            }
+        });
+        for child in &mut children {
+            child.kill().unwrap();
+        }
+        own.kill().unwrap();
+        let killed = Outcome::Signaled {
+            signal: libc::SIGKILL,
+            core_dumped: false,
+        };
+        let exit = own.wait_timeout(FOREVER).unwrap().expect("it comes");
+        assert_eq!(exit.outcome(), killed);
+        // One after the other they would take 50 s.
+        for watch in &watches {
+            let exit = watch.wait_timeout(FOREVER).unwrap().expect("it comes");
+            match exit.outcome() {
+                Outcome::Unknown(Unknown::NoDescriptor(_)) if !table => {}
+                outcome => assert_eq!(outcome, killed),
+            }
+        }
+    });
+    for child in &mut children {
+        child.wait().unwrap();
+    }
+}
+
+/// Something else reaps a child of the watcher's while the ring thread is in a callback, and its pid is another child's by
+/// then. As root only: the next pid to be given is set.
+#[test]
+fn a_stolen_child_whose_pid_came_back_is_not_taken_for_the_new_one() {
+    if !alone() {
+        return run_alone(
+            "a_stolen_child_whose_pid_came_back_is_not_taken_for_the_new_one",
+            |_| (),
+        );
+    }
+    for attempt in 0.. {
+        assert!(attempt < 100, "the pid was always given to others");
+        let watcher = Watcher::builder().workers(0).build().unwrap();
+        if watcher.stats().backend == "io_uring" && !kernel_is_at_least(6, 9) {
+            eprintln!("before Linux 6.9 nothing tells the two apart");
+            return;
+        }
+        let mut own = watcher
+            .spawn(sh("read code; exit 21").stdin(std::process::Stdio::piped()))
+            .unwrap();
+        until_stats(&watcher, "it is armed", |stats| stats.armed == 1);
+        let (entered, is_in) = std::sync::mpsc::channel();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let blocking = watcher.spawn(&mut Command::new("true")).unwrap();
+        blocking
+            .on_exit(move |_| {
+                entered.send(()).unwrap();
+                let _ = released.recv();
+            })
+            .unwrap();
+        receive(&is_in);
+
+        let pid = own.pid().as_raw();
+        drop(own.stdin.take());
+        // The thief.
+        // SAFETY: a null pointer: no status is wanted.
+        while unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) } != pid {}
+        if std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).is_err() {
+            eprintln!("not root: nothing to be shown");
+            return;
+        }
+        let mut second = sh("exit 22").spawn().unwrap();
+        if second.id() != pid as u32 {
+            second.wait().unwrap();
+            continue;
+        }
+        until("the second is a zombie", || {
+            is_zombie(exitring::Pid::new(pid).unwrap())
+        });
+        // With pids to spare the ring thread could not come so late; here it takes longer than that, too.
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        drop(release);
+        let outcome = own.wait().unwrap().outcome();
+        assert_eq!(outcome, Outcome::Unknown(Unknown::ReapedElsewhere));
+        assert_eq!(second.wait().unwrap().code(), Some(22), "it is not ours");
+        return;
+    }
+}

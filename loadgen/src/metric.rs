@@ -55,6 +55,8 @@ pub(crate) enum Metric {
     SpawnCall,
     /// Calls of io_uring_enter for each exit
     Enters,
+    /// How long the contestant takes to end
+    End,
     Lost,
     Duplicates,
     Wrong,
@@ -99,6 +101,7 @@ impl Metric {
             Self::SpawnCost => "spawn cost ratio",
             Self::SpawnCall => "call of spawn p50",
             Self::Enters => "enters per exit",
+            Self::End => "time to end",
             Self::Lost => "lost",
             Self::Duplicates => "duplicates",
             Self::Wrong => "wrong",
@@ -145,6 +148,7 @@ impl Metric {
             Self::SpawnCost => run.spawn_cost_ratio,
             Self::SpawnCall => whole(run.spawn_cost.as_ref()?.call_ns.p50),
             Self::Enters => run.enters_per_exit,
+            Self::End => (run.end_ns > 0).then_some(run.end_ns as f64),
             Self::Lost => Some(run.lost as f64),
             Self::Duplicates => Some(run.duplicates as f64),
             Self::Wrong => Some(run.wrong as f64),

@@ -72,6 +72,10 @@ pub(crate) struct Run {
     pub(crate) stalls: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) soak: Option<Soak>,
+    /// How long the contestant took to end, with all that it still watched.
+    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default)]
+    pub(crate) end_ns: u64,
     /// Latencies, as an HdrHistogram in V2 format, in base64.
     pub(crate) histogram: String,
     #[serde(skip_serializing_if = "Option::is_none")]

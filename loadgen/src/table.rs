@@ -104,6 +104,7 @@ fn single(run: &Run) -> Table {
         Metric::Enters,
         Metric::Fds,
         Metric::Bytes,
+        Metric::End,
     ];
     let shown = |metric: Metric| Some((metric.title().to_owned(), metric.show(metric.of(run)?)));
     rows.extend(metrics.into_iter().filter_map(shown));

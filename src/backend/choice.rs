@@ -3,13 +3,13 @@
 use std::env;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use super::engine::Engine;
 use super::epoll::Epoll;
 use super::uring::Uring;
 use super::waiters::Waiters;
 use crate::error::BuildError;
+use crate::stop::Stop;
 
 /// For tests, and for whoever has to work around a kernel without building anew.
 const VARIABLE: &str = "EXITRING_BACKEND";
@@ -63,12 +63,12 @@ impl Chosen {
     };
 }
 
-/// Opens it for the calling thread. `eventfd` wakes it, and outlives it; `stop` is set when the watcher ends, and no try is
-/// repeated from then on.
+/// Opens it for the calling thread. `eventfd` wakes it, and outlives it; `stop` says when the watcher ends, and no
+/// try is repeated from then on.
 pub(crate) fn open(
     wanted: Backend,
     eventfd: BorrowedFd<'_>,
-    stop: &Arc<AtomicBool>,
+    stop: &Arc<Stop>,
 ) -> Result<(Box<dyn Engine>, Chosen), BuildError> {
     match wanted {
         Backend::Uring => Ok((
@@ -94,7 +94,7 @@ pub(crate) fn open(
 
 fn best(
     eventfd: BorrowedFd<'_>,
-    stop: &Arc<AtomicBool>,
+    stop: &Arc<Stop>,
 ) -> Result<(Box<dyn Engine>, Chosen), BuildError> {
     let no_uring = match open(Backend::Uring, eventfd, stop) {
         Err(error) if is_for_good(&error) => error,

@@ -6,7 +6,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use io_uring::types::{Fd, Fixed, SubmitArgs, Timespec};
@@ -19,6 +18,8 @@ use super::token::{Kind, Token};
 use crate::error::BuildError;
 use crate::faults;
 use crate::shrink::ShrinkIfSparse;
+use crate::stop::Stop;
+use crate::sys;
 
 /// How many completions a patient wait waits for. Few enough that the first of them is
 /// not kept long, enough that the wake-up is shared.
@@ -41,12 +42,12 @@ pub(super) struct Ring {
     completions: VecDeque<Completion>,
     enters: u64,
     /// No try is repeated from then on.
-    stop: Arc<AtomicBool>,
+    stop: Arc<Stop>,
 }
 
 impl Ring {
     /// Opens a ring of which the calling thread is the only user.
-    pub(super) fn open(stop: Arc<AtomicBool>) -> Result<Self, BuildError> {
+    pub(super) fn open(stop: Arc<Stop>) -> Result<Self, BuildError> {
         let (ring, table, features) = support::open()?;
         Ok(Self {
             ring,
@@ -107,7 +108,7 @@ impl Ring {
     }
 
     fn is_stopping(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.stop.is_stopping()
     }
 
     pub(super) fn shrink(&mut self) {
@@ -274,5 +275,7 @@ impl Drop for Ring {
                 drop(unsafe { OwnedFd::from_raw_fd(completion.result) });
             }
         }
+        let ring = self.ring.as_raw_fd();
+        self.stop.leave_ring(|| sys::duplicate(ring).ok());
     }
 }

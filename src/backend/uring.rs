@@ -7,7 +7,6 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use io_uring::opcode;
@@ -26,6 +25,7 @@ use crate::error::BuildError;
 use crate::faults;
 use crate::record::{Kin, Moment, Record};
 use crate::shrink::ShrinkIfSparse;
+use crate::stop::Stop;
 use crate::sys::{self, Ask, Waited};
 
 /// A poll that is taken back is over within microseconds.
@@ -56,7 +56,7 @@ pub(crate) struct Uring {
 impl Uring {
     /// Opens a ring of which the calling thread is the only user. `eventfd` wakes it, and
     /// outlives it.
-    pub(crate) fn open(eventfd: BorrowedFd<'_>, stop: Arc<AtomicBool>) -> Result<Self, BuildError> {
+    pub(crate) fn open(eventfd: BorrowedFd<'_>, stop: Arc<Stop>) -> Result<Self, BuildError> {
         let mut uring = Self {
             ring: Ring::open(stop)?,
             slots: Slots::new(),

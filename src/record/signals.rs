@@ -103,3 +103,36 @@ impl Record {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::Pid;
+    use crate::record::{Kin, Moment};
+
+    #[test]
+    fn deadlines_set_while_one_is_on_its_way_take_its_place_and_cost_nothing() {
+        let record = Record::new(Pid::new(1).expect("a pid"), Kin::Owned, Moment::Exited);
+        let deadline = |seconds| NewDeadline {
+            at: Some(Instant::now()),
+            grace: Duration::from_secs(seconds),
+        };
+        let mut notices = 0;
+        for seconds in 0..1000 {
+            assert!(record.ask_deadline(deadline(seconds), || {
+                notices += 1;
+                true
+            }));
+        }
+        assert_eq!(notices, 1);
+        let taken = record.take_new_deadline().expect("it was set");
+        assert_eq!(taken.grace, Duration::from_secs(999));
+        assert!(record.take_new_deadline().is_none());
+        // The next is a new one, and is not kept if it cannot be taken.
+        assert!(!record.ask_deadline(deadline(7), || false));
+        assert!(record.take_new_deadline().is_none());
+        assert!(record.ask_deadline(deadline(8), || true));
+    }
+}

@@ -200,3 +200,11 @@ impl Gate {
 
     pub fn open(self) {}
 }
+
+/// For what a test may expect; the library finds out by trying.
+pub fn kernel_is_at_least(major: u32, minor: u32) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("proc is mounted");
+    let mut numbers = release.split(['.', '-']).map(|part| part.trim().parse());
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
+    (next(), next()) >= (major, minor)
+}

@@ -1,6 +1,7 @@
 //! exitring itself, with a callback for each child: children that it owns and reaps, or children that it
 //! only watches and the callback reaps.
 
+use std::any::Any;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -90,6 +91,11 @@ impl Contestant for Exitring {
             Reaper::Callback => Handle::Watched(self.watcher.watch(start.command().spawn()?.id())?),
         };
         self.call_back(&watch, start.index())
+    }
+
+    fn unheeded(&mut self, pid: Pid, count: usize) -> Result<Box<dyn Any>> {
+        let watches: Result<Vec<Watch>, _> = (0..count).map(|_| self.watcher.watch(pid)).collect();
+        Ok(Box::new(watches?))
     }
 
     /// Registration is done behind the caller's back.

@@ -99,6 +99,14 @@ impl Kind {
         matches!(self, Self::Serve | Self::ServePower)
     }
 
+    /// Whether it is the library itself, with a ring: a watch that is given up costs no descriptor until then.
+    fn gives_up(self) -> bool {
+        matches!(
+            self,
+            Self::Exitring | Self::ExitringInline | Self::ExitringWatch
+        )
+    }
+
     /// How many descriptors it holds for each child.
     pub(crate) fn descriptors_per_child(self) -> u64 {
         match self {
@@ -128,6 +136,9 @@ impl Kind {
             ),
             Scenario::Soak(_) if self != Self::Exitring => {
                 Some("soak exercises what only exitring offers".into())
+            }
+            Scenario::Abandon(_) if !self.gives_up() => {
+                Some("only exitring has watches without a callback".into())
             }
             Scenario::Churn(_) | Scenario::Spawn(_) if self.is_external() => Some(
                 "its children are exec'ed, and ordered through a pipe: that would be measured"

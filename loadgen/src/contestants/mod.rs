@@ -12,10 +12,11 @@ mod tokio;
 mod uring_waitid;
 mod wait_loop;
 
+use std::any::Any;
 use std::sync::Arc;
 
 use ::exitring::{Backend, Pid, Stats};
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use self::exitring::{Exitring, Reaper};
 pub(crate) use self::kind::Kind;
@@ -33,6 +34,11 @@ pub(crate) trait Contestant {
     fn spawn(&mut self, start: &Start) -> Result<()> {
         let child = start.command().spawn()?;
         self.watch(Pid::try_from(child.id())?, start.index())
+    }
+
+    /// So many watches of a child that nobody is to be notified of. Dropping the result gives them up.
+    fn unheeded(&mut self, _pid: Pid, _count: usize) -> Result<Box<dyn Any>> {
+        bail!("this contestant has no watches without a callback")
     }
 
     /// Returns when all that was handed in is watched.

@@ -192,6 +192,9 @@ impl<'a> Bench<'a> {
         self.run.lost = count.lost;
         self.run.duplicates = count.duplicates;
         self.run.wrong = self.tally.wrong();
+        let before = Instant::now();
+        drop(self.contestant);
+        self.run.end_ns = before.elapsed().as_nanos() as u64;
         Ok(self.run)
     }
 

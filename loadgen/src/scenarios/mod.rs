@@ -1,5 +1,6 @@
 //! What is measured, one file each. A scenario is made in a process of its own, by one contestant.
 
+mod abandon;
 mod bench;
 mod churn;
 mod register;
@@ -30,6 +31,8 @@ pub(crate) enum Scenario {
     Churn(churn::ChurnOptions),
     /// How long a registration takes while callbacks are slow
     Register(register::RegisterOptions),
+    /// How long unrelated exits take while hundreds of thousands of watches are given up (exitring only)
+    Abandon(abandon::AbandonOptions),
     /// What spawning `true` costs while many children are alive, against none
     Spawn(spawn::SpawnOptions),
     /// A long random mix of kills, stops, cancels, panics and thefts: every exit exactly once (exitring only)
@@ -54,6 +57,7 @@ impl Scenario {
             Self::Steady(_) => "steady",
             Self::Churn(_) => "churn",
             Self::Register(_) => "register",
+            Self::Abandon(_) => "abandon",
             Self::Spawn(_) => "spawn",
             Self::Soak(_) => "soak",
             Self::Serve(_) => "serve",
@@ -67,6 +71,7 @@ impl Scenario {
             Self::Steady(_) => Metric::P50,
             Self::Churn(_) => Metric::Rate,
             Self::Register(_) => Metric::WatchP99,
+            Self::Abandon(_) => Metric::Max,
             Self::Spawn(_) => Metric::SpawnCost,
             Self::Soak(_) => Metric::Rate,
             Self::Serve(_) => Metric::P99,
@@ -80,6 +85,7 @@ impl Scenario {
             Self::Steady(options) => options.exits() + u64::from(options.live),
             Self::Churn(options) => u64::from(options.concurrency) + u64::from(options.live),
             Self::Register(options) => options.exits() + options.registrations(),
+            Self::Abandon(options) => options.children(),
             Self::Spawn(options) => u64::from(options.live) + 1,
             Self::Soak(options) => options.concurrency(),
             Self::Serve(options) => options.children(),
@@ -116,6 +122,7 @@ impl Order {
             Scenario::Steady(options) => steady::measure(self, options),
             Scenario::Churn(options) => churn::measure(self, options),
             Scenario::Register(options) => register::measure(self, options),
+            Scenario::Abandon(options) => abandon::measure(self, options),
             Scenario::Spawn(options) => spawn::measure(self, options),
             Scenario::Soak(options) => soak::measure(self, options),
             Scenario::Serve(options) => serve::measure(self, options),
