@@ -94,7 +94,7 @@ impl Builder {
     ///
     /// [`BuildError`] says what an option must be, what denies io_uring and what to do about
     /// it (if that was asked for), or what ran out. io_uring needs Linux 5.13 (`io_uring_setup(2)`, multishot
-    /// polls), epoll 5.3 (`pidfd_open(2)`); see the README for the kernels tested.
+    /// polls), epoll 5.4 (`pidfd_open(2)`, and `P_PIDFD` of `waitid(2)`); see the README for the kernels tested.
     pub fn build(self) -> Result<Watcher, BuildError> {
         check("workers", self.workers, 0, WORKERS_MAX)?;
         check("queue_capacity", self.queue_capacity, 1, QUEUE_CAPACITY_MAX)?;

@@ -4,6 +4,7 @@
 //! Where that watcher panics, so does this one; the rest of exitring never does.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -98,8 +99,14 @@ impl ChildPidWatcher {
     }
 
     fn register(&self, pid: Pid, watch: Watch) {
-        let before = lock(&self.book).registered.insert(pid, Arc::new(watch));
-        assert!(before.is_none(), "{pid} is registered already");
+        let mut book = lock(&self.book);
+        if let Entry::Vacant(vacant) = book.registered.entry(pid) {
+            vacant.insert(Arc::new(watch));
+            return;
+        }
+        // The registration that is there stays, and the lock is not poisoned.
+        drop(book);
+        panic!("{pid} is registered already");
     }
 
     /// Takes no more callbacks for the process. Those it has still run. May be called again.
@@ -136,7 +143,7 @@ impl ChildPidWatcher {
         };
         book.pending.insert(handle, pending);
         drop(book);
-        let entry = Entry {
+        let entry = Registered {
             callback,
             done: Done {
                 book: Arc::downgrade(&self.book),
@@ -182,12 +189,12 @@ impl fmt::Debug for ChildPidWatcher {
 
 /// A callback and its entry in the book, which is struck off after all that the callback captured is
 /// gone: fields are dropped in order, run or unrun.
-struct Entry<F> {
+struct Registered<F> {
     callback: F,
     done: Done,
 }
 
-impl<F: FnOnce(Pid)> Entry<F> {
+impl<F: FnOnce(Pid)> Registered<F> {
     fn run(self, pid: Pid) {
         let _done = self.done;
         (self.callback)(pid);

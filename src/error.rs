@@ -122,7 +122,7 @@ pub enum BuildError {
     },
     /// This process may not open pidfds.
     #[error(
-        "pidfd_open is denied to this process ({}): it needs Linux 5.3, and a seccomp profile that allows it",
+        "pidfd_open is denied to this process ({}): it needs Linux 5.4, and a seccomp profile that allows it",
         errno_name(*.errno)
     )]
     PidfdDenied {
@@ -186,7 +186,7 @@ pub enum WatchError {
     OutOfMemory,
     /// This process may not open pidfds.
     #[error(
-        "pidfd_open is denied to this process ({}): it needs Linux 5.3, and a seccomp profile that allows it",
+        "pidfd_open is denied to this process ({}): it needs Linux 5.4, and a seccomp profile that allows it",
         errno_name(*.errno)
     )]
     PidfdDenied {

@@ -73,7 +73,7 @@ impl Watcher {
     /// is fixed: whatever becomes of the number, this process is meant. Reaping stays with whom
     /// it was; the watcher only looks. Any number of watches may be on one process.
     ///
-    /// Costs the caller two system calls (`pidfd_open(2)`, Linux 5.3, and `waitid(2)`) and, if the
+    /// Costs the caller two system calls (`pidfd_open(2)`, and `waitid(2)` with `P_PIDFD`, Linux 5.4) and, if the
     /// ring thread sleeps, a wake-up; does not wait for it, except when so many registrations are on their way (256,
     /// or an eighth of `RLIMIT_NOFILE`) that their descriptors could be missed by others.
     ///

@@ -155,3 +155,21 @@ fn a_callback_for_an_unregistered_pid_panics() {
     watcher.unregister_pid(child.pid());
     watcher.register_callback(child.pid(), |_| ());
 }
+
+#[test]
+fn registering_twice_leaves_the_first_registration_as_it_was() {
+    let watcher = ChildPidWatcher::new();
+    let mut child = Obedient::spawn();
+    let pid = child.pid();
+    watcher.register_pid(pid);
+    let (sender, receiver) = mpsc::channel();
+    let handle = watcher.register_callback(pid, move |pid| sender.send(pid).unwrap());
+    let again = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        watcher.register_pid(pid);
+    }));
+    assert!(again.is_err());
+    assert_ne!(watcher.register_callback(pid, |_| ()), handle);
+    child.exit(0);
+    assert_eq!(receive(&receiver), pid);
+    child.reap();
+}

@@ -9,7 +9,7 @@ use super::file_table::FileTable;
 use crate::Pid;
 use crate::error::{BuildError, NoDescriptors, SystemError};
 use crate::faults;
-use crate::sys;
+use crate::sys::{self, Ask};
 
 /// Requests that one enter can carry. More are submitted in several.
 const SQ_ENTRIES: u32 = 256;
@@ -75,7 +75,14 @@ pub(super) fn open() -> Result<(IoUring, FileTable, Features), BuildError> {
 /// A pidfd of this process: the one that can be had if any can.
 pub(super) fn own_pidfd() -> Result<OwnedFd, BuildError> {
     let me = Pid::try_from(std::process::id()).expect("a running process has a pid");
-    sys::pidfd_open(me).map_err(pidfd_denied)
+    let pidfd = sys::pidfd_open(me).map_err(pidfd_denied)?;
+    // Linux 5.3 has pidfds and cannot wait for one (`P_PIDFD`, 5.4).
+    match sys::waitid(Ask::Look(pidfd.as_fd())) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(BuildError::PidfdDenied {
+            errno: libc::EINVAL,
+        }),
+        _ => Ok(pidfd),
+    }
 }
 
 /// What it means that a ring was opened, and cannot be entered.

@@ -385,6 +385,11 @@ impl Uring {
                     self.wake_again = Some(Instant::now() + RETRY_AFTER);
                 }
                 Kind::Wake if !completion.more => self.arm_wake()?,
+                // A test has the poll fail by having it taken away.
+                Kind::Wake if faults::strike("wake").is_err() => {
+                    let remove = opcode::PollRemove::new(Token::WAKE.pack()).build();
+                    self.ring.push_quiet(remove)?;
+                }
                 Kind::Wake | Kind::Quiet => {}
             }
         }

@@ -21,7 +21,7 @@ const FOREVER: Duration = Duration::from_secs(20);
 const ALONE: &str = "EXITRING_TEST_ALONE";
 
 /// Where each call is made, and what it says when it fails.
-const FAULTS: [(&str, &[&str], &[i32]); 15] = [
+const FAULTS: [(&str, &[&str], &[i32]); 16] = [
     ("eventfd", &ALL, &[libc::EMFILE, libc::ENFILE, libc::ENOMEM]),
     ("clone", &ALL, &[libc::EAGAIN]),
     ("fork", &PIDFDS, &[libc::EAGAIN, libc::ENOMEM]),
@@ -65,6 +65,7 @@ const FAULTS: [(&str, &[&str], &[i32]); 15] = [
         &["epoll"],
         &[libc::EMFILE, libc::ENFILE, libc::ENOMEM],
     ),
+    ("wake", &["uring"], &[libc::ENOMEM]),
     ("epoll_ctl", &["epoll"], &[libc::ENOMEM, libc::ENOSPC]),
     ("epoll_wait", &["epoll"], &[libc::EINTR]),
 ];
@@ -151,6 +152,36 @@ fn orphans_for_whom_no_thread_could_be_had_are_looked_after_later() {
     // SAFETY: no pointers.
     until("it is reaped", || unsafe { libc::kill(pid, 0) } == -1);
     drop(another);
+}
+
+#[test]
+fn a_kernel_that_refuses_every_enter_does_not_keep_the_watcher_from_ending() {
+    let refuses = plan("io_uring_enter", libc::EAGAIN, u32::MAX, u32::MAX);
+    set_plan(Some(Arc::clone(&refuses)));
+    let watcher = Watcher::builder().backend(Backend::Uring).build();
+    set_plan(None);
+    let Ok(watcher) = watcher else {
+        eprintln!("no io_uring here: nothing to be shown");
+        return;
+    };
+    let child = watcher.spawn(Command::new("sleep").arg("1000"));
+    let child = child.expect("sleep starts");
+    refuses.after.store(0, Ordering::SeqCst);
+    // More than the submission queue has room for.
+    let watches: Vec<_> = (0..2000)
+        .map_while(|_| watcher.watch(child.pid()).ok())
+        .collect();
+    until("it is refused", || {
+        refuses.struck.load(Ordering::SeqCst) > 10
+    });
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        drop(watcher);
+        let _ = done.send(());
+    });
+    ended.recv_timeout(FOREVER).expect("the drop returns");
+    drop(watches);
+    child.kill().expect("it is ours");
 }
 
 /// How often it struck.
