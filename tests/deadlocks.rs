@@ -24,8 +24,13 @@ struct Other {
     compat: Mutex<Option<ChildPidWatcher>>,
 }
 
+/// What one callback does.
+type Call = fn(&Other);
+/// What the other callback does, which waits for the first one.
+type WaitForCallback = fn(&mut Option<Watcher>, &Watch, CallbackId);
+
 /// Every blocking call of the public API; `wait_graph.rs` has the same list.
-const BLOCKING_CALLS: &[(&str, fn(&Other))] = &[
+const BLOCKING_CALLS: &[(&str, Call)] = &[
     ("Watch::wait", |other| drop(other.lives.wait())),
     ("Watch::wait_timeout", |other| {
         drop(other.lives.wait_timeout(2 * FOREVER));
@@ -35,7 +40,7 @@ const BLOCKING_CALLS: &[(&str, fn(&Other))] = &[
         drop(other.exits.recv_timeout(2 * FOREVER));
     }),
     ("Exits::recv_batch", |other| {
-        drop(other.exits.recv_batch(&mut Vec::new(), 8));
+        let _ = other.exits.recv_batch(&mut Vec::new(), 8);
     }),
     ("Watch::cancel", |other| {
         let _ = other.running.0.cancel(other.running.1);
@@ -54,7 +59,7 @@ const BLOCKING_CALLS: &[(&str, fn(&Other))] = &[
 ];
 
 /// What the callback on the ring thread of the other watcher does, which waits for the first callback.
-const WAITS_FOR_THE_CALLBACK: &[(&str, fn(&mut Option<Watcher>, &Watch, CallbackId))] = &[
+const WAITS_FOR_THE_CALLBACK: &[(&str, WaitForCallback)] = &[
     ("cancel", |_, watch, callback| {
         let _ = watch.cancel(callback);
     }),
@@ -75,11 +80,7 @@ fn trivial(watcher: &Watcher) -> Child {
 }
 
 /// Callback X, on a worker of watcher A, makes the call; callback Y, on the ring thread of watcher B, waits for X.
-fn two_watchers(
-    call: fn(&Other),
-    waits_for_x: fn(&mut Option<Watcher>, &Watch, CallbackId),
-    y_first: bool,
-) {
+fn two_watchers(call: Call, waits_for_x: WaitForCallback, y_first: bool) {
     let a = Watcher::builder().workers(1).build().unwrap();
     let b = Watcher::builder().workers(0).build().unwrap();
     let lives = Arc::new(sleep(&b));

@@ -162,13 +162,13 @@ fn a_watch_given_up_while_its_status_is_kept_back_is_gone_all_the_same() {
         let watch = watcher.watch(traced.0).unwrap();
         until_stats(&watcher, "it is armed", |stats| stats.armed == 1);
         let mut taken = Vec::new();
-        while without_descriptors {
-            // SAFETY: no pointers.
-            match unsafe { libc::dup(0) } {
-                -1 => break,
-                // SAFETY: just made, and nobody else's.
-                fd => taken.push(unsafe { OwnedFd::from_raw_fd(fd) }),
-            }
+        if without_descriptors {
+            // SAFETY: no pointers, and what is made is nobody else's.
+            let dup = || unsafe {
+                let fd = libc::dup(0);
+                (fd >= 0).then(|| OwnedFd::from_raw_fd(fd))
+            };
+            taken.extend(std::iter::from_fn(dup));
         }
         // SAFETY: a child of ours that is not reaped.
         unsafe { libc::kill(traced.0, libc::SIGKILL) };
