@@ -30,6 +30,8 @@ pub(super) const WORD: usize = 5;
 
 /// How a process ends that was not let through its gate.
 const SHUT_OUT: i32 = 125;
+/// The last of them.
+const SIGNALS: i32 = 64;
 /// How often what waits at its gate looks whether the service lives.
 const LOOK_EVERY_NS: i64 = 50_000_000;
 
@@ -143,14 +145,9 @@ impl Gatekeeper {
             libc::close_range(3, gate - 1, 0);
             libc::close_range(gate + 1, libc::c_uint::MAX, 0);
         }
-        for signal in [
-            libc::SIGTERM,
-            libc::SIGINT,
-            libc::SIGHUP,
-            libc::SIGQUIT,
-            libc::SIGUSR2,
-        ] {
-            // Neither the service's handlers, nor what whoever started it ignored.
+        for signal in 1..=SIGNALS {
+            // Neither the service's handlers, nor what whoever started it ignored. Those that have only one disposition, or are
+            // the C library's own, are refused.
             // SAFETY: no handler is set.
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }

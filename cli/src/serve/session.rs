@@ -1,7 +1,7 @@
 //! One connection: its lines are answered one after the other, and what it has subscribed to is sent beside.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use exitring_protocol::{
     Answer, Code, DEPTH_MAX, Decoded, Error, Hello, Request, RequestId, ServerLine, VERSION,
@@ -19,6 +19,12 @@ use super::{spawn, watch};
 
 /// Bytes in a client's name.
 const NAME_MAX: usize = 64;
+/// How long a subscriber is kept waiting for what cannot be written down, or read back.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked whether something keeps it waiting.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often reading back is tried.
+const READ_EVERY: Duration = Duration::from_millis(500);
 /// How long a connection may be without a hello.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 
@@ -28,6 +34,8 @@ pub(super) struct Session {
     /// What hello said; `None`: it was not said yet.
     greeted: Option<Greeted>,
     subscription: Option<Subscription>,
+    /// The subscription had to be ended, and the client knows.
+    broken: CancellationToken,
 }
 
 /// A task that sends records.
@@ -63,6 +71,7 @@ pub(super) async fn serve(service: Arc<Service>, stream: UnixStream) {
             who,
             greeted: None,
             subscription: None,
+            broken: CancellationToken::new(),
         };
         tokio::select! {
             // Who has gone needs no answer.
@@ -108,9 +117,11 @@ impl Session {
         let line_max = service.limits.line_bytes;
         let mut lines = wire.lines(line_max);
         let until = tokio::time::Instant::now() + HELLO_WITHIN;
+        let broken = self.broken.clone();
         loop {
             let line = tokio::select! {
                 line = lines.next(&service.closer) => line?,
+                () = broken.cancelled() => return Ok(()),
                 // Only who waits for nothing else is asked: what has come is read.
                 () = tokio::time::sleep_until(until), if self.greeted.is_none() => {
                     let message = format!("no hello in {} seconds; the connection ends", HELLO_WITHIN.as_secs());
@@ -311,10 +322,13 @@ impl Session {
         };
         let (service, wire, scope) = (Arc::clone(&self.service), Arc::clone(wire), scope.clone());
         let stop = CancellationToken::new();
-        let stopped = stop.clone();
+        let (stopped, broken) = (stop.clone(), self.broken.clone());
         let sending = tokio::spawn(async move {
-            // Its end is seen by who reads.
-            let _ = send_records(&service, &wire, &scope, from, &stopped).await;
+            // The client's end is seen by who reads.
+            if let Ok(Err(error)) = send_records(&service, &wire, &scope, from, &stopped).await {
+                let _ = turn_away(&service, &wire, error).await;
+                broken.cancel();
+            }
         });
         self.subscription = Some(Subscription { stop, sending });
     }
@@ -346,7 +360,7 @@ async fn send_records(
     scope: &Scope,
     from: u64,
     stop: &CancellationToken,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Result<(), Error>> {
     let mut committed = service.committed.clone();
     // What was there before comes from the file: in memory there may be records that were acknowledged.
     let backlog = *committed.borrow();
@@ -354,6 +368,7 @@ async fn send_records(
     // Up to where it was told what is lost: between the places that are, there may be records that are not.
     let mut lost_upto = 0;
     let mut caught_up = false;
+    let mut unreadable: Option<Instant> = None;
     loop {
         if !caught_up && cursor > backlog {
             caught_up = true;
@@ -362,7 +377,8 @@ async fn send_records(
         }
         let complete = tokio::select! {
             biased;
-            () = stop.cancelled() => return Ok(()),
+            () = stop.cancelled() => return Ok(Ok(())),
+            error = kept_waiting(service), if caught_up => return Ok(Err(error)),
             complete = committed.wait_for(|complete| *complete >= cursor) => *complete?,
         };
         let newest = match cursor > backlog {
@@ -374,18 +390,37 @@ async fn send_records(
             None => match read_back(service, scope, cursor, complete).await {
                 Ok(page) => page,
                 Err(error) => {
+                    let since = *unreadable.get_or_insert_with(Instant::now);
+                    if since.elapsed() > PATIENCE {
+                        let message = format!(
+                            "records cannot be read back ({error}); see the state folder of the service"
+                        );
+                        return Ok(Err(Error::new(Code::Storage, message)));
+                    }
                     tracing::error!(%error, "records cannot be read back; it is tried again");
-                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    tokio::time::sleep(READ_EVERY).await;
                     continue;
                 }
             },
         };
+        unreadable = None;
         if let Some(lost) = page.lost.filter(|lost| lost.to > lost_upto) {
             lost_upto = lost.to;
             wire.write(&text(&ServerLine::Lost { lost })).await?;
         }
         wire.write(&page.text).await?;
         cursor = page.next;
+    }
+}
+
+/// Comes back when there are exits that cannot be written down, and have not been for long: what a subscriber waits for may be
+/// among them.
+async fn kept_waiting(service: &Service) -> Error {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if let Some(error) = service.store.exits_kept_waiting(PATIENCE) {
+            return error;
+        }
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use exitring_protocol::{Code, Error, Watch, Watched};
 
-use super::live::{Birth, Live, now_ms};
+use super::clock::now_ms;
+use super::live::{Birth, Live};
 use super::process;
 use super::service::{Service, Who, exhausted};
 

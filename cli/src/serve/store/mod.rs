@@ -5,8 +5,10 @@
 //!
 //! - `open.rs`: the state folder, its lock, the schema.
 //! - `writer.rs`: the thread. `tables.rs`: its statements.
+//! - `age.rs`: the clock that records age by.
 //! - `reader.rs`: pages of records from the file. `tail.rs`: the newest records, in memory.
 
+mod age;
 mod open;
 mod reader;
 mod tables;
@@ -15,11 +17,13 @@ mod writer;
 
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use exitring_protocol::{Code, Error, Loss, Outcome, Usage};
 use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::open::{Durability, Restored, Retention, State, lock_file};
+pub(crate) use self::open::{Durability, Restored, Retention, State, is_at, lock_file};
 pub(crate) use self::reader::Reader;
 pub(crate) use self::tail::Tail;
 use super::deadlines::Deadlines;
@@ -89,7 +93,16 @@ enum Message {
 #[derive(Clone)]
 pub(crate) struct Store {
     messages: mpsc::Sender<Message>,
-    trouble: Arc<Mutex<Option<String>>>,
+    trouble: Arc<Mutex<Option<Trouble>>>,
+    /// The state was deleted or replaced: the trouble will not pass.
+    gone: CancellationToken,
+}
+
+/// Why nothing can be written.
+struct Trouble {
+    why: String,
+    /// Since when there are exits among what is not.
+    exits_since: Option<Instant>,
 }
 
 impl Store {
@@ -107,9 +120,11 @@ impl Store {
         let store = Self {
             messages,
             trouble: Arc::clone(&trouble),
+            gone: CancellationToken::new(),
         };
+        let gone = store.gone.clone();
         let writer = writer::Writer::new(
-            state, tail, committed, metrics, trouble, registry, deadlines,
+            state, tail, committed, metrics, trouble, gone, registry, deadlines,
         )?;
         let thread = std::thread::Builder::new()
             .name("exitring-store".into())
@@ -151,10 +166,31 @@ impl Store {
 
     /// Why nothing can be written, if so.
     pub(crate) fn trouble(&self) -> Option<String> {
-        self.trouble
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.as_ref().map(|trouble| trouble.why.clone())
+    }
+
+    /// The same, if exits have waited for so long.
+    pub(crate) fn exits_kept_waiting(&self, patience: Duration) -> Option<Error> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let lasting = trouble.as_ref().filter(|trouble| {
+            trouble
+                .exits_since
+                .is_some_and(|since| since.elapsed() >= patience)
+        });
+        lasting.map(|trouble| refusal(&trouble.why))
+    }
+
+    /// Whether the state was deleted or replaced, as the writer sees it now.
+    pub(crate) async fn is_gone(&self) -> bool {
+        // It looks before whatever it does, and this strikes out nothing.
+        let _ = self.forget(0).await;
+        self.gone.is_cancelled()
+    }
+
+    /// When the state was deleted or replaced.
+    pub(crate) async fn gone(&self) {
+        self.gone.cancelled().await;
     }
 
     /// Nothing new is begun while it could not be written down.
@@ -178,7 +214,7 @@ impl Store {
 
 fn refusal(trouble: &str) -> Error {
     let message = format!(
-        "the state cannot be written ({trouble}), so nothing new is taken; make room on its disk"
+        "the state cannot be written ({trouble}), so nothing new is taken; make room on its disk, or see why it cannot be"
     );
     Error::new(Code::Storage, message)
 }
