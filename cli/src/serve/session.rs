@@ -36,6 +36,28 @@ pub(super) struct Session {
     subscription: Option<Subscription>,
     /// The subscription had to be ended, and the client knows.
     broken: CancellationToken,
+    answering: Answering,
+}
+
+/// Whether an answer is due to what may have ended already: the record comes after it.
+#[derive(Clone)]
+pub(crate) struct Answering(Arc<tokio::sync::watch::Sender<bool>>);
+
+impl Answering {
+    /// Before it can be seen to end.
+    pub(crate) fn begin(&self) {
+        self.0.send_replace(true);
+    }
+
+    fn end(&self) {
+        self.0.send_replace(false);
+    }
+
+    /// For records that were fetched before.
+    async fn over(&self) {
+        // It does not fail: the sender is here.
+        let _ = self.0.subscribe().wait_for(|answering| !answering).await;
+    }
 }
 
 /// A task that sends records.
@@ -72,6 +94,7 @@ pub(super) async fn serve(service: Arc<Service>, stream: UnixStream) {
             greeted: None,
             subscription: None,
             broken: CancellationToken::new(),
+            answering: Answering(Arc::new(tokio::sync::watch::Sender::new(false))),
         };
         tokio::select! {
             // Who has gone needs no answer.
@@ -179,6 +202,7 @@ impl Session {
                 Err(error) => (Err(error), None),
             };
             wire.write(&self.line(id, answer)).await?;
+            self.answering.end();
             // After the answer, so that events come after it.
             if let Some(from) = subscribed {
                 self.subscribe(wire, from);
@@ -217,13 +241,20 @@ impl Session {
             Request::Hello(_) => unreachable!("answered above"),
             Request::Watch(request) => {
                 let _work = service.work().await?;
-                watch::watch(&service, who, client.clone(), request, passed)
-                    .await
-                    .map(Answer::Watched)
+                watch::watch(
+                    &service,
+                    who,
+                    client.clone(),
+                    request,
+                    passed,
+                    &self.answering,
+                )
+                .await
+                .map(Answer::Watched)
             }
             Request::Spawn(request) => {
                 let _work = service.work().await?;
-                spawn::spawn(&service, who, client.clone(), request)
+                spawn::spawn(&service, who, client.clone(), request, &self.answering)
                     .await
                     .map(Answer::Watched)
             }
@@ -323,9 +354,12 @@ impl Session {
         let (service, wire, scope) = (Arc::clone(&self.service), Arc::clone(wire), scope.clone());
         let stop = CancellationToken::new();
         let (stopped, broken) = (stop.clone(), self.broken.clone());
+        let answering = self.answering.clone();
         let sending = tokio::spawn(async move {
             // The client's end is seen by who reads.
-            if let Ok(Err(error)) = send_records(&service, &wire, &scope, from, &stopped).await {
+            if let Ok(Err(error)) =
+                send_records(&service, &wire, &scope, from, &stopped, &answering).await
+            {
                 let _ = turn_away(&service, &wire, error).await;
                 broken.cancel();
             }
@@ -360,6 +394,7 @@ async fn send_records(
     scope: &Scope,
     from: u64,
     stop: &CancellationToken,
+    answering: &Answering,
 ) -> anyhow::Result<Result<(), Error>> {
     let mut committed = service.committed.clone();
     // What was there before comes from the file: in memory there may be records that were acknowledged.
@@ -407,6 +442,11 @@ async fn send_records(
         if let Some(lost) = page.lost.filter(|lost| lost.to > lost_upto) {
             lost_upto = lost.to;
             wire.write(&text(&ServerLine::Lost { lost })).await?;
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(Ok(())),
+            () = answering.over() => {}
         }
         wire.write(&page.text).await?;
         cursor = page.next;

@@ -24,6 +24,7 @@ use super::gate::{GO, Gatekeeper, PROGRAM, Program, READY, WORD};
 use super::live::{Birth, Live};
 use super::process;
 use super::service::{Service, Who, exhausted, stopping};
+use super::session::Answering;
 use super::watch::{check_tag, forget, panicked};
 
 /// The variable that tells a process its watch.
@@ -42,6 +43,7 @@ pub(crate) async fn spawn(
     who: Who,
     client: String,
     spawn: Spawn,
+    answering: &Answering,
 ) -> Result<Watched, Error> {
     service.store.check()?;
     check_tag(&spawn.tag)?;
@@ -111,6 +113,7 @@ pub(crate) async fn spawn(
     }
     service.metrics.spawned.inc();
     service.deadlines.add(&live);
+    answering.begin();
     // It runs, so it has to be watched: what could run out for that may be had a little later.
     let mut pidfd = Some(pidfd);
     loop {
