@@ -1,6 +1,5 @@
 //! The command as the first process of a container.
 
-#[allow(dead_code)]
 mod common;
 
 use std::fs;

@@ -31,7 +31,8 @@ pub(super) fn execute(listener: Listener, state: State, descriptors: Rlimit) -> 
         }) = own
         {
             fds.push(("socket_lock", lock.into()));
-            file = its.map(|file| (file.device, file.inode));
+            // No file has inode 0.
+            file = Some(its.map_or((0, 0), |file| (file.device, file.inode)));
         }
         let (name, value) = leave(fds.iter().map(|(name, fd)| (*name, fd)), file)?;
         // They live until the exec.

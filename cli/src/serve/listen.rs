@@ -64,7 +64,8 @@ impl Listener {
         }
     }
 
-    /// Ours, of the image before this one. `ids`: device and inode of the socket in its folder.
+    /// Ours, of the image before this one. `ids`: device and inode of the socket in its folder, which images of older versions do
+    /// not tell; to them nothing else could be there.
     pub(super) fn anew(
         socket: UnixListener,
         lock: File,
@@ -72,11 +73,14 @@ impl Listener {
         path: &Path,
         mode: u32,
     ) -> Self {
-        let file = ids.map(|(device, inode)| NamedFile {
-            path: path.to_owned(),
-            device,
-            inode,
-        });
+        let file = match ids {
+            Some((device, inode)) => Some(NamedFile {
+                path: path.to_owned(),
+                device,
+                inode,
+            }),
+            None => NamedFile::at(path).ok(),
+        };
         Self {
             socket,
             own: Some(Own { lock, file, mode }),

@@ -2,7 +2,7 @@
 //!
 //! - `options.rs`: the command line. `run.rs`: from the start to the end. `signals.rs`, `anew.rs`: what ends it, and the end that is none.
 //! - `listen.rs`, `named_file.rs`, `inherited.rs`, `systemd.rs`: the socket, and what comes from or goes to the outside.
-//! - `wire.rs`, `session.rs`: a connection. `closer.rs`: what is closed elsewhere. `watch.rs`; `spawn.rs`, `spawner.rs`, `gate.rs`: the two larger requests.
+//! - `wire.rs`, `session.rs`, `subscription.rs`: a connection. `closer.rs`: what is closed elsewhere. `watch.rs`; `spawn.rs`, `spawner.rs`, `gate.rs`: the two larger requests.
 //! - `shares.rs`: how much of it all one user may have.
 //! - `service.rs`, `live.rs`, `deadlines.rs`, `metrics.rs`, `http.rs`: what connections share.
 //! - `store/`: what outlives the service. `restore.rs`: what becomes of it at the next start.
@@ -33,6 +33,7 @@ mod signals;
 mod spawn;
 mod spawner;
 mod store;
+mod subscription;
 mod systemd;
 mod watch;
 mod wire;

@@ -24,7 +24,7 @@ use super::gate::{GO, Gatekeeper, PROGRAM, Program, READY, WORD};
 use super::live::{Birth, Live};
 use super::process;
 use super::service::{Service, Who, exhausted, stopping};
-use super::session::Answering;
+use super::subscription::Answering;
 use super::watch::{check_tag, forget, panicked};
 
 /// The variable that tells a process its watch.

@@ -9,7 +9,7 @@ use super::clock::now_ms;
 use super::live::{Birth, Live};
 use super::process;
 use super::service::{Service, Who, exhausted};
-use super::session::Answering;
+use super::subscription::Answering;
 
 /// Bytes in a tag, or a client's name.
 pub(crate) const TAG_MAX: usize = 256;

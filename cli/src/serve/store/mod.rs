@@ -5,24 +5,25 @@
 //!
 //! - `open.rs`: the state folder, its lock, the schema.
 //! - `writer.rs`: the thread. `tables.rs`: its statements.
-//! - `age.rs`: the clock that records age by.
+//! - `age.rs`: the clock that records age by. `health.rs`: whether anything can be written.
 //! - `reader.rs`: pages of records from the file. `tail.rs`: the newest records, in memory.
 
 mod age;
+mod health;
 mod open;
 mod reader;
 mod tables;
 mod tail;
 mod writer;
 
+use std::sync::Arc;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use exitring_protocol::{Code, Error, Loss, Outcome, Usage};
 use tokio::sync::{oneshot, watch};
-use tokio_util::sync::CancellationToken;
 
+use self::health::Health;
 pub(crate) use self::open::{Durability, Restored, Retention, State, is_at, lock_file};
 pub(crate) use self::reader::Reader;
 pub(crate) use self::tail::Tail;
@@ -93,16 +94,7 @@ enum Message {
 #[derive(Clone)]
 pub(crate) struct Store {
     messages: mpsc::Sender<Message>,
-    trouble: Arc<Mutex<Option<Trouble>>>,
-    /// The state was deleted or replaced: the trouble will not pass.
-    gone: CancellationToken,
-}
-
-/// Why nothing can be written.
-struct Trouble {
-    why: String,
-    /// Since when there are exits among what is not.
-    exits_since: Option<Instant>,
+    health: Arc<Health>,
 }
 
 impl Store {
@@ -116,16 +108,13 @@ impl Store {
         deadlines: Arc<Deadlines>,
     ) -> anyhow::Result<(Self, std::thread::JoinHandle<State>)> {
         let (messages, inbox) = mpsc::channel();
-        let trouble = Arc::new(Mutex::new(None));
+        let health = Arc::new(Health::default());
         let store = Self {
             messages,
-            trouble: Arc::clone(&trouble),
-            gone: CancellationToken::new(),
+            health: Arc::clone(&health),
         };
-        let gone = store.gone.clone();
-        let writer = writer::Writer::new(
-            state, tail, committed, metrics, trouble, gone, registry, deadlines,
-        )?;
+        let writer =
+            writer::Writer::new(state, tail, committed, metrics, health, registry, deadlines)?;
         let thread = std::thread::Builder::new()
             .name("exitring-store".into())
             .spawn(move || {
@@ -166,31 +155,25 @@ impl Store {
 
     /// Why nothing can be written, if so.
     pub(crate) fn trouble(&self) -> Option<String> {
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        trouble.as_ref().map(|trouble| trouble.why.clone())
+        self.health.trouble()
     }
 
     /// The same, if exits have waited for so long.
     pub(crate) fn exits_kept_waiting(&self, patience: Duration) -> Option<Error> {
-        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let lasting = trouble.as_ref().filter(|trouble| {
-            trouble
-                .exits_since
-                .is_some_and(|since| since.elapsed() >= patience)
-        });
-        lasting.map(|trouble| refusal(&trouble.why))
+        let trouble = self.health.exits_kept_waiting(patience)?;
+        Some(refusal(&trouble))
     }
 
     /// Whether the state was deleted or replaced, as the writer sees it now.
     pub(crate) async fn is_gone(&self) -> bool {
         // It looks before whatever it does, and this strikes out nothing.
         let _ = self.forget(0).await;
-        self.gone.is_cancelled()
+        self.health.is_gone()
     }
 
     /// When the state was deleted or replaced.
     pub(crate) async fn gone(&self) {
-        self.gone.cancelled().await;
+        self.health.gone().await;
     }
 
     /// Nothing new is begun while it could not be written down.

@@ -2,17 +2,17 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::mem;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use exitring_protocol::{Error, Outcome, Record};
 use rusqlite::Result;
 use tokio::sync::{oneshot, watch};
-use tokio_util::sync::CancellationToken;
 
+use super::health::Health;
 use super::tail::{Entry, Tail};
-use super::{Ended, Message, Scope, State, Trouble, refusal, tables};
+use super::{Ended, Message, Scope, State, refusal, tables};
 use crate::serve::clock::boot_id;
 use crate::serve::deadlines::Deadlines;
 use crate::serve::live::Registry;
@@ -38,8 +38,7 @@ pub(super) struct Writer {
     tail: Arc<Tail>,
     committed: watch::Sender<u64>,
     metrics: Arc<Metrics>,
-    trouble: Arc<Mutex<Option<Trouble>>>,
-    gone: CancellationToken,
+    health: Arc<Health>,
     registry: Arc<Registry>,
     deadlines: Arc<Deadlines>,
     /// Exits to be written down: one at most of each live watch.
@@ -95,8 +94,7 @@ impl Writer {
         tail: Arc<Tail>,
         committed: watch::Sender<u64>,
         metrics: Arc<Metrics>,
-        trouble: Arc<Mutex<Option<Trouble>>>,
-        gone: CancellationToken,
+        health: Arc<Health>,
         registry: Arc<Registry>,
         deadlines: Arc<Deadlines>,
     ) -> Result<Self> {
@@ -109,8 +107,7 @@ impl Writer {
             tail,
             committed,
             metrics,
-            trouble,
-            gone,
+            health,
             registry,
             deadlines,
             exits: Vec::new(),
@@ -188,13 +185,12 @@ impl Writer {
 
     /// What is written to files without names would be gone with us.
     fn look_after_files(&mut self) {
-        if self.gone.is_cancelled() {
+        if self.health.is_gone() {
             return;
         }
         if let Err(error) = self.state.check() {
-            self.set_trouble(Some(format!("{error:#}")));
-            self.gone.cancel();
-            return;
+            self.metrics.storage_failing.set(1);
+            return self.health.lose(&format!("{error:#}"));
         }
         if self.next_touch <= Instant::now() {
             self.state.touch();
@@ -210,9 +206,8 @@ impl Writer {
     }
 
     fn commit(&mut self, round: &mut Round) {
-        if self.gone.is_cancelled() {
-            let why = self.why();
-            return self.fail(round, &why);
+        if self.health.is_gone() {
+            return self.fail(round);
         }
         let started = Instant::now();
         match self.transact(round) {
@@ -221,28 +216,25 @@ impl Writer {
                     .commit_seconds
                     .observe(started.elapsed().as_secs_f64());
                 self.tell(round, done);
-                self.set_trouble(None);
+                self.metrics.storage_failing.set(0);
+                self.health.get_well();
             }
             Err(error) => {
-                let why = error.to_string();
-                self.set_trouble(Some(why.clone()));
-                self.fail(round, &why);
+                self.metrics.storage_failing.set(1);
+                self.health
+                    .fall_ill(&error.to_string(), !self.exits.is_empty());
+                self.fail(round);
             }
         }
     }
 
     /// Nothing of it is there: requests are refused, exits are kept and tried again.
-    fn fail(&mut self, round: &mut Round, why: &str) {
+    fn fail(&mut self, round: &mut Round) {
         self.refuse_all(round);
         if let Some(ack) = self.acks.pop_front() {
-            let _ = ack.reply.send(Err(refusal(why)));
+            let _ = ack.reply.send(Err(self.refusal()));
         }
         self.metrics.pending.set(self.exits.len() as i64);
-        if !self.exits.is_empty()
-            && let Some(trouble) = &mut *self.trouble()
-        {
-            trouble.exits_since.get_or_insert_with(Instant::now);
-        }
     }
 
     fn transact(&mut self, round: &Round) -> Result<Done> {
@@ -391,43 +383,20 @@ impl Writer {
     }
 
     fn refuse_all(&self, round: &mut Round) {
-        let trouble = self.why();
         for (_, reply) in round.begins.drain(..) {
-            let _ = reply.send(Err(refusal(&trouble)));
+            let _ = reply.send(Err(self.refusal()));
         }
         for (_, reply) in round.forgets.drain(..) {
-            let _ = reply.send(Err(refusal(&trouble)));
+            let _ = reply.send(Err(self.refusal()));
         }
     }
 
-    fn why(&self) -> String {
-        let trouble = self.trouble();
-        trouble
-            .as_ref()
-            .map_or_else(String::new, |trouble| trouble.why.clone())
-    }
-
-    fn trouble(&self) -> std::sync::MutexGuard<'_, Option<Trouble>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    fn refusal(&self) -> Error {
+        refusal(&self.health.trouble().unwrap_or_default())
     }
 
     fn in_trouble(&self) -> bool {
-        self.trouble().is_some()
-    }
-
-    fn set_trouble(&self, new: Option<String>) {
-        let mut trouble = self.trouble();
-        match (&*trouble, &new) {
-            (None, Some(error)) => tracing::error!(
-                error,
-                "the state cannot be written: nothing new is taken, exits are kept in memory until it can"
-            ),
-            (Some(_), None) => tracing::info!("the state can be written again"),
-            _ => {}
-        }
-        self.metrics.storage_failing.set(i64::from(new.is_some()));
-        let exits_since = trouble.take().and_then(|trouble| trouble.exits_since);
-        *trouble = new.map(|why| Trouble { why, exits_since });
+        !self.health.is_well()
     }
 }
 
