@@ -25,7 +25,7 @@ const OF_ONES_OWN: [c_int; 7] = [
     libc::SIGSYS,
     libc::SIGABRT,
 ];
-/// And these, when they come from the terminal, to the command as well, which is in the same process group.
+/// And these, when they come from the terminal, to the process group, which the command is in, too.
 const OF_THE_GROUP: [c_int; 4] = [libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP, libc::SIGWINCH];
 
 /// Whether process 1 is ours.
@@ -108,13 +108,20 @@ fn tend(command: libc::pid_t, signals: &sigset_t) -> c_int {
                 }
             }
             // The command has it from the terminal, too.
-            _ if info.si_code == libc::SI_KERNEL && OF_THE_GROUP.contains(&signal) => {}
+            _ if info.si_code == libc::SI_KERNEL && is_of_the_group(signal) => {}
             _ => {
                 // SAFETY: it is a child of ours that was not reaped.
                 unsafe { libc::kill(command, signal) };
             }
         }
     }
+}
+
+fn is_of_the_group(signal: c_int) -> bool {
+    // When a terminal hangs up, that is for the leader of its session first, and for the group only once that has ended.
+    // SAFETY: it takes a number and gives one.
+    let leads = || unsafe { libc::getsid(0) == libc::getpid() };
+    OF_THE_GROUP.contains(&signal) || (signal == libc::SIGHUP && !leads())
 }
 
 /// Reaps all that has ended; the exit code of the command, if it is among them.
