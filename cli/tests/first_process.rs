@@ -178,16 +178,29 @@ fn doctor_tells_who_reaps() {
     );
 }
 
-/// Ctrl-C at a terminal reaches the command and process 1, and is one Ctrl-C: a second one would kill jobs at once.
+/// Of a process; empty if it has ended.
+fn status(pid: u32, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap_or_default().trim().to_owned()
+}
+
+/// Whether a signal waits to be taken by a process.
+fn is_pending(pid: u32, signal: i32) -> bool {
+    let mask = u64::from_str_radix(&status(pid, "ShdPnd:"), 16);
+    // None waits for what has ended.
+    mask.is_ok_and(|mask| mask & (1 << (signal - 1)) != 0)
+}
+
+/// A Ctrl-C at a terminal reaches the command and process 1, and is one: a second one would kill jobs at once.
 #[test]
 fn a_ctrl_c_at_a_terminal_is_one() {
-    use std::os::fd::AsFd;
     let folder = TempDir::new().expect("a folder can be made");
-    list(
-        folder.path(),
-        "trap '' INT; trap 'sleep 1; echo ended > trapped; exit 0' TERM; echo > up; while :; do sleep 0.1; done\n",
-    );
-    let Some(command) = first(&["run", "-q", "--grace", "60s", "list"], folder.path()) else {
+    let job = "trap '' INT; \
+        trap 'echo > told; while [ ! -e go ]; do sleep 0.05; done; echo > trapped; exit 0' TERM; \
+        echo $PPID > up; while :; do sleep 0.1; done\n";
+    list(folder.path(), job);
+    let Some(command) = first(&["run", "-q", "--grace", "1000s", "list"], folder.path()) else {
         return;
     };
     // `script` makes a terminal.
@@ -196,7 +209,7 @@ fn a_ctrl_c_at_a_terminal_is_one() {
         .map(|word| word.to_str().expect("UTF-8"))
         .collect();
     let mut script = Command::new("script");
-    script.args(["-qec", &words.join(" "), "/dev/null"]);
+    script.args(["-qec", &format!("exec {}", words.join(" ")), "/dev/null"]);
     script
         .current_dir(folder.path())
         .stdin(Stdio::piped())
@@ -204,9 +217,25 @@ fn a_ctrl_c_at_a_terminal_is_one() {
     let mut child = script.spawn().expect("there is script");
     let stdin = child.stdin.take().expect("it is piped");
     let mut started = Started(child);
-    wait_until("the job runs", || folder.path().join("up").exists());
-    rustix::io::write(stdin.as_fd(), b"\x03").expect("it reads");
+    let there = |name: &str| folder.path().join(name).exists();
+    wait_until("the job runs", || there("up"));
+    let unshare = children(started.0.id())[0];
+    let first = children(unshare)[0];
+    // Process 1 gets it when the command has had it, so that the two are not taken for one.
+    send(first, libc::SIGSTOP);
+    wait_until("process 1 is stopped", || {
+        status(first, "State:").starts_with('T')
+    });
+    rustix::io::write(&stdin, b"\x03").expect("it reads");
+    wait_until("the job is told to end", || there("told"));
+    assert!(is_pending(first, libc::SIGINT));
+    send(first, libc::SIGCONT);
+    wait_until("process 1 has taken it", || {
+        !is_pending(first, libc::SIGINT)
+    });
+    // A second one would kill the job now.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    fs::write(folder.path().join("go"), "").expect("it can be written");
     let code = started.code();
-    assert!(folder.path().join("trapped").exists(), "{code:?}");
-    drop(stdin);
+    assert!(there("trapped"), "{code:?}");
 }
