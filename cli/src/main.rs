@@ -7,6 +7,7 @@ mod completions;
 mod doctor;
 mod duration;
 mod failure;
+mod init;
 mod man;
 mod run;
 mod say;
@@ -22,6 +23,14 @@ use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
+    // Before there are threads.
+    if let Err(error) = init::stay_behind() {
+        let failure = Failure::resource(format!("process 1 cannot start a child: {error}"));
+        return failure
+            .remedy("raise the container's limit of processes")
+            .report()
+            .into();
+    }
     let ended = match Cli::parse().command {
         Command::Run(options) => run::run(options),
         Command::Wait(options) => wait::wait(&options),

@@ -23,6 +23,8 @@ const START_NEEDS: u64 = 3;
 pub(crate) struct Findings {
     version: &'static str,
     kernel: String,
+    /// Who reaps what loses its parent.
+    orphans: String,
     /// What is waited with; nothing if no watcher can be built.
     backend: Option<&'static str>,
     /// Why it is no better one.
@@ -135,6 +137,7 @@ impl Findings {
                 .release()
                 .to_string_lossy()
                 .into_owned(),
+            orphans: who_reaps(),
             backend,
             fallback,
             io_uring,
@@ -173,6 +176,7 @@ impl fmt::Display for Findings {
         };
         line(f, "exitring", &self.version)?;
         line(f, "kernel", &self.kernel)?;
+        line(f, "orphans", &self.orphans)?;
         line(
             f,
             "backend",
@@ -223,6 +227,17 @@ impl fmt::Display for Findings {
             line(f, if index == 0 { "remedies" } else { "" }, remedy)?;
         }
         Ok(())
+    }
+}
+
+/// Who reaps what loses its parent: process 1, which in a container may be what was not made for that.
+fn who_reaps() -> String {
+    if crate::init::has_stayed() {
+        return "reaped by exitring, which is process 1 here".into();
+    }
+    match std::fs::read_to_string("/proc/1/comm") {
+        Ok(name) => format!("left to process 1, {}", name.trim()),
+        Err(_) => "left to process 1".into(),
     }
 }
 

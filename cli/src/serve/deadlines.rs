@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use exitring_protocol::Code;
 use tokio::sync::Notify;
 
-use super::live::{Live, now_ms};
+use super::clock::monotonic_ms;
+use super::live::Live;
 use super::process;
 use super::service::Service;
 
@@ -31,7 +32,7 @@ impl Deadlines {
     /// As the watch has it; nothing if it has none.
     pub(crate) fn add(&self, live: &Arc<Live>) {
         if let Some(at_ms) = live.birth.deadline_ms {
-            self.add_in(live, at_ms.saturating_sub(now_ms()));
+            self.add_in(live, at_ms.saturating_sub(monotonic_ms()));
         }
     }
 
@@ -105,7 +106,13 @@ fn strike(service: &Service, live: &Arc<Live>) {
         .signal(birth, birth.uid, signal, true)
         .or_else(|_| service.signal(birth, birth.uid, signal, false));
     match sent {
-        Ok(()) if first => add_in(service, live, birth.grace_ms),
+        Ok(()) if first => {
+            // What is stopped heeds no other signal; what goes on is not harmed by it.
+            let _ = service
+                .signal(birth, birth.uid, libc::SIGCONT, true)
+                .or_else(|_| service.signal(birth, birth.uid, libc::SIGCONT, false));
+            add_in(service, live, birth.grace_ms);
+        }
         Ok(()) => {}
         // No descriptor at this moment: as if the time had not come.
         Err(error) if error.code == Code::Exhausted => {

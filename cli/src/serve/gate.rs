@@ -30,6 +30,8 @@ pub(super) const WORD: usize = 5;
 
 /// How a process ends that was not let through its gate.
 const SHUT_OUT: i32 = 125;
+/// The last of them: a set of them has so many bits.
+const SIGNALS: i32 = 64;
 /// How often what waits at its gate looks whether the service lives.
 const LOOK_EVERY_NS: i64 = 50_000_000;
 
@@ -143,16 +145,20 @@ impl Gatekeeper {
             libc::close_range(3, gate - 1, 0);
             libc::close_range(gate + 1, libc::c_uint::MAX, 0);
         }
-        for signal in [
-            libc::SIGTERM,
-            libc::SIGINT,
-            libc::SIGHUP,
-            libc::SIGQUIT,
-            libc::SIGUSR2,
-        ] {
-            // Neither the service's handlers, nor what whoever started it ignored.
-            // SAFETY: no handler is set.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        for signal in 1..=SIGNALS {
+            // Neither the service's handlers, nor what whoever started it ignored; of the kernel, as the C library denies the
+            // signals of its own. Those that have only one disposition are refused.
+            // SAFETY: zeroes are the default disposition, in more than the kernel reads; no handler is set.
+            unsafe {
+                let default = [0_u64; 8];
+                libc::syscall(
+                    libc::SYS_rt_sigaction,
+                    libc::c_long::from(signal),
+                    default.as_ptr(),
+                    ptr::null_mut::<u64>(),
+                    libc::c_long::from(SIGNALS / 8),
+                )
+            };
         }
     }
 

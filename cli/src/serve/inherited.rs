@@ -9,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 
 /// What one image leaves to the next: names and descriptors.
-const HANDOVER: &str = "EXITRING_SERVE_HANDOVER";
+pub(crate) const HANDOVER: &str = "EXITRING_SERVE_HANDOVER";
 /// Pidfds in systemd's store are called this and the number of their watch.
 const STORED: &str = "watch-";
 
@@ -17,6 +17,8 @@ const STORED: &str = "watch-";
 pub(super) struct Inherited {
     pub(super) socket: Option<UnixListener>,
     pub(super) socket_lock: Option<File>,
+    /// Device and inode of the socket in its folder.
+    pub(super) socket_file: Option<(u64, u64)>,
     pub(super) state_lock: Option<File>,
     /// By watch.
     pub(super) pidfds: HashMap<u64, OwnedFd>,
@@ -38,6 +40,13 @@ impl Inherited {
         if let Some(items) = handover {
             this.in_place = true;
             for (name, fd) in items.split(',').filter_map(|item| item.split_once('=')) {
+                if name == "socket_file" {
+                    let ids = fd.split_once('.');
+                    this.socket_file = ids.and_then(|(device, inode)| {
+                        Some((device.parse().ok()?, inode.parse().ok()?))
+                    });
+                    continue;
+                }
                 let Some(fd) = fd.parse().ok().and_then(own) else {
                     continue;
                 };
@@ -76,15 +85,17 @@ fn own(fd: RawFd) -> Option<OwnedFd> {
     Some(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The variable that leaves descriptors to the next image, which they are made to survive into.
+/// The variable that leaves descriptors to the next image, which they are made to survive into. `socket_file`: device and inode.
 pub(super) fn leave<'a>(
     fds: impl IntoIterator<Item = (&'a str, &'a OwnedFd)>,
+    socket_file: Option<(u64, u64)>,
 ) -> std::io::Result<(&'static str, String)> {
     let mut items = Vec::new();
     for (name, fd) in fds {
         fcntl_setfd(fd, fcntl_getfd(fd)? - FdFlags::CLOEXEC)?;
         items.push(format!("{name}={}", fd.as_raw_fd()));
     }
+    items.extend(socket_file.map(|(device, inode)| format!("socket_file={device}.{inode}")));
     Ok((
         HANDOVER,
         format!("{}:{}", std::process::id(), items.join(",")),

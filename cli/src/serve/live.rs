@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use exitring_protocol::{Code, Error, List, Moment, Page};
 
@@ -27,7 +26,7 @@ pub(crate) struct Birth {
     pub(crate) spawned: bool,
     pub(crate) until: Moment,
     pub(crate) began_ms: u64,
-    /// When it is to be told to end: milliseconds since 1970.
+    /// When it is to be told to end, by the monotonic clock of its boot.
     pub(crate) deadline_ms: Option<u64>,
     pub(crate) grace_ms: u64,
 }
@@ -247,18 +246,6 @@ impl Drop for Place {
             self.registry.lock().give_back(self.uid);
         }
     }
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// This boot of the machine, as the kernel names it.
-pub(crate) fn boot_id() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    id.unwrap_or_default().trim().to_owned()
 }
 
 #[cfg(test)]

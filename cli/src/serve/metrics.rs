@@ -17,7 +17,7 @@ pub(crate) struct Metrics {
     pub(crate) pending: Gauge,
     pub(crate) watcher_watched: Gauge,
     pub(crate) watcher_armed: Gauge,
-    pub(crate) watcher_delivered: Gauge,
+    pub(crate) watcher_delivered: Counter,
     pub(crate) storage_failing: Gauge,
     pub(crate) last_seq: Gauge<u64, AtomicU64>,
     pub(crate) exits: Counter,
@@ -41,7 +41,7 @@ impl Metrics {
             pending: Gauge::default(),
             watcher_watched: Gauge::default(),
             watcher_armed: Gauge::default(),
-            watcher_delivered: Gauge::default(),
+            watcher_delivered: Counter::default(),
             storage_failing: Gauge::default(),
             last_seq: Gauge::default(),
             exits: Counter::default(),
@@ -121,5 +121,62 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a string does not fail");
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_grows_is_a_counter_and_named_so_and_nothing_else_is() {
+        let metrics = Metrics::new();
+        let labels = vec![("op".to_owned(), "hello".to_owned())];
+        metrics.requests.get_or_create(&labels).inc();
+        metrics.refused.get_or_create(&labels).inc();
+        let text = metrics.text();
+        let mut kinds = std::collections::BTreeMap::new();
+        for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (name, kind) = line.split_once(' ').expect("a name and a kind");
+            assert!(name.starts_with("exitring_"), "{name}");
+            assert!(!name.ends_with("_total"), "{name}: the samples are");
+            let sample = |end: &str| {
+                let sample = format!("{name}{end}");
+                text.lines()
+                    .any(|line| line.split([' ', '{']).next() == Some(&sample))
+            };
+            match kind {
+                "counter" => assert!(sample("_total") && !sample(""), "{text}"),
+                "gauge" => assert!(sample("") && !sample("_total"), "{text}"),
+                "histogram" => assert!(sample("_bucket") && sample("_sum") && sample("_count")),
+                other => panic!("{name} is a {other}"),
+            }
+            kinds.insert(
+                name.trim_start_matches("exitring_").to_owned(),
+                kind.to_owned(),
+            );
+        }
+        let of = |kind: &str| {
+            let names = kinds.iter().filter(|(_, its)| *its == kind);
+            names.map(|(name, _)| name.as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            of("counter"),
+            [
+                "commits",
+                "exits",
+                "exits_unknown",
+                "records_dropped",
+                "refused",
+                "requests",
+                "spawned",
+                "watcher_delivered"
+            ]
+        );
+        assert_eq!(of("histogram"), ["batch_exits", "commit_seconds"]);
+        assert!(
+            text.contains("# UNIT exitring_commit_seconds seconds"),
+            "{text}"
+        );
     }
 }

@@ -18,7 +18,7 @@ The protocol is in docs/PROTOCOL.md. SIGTERM ends the service, and not what it h
 anew, after an update for one. Started again it goes on: what ended meanwhile is recorded as well as the kernel still tells.
 RUST_LOG chooses what is logged (error, warn, info, debug).
 
-Exit code: 0 when it was told to end; 2 if it cannot start.";
+Exit code: 0 when it was told to end; 2 if it cannot start, or its state folder was deleted under it.";
 
 /// How many pidfds, sockets and files there are besides clients.
 pub(super) const DESCRIPTORS_SPARE: u64 = 256;

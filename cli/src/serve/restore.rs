@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 
 use exitring_protocol::{Moment, Outcome, Unknown};
 
-use super::live::{Birth, Live, boot_id, now_ms};
+use super::clock::{boot_id, now_ms};
+use super::live::{Birth, Live};
 use super::process;
 use super::service::{Service, identified};
 use super::spawn::VARIABLE;

@@ -1,9 +1,5 @@
 //! From the start of the service to its end.
 
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,14 +8,15 @@ use anyhow::{Context, Result};
 use exitring::Watcher;
 use exitring_protocol::{Code, DEPTH_MAX, Error, Limits};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::unix::SocketAddr;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::anew;
 use super::closer::Closer;
 use super::deadlines::{self, Deadlines};
-use super::inherited::{FROM_SYSTEMD, Inherited, leave};
+use super::inherited::Inherited;
 use super::listen::Listener;
 use super::live::Registry;
 use super::metrics::Metrics;
@@ -27,6 +24,8 @@ use super::options::{DESCRIPTORS_SPARE, ServeOptions};
 use super::service::Service;
 use super::session::{self, turn_away};
 use super::shares::Shares;
+use super::signals::{Asked, Signals, ignore_sigusr2, undo_what_the_parent_left};
+use super::spawner::{Spawner, spawner};
 use super::store::{Reader, Retention, State, Store, Tail};
 use super::wire::Wire;
 use super::{http, restore, systemd};
@@ -37,6 +36,10 @@ const THREADS: usize = 2;
 const BLOCKING_THREADS: usize = 64;
 /// Processes started at a time.
 const STARTING_MAX: usize = 32;
+/// How often it is looked whether the socket is where clients look for it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the lock beside it is made a new file to what deletes old ones: they do after days.
+const TOUCH_EVERY: Duration = Duration::from_secs(3600);
 /// How long clients may take for their last answers.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -47,21 +50,23 @@ enum End {
     Stop,
     /// To execute itself anew, in place.
     Anew,
+    /// What it has written down is gone, and with it whatever it could promise.
+    StateGone,
 }
 
 /// Serves until a signal ends it.
 pub(crate) fn run(options: &ServeOptions) -> Result<u8> {
-    // Until there is a handler: a second one must not end what the first one has started.
     ignore_sigusr2();
     // Before anything is opened: what came from before has numbers that nothing else may take.
     let inherited = Inherited::take();
     log(options);
     let descriptors = raise_descriptor_limit(u64::from(options.clients) + DESCRIPTORS_SPARE);
-    default_sigchld();
+    undo_what_the_parent_left();
 
     let Inherited {
         socket,
         socket_lock,
+        socket_file,
         state_lock,
         pidfds,
         in_place,
@@ -72,7 +77,10 @@ pub(crate) fn run(options: &ServeOptions) -> Result<u8> {
     };
     let state = State::open(&options.state, options.durability, retention, state_lock)?;
     let listener = match socket {
-        Some(socket) => Listener::inherited(socket, socket_lock, &options.socket),
+        Some(socket) => match socket_lock {
+            Some(lock) => Listener::anew(socket, lock, socket_file, &options.socket, options.mode),
+            None => Listener::inherited(socket, &options.socket),
+        },
         None => Listener::bind(&options.socket, options.mode)?,
     };
 
@@ -85,7 +93,8 @@ pub(crate) fn run(options: &ServeOptions) -> Result<u8> {
         .context("starting the runtime")?;
     let before = state.restored()?;
     let stored: Vec<u64> = pidfds.keys().copied().collect();
-    let (service, writer) = build(options, descriptors, state)?;
+    let (spawner, starts) = spawner();
+    let (service, writer) = build(options, descriptors, state, spawner)?;
     // Before anybody can ask: what was live is live again.
     restore::restore(&service, before, pidfds);
     tracing::info!(
@@ -97,9 +106,24 @@ pub(crate) fn run(options: &ServeOptions) -> Result<u8> {
         in_place,
         "serving"
     );
-    let end = runtime.block_on(serve(&service, options, &listener, stored))?;
+    let serving = runtime.spawn(serve(
+        Arc::clone(&service),
+        options.clone(),
+        listener,
+        stored,
+    ));
+    starts.work();
+    let (end, listener) = runtime.block_on(serving).context("serving")??;
     let state = stop(&service, writer)?;
     match end {
+        End::StateGone => {
+            listener.unlink();
+            // If it is only the write-ahead log that is gone, this saves what was in it.
+            let _ = state.db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+            let why = service.store.trouble().unwrap_or_default();
+            runtime.shutdown_background();
+            Err(anyhow::anyhow!("{why}; processes run on"))
+        }
         End::Stop => {
             systemd::store_pidfds(&service);
             listener.unlink();
@@ -111,7 +135,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<u8> {
         End::Anew => {
             // Connections have ended, files are closed; children stay ours. Not for what somebody keeps us from closing.
             runtime.shutdown_timeout(FAREWELL);
-            Err(execute_anew(listener, state, service.descriptors))
+            Err(anew::execute(listener, state, service.descriptors))
         }
     }
 }
@@ -121,6 +145,7 @@ fn build(
     options: &ServeOptions,
     descriptors: Rlimit,
     state: State,
+    spawner: Spawner,
 ) -> Result<(Arc<Service>, JoinHandle<State>)> {
     let (last_seq, last_watch) = state.last()?;
     let limits = Limits {
@@ -178,6 +203,7 @@ fn build(
         metrics,
         deadlines,
         open: tokio::sync::RwLock::new(true),
+        spawner,
         starting: Semaphore::new(STARTING_MAX),
         starting_of: Shares::new(STARTING_MAX, uid),
         clients_of: Shares::new(limits.clients, uid),
@@ -190,44 +216,73 @@ fn build(
 
 /// Takes connections until a signal comes, and lets what is being worked on be finished.
 async fn serve(
-    service: &Arc<Service>,
-    options: &ServeOptions,
-    listener: &Listener,
+    service: Arc<Service>,
+    options: ServeOptions,
+    mut listener: Listener,
     stored: Vec<u64>,
-) -> Result<End> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut anew = signal(SignalKind::user_defined2())?;
+) -> Result<(End, Listener)> {
+    let _starts = service.spawner.end_when_dropped();
+    let mut signals = Signals::take()?;
     if let Some(address) = options.metrics {
         let scrapers = http::listen(address).await?;
-        tokio::spawn(http::serve(Arc::clone(service), scrapers));
+        tokio::spawn(http::serve(Arc::clone(&service), scrapers));
     }
-    tokio::spawn(deadlines::keep(Arc::clone(service)));
-    tokio::spawn(restore::look_for_zombies(Arc::clone(service)));
+    tokio::spawn(deadlines::keep(Arc::clone(&service)));
+    tokio::spawn(restore::look_for_zombies(Arc::clone(&service)));
 
-    let socket = listener.socket.try_clone().context("taking the socket")?;
-    socket.set_nonblocking(true).context("taking the socket")?;
-    let socket = UnixListener::from_std(socket).context("taking the socket")?;
+    let mut socket = taken(&listener)?;
     let places = Arc::new(Semaphore::new(service.limits.clients));
     // The socket is bound: who comes from here on is taken.
-    tokio::spawn(systemd::keep_informed(Arc::clone(service), stored));
-    let accepting = accept(service, &socket, &places);
-    tokio::pin!(accepting);
+    tokio::spawn(systemd::keep_informed(Arc::clone(&service), stored));
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut touch = tokio::time::interval(TOUCH_EVERY);
+    let mut cannot = false;
     let end = loop {
         tokio::select! {
-            () = &mut accepting => break End::Stop,
-            _ = terminate.recv() => break End::Stop,
-            _ = interrupt.recv() => break End::Stop,
-            _ = hangup.recv() => break End::Stop,
-            _ = anew.recv() => match check_program() {
-                Ok(()) => break End::Anew,
-                Err(error) => tracing::error!(%error, "it cannot be executed anew, and goes on as it is"),
+            stream = socket.accept() => take(&service, &places, stream).await,
+            asked = signals.next() => match asked {
+                Asked::ToEnd => break End::Stop,
+                Asked::Anew => match anew::check_program() {
+                    // Its children would be the next image's, and not in its state.
+                    Ok(()) if service.store.is_gone().await => break End::StateGone,
+                    Ok(()) => break End::Anew,
+                    Err(error) => tracing::error!(%error, "it cannot be executed anew, and goes on as it is"),
+                },
             },
+            () = service.store.gone() => break End::StateGone,
+            // A look at a name in a folder takes no time, and there is no other work on this task.
+            _ = look.tick() => {
+                listener.keep_lock();
+                if !listener.is_gone() {
+                    continue;
+                }
+                // Whoever waits in the old one is taken before it is closed.
+                for _ in 0..options.clients {
+                    let waiting = tokio::time::timeout(Duration::ZERO, socket.accept());
+                    let Ok(stream) = waiting.await else { break };
+                    take(&service, &places, stream).await;
+                }
+                let made;
+                (listener, made) = make_again(listener).await?;
+                match made {
+                    Ok(()) => {
+                        socket = taken(&listener)?;
+                        tracing::warn!(socket = %options.socket.display(), "the socket was deleted or replaced, and is made again");
+                    }
+                    Err(error) if !cannot => tracing::error!(
+                        error = format!("{error:#}"),
+                        "the socket was deleted or replaced, and cannot be made again yet; it is tried again"
+                    ),
+                    Err(_) => {}
+                }
+                cannot = listener.is_gone();
+            },
+            _ = touch.tick() => listener.touch(),
         }
     };
     tracing::info!(?end, "ending");
-    if end == End::Stop {
+    if end != End::Anew {
         systemd::stopping();
     }
     // Waits for the requests that are being worked on; later ones are refused.
@@ -237,37 +292,54 @@ async fn serve(
     // All have their places back when all are over.
     let over = places.acquire_many(options.clients);
     let _ = tokio::time::timeout(FAREWELL, over).await;
-    Ok(end)
+    Ok((end, listener))
 }
 
-async fn accept(service: &Arc<Service>, socket: &UnixListener, places: &Arc<Semaphore>) {
-    loop {
-        let stream = match socket.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // No descriptors, for one: who waits is taken when there are some.
-                tracing::warn!(%error, "a connection cannot be taken");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let service = Arc::clone(service);
-        match admit(&service, places, &stream) {
-            Ok(permits) => {
-                service.metrics.clients.inc();
-                tokio::spawn(async move {
-                    session::serve(Arc::clone(&service), stream).await;
-                    service.metrics.clients.dec();
-                    drop(permits);
-                });
-            }
-            Err(error) => {
-                // A line that fits into the empty socket's buffer: this does not wait.
-                let wire = Wire::new(stream);
-                let farewell = turn_away(&service, &wire, error);
-                let _ = tokio::time::timeout(FAREWELL, farewell).await;
-                drop(service.closer.close(wire.drain()));
-            }
+fn taken(listener: &Listener) -> Result<UnixListener> {
+    let socket = listener.socket.try_clone().context("taking the socket")?;
+    socket.set_nonblocking(true).context("taking the socket")?;
+    UnixListener::from_std(socket).context("taking the socket")
+}
+
+/// On another thread, as it may take a second to see whether somebody else answers there.
+async fn make_again(mut listener: Listener) -> Result<(Listener, Result<()>)> {
+    let making = tokio::task::spawn_blocking(move || {
+        let made = listener.make_again();
+        (listener, made)
+    });
+    making.await.context("making the socket again")
+}
+
+/// Serves a connection, or says why not.
+async fn take(
+    service: &Arc<Service>,
+    places: &Arc<Semaphore>,
+    stream: std::io::Result<(UnixStream, SocketAddr)>,
+) {
+    let stream = match stream {
+        Ok((stream, _)) => stream,
+        Err(error) => {
+            // No descriptors, for one: who waits is taken when there are some.
+            tracing::warn!(%error, "a connection cannot be taken");
+            return tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let service = Arc::clone(service);
+    match admit(&service, places, &stream) {
+        Ok(permits) => {
+            service.metrics.clients.inc();
+            tokio::spawn(async move {
+                session::serve(Arc::clone(&service), stream).await;
+                service.metrics.clients.dec();
+                drop(permits);
+            });
+        }
+        Err(error) => {
+            // A line that fits into the empty socket's buffer: this does not wait.
+            let wire = Wire::new(stream);
+            let farewell = turn_away(&service, &wire, error);
+            let _ = tokio::time::timeout(FAREWELL, farewell).await;
+            drop(service.closer.close(wire.drain()));
         }
     }
 }
@@ -306,50 +378,6 @@ fn stop(service: &Arc<Service>, writer: JoinHandle<State>) -> Result<State> {
     state.map_err(|_| anyhow::anyhow!("the writer panicked; its last batch was not committed"))
 }
 
-/// Does not come back, unless it fails.
-fn execute_anew(listener: Listener, state: State, descriptors: Rlimit) -> anyhow::Error {
-    let State { db, lock, .. } = state;
-    if let Err((_, error)) = db.close() {
-        tracing::warn!(%error, "closing the state");
-    }
-    let anew = move || -> Result<Command> {
-        // The very descriptors: a lock is gone as soon as any of its file is closed, a copy too.
-        let Listener {
-            socket,
-            lock: socket_lock,
-            ..
-        } = listener;
-        let mut fds: Vec<(&str, OwnedFd)> =
-            vec![("socket", socket.into()), ("state_lock", lock.into())];
-        if let Some(lock) = socket_lock {
-            fds.push(("socket_lock", lock.into()));
-        }
-        let (name, value) = leave(fds.iter().map(|(name, fd)| (*name, fd)))?;
-        // They live until the exec.
-        std::mem::forget(fds);
-        let mut arguments = std::env::args_os();
-        let program = arguments.next().context("the program has no name")?;
-        let mut command = Command::new(program);
-        command.args(arguments).env(name, value);
-        for variable in FROM_SYSTEMD {
-            command.env_remove(variable);
-        }
-        Ok(command)
-    };
-    match anew() {
-        Ok(mut command) => {
-            // What is ignored stays so in the next image, what is caught would not.
-            ignore_sigusr2();
-            // It raises it for itself, and is to find for its children what we have found.
-            if let Err(error) = setrlimit(Resource::Nofile, descriptors) {
-                tracing::warn!(%error, "RLIMIT_NOFILE stays raised");
-            }
-            anyhow::Error::from(command.exec()).context("executing the service anew")
-        }
-        Err(error) => error.context("executing the service anew"),
-    }
-}
-
 fn log(options: &ServeOptions) {
     let filter = tracing_subscriber::EnvFilter::builder()
         .with_default_directive(tracing::Level::INFO.into())
@@ -386,29 +414,4 @@ fn raise_descriptor_limit(wanted: u64) -> Rlimit {
         );
     }
     before
-}
-
-fn ignore_sigusr2() {
-    // SAFETY: no handler is installed.
-    unsafe { libc::signal(libc::SIGUSR2, libc::SIG_IGN) };
-}
-
-/// Whether there is something to execute, so that nothing ends for nothing.
-fn check_program() -> Result<()> {
-    use rustix::fs::{Access, access};
-    let program = std::env::args_os().next().context("it has no name")?;
-    let found = |path: &Path| path.is_file() && access(path, Access::EXEC_OK).is_ok();
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let there = match program.as_encoded_bytes().contains(&b'/') {
-        true => found(Path::new(&program)),
-        false => std::env::split_paths(&path).any(|folder| found(&folder.join(&program))),
-    };
-    anyhow::ensure!(there, "{} is not there, or no program", program.display());
-    Ok(())
-}
-
-/// Whoever started us may ignore it, and children would leave no status.
-fn default_sigchld() {
-    // SAFETY: no handler is installed, and no other thread of ours is there yet.
-    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }

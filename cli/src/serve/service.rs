@@ -1,6 +1,7 @@
 //! What all connections share, and the verbs: watch, forget, signal.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -9,12 +10,14 @@ use exitring_protocol::{Code, Counts, Error, Limits, Moment, Outcome, Unknown, U
 use tokio::sync::{RwLockReadGuard, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::clock::now_ms;
 use super::closer::Closer;
 use super::deadlines::Deadlines;
-use super::live::{Birth, Live, Registry, now_ms};
+use super::live::{Birth, Live, Registry};
 use super::metrics::Metrics;
 use super::process;
 use super::shares::Shares;
+use super::spawner::Spawner;
 use super::store::{Ended, Reader, Scope, Store, Tail};
 
 pub(crate) struct Service {
@@ -37,6 +40,8 @@ pub(crate) struct Service {
     pub(crate) deadlines: Arc<Deadlines>,
     /// Whether requests are taken. Read-locked while one is worked on, so that the end waits for it.
     pub(crate) open: tokio::sync::RwLock<bool>,
+    /// Starts processes.
+    pub(crate) spawner: Spawner,
     /// How many processes are started at a time.
     pub(crate) starting: tokio::sync::Semaphore,
     /// And for one user.
@@ -190,7 +195,9 @@ impl Service {
         if let Some(stats) = watcher.as_ref().map(exitring::Watcher::stats) {
             self.metrics.watcher_watched.set(stats.watched as i64);
             self.metrics.watcher_armed.set(stats.armed as i64);
-            self.metrics.watcher_delivered.set(stats.delivered as i64);
+            // The library counts, and never down.
+            let delivered = self.metrics.watcher_delivered.inner();
+            delivered.store(stats.delivered, Ordering::Relaxed);
         }
         drop(watcher);
         self.metrics.watched.set(self.registry.len() as i64);

@@ -12,7 +12,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::service::{Service, Who};
-use super::store::{Lines, Scope};
+use super::store::Scope;
+use super::subscription::{Answering, send_records};
 use super::watch::TAG_MAX;
 use super::wire::{Line, Wire};
 use super::{spawn, watch};
@@ -28,6 +29,9 @@ pub(super) struct Session {
     /// What hello said; `None`: it was not said yet.
     greeted: Option<Greeted>,
     subscription: Option<Subscription>,
+    /// The subscription had to be ended, and the client knows.
+    broken: CancellationToken,
+    answering: Answering,
 }
 
 /// A task that sends records.
@@ -63,6 +67,8 @@ pub(super) async fn serve(service: Arc<Service>, stream: UnixStream) {
             who,
             greeted: None,
             subscription: None,
+            broken: CancellationToken::new(),
+            answering: Answering::default(),
         };
         tokio::select! {
             // Who has gone needs no answer.
@@ -108,9 +114,11 @@ impl Session {
         let line_max = service.limits.line_bytes;
         let mut lines = wire.lines(line_max);
         let until = tokio::time::Instant::now() + HELLO_WITHIN;
+        let broken = self.broken.clone();
         loop {
             let line = tokio::select! {
                 line = lines.next(&service.closer) => line?,
+                () = broken.cancelled() => return Ok(()),
                 // Only who waits for nothing else is asked: what has come is read.
                 () = tokio::time::sleep_until(until), if self.greeted.is_none() => {
                     let message = format!("no hello in {} seconds; the connection ends", HELLO_WITHIN.as_secs());
@@ -168,6 +176,7 @@ impl Session {
                 Err(error) => (Err(error), None),
             };
             wire.write(&self.line(id, answer)).await?;
+            self.answering.end();
             // After the answer, so that events come after it.
             if let Some(from) = subscribed {
                 self.subscribe(wire, from);
@@ -206,13 +215,20 @@ impl Session {
             Request::Hello(_) => unreachable!("answered above"),
             Request::Watch(request) => {
                 let _work = service.work().await?;
-                watch::watch(&service, who, client.clone(), request, passed)
-                    .await
-                    .map(Answer::Watched)
+                watch::watch(
+                    &service,
+                    who,
+                    client.clone(),
+                    request,
+                    passed,
+                    &self.answering,
+                )
+                .await
+                .map(Answer::Watched)
             }
             Request::Spawn(request) => {
                 let _work = service.work().await?;
-                spawn::spawn(&service, who, client.clone(), request)
+                spawn::spawn(&service, who, client.clone(), request, &self.answering)
                     .await
                     .map(Answer::Watched)
             }
@@ -311,10 +327,16 @@ impl Session {
         };
         let (service, wire, scope) = (Arc::clone(&self.service), Arc::clone(wire), scope.clone());
         let stop = CancellationToken::new();
-        let stopped = stop.clone();
+        let (stopped, broken) = (stop.clone(), self.broken.clone());
+        let answering = self.answering.clone();
         let sending = tokio::spawn(async move {
-            // Its end is seen by who reads.
-            let _ = send_records(&service, &wire, &scope, from, &stopped).await;
+            // The client's end is seen by who reads.
+            if let Ok(Err(error)) =
+                send_records(&service, &wire, &scope, from, &stopped, &answering).await
+            {
+                let _ = turn_away(&service, &wire, error).await;
+                broken.cancel();
+            }
         });
         self.subscription = Some(Subscription { stop, sending });
     }
@@ -338,71 +360,6 @@ impl Subscription {
     }
 }
 
-/// Sends all records from a place on, as they are committed and as the client takes them. Between two pages nothing is kept
-/// but the place.
-async fn send_records(
-    service: &Arc<Service>,
-    wire: &Wire,
-    scope: &Scope,
-    from: u64,
-    stop: &CancellationToken,
-) -> anyhow::Result<()> {
-    let mut committed = service.committed.clone();
-    // What was there before comes from the file: in memory there may be records that were acknowledged.
-    let backlog = *committed.borrow();
-    let mut cursor = from;
-    // Up to where it was told what is lost: between the places that are, there may be records that are not.
-    let mut lost_upto = 0;
-    let mut caught_up = false;
-    loop {
-        if !caught_up && cursor > backlog {
-            caught_up = true;
-            let line = ServerLine::CaughtUp { caught_up: backlog };
-            wire.write(&text(&line)).await?;
-        }
-        let complete = tokio::select! {
-            biased;
-            () = stop.cancelled() => return Ok(()),
-            complete = committed.wait_for(|complete| *complete >= cursor) => *complete?,
-        };
-        let newest = match cursor > backlog {
-            true => service.tail.page(cursor, scope),
-            false => None,
-        };
-        let page = match newest {
-            Some(page) => page,
-            None => match read_back(service, scope, cursor, complete).await {
-                Ok(page) => page,
-                Err(error) => {
-                    tracing::error!(%error, "records cannot be read back; it is tried again");
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                    continue;
-                }
-            },
-        };
-        if let Some(lost) = page.lost.filter(|lost| lost.to > lost_upto) {
-            lost_upto = lost.to;
-            wire.write(&text(&ServerLine::Lost { lost })).await?;
-        }
-        wire.write(&page.text).await?;
-        cursor = page.next;
-    }
-}
-
-async fn read_back(
-    service: &Arc<Service>,
-    scope: &Scope,
-    cursor: u64,
-    complete: u64,
-) -> anyhow::Result<Lines> {
-    // One at a time reads, and the others wait without a thread of the pool's, which is for other things, too.
-    let _turn = service.reading.acquire().await?;
-    let (service, scope) = (Arc::clone(service), scope.clone());
-    let page =
-        tokio::task::spawn_blocking(move || service.reader.page(cursor, complete, &scope)).await?;
-    Ok(page?)
-}
-
 fn count_refusal(service: &Service, code: Code) {
     let code = serde_json::to_value(code).ok();
     let code = code
@@ -413,7 +370,7 @@ fn count_refusal(service: &Service, code: Code) {
     service.metrics.refused.get_or_create(&code).inc();
 }
 
-fn text(line: &ServerLine) -> Vec<u8> {
+pub(super) fn text(line: &ServerLine) -> Vec<u8> {
     let mut text =
         serde_json::to_vec(line).expect("a line has no maps with keys that are no texts");
     text.push(b'\n');

@@ -19,10 +19,12 @@ use rustix::fs::OFlags;
 use rustix::process::getpid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::clock::{monotonic_ms, now_ms};
 use super::gate::{GO, Gatekeeper, PROGRAM, Program, READY, WORD};
-use super::live::{Birth, Live, now_ms};
+use super::live::{Birth, Live};
 use super::process;
-use super::service::{Service, Who, exhausted};
+use super::service::{Service, Who, exhausted, stopping};
+use super::subscription::Answering;
 use super::watch::{check_tag, forget, panicked};
 
 /// The variable that tells a process its watch.
@@ -41,6 +43,7 @@ pub(crate) async fn spawn(
     who: Who,
     client: String,
     spawn: Spawn,
+    answering: &Answering,
 ) -> Result<Watched, Error> {
     service.store.check()?;
     check_tag(&spawn.tag)?;
@@ -52,16 +55,9 @@ pub(crate) async fn spawn(
     let (ours, theirs) = UnixStream::pair().map_err(exhausted)?;
     ours.set_nonblocking(true).map_err(exhausted)?;
     let mut gate = tokio::net::UnixStream::from_std(ours).map_err(exhausted)?;
-    let mut command = command(service, who, &spawn, place.id, theirs)?;
+    let command = command(service, who, &spawn, place.id, theirs)?;
     let program = spawn.argv[0].clone();
-    // As long as it takes to fork: nothing of the user's is in it.
-    let started = tokio::task::spawn_blocking(move || {
-        let started = command.spawn();
-        // Closes our copy of its end of the gate.
-        drop(command);
-        started
-    });
-    let child = match started.await.map_err(|_| panicked())? {
+    let child = match service.spawner.start(command).await.ok_or_else(stopping)? {
         Ok(child) => child,
         Err(error) => return Err(cannot_start(&program, &error, None)),
     };
@@ -71,7 +67,6 @@ pub(crate) async fn spawn(
     }
     // Not reaped before we do it, so this is its number.
     let pid = child.id() as i32;
-    let now = now_ms();
     let birth = process::pidfd_open(pid).map_err(exhausted).map(|pidfd| {
         let birth = Birth {
             id: place.id,
@@ -84,10 +79,10 @@ pub(crate) async fn spawn(
             inode: process::inode(&pidfd),
             spawned: true,
             until: Moment::Exited,
-            began_ms: now,
+            began_ms: now_ms(),
             deadline_ms: spawn
                 .timeout_ms
-                .map(|ms| now.saturating_add(ms).min(i64::MAX as u64)),
+                .map(|ms| monotonic_ms().saturating_add(ms).min(i64::MAX as u64)),
             grace_ms: spawn.grace_ms.unwrap_or(GRACE_MS).min(i64::MAX as u64),
         };
         (birth, pidfd)
@@ -118,6 +113,7 @@ pub(crate) async fn spawn(
     }
     service.metrics.spawned.inc();
     service.deadlines.add(&live);
+    answering.begin();
     // It runs, so it has to be watched: what could run out for that may be had a little later.
     let mut pidfd = Some(pidfd);
     loop {

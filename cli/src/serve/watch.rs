@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use exitring_protocol::{Code, Error, Watch, Watched};
 
-use super::live::{Birth, Live, now_ms};
+use super::clock::now_ms;
+use super::live::{Birth, Live};
 use super::process;
 use super::service::{Service, Who, exhausted};
+use super::subscription::Answering;
 
 /// Bytes in a tag, or a client's name.
 pub(crate) const TAG_MAX: usize = 256;
@@ -18,6 +20,7 @@ pub(crate) async fn watch(
     client: String,
     watch: Watch,
     passed: Option<OwnedFd>,
+    answering: &Answering,
 ) -> Result<Watched, Error> {
     service.store.check()?;
     check_tag(&watch.tag)?;
@@ -46,6 +49,7 @@ pub(crate) async fn watch(
     service.store.begin(birth.clone()).await?;
     let live = Live::new(birth, false, false);
     place.fill(Arc::clone(&live));
+    answering.begin();
     let armed = {
         let (service, live) = (Arc::clone(service), Arc::clone(&live));
         tokio::task::spawn_blocking(move || service.arm(&live, pidfd)).await

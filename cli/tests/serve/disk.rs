@@ -112,3 +112,39 @@ fn with_a_full_disk_nothing_new_is_taken_and_nothing_is_lost() {
     // All that was announced is kept, as it was.
     assert_eq!(kept(&service, 0)[..announced.len()], announced);
 }
+
+#[test]
+fn who_waits_for_what_cannot_be_written_gets_an_error_in_the_end() {
+    if !is_root("who_waits_for_what_cannot_be_written_gets_an_error_in_the_end") {
+        return;
+    }
+    let folder = TempDir::new().expect("a folder can be made");
+    let state = folder.path().join("state");
+    let _small = Small::mount(&state);
+    let service = Service::start_in(folder, &[]);
+    let mut client = service.client();
+    client.subscribe(0).expect("it may be had");
+    let release = service.folder.path().join("release");
+    let script = format!("while [ ! -e {} ]; do sleep 0.02; done", release.display());
+    client.spawn(sh(&script, "")).expect("it starts");
+    let mut file = File::create(state.join("filler")).expect("it can be made");
+    while file.write_all(&[0; 4096]).is_ok() {}
+    let zombie = Zombie::new();
+    let mut asking = service.client();
+    while asking.watch(watch_of(zombie.pid())).is_ok() {}
+    fs::write(&release, "").expect("it can be written");
+    let error = loop {
+        match client.notice() {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.code(), Some(Code::Storage), "{error}");
+    // That was the end of the connection.
+    assert!(client.notice().is_err());
+    // Who asks gets answers still, and the exit is told when it can be written.
+    assert!(counts(&mut asking).pending > 0);
+    drop(file);
+    fs::remove_file(state.join("filler")).expect("it is there");
+    eventually("it is written down", || counts(&mut asking).pending == 0);
+}

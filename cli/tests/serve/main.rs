@@ -1,7 +1,9 @@
 //! `exitring serve`, as its clients see it.
 
+mod clock;
 mod descriptors;
 mod disk;
+mod gone;
 mod guards;
 mod kill;
 mod model;
@@ -10,5 +12,6 @@ mod records;
 mod restart;
 mod service;
 mod slow;
+mod socket;
 mod starting;
 mod systemd;

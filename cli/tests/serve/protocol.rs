@@ -118,6 +118,30 @@ fn answers_come_in_the_order_of_the_requests() {
 }
 
 #[test]
+fn the_record_of_what_was_asked_for_comes_after_the_answer() {
+    let service = Service::start(&[]);
+    let mut raw = Raw::connect(&service);
+    raw.hello();
+    raw.ask(r#"{"op": "subscribe"}"#);
+    let mut answered = std::collections::BTreeSet::new();
+    let mut ended = 0;
+    for _ in 0..300 {
+        raw.say(r#"{"op": "spawn", "argv": ["true"]}"#);
+    }
+    while ended < 300 {
+        let line = raw.hear().expect("it answers");
+        if let Some(watch) = line["ok"]["watched"]["watch"].as_u64() {
+            answered.insert(watch);
+        } else if let Some(watch) = line["exit"]["watch"].as_u64() {
+            assert!(answered.contains(&watch), "{line} came before the answer");
+            ended += 1;
+        } else {
+            assert_eq!(line["caught_up"], 0, "{line}");
+        }
+    }
+}
+
+#[test]
 fn the_published_schema_is_that_of_this_version() {
     let published = include_str!("../../../docs/protocol.schema.json");
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_exitring"))

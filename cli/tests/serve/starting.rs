@@ -5,6 +5,7 @@ use std::fs;
 use std::process::Command;
 
 use exitring_protocol::{Code, Outcome, Spawn, Watched};
+use rustix::process::{Signal, kill_process};
 
 use crate::service::{EXITED_0, Raw, Service, counts, eventually, record, refused, sh};
 
@@ -167,49 +168,6 @@ fn a_fifo_that_nobody_has_open_holds_up_nothing() {
 }
 
 #[test]
-fn what_is_started_does_not_inherit_what_whoever_started_the_service_ignores() {
-    use std::os::unix::process::CommandExt;
-    const SIGNALS: [i32; 5] = [
-        libc::SIGTERM,
-        libc::SIGINT,
-        libc::SIGHUP,
-        libc::SIGQUIT,
-        libc::SIGUSR2,
-    ];
-    let mut service = Service::start(&[]);
-    service.terminate();
-    let mut command = service.command();
-    let ignore = || {
-        for signal in SIGNALS {
-            // SAFETY: no handler is set.
-            unsafe { libc::signal(signal, libc::SIG_IGN) };
-        }
-        Ok(())
-    };
-    // SAFETY: it makes system calls only.
-    unsafe { command.pre_exec(ignore) };
-    service.process = command.spawn().expect("it starts");
-    service.wait_until_it_answers();
-    let mut client = service.client();
-    client.subscribe(0).expect("it may be had");
-    let status = service.folder.path().join("status");
-    let spawn = Spawn {
-        argv: ["cat", "/proc/self/status"].map(Into::into).into(),
-        stdout: Some(status.clone()),
-        ..Spawn::default()
-    };
-    client.spawn(spawn).expect("it starts");
-    assert_eq!(record(&mut client).outcome, EXITED_0);
-    let status = std::fs::read_to_string(status).expect("it was written");
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let ignored = ignored.expect("the kernel tells").trim();
-    let ignored = u64::from_str_radix(ignored, 16).expect("it is a number");
-    for signal in SIGNALS {
-        assert_eq!(ignored & (1 << (signal - 1)), 0, "{signal} in {ignored:x}");
-    }
-}
-
-#[test]
 fn a_program_is_looked_for_in_its_own_path_and_a_script_without_a_first_line_is_the_shells() {
     use std::os::unix::fs::PermissionsExt;
     let service = Service::start(&[]);
@@ -233,4 +191,115 @@ fn a_program_is_looked_for_in_its_own_path_and_a_script_without_a_first_line_is_
         refused(client.spawn(spawn("/bin".into()))),
         Code::CannotStart
     );
+}
+
+/// What the main thread of a process has forked, as long as it was not reaped.
+fn forked_by_main_thread(process: u32) -> Vec<i32> {
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
+    let children = children.expect("the kernel tells");
+    let pids = children.split_whitespace().map(str::parse);
+    pids.collect::<Result<_, _>>().expect("numbers")
+}
+
+#[test]
+fn what_asked_for_a_signal_at_its_parents_death_gets_it_at_the_services_end_and_not_when_that_is_executed_anew()
+ {
+    let mut service = Service::start(&[]);
+    let mut client = service.client();
+    let start = |client: &mut exitring_protocol::Client, tag: &str| {
+        let words = ["setpriv", "--pdeathsig", "KILL", "sleep", "1000"];
+        let spawn = Spawn {
+            argv: words.map(Into::into).into(),
+            tag: tag.into(),
+            ..Spawn::default()
+        };
+        client.spawn(spawn).expect("it starts").pid
+    };
+    let mut pids = Vec::new();
+    for tag in ["first", "second", "third"] {
+        pids.push(start(&mut client, tag));
+        // The thread that forked it is the one that lives as long as the service.
+        assert_eq!(forked_by_main_thread(service.process.id()), pids);
+        let name = || fs::read_to_string(format!("/proc/{}/comm", pids[pids.len() - 1]));
+        eventually("it has asked for the signal", || {
+            name().is_ok_and(|name| name.trim() == "sleep")
+        });
+        kill_process(service.pid(), Signal::USR2).expect("it lives");
+        eventually("the old image's connection ends", || {
+            client
+                .ask(exitring_protocol::Request::Stats(Default::default()))
+                .is_err()
+        });
+        client = service.client();
+        assert_eq!(counts(&mut client).watched, pids.len() as u64);
+        assert_eq!(forked_by_main_thread(service.process.id()), pids);
+    }
+    service.terminate();
+    eventually("all have got it", || {
+        let gone = |pid: &i32| fs::metadata(format!("/proc/{pid}")).is_err();
+        pids.iter().all(gone)
+    });
+}
+
+#[test]
+fn what_the_parent_ignored_and_blocked_makes_neither_the_service_deaf_nor_what_it_starts() {
+    use std::os::unix::process::CommandExt;
+    let mut service = Service::start(&[]);
+    service.terminate();
+    let mut command = service.command();
+    let spoil = || {
+        // SAFETY: no handler is set, and the set is a full one before it is used.
+        unsafe {
+            for signal in 1..=64 {
+                libc::signal(signal, libc::SIG_IGN);
+            }
+            let mut all = std::mem::zeroed();
+            libc::sigfillset(&mut all);
+            libc::sigprocmask(libc::SIG_SETMASK, &all, std::ptr::null_mut());
+        }
+        Ok(())
+    };
+    // SAFETY: it makes system calls only.
+    unsafe { command.pre_exec(spoil) };
+    service.process = command.spawn().expect("it starts");
+    service.wait_until_it_answers();
+    let mut client = service.client();
+    client.subscribe(0).expect("it may be had");
+    let out = service.folder.path().join("status");
+    let spawn = Spawn {
+        argv: ["grep", "-E", "Sig(Ign|Blk)", "/proc/self/status"]
+            .map(Into::into)
+            .into(),
+        stdout: Some(out.clone()),
+        ..Spawn::default()
+    };
+    client.spawn(spawn).expect("it starts");
+    // Its status is known, so SIGCHLD is not ignored.
+    assert_eq!(record(&mut client).outcome, EXITED_0);
+    assert_eq!(
+        fs::read_to_string(out).expect("it was written"),
+        "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"
+    );
+    // What a parent ignores on purpose stays ignored: `nohup`, and the background of a script.
+    for signal in [Signal::HUP, Signal::INT] {
+        kill_process(service.pid(), signal).expect("it lives");
+    }
+    counts(&mut client);
+    service.terminate();
+}
+
+#[test]
+fn what_is_stopped_when_its_time_is_over_can_clean_up() {
+    let service = Service::start(&[]);
+    let mut client = service.client();
+    client.subscribe(0).expect("it may be had");
+    let spawn = Spawn {
+        timeout_ms: Some(300),
+        grace_ms: Some(1_000_000),
+        ..sh("trap 'exit 7' TERM; kill -STOP $$; sleep 1000", "")
+    };
+    client.spawn(spawn).expect("it starts");
+    let record = record(&mut client);
+    assert!(record.timed_out);
+    assert_eq!(record.outcome, Outcome::Exited(7));
 }

@@ -5,21 +5,26 @@
 //!
 //! - `open.rs`: the state folder, its lock, the schema.
 //! - `writer.rs`: the thread. `tables.rs`: its statements.
+//! - `age.rs`: the clock that records age by. `health.rs`: whether anything can be written.
 //! - `reader.rs`: pages of records from the file. `tail.rs`: the newest records, in memory.
 
+mod age;
+mod health;
 mod open;
 mod reader;
 mod tables;
 mod tail;
 mod writer;
 
+use std::sync::Arc;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use exitring_protocol::{Code, Error, Loss, Outcome, Usage};
 use tokio::sync::{oneshot, watch};
 
-pub(crate) use self::open::{Durability, Restored, Retention, State, lock_file};
+use self::health::Health;
+pub(crate) use self::open::{Durability, Restored, Retention, State, is_at, lock_file};
 pub(crate) use self::reader::Reader;
 pub(crate) use self::tail::Tail;
 use super::deadlines::Deadlines;
@@ -89,7 +94,7 @@ enum Message {
 #[derive(Clone)]
 pub(crate) struct Store {
     messages: mpsc::Sender<Message>,
-    trouble: Arc<Mutex<Option<String>>>,
+    health: Arc<Health>,
 }
 
 impl Store {
@@ -103,14 +108,13 @@ impl Store {
         deadlines: Arc<Deadlines>,
     ) -> anyhow::Result<(Self, std::thread::JoinHandle<State>)> {
         let (messages, inbox) = mpsc::channel();
-        let trouble = Arc::new(Mutex::new(None));
+        let health = Arc::new(Health::default());
         let store = Self {
             messages,
-            trouble: Arc::clone(&trouble),
+            health: Arc::clone(&health),
         };
-        let writer = writer::Writer::new(
-            state, tail, committed, metrics, trouble, registry, deadlines,
-        )?;
+        let writer =
+            writer::Writer::new(state, tail, committed, metrics, health, registry, deadlines)?;
         let thread = std::thread::Builder::new()
             .name("exitring-store".into())
             .spawn(move || {
@@ -151,10 +155,25 @@ impl Store {
 
     /// Why nothing can be written, if so.
     pub(crate) fn trouble(&self) -> Option<String> {
-        self.trouble
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.health.trouble()
+    }
+
+    /// The same, if exits have waited for so long.
+    pub(crate) fn exits_kept_waiting(&self, patience: Duration) -> Option<Error> {
+        let trouble = self.health.exits_kept_waiting(patience)?;
+        Some(refusal(&trouble))
+    }
+
+    /// Whether the state was deleted or replaced, as the writer sees it now.
+    pub(crate) async fn is_gone(&self) -> bool {
+        // It looks before whatever it does, and this strikes out nothing.
+        let _ = self.forget(0).await;
+        self.health.is_gone()
+    }
+
+    /// When the state was deleted or replaced.
+    pub(crate) async fn gone(&self) {
+        self.health.gone().await;
     }
 
     /// Nothing new is begun while it could not be written down.
@@ -178,7 +197,7 @@ impl Store {
 
 fn refusal(trouble: &str) -> Error {
     let message = format!(
-        "the state cannot be written ({trouble}), so nothing new is taken; make room on its disk"
+        "the state cannot be written ({trouble}), so nothing new is taken; make room on its disk, or see why it cannot be"
     );
     Error::new(Code::Storage, message)
 }

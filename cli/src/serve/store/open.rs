@@ -1,7 +1,7 @@
 //! The state folder: lock, database, schema.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,9 +9,12 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use exitring_protocol::Moment;
 use rusqlite::{Connection, OptionalExtension, Row};
-use rustix::fs::{FlockOperation, fcntl_lock};
+use rustix::fs::{FlockOperation, fcntl_lock, flock};
 
+use super::age::AgeClock;
+use crate::serve::clock::{monotonic_ms, now_ms};
 use crate::serve::live::Birth;
+use crate::serve::named_file::{NamedFile, touch};
 
 /// What a commit survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -36,8 +39,14 @@ pub(crate) struct State {
     /// A name made when it was new.
     pub(crate) instance: String,
     pub(crate) retention: Retention,
+    pub(crate) age: AgeClock,
     /// Held as long as we are: nobody else writes.
     pub(crate) lock: File,
+    lock_file: NamedFile,
+    /// Locked, too, but only so that `systemd-tmpfiles` passes it by.
+    opened_folder: File,
+    /// Those of the database, itself first.
+    files: Vec<NamedFile>,
 }
 
 /// A watch that was live when the service ended.
@@ -48,7 +57,7 @@ pub(crate) struct Restored {
     pub(crate) boot: String,
 }
 
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 pub(super) const SCHEMA: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
@@ -56,11 +65,11 @@ CREATE TABLE watches (
     id INTEGER PRIMARY KEY AUTOINCREMENT, uid INTEGER NOT NULL, client TEXT NOT NULL, tag TEXT NOT NULL,
     pid INTEGER NOT NULL, start_ticks INTEGER NOT NULL, inode INTEGER, boot TEXT NOT NULL,
     spawned INTEGER NOT NULL, reaped INTEGER NOT NULL, began_ms INTEGER NOT NULL,
-    deadline_ms INTEGER, grace_ms INTEGER NOT NULL
+    deadline_monotonic_ms INTEGER, grace_ms INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE records (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, watch INTEGER NOT NULL UNIQUE, uid INTEGER NOT NULL, client TEXT NOT NULL,
-    ended_ms INTEGER NOT NULL, body TEXT NOT NULL
+    age_ms INTEGER NOT NULL, body TEXT NOT NULL
 ) STRICT;
 CREATE INDEX records_of ON records (uid, client, seq);
 CREATE TABLE losses (
@@ -85,16 +94,13 @@ impl State {
             .mode(0o700)
             .create(folder)
             .with_context(|| format!("making the state folder {}", folder.display()))?;
+        let lock_path = folder.join("lock");
         let lock = match lock {
-            Some(lock) => lock,
-            None => lock_file(&folder.join("lock"))?.with_context(|| {
-                format!(
-                    "another service has the state folder {}; stop it, or choose another --state",
-                    folder.display()
-                )
-            })?,
+            Some(lock) if is_at(&lock, &lock_path) => lock,
+            // Of a file that was deleted meanwhile: it keeps nobody out.
+            _ => lock_state(folder)?,
         };
-        let path = folder.join("exits.sqlite");
+        let path = database(folder);
         let open = || -> rusqlite::Result<Connection> {
             let db = Connection::open(&path)?;
             db.set_prepared_statement_cache_capacity(32);
@@ -109,26 +115,71 @@ impl State {
             Ok(db)
         };
         let mut db = open().with_context(|| format!("opening {}", path.display()))?;
-        let instance = prepare(&mut db).with_context(|| format!("reading {}", path.display()))?;
+        let (instance, age) =
+            prepare(&mut db).with_context(|| format!("reading {}", path.display()))?;
+        let named = |path: &Path| {
+            NamedFile::at(path).with_context(|| format!("looking at {}", path.display()))
+        };
         Ok(Self {
             db,
-            folder: folder.to_owned(),
             instance,
             retention,
+            age,
             lock,
+            lock_file: named(&lock_path)?,
+            opened_folder: File::open(folder)
+                .with_context(|| format!("opening {}", folder.display()))?,
+            files: ["", "-wal", "-shm"]
+                .map(|ending| named(&with_ending(&path, ending)))
+                .into_iter()
+                .collect::<Result<_>>()?,
+            folder: folder.to_owned(),
         })
     }
 
     /// The file that readers open.
     pub(crate) fn path(&self) -> PathBuf {
-        self.folder.join("exits.sqlite")
+        database(&self.folder)
+    }
+
+    /// Whether all of it is still ours; the lock is made again if it was deleted.
+    ///
+    /// # Errors
+    ///
+    /// What was done to it.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        if let Some(gone) = self.files.iter().find(|file| file.is_gone()) {
+            bail!(
+                "{} was deleted, moved or replaced while the service used it; see what did that, and start the service again",
+                gone.path.display()
+            );
+        }
+        if self.lock_file.is_gone() {
+            self.lock = lock_state(&self.folder)?;
+            self.lock_file = NamedFile::at(&self.lock_file.path)?;
+            tracing::warn!(lock = %self.lock_file.path.display(), "the lock was deleted, and is made again");
+        }
+        Ok(())
+    }
+
+    /// Keeps it from what deletes files that are old: some spare a folder that is locked, all of them new files.
+    pub(crate) fn touch(&self) {
+        // Not if what waits at a gate has a copy of the lock of the service before; then the next time.
+        let _ = flock(
+            &self.opened_folder,
+            FlockOperation::NonBlockingLockExclusive,
+        );
+        touch(&self.lock_file.path);
+        for file in &self.files {
+            touch(&file.path);
+        }
     }
 
     /// The watches that were live when the last service ended.
     pub(crate) fn restored(&self) -> Result<Vec<Restored>> {
         let mut rows = self.db.prepare(
             "SELECT id, uid, client, tag, pid, start_ticks, inode, boot, spawned, reaped, began_ms, \
-             deadline_ms, grace_ms FROM watches ORDER BY id",
+             deadline_monotonic_ms, grace_ms FROM watches ORDER BY id",
         )?;
         let rows = rows.query_map([], restored)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -168,8 +219,33 @@ fn restored(row: &Row<'_>) -> rusqlite::Result<Restored> {
     })
 }
 
-/// Makes the tables if there are none. Returns the instance's name.
-fn prepare(db: &mut Connection) -> Result<String> {
+fn database(folder: &Path) -> PathBuf {
+    folder.join("exits.sqlite")
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut path = path.to_owned().into_os_string();
+    path.push(ending);
+    path.into()
+}
+
+fn lock_state(folder: &Path) -> Result<File> {
+    lock_file(&folder.join("lock"))?.with_context(|| {
+        format!(
+            "another service has the state folder {}; stop it, or choose another --state",
+            folder.display()
+        )
+    })
+}
+
+/// From version 1, which had deadlines and ages by the wall clock. The clock by which records age begins with its time.
+const FROM_1: &str = "
+ALTER TABLE watches RENAME COLUMN deadline_ms TO deadline_monotonic_ms;
+ALTER TABLE records RENAME COLUMN ended_ms TO age_ms;
+";
+
+/// Makes the tables if there are none, or those of today of what is there. Returns the instance's name, and its clock.
+fn prepare(db: &mut Connection) -> Result<(String, AgeClock)> {
     let change = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let version: i64 = change.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match version {
@@ -180,6 +256,16 @@ fn prepare(db: &mut Connection) -> Result<String> {
                 change.query_row("SELECT lower(hex(randomblob(8)))", [], |row| row.get(0))?;
             change.execute("INSERT INTO meta VALUES ('instance', ?)", [&instance])?;
         }
+        1 => {
+            change.execute_batch(FROM_1)?;
+            // What is left of each by the clock of that time. Those of another boot are past anyway.
+            change.execute(
+                "UPDATE watches SET deadline_monotonic_ms = min(max(deadline_monotonic_ms - ?1, 0), 1 << 61) + ?2 \
+                 WHERE deadline_monotonic_ms IS NOT NULL",
+                [now_ms(), monotonic_ms()],
+            )?;
+            change.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        }
         SCHEMA_VERSION => {}
         other => bail!("its version is {other}, and this program's {SCHEMA_VERSION}"),
     }
@@ -189,8 +275,16 @@ fn prepare(db: &mut Connection) -> Result<String> {
         [],
         |row| row.get(0),
     )?;
+    let age = AgeClock::open(&change)?;
     change.commit()?;
-    Ok(instance)
+    Ok((instance, age))
+}
+
+/// Whether this is the file of that name.
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
+    let ids = |its: std::fs::Metadata| (its.dev(), its.ino());
+    let named = std::fs::symlink_metadata(path).map(ids);
+    matches!((file.metadata().map(ids), named), (Ok(open), Ok(named)) if open == named)
 }
 
 /// Locks a file, made if need be, for as long as it is open; `None`: somebody else has it.

@@ -19,6 +19,8 @@ impl Reader {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(path, flags)?;
+        // Its files are opened by the first look: now, and not when they may be gone.
+        db.query_row("SELECT count(*) FROM meta", [], |_| Ok(()))?;
         Ok(Self(Mutex::new(db)))
     }
 

@@ -12,7 +12,7 @@ const LOSSES_MAX: u32 = 64;
 pub(super) fn begin(db: &Connection, birth: &Birth, boot: &str) -> Result<()> {
     db.prepare_cached(
         "INSERT INTO watches (id, uid, client, tag, pid, start_ticks, inode, boot, spawned, reaped, began_ms, \
-         deadline_ms, grace_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         deadline_monotonic_ms, grace_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?
     .execute(params![
         birth.id,
@@ -43,18 +43,18 @@ pub(super) fn insert_record(
     db: &Connection,
     seq: u64,
     birth: &Birth,
-    ended_ms: u64,
+    age_ms: u64,
     body: &str,
 ) -> Result<()> {
     db.prepare_cached(
-        "INSERT INTO records (seq, watch, uid, client, ended_ms, body) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO records (seq, watch, uid, client, age_ms, body) VALUES (?, ?, ?, ?, ?, ?)",
     )?
     .execute(params![
         seq,
         birth.id,
         birth.uid,
         birth.client,
-        ended_ms,
+        age_ms,
         body
     ])?;
     Ok(())
@@ -90,16 +90,17 @@ pub(super) type OfUser = (u32, u64);
 /// Of one user, the oldest of so many.
 const SURPLUS: &str =
     "SELECT seq FROM records INDEXED BY records_of_user WHERE uid = ?1 ORDER BY seq LIMIT ?2";
-/// Of the oldest of so many, those that ended before. Which these are the clock says, and not the order: it may have been set.
+/// Of the oldest of so many, those written down before. In a store from before there was a clock for it, the order does not
+/// say which these are.
 const OUTDATED: &str =
-    "SELECT seq FROM (SELECT seq, ended_ms FROM records ORDER BY seq LIMIT ?2) WHERE ended_ms < ?1";
+    "SELECT seq FROM (SELECT seq, age_ms FROM records ORDER BY seq LIMIT ?2) WHERE age_ms < ?1";
 
 /// Drops so many of a user's oldest records.
 pub(super) fn drop_surplus(db: &Connection, uid: u32, count: u64) -> Result<Vec<OfUser>> {
     drop_those(db, SURPLUS, params![uid, count])
 }
 
-/// Drops records that ended before; of the first `limit` in the log.
+/// Drops records that were written down before; of the first `limit` in the log.
 pub(super) fn drop_outdated(db: &Connection, before_ms: u64, limit: u64) -> Result<Vec<OfUser>> {
     drop_those(db, OUTDATED, params![before_ms, limit])
 }
@@ -205,10 +206,10 @@ pub(super) mod tests {
         );
     }
 
-    fn insert(db: &Connection, seq: u64, uid: u32, client: &str, ended_ms: u64) {
+    fn insert(db: &Connection, seq: u64, uid: u32, client: &str, age_ms: u64) {
         db.execute(
             "INSERT INTO records VALUES (?1, ?1, ?2, ?3, ?4, '')",
-            params![seq, uid, client, ended_ms],
+            params![seq, uid, client, age_ms],
         )
         .expect("it is new");
     }
@@ -226,8 +227,8 @@ pub(super) mod tests {
     #[test]
     fn only_what_is_outdated_is_dropped_though_the_clock_was_set() {
         let db = tables();
-        for (seq, ended_ms) in [(1, 100), (2, 900), (3, 100), (4, 900)] {
-            insert(&db, seq, 7, "", ended_ms);
+        for (seq, age_ms) in [(1, 100), (2, 900), (3, 100), (4, 900)] {
+            insert(&db, seq, 7, "", age_ms);
         }
         assert_eq!(drop_outdated(&db, 500, 10).expect("it works"), [(7, 2)]);
         assert_eq!(seqs(&db), [2, 4]);

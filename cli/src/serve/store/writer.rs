@@ -2,18 +2,20 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::mem;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use exitring_protocol::{Error, Outcome, Record};
 use rusqlite::Result;
 use tokio::sync::{oneshot, watch};
 
+use super::health::Health;
 use super::tail::{Entry, Tail};
 use super::{Ended, Message, Scope, State, refusal, tables};
+use crate::serve::clock::boot_id;
 use crate::serve::deadlines::Deadlines;
-use crate::serve::live::{Registry, boot_id, now_ms};
+use crate::serve::live::Registry;
 use crate::serve::metrics::Metrics;
 use crate::serve::process;
 
@@ -25,6 +27,10 @@ const DELETE_MAX: u64 = 5_000;
 const RETRY: Duration = Duration::from_millis(250);
 /// How often age is looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
+/// How often it is looked whether the state is still there, when nothing is written.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often its files are made new ones to what deletes old files: they do after days.
+const TOUCH_EVERY: Duration = Duration::from_secs(3600);
 
 pub(super) struct Writer {
     state: State,
@@ -32,7 +38,7 @@ pub(super) struct Writer {
     tail: Arc<Tail>,
     committed: watch::Sender<u64>,
     metrics: Arc<Metrics>,
-    trouble: Arc<Mutex<Option<String>>>,
+    health: Arc<Health>,
     registry: Arc<Registry>,
     deadlines: Arc<Deadlines>,
     /// Exits to be written down: one at most of each live watch.
@@ -42,6 +48,7 @@ pub(super) struct Writer {
     /// Records that there are, by user.
     records: HashMap<u32, u64>,
     next_housekeeping: Instant,
+    next_touch: Instant,
 }
 
 /// Records to be let go, a part in each transaction.
@@ -87,7 +94,7 @@ impl Writer {
         tail: Arc<Tail>,
         committed: watch::Sender<u64>,
         metrics: Arc<Metrics>,
-        trouble: Arc<Mutex<Option<String>>>,
+        health: Arc<Health>,
         registry: Arc<Registry>,
         deadlines: Arc<Deadlines>,
     ) -> Result<Self> {
@@ -100,7 +107,7 @@ impl Writer {
             tail,
             committed,
             metrics,
-            trouble,
+            health,
             registry,
             deadlines,
             exits: Vec::new(),
@@ -108,6 +115,7 @@ impl Writer {
             next_seq,
             records,
             next_housekeeping: Instant::now(),
+            next_touch: Instant::now(),
         })
     }
 
@@ -115,10 +123,13 @@ impl Writer {
     pub(super) fn run(mut self, inbox: &Receiver<Message>) -> State {
         loop {
             let mut round = self.take(inbox);
+            self.look_after_files();
             if self.in_trouble() {
                 self.refuse_all(&mut round);
             }
-            self.commit(&mut round);
+            if self.has_work(&round) {
+                self.commit(&mut round);
+            }
             if round.stop {
                 break;
             }
@@ -140,7 +151,8 @@ impl Writer {
             true => RETRY,
             false if self.acks.is_empty() && !self.too_many() => self
                 .next_housekeeping
-                .saturating_duration_since(Instant::now()),
+                .saturating_duration_since(Instant::now())
+                .min(LOOK_EVERY),
             false => Duration::ZERO,
         };
         let mut next = inbox.recv_timeout(patience);
@@ -171,7 +183,32 @@ impl Writer {
         }
     }
 
+    /// What is written to files without names would be gone with us.
+    fn look_after_files(&mut self) {
+        if self.health.is_gone() {
+            return;
+        }
+        if let Err(error) = self.state.check() {
+            self.metrics.storage_failing.set(1);
+            return self.health.lose(&format!("{error:#}"));
+        }
+        if self.next_touch <= Instant::now() {
+            self.state.touch();
+            self.next_touch = Instant::now() + TOUCH_EVERY;
+        }
+    }
+
+    fn has_work(&self, round: &Round) -> bool {
+        let asked = !(round.begins.is_empty() && round.forgets.is_empty());
+        let waits = !(self.exits.is_empty() && self.acks.is_empty());
+        let due = self.next_housekeeping <= Instant::now();
+        asked || waits || due || self.too_many() || self.in_trouble()
+    }
+
     fn commit(&mut self, round: &mut Round) {
+        if self.health.is_gone() {
+            return self.fail(round);
+        }
         let started = Instant::now();
         match self.transact(round) {
             Ok(done) => {
@@ -179,18 +216,25 @@ impl Writer {
                     .commit_seconds
                     .observe(started.elapsed().as_secs_f64());
                 self.tell(round, done);
-                self.set_trouble(None);
+                self.metrics.storage_failing.set(0);
+                self.health.get_well();
             }
             Err(error) => {
-                // Nothing of it is there: requests are refused, exits are kept and tried again.
-                self.set_trouble(Some(error.to_string()));
-                self.refuse_all(round);
-                if let Some(ack) = self.acks.pop_front() {
-                    let _ = ack.reply.send(Err(refusal(&error.to_string())));
-                }
-                self.metrics.pending.set(self.exits.len() as i64);
+                self.metrics.storage_failing.set(1);
+                self.health
+                    .fall_ill(&error.to_string(), !self.exits.is_empty());
+                self.fail(round);
             }
         }
+    }
+
+    /// Nothing of it is there: requests are refused, exits are kept and tried again.
+    fn fail(&mut self, round: &mut Round) {
+        self.refuse_all(round);
+        if let Some(ack) = self.acks.pop_front() {
+            let _ = ack.reply.send(Err(self.refusal()));
+        }
+        self.metrics.pending.set(self.exits.len() as i64);
     }
 
     fn transact(&mut self, round: &Round) -> Result<Done> {
@@ -209,6 +253,7 @@ impl Writer {
         for (watch, _) in &round.forgets {
             done.forgotten.push(tables::strike_out(&change, *watch)?);
         }
+        let age_ms = self.state.age.now_ms();
         for ended in &self.exits {
             let birth = &ended.live.birth;
             if !tables::strike_out(&change, birth.id)? {
@@ -217,7 +262,7 @@ impl Writer {
             }
             let seq = self.next_seq + done.entries.len() as u64;
             let body = body(seq, ended);
-            tables::insert_record(&change, seq, birth, ended.ended_ms, &body)?;
+            tables::insert_record(&change, seq, birth, age_ms, &body)?;
             done.unknown += u64::from(matches!(ended.outcome, Outcome::Unknown(_)));
             done.entries.push(Entry {
                 uid: birth.uid,
@@ -239,10 +284,13 @@ impl Writer {
         let retention = &self.state.retention;
         if self.next_housekeeping <= Instant::now() {
             let age = u64::try_from(retention.age.as_millis()).unwrap_or(u64::MAX);
-            let before = now_ms().saturating_sub(age);
+            let before = age_ms.saturating_sub(age);
             let dropped = tables::drop_outdated(&change, before, DELETE_MAX)?;
             done.dropped += take(&mut records, &dropped);
             done.more = done.dropped == DELETE_MAX;
+            if all(&records) > 0 {
+                self.state.age.save(&change)?;
+            }
         }
         let beyond = all(&records).saturating_sub(retention.records);
         // Of whoever has most: nobody can have others' records dropped by having many.
@@ -335,35 +383,20 @@ impl Writer {
     }
 
     fn refuse_all(&self, round: &mut Round) {
-        let trouble = self.trouble().clone().unwrap_or_default();
         for (_, reply) in round.begins.drain(..) {
-            let _ = reply.send(Err(refusal(&trouble)));
+            let _ = reply.send(Err(self.refusal()));
         }
         for (_, reply) in round.forgets.drain(..) {
-            let _ = reply.send(Err(refusal(&trouble)));
+            let _ = reply.send(Err(self.refusal()));
         }
     }
 
-    fn trouble(&self) -> std::sync::MutexGuard<'_, Option<String>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    fn refusal(&self) -> Error {
+        refusal(&self.health.trouble().unwrap_or_default())
     }
 
     fn in_trouble(&self) -> bool {
-        self.trouble().is_some()
-    }
-
-    fn set_trouble(&self, new: Option<String>) {
-        let mut trouble = self.trouble();
-        match (&*trouble, &new) {
-            (None, Some(error)) => tracing::error!(
-                error,
-                "the state cannot be written: nothing new is taken, exits are kept in memory until it can"
-            ),
-            (Some(_), None) => tracing::info!("the state can be written again"),
-            _ => {}
-        }
-        self.metrics.storage_failing.set(i64::from(new.is_some()));
-        *trouble = new;
+        !self.health.is_well()
     }
 }
 

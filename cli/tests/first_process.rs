@@ -1,0 +1,241 @@
+//! The command as the first process of a container.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use common::{EXITRING, Started, read_all, wait_until};
+use tempfile::TempDir;
+
+/// The command as process 1 of a pid namespace of its own; `None` where that may not be made.
+fn first(words: &[&str], folder: &Path) -> Option<Command> {
+    let unshare = ["--pid", "--fork", "--kill-child", "--mount-proc"];
+    let root = rustix::process::geteuid().is_root();
+    let user: &[&str] = if root {
+        &[]
+    } else {
+        &["--user", "--map-root-user"]
+    };
+    let tried = Command::new("unshare")
+        .args(user)
+        .args(unshare)
+        .arg("true")
+        .stderr(Stdio::null())
+        .status();
+    if !tried.is_ok_and(|status| status.success()) {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "CI has to allow namespaces"
+        );
+        eprintln!("not run: no pid namespace may be made");
+        return None;
+    }
+    let mut command = Command::new("unshare");
+    command.args(user).args(unshare).arg(EXITRING).args(words);
+    command.current_dir(folder).stdin(Stdio::null());
+    Some(command)
+}
+
+fn list(folder: &Path, lines: &str) {
+    fs::write(folder.join("list"), lines).expect("it can be written");
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.unwrap_or_default();
+    let pids = children.split_whitespace().map(str::parse);
+    pids.collect::<Result<_, _>>().expect("numbers")
+}
+
+/// Process 1, from outside; it has a child already.
+fn first_of(unshare: &Started) -> u32 {
+    let mut first = None;
+    wait_until("process 1 has a child", || {
+        first = children(unshare.0.id()).first().copied();
+        first.is_some_and(|first| !children(first).is_empty())
+    });
+    first.expect("it is there")
+}
+
+fn send(pid: u32, signal: i32) {
+    let pid = rustix::process::Pid::from_raw(pid as i32).expect("it is one");
+    let signal = rustix::process::Signal::from_named_raw(signal).expect("a signal");
+    rustix::process::kill_process(pid, signal).expect("it lives");
+}
+
+#[test]
+fn what_loses_its_parent_is_reaped() {
+    let folder = TempDir::new().expect("a folder can be made");
+    // The last one waits until there is no zombie; all that were before would stay.
+    let orphans = "sh -c '(true &); true'\n".repeat(50);
+    let zombies = "grep -lsE '^State:.Z' /proc/[0-9]*/status";
+    let look = format!(
+        "n=0; while {zombies} >&2 && [ $n -lt 600 ]; do n=$((n+1)); sleep 0.1; done; ! {zombies}\n"
+    );
+    list(folder.path(), &(orphans + &look));
+    let Some(mut command) = first(&["run", "-j1", "-q", "list"], folder.path()) else {
+        return;
+    };
+    let output = command.output().expect("it starts");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[test]
+fn it_ends_as_the_command_has() {
+    let folder = TempDir::new().expect("a folder can be made");
+    list(folder.path(), "exit 3\n");
+    let code = |lines: &str| {
+        list(folder.path(), lines);
+        let mut command = first(&["run", "-q", "list"], folder.path())?;
+        let status = command.stderr(Stdio::null()).status().expect("it starts");
+        Some(status.code())
+    };
+    let Some(failed) = code("exit 3\n") else {
+        return;
+    };
+    assert_eq!(failed, Some(1));
+    assert_eq!(code("true\n"), Some(Some(0)));
+    // The command itself is killed.
+    assert_eq!(code("kill -KILL $PPID; sleep 1000\n"), Some(Some(128 + 9)));
+}
+
+#[test]
+fn signals_to_process_1_reach_the_command() {
+    let folder = TempDir::new().expect("a folder can be made");
+    list(
+        folder.path(),
+        "trap 'echo ended > trapped; exit 0' TERM; echo > up; sleep 1000 & wait\n",
+    );
+    let Some(mut command) = first(&["run", "-q", "list"], folder.path()) else {
+        return;
+    };
+    let mut unshare = Started::new(command.stderr(Stdio::null()));
+    wait_until("the job runs", || folder.path().join("up").exists());
+    send(first_of(&unshare), libc::SIGTERM);
+    // As of any run that was interrupted.
+    assert_eq!(unshare.code(), Some(130));
+    assert!(folder.path().join("trapped").exists());
+}
+
+#[test]
+fn a_service_is_executed_anew_by_a_signal_to_process_1_and_goes_on_below_it() {
+    let folder = TempDir::new().expect("a folder can be made");
+    let words = ["serve", "--socket", "socket", "--state", "state"];
+    let Some(mut command) = first(&words, folder.path()) else {
+        return;
+    };
+    let mut unshare = Started::new(command.stderr(Stdio::piped()));
+    let connect = || exitring_protocol::Client::connect(folder.path().join("socket"), None);
+    wait_until("it answers", || connect().is_ok());
+    let first = first_of(&unshare);
+    let service = children(first);
+    let mut client = connect().expect("it answers");
+    send(first, libc::SIGUSR2);
+    wait_until("the old image's connection ends", || {
+        client
+            .ask(exitring_protocol::Request::Stats(Default::default()))
+            .is_err()
+    });
+    wait_until("it answers", || connect().is_ok());
+    assert_eq!(children(first), service);
+    send(first, libc::SIGTERM);
+    assert_eq!(unshare.code(), Some(0));
+    let log = read_all(unshare.0.stderr.take().expect("it is piped"));
+    assert!(log.contains("in_place=true"), "{log}");
+}
+
+#[test]
+fn what_names_process_1_for_the_command_names_the_command() {
+    let folder = TempDir::new().expect("a folder can be made");
+    list(folder.path(), "echo $LISTEN_PID $WATCHDOG_PID $PPID\n");
+    let Some(mut command) = first(&["run", "-q", "list"], folder.path()) else {
+        return;
+    };
+    command.env("LISTEN_PID", "1").env("WATCHDOG_PID", "1");
+    let output = command.output().expect("it starts");
+    let output = String::from_utf8(output.stdout).expect("it is text");
+    let pids: Vec<_> = output.split_whitespace().collect();
+    assert_eq!(pids.len(), 3, "{output}");
+    assert!(
+        pids[0] != "1" && pids.iter().all(|pid| *pid == pids[0]),
+        "{output}"
+    );
+}
+
+#[test]
+fn doctor_tells_who_reaps() {
+    let folder = TempDir::new().expect("a folder can be made");
+    let Some(mut command) = first(&["doctor"], folder.path()) else {
+        return;
+    };
+    let output = command.output().expect("it starts");
+    let output = String::from_utf8(output.stdout).expect("it is text");
+    assert!(
+        output.contains("reaped by exitring, which is process 1 here"),
+        "{output}"
+    );
+}
+
+/// Of a process; empty if it has ended.
+fn status(pid: u32, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap_or_default().trim().to_owned()
+}
+
+/// Whether a signal waits to be taken by a process.
+fn is_pending(pid: u32, signal: i32) -> bool {
+    let mask = u64::from_str_radix(&status(pid, "ShdPnd:"), 16);
+    // None waits for what has ended.
+    mask.is_ok_and(|mask| mask & (1 << (signal - 1)) != 0)
+}
+
+/// A Ctrl-C at a terminal reaches the command and process 1, and is one: a second one would kill jobs at once.
+#[test]
+fn a_ctrl_c_at_a_terminal_is_one() {
+    let folder = TempDir::new().expect("a folder can be made");
+    let job = "trap '' INT; \
+        trap 'echo > told; while [ ! -e go ]; do sleep 0.05; done; echo > trapped; exit 0' TERM; \
+        echo $PPID > up; while :; do sleep 0.1; done\n";
+    list(folder.path(), job);
+    let Some(command) = first(&["run", "-q", "--grace", "1000s", "list"], folder.path()) else {
+        return;
+    };
+    // `script` makes a terminal.
+    let words: Vec<_> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| word.to_str().expect("UTF-8"))
+        .collect();
+    let mut script = Command::new("script");
+    script.args(["-qec", &format!("exec {}", words.join(" ")), "/dev/null"]);
+    script
+        .current_dir(folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null());
+    let mut child = script.spawn().expect("there is script");
+    let stdin = child.stdin.take().expect("it is piped");
+    let mut started = Started(child);
+    let there = |name: &str| folder.path().join(name).exists();
+    wait_until("the job runs", || there("up"));
+    let unshare = children(started.0.id())[0];
+    let first = children(unshare)[0];
+    // Process 1 gets it when the command has had it, so that the two are not taken for one.
+    send(first, libc::SIGSTOP);
+    wait_until("process 1 is stopped", || {
+        status(first, "State:").starts_with('T')
+    });
+    rustix::io::write(&stdin, b"\x03").expect("it reads");
+    wait_until("the job is told to end", || there("told"));
+    assert!(is_pending(first, libc::SIGINT));
+    send(first, libc::SIGCONT);
+    wait_until("process 1 has taken it", || {
+        !is_pending(first, libc::SIGINT)
+    });
+    // A second one would kill the job now.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    fs::write(folder.path().join("go"), "").expect("it can be written");
+    let code = started.code();
+    assert!(there("trapped"), "{code:?}");
+}
