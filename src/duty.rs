@@ -15,7 +15,7 @@ use crate::record::{Kin, Phase, Record, State, drop_quietly};
 use crate::shared::Shared;
 use crate::sync::MutexGuard;
 use crate::sys::{self, Ask, Waited};
-use crate::{orphans, wait_graph};
+use crate::{orphans, signal_mask, wait_graph};
 
 /// `None` once done.
 pub(crate) struct Duty(Option<Arc<Record>>);
@@ -150,6 +150,7 @@ impl Duty {
             state.running = Some(id);
             drop(state);
 
+            signal_mask::lend();
             let end = catch_unwind(AssertUnwindSafe(|| {
                 wait_graph::within(id, || callback(exit));
             }));

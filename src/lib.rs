@@ -65,6 +65,7 @@ mod record;
 mod remnant;
 mod ring_thread;
 mod shared;
+mod signal_mask;
 mod spawn;
 mod stats;
 mod sync;

@@ -35,8 +35,8 @@ use crate::error::Closed;
 use crate::exits::Sink;
 use crate::shared::Shared;
 use crate::sync::{Condvar, Mutex, MutexGuard};
-use crate::wait_graph;
 use crate::{Exit, Pid};
+use crate::{signal_mask, wait_graph};
 
 pub(crate) use told::{Told, drop_quietly};
 
@@ -262,6 +262,7 @@ impl Record {
     ) -> MutexGuard<'a, State> {
         state.extra().dropping.push(id);
         drop(state);
+        signal_mask::lend();
         wait_graph::within(id, || drop_quietly(callback));
         let mut state = self.lock();
         state.extra().dropping.retain(|other| *other != id);

@@ -12,6 +12,7 @@ use crate::exit::Outcome;
 use crate::mailbox::Command;
 use crate::reap::{self, Found};
 use crate::shared::Shared;
+use crate::signal_mask;
 
 /// So many exits in one wake-up are a storm. Then it pays to wait for a batch: each wake-up
 /// takes a processor from the processes that are about to exit.
@@ -111,6 +112,9 @@ impl RingThread {
             (true, true) => Patience::Batch,
         };
         let timeout = self.deadlines.next();
+        if patience != Patience::None {
+            signal_mask::take_back();
+        }
         self.engine.wait(patience, timeout, &mut self.events)
     }
 

@@ -43,11 +43,6 @@ pub(crate) fn within<T>(node: Node, f: impl FnOnce() -> T) -> T {
     f()
 }
 
-/// Whether this thread is in a callback, or one that runs callbacks.
-pub(crate) fn on_runner() -> bool {
-    HERE.with(|here| !here.borrow().is_empty())
-}
-
 /// The announcement that this thread waits for a node; ends when dropped.
 pub(crate) struct Waiting(Vec<Edge>);
 
@@ -129,7 +124,6 @@ mod tests {
 
     #[test]
     fn a_thread_that_runs_no_callback_may_wait_for_any() {
-        assert!(!on_runner());
         assert!(wait_for(Node::next()).is_some());
     }
 }

@@ -41,8 +41,11 @@ impl Watch {
     /// counted ([`Stats::panics`](crate::Stats)), shown by the panic hook, and of no consequence to others.
     /// Does not block.
     ///
-    /// The thread blocks all signals, and a plain `std::process::Command` would hand that on to its child;
-    /// [`Watcher::spawn`](crate::Watcher::spawn) does not.
+    /// While it runs, the thread blocks the signals that the builder's thread blocked when the watcher was built, as any thread
+    /// that it had started would. So children that are made in it, in whatever way, block just those; and the program's
+    /// signal handlers may run on it. (At other times the thread blocks all signals but those that a thread brings upon
+    /// itself.) A program that blocks signals in all threads, to wait for them in one, does that before it builds a watcher.
+    /// A callback that changes its thread's mask is to change it back.
     ///
     /// # Errors
     ///

@@ -5,6 +5,7 @@ use std::task::Waker;
 
 use crate::Exit;
 use crate::exits::Sink;
+use crate::signal_mask;
 
 /// Taken out from under the lock, to be told.
 #[derive(Default)]
@@ -21,6 +22,9 @@ impl Told {
                 Some(exit) => sink.put(exit),
                 None => drop(sink),
             }
+        }
+        if !self.wakers.is_empty() {
+            signal_mask::lend();
         }
         for (_, waker) in self.wakers {
             // An executor's code, on our thread.
