@@ -57,7 +57,7 @@ impl Builder {
     }
 
     /// How many exits may wait for a worker: 1 to 16,777,216, 1,024 by default; allocated at once,
-    /// 8 bytes each.
+    /// 24 bytes each on 64-bit machines.
     ///
     /// An exit that finds the queue full is not lost: it waits where it is, and
     /// [`Stats::stalls`](crate::Stats) counts it.
@@ -220,4 +220,24 @@ pub(crate) fn open_eventfd(flags: EventfdFlags) -> Result<OwnedFd, BuildError> {
             .into(),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Tagged, duty::Duty};
+
+    /// The documentation says what memory a place takes.
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn a_place_in_a_queue_takes_what_is_said() {
+        for (says, bytes) in [
+            (include_str!("builder.rs"), ExitQueue::<Duty>::PLACE_BYTES),
+            (include_str!("spawn.rs"), size_of::<Tagged>()),
+        ] {
+            let text = format!("/// {bytes} bytes each on 64-bit machines");
+            let words: Vec<_> = says.split_whitespace().collect();
+            assert!(words.join(" ").contains(&text), "it is {bytes} bytes");
+        }
+    }
 }

@@ -137,14 +137,14 @@ impl Duty {
         let queued = queued_at.map(|at| exit.queued(at));
         let exit = queued.as_ref().unwrap_or(exit);
         let mut state = record.lock();
-        for _ in 0..state.callbacks.len() {
+        for _ in 0..state.callbacks.len_at_most() {
             if shared.stopping() {
                 // The drop of the watcher has begun; ours closes the record.
                 drop(state);
                 return;
             }
             // Fewer by now if some were cancelled.
-            let Some((id, callback)) = state.callbacks.pop_front() else {
+            let Some((id, callback)) = state.callbacks.pop() else {
                 break;
             };
             state.running = Some(id);

@@ -38,6 +38,10 @@ pub(crate) struct Popped<T> {
 }
 
 impl<T> ExitQueue<T> {
+    /// What a place takes.
+    #[cfg(test)]
+    pub(crate) const PLACE_BYTES: usize = size_of::<(T, Instant)>();
+
     /// `capacity` is at least 1.
     pub(crate) fn new(capacity: usize) -> Result<Self, TryReserveError> {
         let mut ring = VecDeque::new();

@@ -32,14 +32,11 @@ impl Watcher {
         let spawned = command.spawn();
         let mut std = spawned.map_err(|error| SpawnError::from_spawn(command, error))?;
         let pid = Pid::try_from(std.id()).map_err(|error| SpawnError::Watch(error.into()))?;
-        let mut child = self.own(place, pid).map_err(|error| {
+        let child = self.own(place, pid).map_err(|error| {
             sys::kill_and_reap(pid);
             SpawnError::Watch(error)
         })?;
-        child.stdin = std.stdin.take();
-        child.stdout = std.stdout.take();
-        child.stderr = std.stderr.take();
-        Ok(child)
+        Ok(child.with_pipes_of(&mut std))
     }
 
     /// Takes over a child that was started otherwise, running or ended, also if it was waited for already: then
@@ -65,13 +62,11 @@ impl Watcher {
             }
         });
         match adopted {
-            Ok(mut child) => {
-                child.stdin = std.stdin.take();
-                child.stdout = std.stdout.take();
-                child.stderr = std.stderr.take();
-                Ok(child)
-            }
-            Err(source) => Err(AdoptError { child: std, source }),
+            Ok(child) => Ok(child.with_pipes_of(&mut std)),
+            Err(source) => Err(AdoptError {
+                child: Box::new(std),
+                source,
+            }),
         }
     }
 
@@ -119,7 +114,8 @@ fn usage_so_far(pid: Pid) -> Option<Usage> {
 
 impl Watcher {
     /// A queue that exits come into, to be fetched, with room for `capacity` watches at a time: 1 to
-    /// 16,777,216; allocated at once. Takes a descriptor.
+    /// 16,777,216; allocated at once,
+    /// 88 bytes each on 64-bit machines. Takes a descriptor.
     ///
     /// # Errors
     ///

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,7 @@ use crate::{BuildError, Builder, Outcome, Pid, Stats, Usage, Watch};
 /// child.wait()?; // what is only watched is never reaped
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use = "a watcher that is dropped ends"]
 pub struct Watcher {
     pub(crate) shared: Arc<Shared>,
     threads: Threads,
@@ -361,6 +363,10 @@ impl Watcher {
         Watch::new(Arc::clone(&self.shared), record)
     }
 }
+
+/// The handles of its threads, which keep the type from having these by itself, are only joined, once.
+impl UnwindSafe for Watcher {}
+impl RefUnwindSafe for Watcher {}
 
 /// How long a caller waits at most for the ring thread to come to what was sent: that can be in user
 /// code (a callback, without workers; a waker), which may be waiting for the caller.

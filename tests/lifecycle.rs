@@ -112,6 +112,37 @@ fn watches_and_watchers_may_be_shared_and_sent() {
     shared_and_sent::<Watcher>();
     shared_and_sent::<Watch>();
     shared_and_sent::<exitring::compat::ChildPidWatcher>();
+    shared_and_sent::<exitring::Child>();
+    shared_and_sent::<exitring::Exits>();
+}
+
+/// So that they can be used within `catch_unwind`.
+#[test]
+fn all_public_types_are_unwind_safe() {
+    use std::panic::{RefUnwindSafe, UnwindSafe};
+    fn unwind_safe<T: UnwindSafe + RefUnwindSafe>() {}
+    unwind_safe::<Watcher>();
+    unwind_safe::<Watch>();
+    unwind_safe::<exitring::Builder>();
+    unwind_safe::<exitring::CallbackId>();
+    unwind_safe::<exitring::Cancel>();
+    unwind_safe::<exitring::Child>();
+    unwind_safe::<exitring::Exit>();
+    unwind_safe::<exitring::Exited<'_>>();
+    unwind_safe::<exitring::Exits>();
+    unwind_safe::<exitring::ExitsIntoIter>();
+    unwind_safe::<exitring::ExitsIter<'_>>();
+    unwind_safe::<exitring::ExitsTryIter<'_>>();
+    unwind_safe::<exitring::Outcome>();
+    unwind_safe::<exitring::Output>();
+    unwind_safe::<exitring::OwnedExited<exitring::Child>>();
+    unwind_safe::<exitring::OwnedExited<Watch>>();
+    unwind_safe::<exitring::Pid>();
+    unwind_safe::<exitring::Pipe<std::process::ChildStdin>>();
+    unwind_safe::<exitring::Stats>();
+    unwind_safe::<exitring::Tagged>();
+    unwind_safe::<exitring::Usage>();
+    unwind_safe::<exitring::compat::ChildPidWatcher>();
 }
 
 #[test]

@@ -74,7 +74,7 @@ fn children_of_all_kinds(watcher: &Watcher) -> Vec<(&'static str, bool)> {
     };
     let code = || i32::from(blocked() != expected);
     let own = |watcher: &Watcher| {
-        let mut child = watcher.spawn(&mut report()).expect("grep is there");
+        let child = watcher.spawn(&mut report()).expect("grep is there");
         let mut output = Vec::new();
         let mut stdout = child.stdout.take().expect("it is piped");
         std::io::Read::read_to_end(&mut stdout, &mut output).expect("it can be read");

@@ -3,6 +3,8 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
+use slab::Slab;
+
 use crate::Exit;
 use crate::exits::Sink;
 use crate::signal_mask;
@@ -10,7 +12,7 @@ use crate::signal_mask;
 /// Taken out from under the lock, to be told.
 #[derive(Default)]
 pub(crate) struct Told {
-    pub(super) wakers: Vec<(u64, Waker)>,
+    pub(super) wakers: Slab<Waker>,
     pub(super) sinks: Vec<Sink>,
 }
 
