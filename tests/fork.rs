@@ -251,6 +251,39 @@ fn a_child_forked_in_a_callback_may_build_a_watcher_and_wait() {
 }
 
 #[test]
+fn a_forked_childs_copy_of_a_compat_watcher_refuses_everything_and_never_hangs() {
+    // The child panics, and the message would need locks that other tests' threads may hold.
+    let name = "a_forked_childs_copy_of_a_compat_watcher_refuses_everything_and_never_hangs";
+    if !alone() {
+        return run_alone(name, |_| ());
+    }
+    let watcher = exitring::compat::ChildPidWatcher::new();
+    let live = Obedient::spawn();
+    let pid = live.pid();
+    watcher.register_pid(pid);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::panic::set_hook(Box::new(|_| ()));
+    std::thread::scope(|scope| {
+        // So that the book is likely to be locked at the fork.
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let handle = watcher.register_callback(pid, |_| ());
+                watcher.unregister_callback(pid, handle);
+            }
+        });
+        for _ in 0..50 {
+            in_forked_child(|| {
+                watcher.unregister_callback(pid, 1);
+                watcher.unregister_pid(pid);
+                let add = || watcher.register_callback(pid, |_| ());
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(add)).is_err()
+            });
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
 fn a_vforked_child_is_refused_by_a_watcher_as_a_forked_one_is() {
     let watcher = Watcher::new().unwrap();
     let ended = zombie(1);
