@@ -311,8 +311,10 @@ fn a_stack_overflow_in_a_callback_is_reported_as_in_any_thread() {
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
-        assert!(text.contains("has overflowed its stack"), "{text}");
-        assert_eq!(output.status.signal(), Some(libc::SIGABRT));
+        // By Rust's handler, or AddressSanitizer's.
+        let reported = ["has overflowed its stack", "stack-overflow"];
+        assert!(reported.iter().any(|said| text.contains(said)), "{text}");
+        assert_ne!(output.status.signal(), Some(libc::SIGSEGV));
     }
 }
 
