@@ -59,8 +59,8 @@ fn start(
             Err(error) if error.is_throttling() && exits.outstanding() > 0 => {
                 tally.take(exits.recv()?);
             }
-            Err(error @ SpawnError::NoProcesses(_)) => {
-                eprintln!("{error}; trying again");
+            Err(SpawnError::NoProcesses(limit)) => {
+                eprintln!("{limit}; trying again");
                 std::thread::sleep(Duration::from_millis(100));
             }
             Err(error) => return Err(error.into()),
@@ -85,12 +85,10 @@ impl Tally {
         }
         self.failed += 1;
         match exit.outcome() {
-            Outcome::Exited(code) => println!("line {tag}: exit code {code}"),
             Outcome::Signaled { signal, .. } if exit.by_deadline() => {
                 println!("line {tag}: took too long (signal {signal})");
             }
-            Outcome::Signaled { signal, .. } => println!("line {tag}: signal {signal}"),
-            Outcome::Unknown(why) => println!("line {tag}: {why}"),
+            other => println!("line {tag}: {other}"),
         }
     }
 }

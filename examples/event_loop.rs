@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for number in 0..CHILDREN {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("echo line {number}; exit {number}")]);
-        let mut child = watcher.spawn(command.stdout(Stdio::piped()))?;
+        let child = watcher.spawn(command.stdout(Stdio::piped()))?;
         exits.add(&child, number as u64)?;
         let output = child.stdout.take().ok_or("it was piped")?;
         // SAFETY: as above.
@@ -38,7 +38,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         poller.wait(&mut events, None)?;
         for event in events.iter() {
             if event.key == EXITS {
-                while let Some(tagged) = exits.try_recv()? {
+                for tagged in exits.try_iter() {
+                    let tagged = tagged?;
                     let code = tagged.exit.status().and_then(|status| status.code());
                     assert_eq!(code, Some(tagged.tag as i32));
                     ended += 1;

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::process::Command;
 
-use exitring::{Outcome, Watcher};
+use exitring::Watcher;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args_os().skip(1);
@@ -12,11 +12,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let watcher = Watcher::new()?;
     let child = watcher.spawn(Command::new(program).args(arguments))?;
     let exit = child.wait()?;
-    match exit.outcome() {
-        Outcome::Exited(code) => println!("{} exited with code {code}", exit.pid()),
-        Outcome::Signaled { signal, .. } => println!("{} was ended by signal {signal}", exit.pid()),
-        Outcome::Unknown(why) => println!("{} ended; {why}", exit.pid()),
-    }
+    println!("{}: {}", exit.pid(), exit.outcome());
     if let Some(usage) = exit.usage() {
         println!(
             "user {:?}, system {:?}, at most {} KiB resident",

@@ -15,6 +15,7 @@ use crate::mailbox::Mailbox;
 use crate::orphans;
 use crate::ring_thread::RingThread;
 use crate::shared::Shared;
+use crate::signal_mask;
 use crate::sys::{self, SignalMask};
 use crate::wait_graph::{self, Node};
 use crate::worker;
@@ -56,7 +57,7 @@ impl Builder {
     }
 
     /// How many exits may wait for a worker: 1 to 16,777,216, 1,024 by default; allocated at once,
-    /// 8 bytes each.
+    /// 24 bytes each on 64-bit machines.
     ///
     /// An exit that finds the queue full is not lost: it waits where it is, and
     /// [`Stats::stalls`](crate::Stats) counts it.
@@ -84,7 +85,8 @@ impl Builder {
     }
 
     /// Builds the watcher and starts its threads: `exitring`, which owns the ring, and
-    /// `exitring-w0` and so on, which run callbacks. All block every signal.
+    /// `exitring-w0` and so on, which run callbacks. All block all signals but those that a thread brings upon itself (faults,
+    /// traps, `SIGABRT`) and profilers' (`SIGPROF`, `SIGVTALRM`); in callbacks, what the calling thread blocks now.
     ///
     /// Blocks until the ring is set up (well under a millisecond). Meanwhile, with io_uring, the process's soft limit on
     /// descriptors is raised to the hard one, for as long as one system call takes: a child that another thread starts at that
@@ -111,8 +113,6 @@ impl Builder {
             SignalMask::of_this_thread(),
         ));
 
-        // Threads are born with the mask of the one that starts them.
-        let _signals_blocked = SignalMask::all().apply();
         let mut threads = Threads::new();
         threads.push((
             start_ring_thread(Arc::clone(&shared), self.backend)?,
@@ -122,9 +122,8 @@ impl Builder {
             let node = Node::next();
             let worker = faults::strike("clone").and_then(|()| {
                 let shared = Arc::clone(&shared);
-                thread::Builder::new()
-                    .name(format!("exitring-w{index}"))
-                    .spawn(move || worker::run(&shared, node))
+                let thread = thread::Builder::new().name(format!("exitring-w{index}"));
+                signal_mask::start_thread(thread, move || worker::run(&shared, node))
             });
             match worker {
                 Ok(worker) => threads.push((worker, node)),
@@ -149,27 +148,29 @@ fn start_ring_thread(shared: Arc<Shared>, wanted: Backend) -> Result<JoinHandle<
     #[cfg(test)]
     let plan = faults::plan();
     let thread = faults::strike("clone").and_then(|()| {
-        thread::Builder::new()
-            .name("exitring".into())
-            .spawn(move || {
-                #[cfg(test)]
-                faults::set_plan(plan);
-                let node = shared.ring_thread;
-                let bell = shared.mailbox.bell();
-                let backend = backend::open(wanted, bell.as_fd(), &shared.stop);
-                drop(bell);
-                match backend {
-                    Ok((engine, chosen)) => {
-                        shared.wait_with(chosen);
-                        let ring_thread = RingThread::new(shared, engine);
-                        let _ = opened.send(Ok(()));
+        let thread = thread::Builder::new().name("exitring".into());
+        signal_mask::start_thread(thread, move || {
+            #[cfg(test)]
+            faults::set_plan(plan);
+            let node = shared.ring_thread;
+            let bell = shared.mailbox.bell();
+            let backend = backend::open(wanted, bell.as_fd(), &shared.stop);
+            drop(bell);
+            match backend {
+                Ok((engine, chosen)) => {
+                    shared.wait_with(chosen);
+                    let builders_mask = shared.signal_mask;
+                    let ring_thread = RingThread::new(shared, engine);
+                    let _ = opened.send(Ok(()));
+                    signal_mask::lending(builders_mask, || {
                         wait_graph::as_thread(node, || ring_thread.run());
-                    }
-                    Err(error) => {
-                        let _ = opened.send(Err(error));
-                    }
+                    });
                 }
-            })
+                Err(error) => {
+                    let _ = opened.send(Err(error));
+                }
+            }
+        })
     });
     let thread = thread.map_err(BuildError::Thread)?;
     match outcome.recv() {
@@ -215,4 +216,24 @@ pub(crate) fn open_eventfd(flags: EventfdFlags) -> Result<OwnedFd, BuildError> {
             .into(),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Tagged, duty::Duty};
+
+    /// The documentation says what memory a place takes.
+    #[cfg(target_pointer_width = "64")]
+    #[test]
+    fn a_place_in_a_queue_takes_what_is_said() {
+        for (says, bytes) in [
+            (include_str!("builder.rs"), ExitQueue::<Duty>::PLACE_BYTES),
+            (include_str!("spawn.rs"), size_of::<Tagged>()),
+        ] {
+            let text = format!("/// {bytes} bytes each on 64-bit machines");
+            let words: Vec<_> = says.split_whitespace().collect();
+            assert!(words.join(" ").contains(&text), "it is {bytes} bytes");
+        }
+    }
 }

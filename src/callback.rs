@@ -29,6 +29,7 @@ impl CallbackId {
 
 /// What [`Watch::cancel`](crate::Watch::cancel) found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 #[must_use = "Cancel::Running means that the callback still runs"]
 pub enum Cancel {
     /// The callback had not begun, and never will.

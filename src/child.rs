@@ -5,8 +5,8 @@ use std::ops::Deref;
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::time::Duration;
 
-use crate::Watch;
-use crate::error::{Closed, SignalError};
+use crate::error::{Closed, OutputError, SignalError, WaitError};
+use crate::{Exit, Exited, Output, Pipe, Watch, output};
 
 /// A child process that the watcher owns: nobody else is to reap it, and the watcher always does.
 ///
@@ -29,13 +29,37 @@ use crate::error::{Closed, SignalError};
 /// assert!(exit.by_deadline() && !exit.success());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// # For users of the standard library's and tokio's `Child`
+///
+/// All methods take a shared reference, so a child can be shared by threads, one of which waits while another kills it.
+///
+/// | theirs | here |
+/// |---|---|
+/// | `stdin`, `stdout`, `stderr` | the same: `child.stdout.take()`, `child.stdin.as_mut()` ([`Pipe`]) |
+/// | `wait` (closes standard input) | [`wait`](Self::wait), [`wait_timeout`](Self::wait_timeout), `child.await`, [`exited`](Self::exited), all of which close it. A wait on its [`Watch`] (`Watch::wait(&child)`), a callback, and [`Exits`](crate::Exits) leave it open. May be repeated |
+/// | `try_wait` | [`try_wait`](Watch::try_wait), also [`exit`](Watch::exit). Says what the ring thread has seen, which is a moment after the end |
+/// | `wait_with_output` | [`wait_with_output`](Self::wait_with_output). It blocks; there is no future of it |
+/// | `kill` | [`kill`](Self::kill): no error if it has ended. tokio's also waits, which is `kill` and then a wait here |
+/// | `start_kill` (tokio) | [`kill`](Self::kill) |
+/// | `kill_on_drop` (tokio) | [`kill_on_drop`](Self::kill_on_drop), of the child, not the command; tokio, too, reaps it later |
+/// | `id` | [`id`](Self::id), and [`pid`](Watch::pid). It stays after the end, where tokio's is `None` |
+/// | `pidfd`, `into_pidfd`, `raw_handle` | none: the watcher reaps the child. Open one with `pidfd_open(2)` |
+/// | `ExitStatus` | [`Exit::status`], which is `None` where the status cannot be told |
+/// | dropped | it is reaped, where the standard library leaves a zombie |
 pub struct Child {
+    // Dropped first: a child to be killed is killed before its pipes are closed.
+    owned: Owned,
     /// The writing end of its standard input, if that was piped.
-    pub stdin: Option<ChildStdin>,
+    pub stdin: Pipe<ChildStdin>,
     /// The reading end of its standard output, if that was piped.
-    pub stdout: Option<ChildStdout>,
+    pub stdout: Pipe<ChildStdout>,
     /// The reading end of its standard error, if that was piped.
-    pub stderr: Option<ChildStderr>,
+    pub stderr: Pipe<ChildStderr>,
+}
+
+/// A type of its own, so that the pipes can be moved out of a [`Child`].
+struct Owned {
     watch: Watch,
     kill_on_drop: bool,
 }
@@ -43,11 +67,85 @@ pub struct Child {
 impl Child {
     pub(crate) fn new(watch: Watch) -> Self {
         Self {
-            stdin: None,
-            stdout: None,
-            stderr: None,
-            watch,
-            kill_on_drop: false,
+            owned: Owned {
+                watch,
+                kill_on_drop: false,
+            },
+            stdin: Pipe::new(None),
+            stdout: Pipe::new(None),
+            stderr: Pipe::new(None),
+        }
+    }
+
+    /// Takes the pipes of a child that the standard library has started.
+    pub(crate) fn with_pipes_of(mut self, std: &mut std::process::Child) -> Self {
+        self.stdin = Pipe::new(std.stdin.take());
+        self.stdout = Pipe::new(std.stdout.take());
+        self.stderr = Pipe::new(std.stderr.take());
+        self
+    }
+
+    /// Its process id, as the standard library has it. After the exit was seen the number may be another's.
+    pub fn id(&self) -> u32 {
+        self.pid().as_raw().unsigned_abs()
+    }
+
+    /// Waits for the exit, which may be known before the callbacks have run. May be called by several threads, and again.
+    ///
+    /// Closes standard input first, if that was piped and not taken: a child that reads to the end of it would never end.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::Closed`] if the watcher ends first, [`WaitError::WouldDeadlock`] in a
+    /// callback on the ring thread (`workers(0)`).
+    pub fn wait(&self) -> Result<Exit, WaitError> {
+        self.close_stdin();
+        self.owned.watch.wait()
+    }
+
+    /// Waits for the exit, for at most this long; `None` if it did not come. Closes standard input, as [`wait`](Self::wait) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Self::wait).
+    pub fn wait_timeout(&self, timeout: Duration) -> Result<Option<Exit>, WaitError> {
+        self.close_stdin();
+        self.owned.watch.wait_timeout(timeout)
+    }
+
+    /// A future of the exit, for any executor. Dropping it costs nothing; there may be many. It closes standard input when it is
+    /// first polled, as [`wait`](Self::wait) does.
+    ///
+    /// `(&child).await` is the same, and `child.await` is one that keeps the child.
+    pub fn exited(&self) -> Exited<'_> {
+        Exited::of_child(self)
+    }
+
+    /// Closes standard input, reads standard output and error to their ends, as far as they were piped and not taken, and waits for
+    /// the exit. As in the standard library, a pipe ends when everybody has closed it that inherited it: of a child that
+    /// leaves another one running with its output, this waits for that one, too.
+    ///
+    /// # Errors
+    ///
+    /// [`OutputError::Wait`] as [`wait`](Self::wait), [`OutputError::Read`] if a pipe cannot be read. The child is dropped then.
+    pub fn wait_with_output(self) -> Result<Output, OutputError> {
+        if self.exit().is_none() {
+            self.owned.watch.check_may_wait()?;
+        }
+        self.close_stdin();
+        let read = output::read_both(self.stdout.take(), self.stderr.take());
+        let (stdout, stderr) = read.map_err(OutputError::Read)?;
+        Ok(Output {
+            exit: self.owned.watch.wait()?,
+            stdout,
+            stderr,
+        })
+    }
+
+    /// What a wait does before. Not in a forked child, where the lock may be locked for ever.
+    pub(crate) fn close_stdin(&self) {
+        if self.owned.watch.check_process().is_ok() {
+            drop(self.stdin.take());
         }
     }
 
@@ -59,16 +157,19 @@ impl Child {
     ///
     /// [`SignalError::Exited`] after its exit was seen; [`SignalError`] has the rest.
     pub fn signal(&self, signal: i32) -> Result<(), SignalError> {
-        self.watch.signal(signal, false)
+        self.owned.watch.signal(signal, false)
     }
 
-    /// Sends `SIGKILL`.
+    /// Sends `SIGKILL`. That it has ended is no error, as in the standard library: it is what was wanted. Does not wait for the end.
     ///
     /// # Errors
     ///
-    /// As [`signal`](Self::signal).
+    /// As [`signal`](Self::signal), but for [`SignalError::Exited`].
     pub fn kill(&self) -> Result<(), SignalError> {
-        self.signal(libc::SIGKILL)
+        match self.signal(libc::SIGKILL) {
+            Err(SignalError::Exited) => Ok(()),
+            sent => sent,
+        }
     }
 
     /// Sends a signal to the process group that it leads: give it one with
@@ -78,7 +179,7 @@ impl Child {
     ///
     /// [`SignalError::NoGroup`] if it leads none, else as [`signal`](Self::signal).
     pub fn signal_group(&self, signal: i32) -> Result<(), SignalError> {
-        self.watch.signal(signal, true)
+        self.owned.watch.signal(signal, true)
     }
 
     /// Ends it if it has not ended after this time: `SIGTERM`, and after `grace`, `SIGKILL`. Both go to the
@@ -95,12 +196,12 @@ impl Child {
     ///
     /// [`Closed`] if nobody is left who would keep it.
     pub fn deadline(&self, after: Duration, grace: Duration) -> Result<(), Closed> {
-        self.watch.set_deadline(after, grace)
+        self.owned.watch.set_deadline(after, grace)
     }
 
     /// Whether dropping this kills the child (`SIGKILL`; it is reaped in any case). Not by default.
     pub fn kill_on_drop(&mut self, kill: bool) {
-        self.kill_on_drop = kill;
+        self.owned.kill_on_drop = kill;
     }
 }
 
@@ -108,24 +209,24 @@ impl Deref for Child {
     type Target = Watch;
 
     fn deref(&self) -> &Watch {
-        &self.watch
+        &self.owned.watch
     }
 }
 
 impl fmt::Debug for Child {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Child")
-            .field("watch", &self.watch)
-            .field("kill_on_drop", &self.kill_on_drop)
+            .field("watch", &self.owned.watch)
+            .field("kill_on_drop", &self.owned.kill_on_drop)
             .finish_non_exhaustive()
     }
 }
 
-impl Drop for Child {
+impl Drop for Owned {
     fn drop(&mut self) {
         if self.kill_on_drop {
             // It has ended: all the better.
-            let _ = self.kill();
+            let _ = self.watch.signal(libc::SIGKILL, false);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::{CallbackId, ForkError, Pid, Watch, Watcher};
+use crate::{CallbackId, Closed, ForkError, Pid, Watch, Watcher};
 
 /// Names one callback of a [`ChildPidWatcher`]. Never zero.
 pub type WatchHandle = u64;
@@ -33,8 +33,6 @@ pub type WatchHandle = u64;
 pub struct ChildPidWatcher {
     watcher: Watcher,
     book: Arc<Mutex<Book>>,
-    /// In a forked child the book may stay locked for ever.
-    process: u32,
 }
 
 #[derive(Default)]
@@ -63,7 +61,6 @@ impl ChildPidWatcher {
         Self {
             watcher,
             book: Arc::default(),
-            process: std::process::id(),
         }
     }
 
@@ -109,9 +106,14 @@ impl ChildPidWatcher {
         panic!("{pid} is registered already");
     }
 
+    /// Asked before the book, which in a forked child may stay locked for ever.
+    fn in_forked_child(&self) -> bool {
+        self.watcher.check() == Err(Closed::ForkedChild)
+    }
+
     /// Takes no more callbacks for the process. Those it has still run. May be called again.
     pub fn unregister_pid(&self, pid: Pid) {
-        if self.process != std::process::id() {
+        if self.in_forked_child() {
             return;
         }
         let watch = lock(&self.book).registered.remove(&pid);
@@ -122,12 +124,13 @@ impl ChildPidWatcher {
     ///
     /// # Panics
     ///
-    /// If the process is not registered.
+    /// If the process is not registered, or this is a forked child.
     pub fn register_callback(
         &self,
         pid: Pid,
         callback: impl FnOnce(Pid) + Send + 'static,
     ) -> WatchHandle {
+        assert!(!self.in_forked_child(), "{}", Closed::ForkedChild);
         let mut book = lock(&self.book);
         let Some(watch) = book.registered.get(&pid).map(Arc::clone) else {
             drop(book);
@@ -162,7 +165,7 @@ impl ChildPidWatcher {
     /// Cancels a callback: when this returns, it has run to its end or never will. Does nothing for
     /// pids and handles that are not registered (any more).
     pub fn unregister_callback(&self, pid: Pid, handle: WatchHandle) {
-        if self.process != std::process::id() {
+        if self.in_forked_child() {
             return;
         }
         let pending = lock(&self.book).pending.get(&handle).cloned();

@@ -15,7 +15,7 @@ use crate::record::{Kin, Phase, Record, State, drop_quietly};
 use crate::shared::Shared;
 use crate::sync::MutexGuard;
 use crate::sys::{self, Ask, Waited};
-use crate::{orphans, wait_graph};
+use crate::{orphans, signal_mask, wait_graph};
 
 /// `None` once done.
 pub(crate) struct Duty(Option<Arc<Record>>);
@@ -138,19 +138,20 @@ impl Duty {
         let queued = queued_at.map(|at| exit.queued(at));
         let exit = queued.as_ref().unwrap_or(exit);
         let mut state = record.lock();
-        for _ in 0..state.callbacks.len() {
+        for _ in 0..state.callbacks.len_at_most() {
             if shared.stopping() {
                 // The drop of the watcher has begun; ours closes the record.
                 drop(state);
                 return;
             }
             // Fewer by now if some were cancelled.
-            let Some((id, callback)) = state.callbacks.pop_front() else {
+            let Some((id, callback)) = state.callbacks.pop() else {
                 break;
             };
             state.running = Some(id);
             drop(state);
 
+            signal_mask::lend();
             let end = catch_unwind(AssertUnwindSafe(|| {
                 wait_graph::within(id, || callback(exit));
             }));

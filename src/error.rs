@@ -1,5 +1,8 @@
 //! What can fail, one type per operation. Each message names the cause and,
 //! where there is one, the remedy.
+//!
+//! A message does not repeat that of its source, which [`Error::source`](std::error::Error::source) gives: what prints an error
+//! goes on with its sources.
 
 use std::io;
 
@@ -79,6 +82,11 @@ impl SystemError {
     /// The call that failed.
     pub fn call(&self) -> &'static str {
         self.call
+    }
+
+    /// What it set `errno` to; `None` if the failure was not the kernel's.
+    pub fn errno(&self) -> Option<i32> {
+        self.source.raw_os_error()
     }
 }
 
@@ -266,7 +274,7 @@ pub enum WaitError {
 pub enum ForkError {
     /// The watcher could not have taken a child (no descriptor, too many watches,
     /// closed), so none was made.
-    #[error("nothing was forked: {0}")]
+    #[error("nothing was forked")]
     Refused(#[source] WatchError),
     /// `fork` failed: `EAGAIN` (the limit of processes: `RLIMIT_NPROC`, the cgroup's
     /// `pids.max`, `kernel.pid_max`) or `ENOMEM`.
@@ -274,7 +282,7 @@ pub enum ForkError {
     Fork(#[source] io::Error),
     /// The child was made and could not be watched; it was killed and reaped before it did
     /// anything. With [`WatchError::NoSuchProcess`]: somebody else killed and reaped it.
-    #[error("the forked child could not be watched, and was killed and reaped: {0}")]
+    #[error("the forked child could not be watched, and was killed and reaped")]
     Watch(#[source] WatchError),
 }
 
@@ -293,7 +301,7 @@ fn errno_name(errno: i32) -> String {
 #[non_exhaustive]
 pub enum SpawnError {
     /// The watcher could not have taken a child, so none was made.
-    #[error("nothing was started: {0}")]
+    #[error("nothing was started")]
     Refused(#[source] WatchError),
     /// There is no such program.
     #[error("cannot start {program:?}: no such program; check its path, or PATH")]
@@ -330,7 +338,7 @@ pub enum SpawnError {
     },
     /// It was started and could not be watched, because the watcher ended at that moment; it was killed and
     /// reaped.
-    #[error("the child could not be watched, and was killed and reaped: {0}")]
+    #[error("the child could not be watched, and was killed and reaped")]
     Watch(#[source] WatchError),
 }
 
@@ -366,12 +374,39 @@ impl SpawnError {
 
 /// Why [`Watcher::adopt`](crate::Watcher::adopt) did not take a child. It is given back.
 #[derive(Debug, thiserror::Error)]
-#[error("the child could not be taken over: {source}")]
+#[error("the child could not be taken over")]
 pub struct AdoptError {
-    /// The child.
-    pub child: std::process::Child,
-    /// The reason.
-    pub source: WatchError,
+    pub(crate) child: Box<std::process::Child>,
+    pub(crate) source: WatchError,
+}
+
+impl AdoptError {
+    /// The reason, which is also its [`source`](std::error::Error::source).
+    pub fn reason(&self) -> &WatchError {
+        &self.source
+    }
+
+    /// The child, as it was given.
+    pub fn into_child(self) -> std::process::Child {
+        *self.child
+    }
+
+    /// Both.
+    pub fn into_parts(self) -> (std::process::Child, WatchError) {
+        (*self.child, self.source)
+    }
+}
+
+/// Why [`Child::wait_with_output`](crate::Child::wait_with_output) gave no output.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OutputError {
+    /// The exit did not come.
+    #[error(transparent)]
+    Wait(#[from] WaitError),
+    /// A pipe from the child could not be read.
+    #[error("what the child writes cannot be read")]
+    Read(#[source] io::Error),
 }
 
 /// Why a signal was not sent, or a deadline not set.
@@ -431,11 +466,11 @@ pub enum AddError {
     Closed(#[from] Closed),
 }
 
-/// Why nothing could be fetched from [`Exits`](crate::Exits).
+/// Why [`Exits::recv`](crate::Exits::recv) fetched nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecvError {
-    /// A watcher ended before a process did whose exit was to come. Told once.
+    /// A watcher ended before a process did whose exit was to come. Reported once.
     #[error(transparent)]
     Closed(#[from] Closed),
     /// The caller is a callback on the ring thread (`workers(0)`): what it waits for could only come
@@ -443,3 +478,42 @@ pub enum RecvError {
     #[error("waiting on the ring thread for an exit would never end")]
     WouldDeadlock,
 }
+
+/// Why [`Exits::recv_timeout`](crate::Exits::recv_timeout) fetched nothing, though exits are outstanding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecvTimeoutError {
+    /// None came in time.
+    #[error("no exit came in time")]
+    Timeout,
+    /// As [`RecvError::Closed`].
+    #[error(transparent)]
+    Closed(#[from] Closed),
+    /// As [`RecvError::WouldDeadlock`].
+    #[error("waiting on the ring thread for an exit would never end")]
+    WouldDeadlock,
+}
+
+/// Why [`Exits::try_recv`](crate::Exits::try_recv) fetched nothing, though exits are outstanding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TryRecvError {
+    /// None has come yet.
+    #[error("no exit has come yet")]
+    Empty,
+    /// As [`RecvError::Closed`].
+    #[error(transparent)]
+    Closed(#[from] Closed),
+}
+
+impl From<RecvError> for RecvTimeoutError {
+    fn from(error: RecvError) -> Self {
+        match error {
+            RecvError::Closed(closed) => Self::Closed(closed),
+            RecvError::WouldDeadlock => Self::WouldDeadlock,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

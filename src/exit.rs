@@ -1,5 +1,6 @@
 //! How a process ended.
 
+use std::fmt;
 use std::num::NonZeroU32;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -99,8 +100,9 @@ impl Exit {
     }
 }
 
-/// How a process ended.
+/// How a process ended. Displayed as the standard library does an [`ExitStatus`]: `exit status: 3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Outcome {
     /// It called `exit` with this code (0 to 255).
     Exited(i32),
@@ -139,6 +141,18 @@ impl Outcome {
                 signal | if core_dumped { 0x80 } else { 0 },
             )),
             Self::Unknown(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown(why) => write!(f, "unknown status: {why}"),
+            known => match known.status() {
+                Some(status) => status.fmt(f),
+                None => Ok(()),
+            },
         }
     }
 }
@@ -218,5 +232,18 @@ mod tests {
             }
         }
         assert_eq!(Outcome::Unknown(Unknown::NotAChild).status(), None);
+    }
+
+    #[test]
+    fn an_outcome_is_displayed_as_the_standard_library_does() {
+        for raw in [0, 3 << 8, libc::SIGTERM, libc::SIGSEGV | 0x80] {
+            let outcome = Outcome::from_wait_status(raw);
+            assert_eq!(outcome.to_string(), ExitStatus::from_raw(raw).to_string());
+        }
+        let unknown = Outcome::Unknown(Unknown::NotAChild).to_string();
+        assert!(
+            unknown.contains(&Unknown::NotAChild.to_string()),
+            "{unknown}"
+        );
     }
 }

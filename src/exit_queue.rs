@@ -38,6 +38,10 @@ pub(crate) struct Popped<T> {
 }
 
 impl<T> ExitQueue<T> {
+    /// What a place takes.
+    #[cfg(test)]
+    pub(crate) const PLACE_BYTES: usize = size_of::<(T, Instant)>();
+
     /// `capacity` is at least 1.
     pub(crate) fn new(capacity: usize) -> Result<Self, TryReserveError> {
         let mut ring = VecDeque::new();
@@ -81,21 +85,9 @@ impl<T> ExitQueue<T> {
     pub(crate) fn pop(&self) -> Option<Popped<T>> {
         let mut inner = self.lock();
         loop {
-            if let Some((value, queued_at)) = inner.ring.pop_front() {
-                // Half empty, so that the producer is woken once per half queue and not
-                // once per exit.
-                let tell_producer = inner.producer_waits && inner.ring.len() <= self.capacity / 2;
-                if tell_producer {
-                    inner.producer_waits = false;
-                }
-                return Some(Popped {
-                    value,
-                    queued_at,
-                    tell_producer,
-                });
-            }
-            if inner.closed {
-                return None;
+            let popped = self.take(&mut inner);
+            if popped.is_some() || inner.closed {
+                return popped;
             }
             inner.idle += 1;
             inner = self
@@ -104,6 +96,25 @@ impl<T> ExitQueue<T> {
                 .unwrap_or_else(PoisonError::into_inner);
             inner.idle -= 1;
         }
+    }
+
+    /// Takes the oldest, if there is one.
+    pub(crate) fn try_pop(&self) -> Option<Popped<T>> {
+        self.take(&mut self.lock())
+    }
+
+    fn take(&self, inner: &mut Inner<T>) -> Option<Popped<T>> {
+        let (value, queued_at) = inner.ring.pop_front()?;
+        // Half empty, so that the producer is woken once per half queue and not once per exit.
+        let tell_producer = inner.producer_waits && inner.ring.len() <= self.capacity / 2;
+        if tell_producer {
+            inner.producer_waits = false;
+        }
+        Some(Popped {
+            value,
+            queued_at,
+            tell_producer,
+        })
     }
 
     /// How many wait.

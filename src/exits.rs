@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::iter::FusedIterator;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::EventfdFlags;
 
 use crate::builder::open_eventfd;
-use crate::error::{AddError, BuildError, Closed, RecvError};
+use crate::error::{AddError, BuildError, Closed, RecvError, RecvTimeoutError, TryRecvError};
 use crate::shared::{self, Shared};
 use crate::wait_graph::{self, Node};
 use crate::{Exit, Watch, sys};
@@ -21,8 +22,7 @@ use crate::{Exit, Watch, sys};
 /// is bounded and never drops one; more are refused ([`AddError::Full`]) until some were fetched.
 ///
 /// It is readable, as a descriptor ([`AsFd`]), while there is something to fetch: poll it in any event
-/// loop, level-triggered, then fetch with [`try_recv`](Self::try_recv) or
-/// [`recv_batch`](Self::recv_batch). May be shared by threads; each exit goes to one.
+/// loop, level-triggered, then fetch with [`try_iter`](Self::try_iter). May be shared by threads; each exit goes to one.
 ///
 /// ```
 /// use std::process::Command;
@@ -34,12 +34,14 @@ use crate::{Exit, Watch, sys};
 ///     let child = watcher.spawn(Command::new("sh").arg("-c").arg(format!("exit {job}")))?;
 ///     exits.add(&child, job)?; // the child may go: its exit comes all the same
 /// }
-/// while let Some(tagged) = exits.recv()? {
+/// for tagged in exits {
+///     let tagged = tagged?;
 ///     let code = tagged.exit.status().and_then(|status| status.code());
 ///     assert_eq!(code, Some(tagged.tag as i32));
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use = "exits that nobody fetches are lost"]
 pub struct Exits {
     shared: Arc<Shared>,
     queue: Arc<Queue>,
@@ -125,31 +127,59 @@ impl Exits {
     /// [`RecvError::Closed`] if nothing is left and a watcher ended before some process did,
     /// [`RecvError::WouldDeadlock`] in a callback on the ring thread (`workers(0)`).
     pub fn recv(&self) -> Result<Option<Tagged>, RecvError> {
-        self.recv_until(None)
+        match self.recv_until(None)? {
+            Fetched::Exit(tagged) => Ok(Some(tagged)),
+            // Without a time there is no time-out.
+            Fetched::Nothing | Fetched::NotYet => Ok(None),
+        }
     }
 
-    /// As [`recv`](Self::recv), for at most this long; `None` also when nothing came.
+    /// As [`recv`](Self::recv), for at most this long.
     ///
     /// # Errors
     ///
-    /// As [`recv`](Self::recv).
-    pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Tagged>, RecvError> {
+    /// [`RecvTimeoutError::Timeout`] if none came in time, else as [`recv`](Self::recv).
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Option<Tagged>, RecvTimeoutError> {
         // A time past the end of the clock is as good as none.
-        self.recv_until(Instant::now().checked_add(timeout))
+        match self.recv_until(Instant::now().checked_add(timeout))? {
+            Fetched::Exit(tagged) => Ok(Some(tagged)),
+            Fetched::Nothing => Ok(None),
+            Fetched::NotYet => Err(RecvTimeoutError::Timeout),
+        }
     }
 
-    /// Fetches the oldest exit if there is one. Never blocks.
+    /// Fetches the oldest exit if there is one. `None`: nothing is outstanding. Never blocks.
     ///
     /// # Errors
     ///
-    /// [`RecvError::Closed`] as [`recv`](Self::recv).
-    pub fn try_recv(&self) -> Result<Option<Tagged>, RecvError> {
+    /// [`TryRecvError::Empty`] if exits are outstanding and none has come, [`TryRecvError::Closed`] as [`recv`](Self::recv).
+    pub fn try_recv(&self) -> Result<Option<Tagged>, TryRecvError> {
         self.shared.check_process()?;
         let mut inner = self.queue.lock();
-        match self.queue.fetch(&mut inner) {
-            Some(tagged) => Ok(Some(tagged)),
-            None => self.check_forsaken(&mut inner).map(|()| None),
+        if let Some(tagged) = self.queue.fetch(&mut inner) {
+            return Ok(Some(tagged));
         }
+        self.check_forsaken(&mut inner)?;
+        match inner.outstanding {
+            0 => Ok(None),
+            _ => Err(TryRecvError::Empty),
+        }
+    }
+
+    /// The exits, oldest first, each waited for, until nothing is outstanding.
+    ///
+    /// An error is an item, and ends the iteration if it would come again ([`RecvError::WouldDeadlock`],
+    /// [`Closed::ForkedChild`]).
+    pub fn iter(&self) -> ExitsIter<'_> {
+        ExitsIter(Some(self))
+    }
+
+    /// The exits that have come, oldest first, without waiting: what an event loop fetches when the queue is readable. More may come
+    /// after its end.
+    ///
+    /// That a watcher ended is an item, as [`try_recv`](Self::try_recv) has it.
+    pub fn try_iter(&self) -> ExitsTryIter<'_> {
+        ExitsTryIter(Some(self))
     }
 
     /// Fetches all exits there are, `max` at most, into `batch`, waiting for the first. Returns how
@@ -190,17 +220,20 @@ impl Exits {
         self.queue.capacity
     }
 
-    fn recv_until(&self, until: Option<Instant>) -> Result<Option<Tagged>, RecvError> {
+    fn recv_until(&self, until: Option<Instant>) -> Result<Fetched, RecvError> {
         self.shared.check_process()?;
         let mut inner = self.queue.lock();
         loop {
             if let Some(tagged) = self.queue.fetch(&mut inner) {
-                return Ok(Some(tagged));
+                return Ok(Fetched::Exit(tagged));
             }
             self.check_forsaken(&mut inner)?;
             let now = Instant::now();
-            if inner.outstanding == 0 || until.is_some_and(|until| until <= now) {
-                return Ok(None);
+            if inner.outstanding == 0 {
+                return Ok(Fetched::Nothing);
+            }
+            if until.is_some_and(|until| until <= now) {
+                return Ok(Fetched::NotYet);
             }
             // Of whatever watcher: it may be the one whose exits are to come.
             if shared::on_a_ring_thread() {
@@ -230,7 +263,7 @@ impl Exits {
     }
 
     /// Tells once that a watch will bring nothing; asked when there is nothing to fetch.
-    fn check_forsaken(&self, inner: &mut Inner) -> Result<(), RecvError> {
+    fn check_forsaken(&self, inner: &mut Inner) -> Result<(), Closed> {
         if !std::mem::take(&mut inner.forsaken) {
             return Ok(());
         }
@@ -239,8 +272,104 @@ impl Exits {
         Err(match self.shared.check_open() {
             Err(closed) => closed,
             Ok(()) => Closed::Dropped,
+        })
+    }
+}
+
+/// What a wait for an exit found.
+enum Fetched {
+    Exit(Tagged),
+    /// Nothing is outstanding.
+    Nothing,
+    /// The time is over.
+    NotYet,
+}
+
+/// The exits of a queue that is borrowed. Made by [`Exits::iter`].
+#[derive(Debug)]
+#[must_use = "an iterator does nothing until it is asked"]
+pub struct ExitsIter<'a>(Option<&'a Exits>);
+
+/// The exits that there are. Made by [`Exits::try_iter`].
+#[derive(Debug)]
+#[must_use = "an iterator does nothing until it is asked"]
+pub struct ExitsTryIter<'a>(Option<&'a Exits>);
+
+/// The exits of a queue that is owned. Made by `for exit in exits`.
+#[derive(Debug)]
+#[must_use = "an iterator does nothing until it is asked"]
+pub struct ExitsIntoIter(Option<Exits>);
+
+/// The next item of an iterator, and whether it is the last.
+fn next(exits: &Exits) -> (Option<Result<Tagged, RecvError>>, bool) {
+    let item = exits.recv().transpose();
+    let last = match item {
+        None | Some(Err(RecvError::WouldDeadlock | RecvError::Closed(Closed::ForkedChild))) => true,
+        Some(Ok(_) | Err(RecvError::Closed(_))) => false,
+    };
+    (item, last)
+}
+
+impl Iterator for ExitsIter<'_> {
+    type Item = Result<Tagged, RecvError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (item, last) = next(self.0?);
+        if last {
+            self.0 = None;
         }
-        .into())
+        item
+    }
+}
+
+impl Iterator for ExitsTryIter<'_> {
+    type Item = Result<Tagged, Closed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.0?.try_recv() {
+            Ok(tagged) => tagged.map(Ok),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Closed(closed)) => {
+                if closed == Closed::ForkedChild {
+                    self.0 = None;
+                }
+                Some(Err(closed))
+            }
+        }
+    }
+}
+
+impl Iterator for ExitsIntoIter {
+    type Item = Result<Tagged, RecvError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (item, last) = next(self.0.as_ref()?);
+        if last {
+            self.0 = None;
+        }
+        item
+    }
+}
+
+impl FusedIterator for ExitsIter<'_> {}
+
+impl FusedIterator for ExitsIntoIter {}
+
+impl<'a> IntoIterator for &'a Exits {
+    type Item = Result<Tagged, RecvError>;
+    type IntoIter = ExitsIter<'a>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl IntoIterator for Exits {
+    type Item = Result<Tagged, RecvError>;
+    type IntoIter = ExitsIntoIter;
+
+    fn into_iter(self) -> Self::IntoIter {
+        ExitsIntoIter(Some(self))
     }
 }
 

@@ -8,7 +8,7 @@
 //!   signals, deadlines, status, and what it used.
 //! - [`Watcher::watch`] and [`Watcher::watch_pidfd`] give a [`Watch`] on what somebody else reaps.
 //! - Of either, learn the [`Exit`] by a callback ([`Watch::on_exit`]), by waiting ([`Watch::wait`]), by
-//!   awaiting ([`Watch::exited`]), or fetch many from one queue ([`Exits`]).
+//!   awaiting (`watch.await`, [`Watch::exited`]), or fetch many from one queue ([`Exits`]).
 //!
 //! ```
 //! use std::process::Command;
@@ -56,9 +56,11 @@ mod mailbox;
 #[cfg(all(test, exitring_loom))]
 mod models;
 mod orphans;
+mod output;
 mod per_process;
 mod pid;
 mod pidfd;
+mod pipe;
 mod process_limit;
 mod reap;
 mod record;
@@ -66,6 +68,7 @@ mod remnant;
 mod ring_thread;
 mod shared;
 mod shrink;
+mod signal_mask;
 mod spawn;
 mod stats;
 mod stop;
@@ -77,18 +80,21 @@ mod watch;
 mod watcher;
 mod worker;
 
-pub use backend::Backend;
+pub use backend::{Backend, InvalidBackend};
 pub use builder::Builder;
 pub use callback::{CallbackId, Cancel};
 pub use child::Child;
 pub use error::{
-    AddError, AdoptError, BuildError, Closed, ForkError, InvalidPid, NoDescriptors, RecvError,
-    SignalError, SpawnError, SystemError, WaitError, WatchError,
+    AddError, AdoptError, BuildError, Closed, ForkError, InvalidPid, NoDescriptors, OutputError,
+    RecvError, RecvTimeoutError, SignalError, SpawnError, SystemError, TryRecvError, WaitError,
+    WatchError,
 };
 pub use exit::{Exit, Outcome, Unknown, Usage};
-pub use exits::{Exits, Tagged};
-pub use future::Exited;
+pub use exits::{Exits, ExitsIntoIter, ExitsIter, ExitsTryIter, Tagged};
+pub use future::{Exited, OwnedExited};
+pub use output::Output;
 pub use pid::Pid;
+pub use pipe::Pipe;
 pub use process_limit::ProcessLimit;
 pub use stats::Stats;
 pub use watch::Watch;

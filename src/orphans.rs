@@ -14,6 +14,7 @@ use crate::exit::Unknown;
 use crate::faults;
 use crate::per_process::PerProcess;
 use crate::record::Record;
+use crate::signal_mask;
 use crate::sys::Ask;
 
 const LOOK_EVERY_MIN: Duration = Duration::from_millis(2);
@@ -56,7 +57,7 @@ impl Orphanage {
         }
         let thread = faults::strike("clone").and_then(|()| {
             let thread = thread::Builder::new().name("exitring-orphan".into());
-            thread.spawn(look_after)
+            signal_mask::start_thread(thread, look_after)
         });
         self.looked_after = thread.is_ok();
         if !self.looked_after {

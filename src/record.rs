@@ -19,25 +19,29 @@
 //! [`Exits`](crate::Exits) is taken, never the other way round. User code runs, and is dropped,
 //! under no lock.
 
+mod callbacks;
 mod signals;
 mod told;
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
+
+use slab::Slab;
 
 use crate::callback::{Callback, CallbackId, Cancel};
 use crate::deadlines::DeadlineKey;
 use crate::duty::Duty;
 use crate::error::{Closed, WaitError};
 use crate::exits::Sink;
+use crate::future::WakerKey;
 use crate::shared::Shared;
 use crate::sync::{Condvar, Mutex, MutexGuard};
-use crate::wait_graph;
 use crate::{Exit, Pid};
+use crate::{signal_mask, wait_graph};
 
+pub(crate) use callbacks::Callbacks;
 pub(crate) use told::{Told, drop_quietly};
 
 pub(crate) struct Record {
@@ -82,7 +86,7 @@ pub(crate) struct State {
     /// Threads in `changed`, so that nobody pays for a wake-up that nobody awaits.
     waiters: u32,
     pub(crate) running: Option<CallbackId>,
-    pub(crate) callbacks: VecDeque<(CallbackId, Callback)>,
+    pub(crate) callbacks: Callbacks,
     /// What few watches need.
     extra: Option<Box<Extra>>,
 }
@@ -91,8 +95,8 @@ pub(crate) struct State {
 pub(crate) struct Extra {
     /// Callbacks taken out and being dropped, unrun.
     dropping: Vec<CallbackId>,
-    /// Futures that wait, by an id of each.
-    wakers: Vec<(u64, Waker)>,
+    /// Of the futures that wait.
+    wakers: Slab<Waker>,
     /// Queues that the exit goes to.
     sinks: Vec<Sink>,
     /// Where the ring thread has the deadline.
@@ -139,7 +143,7 @@ impl Record {
                 phase: Phase::Live,
                 waiters: 0,
                 running: None,
-                callbacks: VecDeque::new(),
+                callbacks: Callbacks::default(),
                 extra: None,
             }),
             changed: Condvar::new(),
@@ -221,7 +225,6 @@ impl Record {
         if shared.stopping() {
             return Err(Closed::Dropped);
         }
-        let id = CallbackId::next();
         let mut state = self.lock();
         match state.phase {
             Phase::Closed => return Err(shared.why_closed()),
@@ -237,20 +240,13 @@ impl Record {
                 state.phase = Phase::Scheduled;
             }
         }
-        if state.callbacks.is_empty() {
-            // Most watches get one, and the usual first capacity is four.
-            state.callbacks.reserve_exact(1);
-        }
-        state.callbacks.push_back((id, callback));
-        Ok(id)
+        Ok(state.callbacks.push(callback))
     }
 
     /// See [`Watch::cancel`](crate::Watch::cancel).
     pub(crate) fn cancel(&self, id: CallbackId) -> Cancel {
         let mut state = self.lock();
-        if let Some(index) = state.callbacks.iter().position(|(other, _)| *other == id)
-            && let Some((_, callback)) = state.callbacks.remove(index)
-        {
+        if let Some(callback) = state.callbacks.remove(id) {
             drop(self.drop_unrun(state, id, callback));
             return Cancel::Cancelled;
         }
@@ -275,6 +271,7 @@ impl Record {
     ) -> MutexGuard<'a, State> {
         state.extra().dropping.push(id);
         drop(state);
+        signal_mask::lend();
         wait_graph::within(id, || drop_quietly(callback));
         let mut state = self.lock();
         state.extra().dropping.retain(|other| *other != id);
@@ -308,42 +305,47 @@ impl Record {
         }
     }
 
-    /// What a future finds when it is polled; if nothing, it is woken when there is something.
+    /// The exit, if it is known, and an error if the watcher ended before.
+    pub(crate) fn try_wait(&self, shared: &Shared) -> Result<Option<&Exit>, Closed> {
+        let state = self.lock();
+        match (self.exit.get(), state.phase) {
+            (None, Phase::Closed) => Err(shared.why_closed()),
+            (exit, _) => Ok(exit),
+        }
+    }
+
+    /// What a future finds when it is polled; if nothing, it is woken when there is something. `key`: where its waker is.
     pub(crate) fn poll(
         &self,
         shared: &Shared,
-        future: u64,
+        key: &mut WakerKey,
         waker: &Waker,
-    ) -> Option<Result<Exit, Closed>> {
+    ) -> Poll<Result<Exit, Closed>> {
         // Its code is the executor's, and so not run under the lock, nor dropped.
-        let mut waker = Some(waker.clone());
+        let waker = waker.clone();
         let _old;
         let mut state = self.lock();
         if let Some(exit) = self.exit.get() {
-            return Some(Ok(exit.clone()));
+            return Poll::Ready(Ok(exit.clone()));
         }
         if matches!(state.phase, Phase::Closed) {
             drop(state);
-            return Some(Err(shared.why_closed()));
+            return Poll::Ready(Err(shared.why_closed()));
         }
+        // They are taken out for good when the exit comes or the watcher ends, so a key is never another future's.
         let wakers = &mut state.extra().wakers;
-        match wakers.iter_mut().find(|(id, _)| *id == future) {
-            Some((_, old)) => {
-                _old = waker.take().map(|new| std::mem::replace(old, new));
-            }
-            None => wakers.extend(waker.take().map(|new| (future, new))),
+        match key.and_then(|key| wakers.get_mut(key)) {
+            Some(old) => _old = std::mem::replace(old, waker),
+            None => *key = Some(wakers.insert(waker)),
         }
-        None
+        Poll::Pending
     }
 
     /// The future was dropped.
-    pub(crate) fn forget_future(&self, future: u64) {
+    pub(crate) fn forget_waker(&self, key: usize) {
         let mut state = self.lock();
-        let Some(extra) = &mut state.extra else {
-            return;
-        };
-        let index = extra.wakers.iter().position(|(id, _)| *id == future);
-        let waker = index.map(|index| extra.wakers.swap_remove(index));
+        let extra = state.extra.as_mut();
+        let waker = extra.and_then(|extra| extra.wakers.try_remove(key));
         drop(state);
         drop(waker);
     }
@@ -391,7 +393,7 @@ impl Record {
         let mut state = self.lock();
         state.phase = Phase::Closed;
         self.notify(&state);
-        while let Some((id, callback)) = state.callbacks.pop_front() {
+        while let Some((id, callback)) = state.callbacks.pop() {
             state = self.drop_unrun(state, id, callback);
         }
         let told = state.take_told();

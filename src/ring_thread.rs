@@ -14,6 +14,7 @@ use crate::mailbox::Command;
 use crate::reap::{self, Found};
 use crate::shared::{self, Shared};
 use crate::shrink::ShrinkIfSparse;
+use crate::signal_mask;
 use crate::sys::{self, Ask};
 
 /// So many exits in one wake-up are a storm. Then it pays to wait for a batch: each wake-up
@@ -140,6 +141,9 @@ impl RingThread {
             (true, true) => Patience::Batch,
         };
         let timeout = self.deadlines.next();
+        if patience != Patience::None {
+            signal_mask::take_back();
+        }
         let before = Instant::now();
         self.late = before.saturating_duration_since(self.waited_at) > LATE;
         let waited = self.engine.wait(patience, timeout, &mut self.events);

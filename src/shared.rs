@@ -8,29 +8,32 @@ use crate::duty::Duty;
 use crate::error::{Closed, WatchError};
 use crate::exit_queue::ExitQueue;
 use crate::mailbox::Mailbox;
+use crate::per_process::Process;
 use crate::stats::{Counters, Stats};
 use crate::stop::Stop;
 use crate::sys::SignalMask;
 use crate::wait_graph::Node;
 
 thread_local! {
-    static A_RING_THREAD: Cell<bool> = const { Cell::new(false) };
+    /// The process in which this is a ring thread. A forked child goes on as a copy of the thread that forked, and may build
+    /// a watcher of its own and wait.
+    static A_RING_THREAD: Cell<Option<Process>> = const { Cell::new(None) };
 }
 
 /// This is a ring thread from here on.
 pub(crate) fn i_am_a_ring_thread() {
-    A_RING_THREAD.set(true);
+    A_RING_THREAD.set(Some(Process::current()));
 }
 
 /// Whether this is the ring thread of some watcher.
 pub(crate) fn on_a_ring_thread() -> bool {
-    A_RING_THREAD.get()
+    A_RING_THREAD.get().is_some_and(Process::is_current)
 }
 
 pub(crate) struct Shared {
     /// The process that built the watcher: in a forked child its threads are not there,
     /// and its locks may stay locked for ever.
-    process: u32,
+    process: Process,
     pub(crate) mailbox: Mailbox,
     pub(crate) queue: ExitQueue<Duty>,
     pub(crate) max_watches: usize,
@@ -56,7 +59,7 @@ impl Shared {
         signal_mask: SignalMask,
     ) -> Self {
         Self {
-            process: std::process::id(),
+            process: Process::current(),
             mailbox,
             queue,
             max_watches,
@@ -73,7 +76,7 @@ impl Shared {
     /// Whether this is the process that built the watcher. Asked before any
     /// lock is touched.
     pub(crate) fn check_process(&self) -> Result<(), Closed> {
-        match std::process::id() == self.process {
+        match self.process.is_current() {
             true => Ok(()),
             false => Err(Closed::ForkedChild),
         }

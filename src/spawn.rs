@@ -9,7 +9,7 @@ use crate::exit::{Outcome, Usage};
 use crate::record::{Kin, Moment};
 use crate::sys::{self, Ask, Waited};
 use crate::watcher::Place;
-use crate::{Child, Pid, Watcher, orphans, wait_graph};
+use crate::{Child, Pid, Watcher, orphans};
 
 impl Watcher {
     /// Starts a command as a child that the watcher owns and reaps.
@@ -19,8 +19,8 @@ impl Watcher {
     /// `Ok` the child is watched, whatever descriptors are left: the ring thread keeps one aside to begin a watch
     /// with, and the watch costs none. Blocks until the command was executed or could not be.
     ///
-    /// In a callback the child blocks the signals that the builder's thread blocked, and not all, as
-    /// the threads of the watcher do.
+    /// The child blocks the signals that the calling thread blocks, which in a callback are those that the builder's thread
+    /// blocked.
     ///
     /// # Errors
     ///
@@ -29,20 +29,14 @@ impl Watcher {
     /// at the same moment, the child is killed and reaped ([`SpawnError::Watch`]).
     pub fn spawn(&self, command: &mut Command) -> Result<Child, SpawnError> {
         let place = self.place_for_child().map_err(SpawnError::Refused)?;
-        let spawned = {
-            let _mask = wait_graph::on_runner().then(|| self.shared.signal_mask.apply());
-            command.spawn()
-        };
+        let spawned = command.spawn();
         let mut std = spawned.map_err(|error| SpawnError::from_spawn(command, error))?;
         let pid = Pid::try_from(std.id()).map_err(|error| SpawnError::Watch(error.into()))?;
-        let mut child = self.own(place, pid).map_err(|error| {
+        let child = self.own(place, pid).map_err(|error| {
             sys::kill_and_reap(pid);
             SpawnError::Watch(error)
         })?;
-        child.stdin = std.stdin.take();
-        child.stdout = std.stdout.take();
-        child.stderr = std.stderr.take();
-        Ok(child)
+        Ok(child.with_pipes_of(&mut std))
     }
 
     /// Takes over a child that was started otherwise, running or ended, also if it was waited for already: then
@@ -68,13 +62,11 @@ impl Watcher {
             }
         });
         match adopted {
-            Ok(mut child) => {
-                child.stdin = std.stdin.take();
-                child.stdout = std.stdout.take();
-                child.stderr = std.stderr.take();
-                Ok(child)
-            }
-            Err(source) => Err(AdoptError { child: std, source }),
+            Ok(child) => Ok(child.with_pipes_of(&mut std)),
+            Err(source) => Err(AdoptError {
+                child: Box::new(std),
+                source,
+            }),
         }
     }
 
@@ -99,8 +91,7 @@ impl Watcher {
     }
 
     fn place_for_child(&self) -> Result<Place<'_>, WatchError> {
-        self.shared.check_process()?;
-        self.shared.check_open()?;
+        self.check()?;
         orphans::try_again();
         Place::reserve(&self.shared)
     }
@@ -123,7 +114,8 @@ fn usage_so_far(pid: Pid) -> Option<Usage> {
 
 impl Watcher {
     /// A queue that exits come into, to be fetched, with room for `capacity` watches at a time: 1 to
-    /// 16,777,216; allocated at once. Takes a descriptor.
+    /// 16,777,216; allocated at once,
+    /// 88 bytes each on 64-bit machines. Takes a descriptor.
     ///
     /// # Errors
     ///

@@ -209,7 +209,22 @@ pub(crate) fn sigchld_ignored() -> bool {
 }
 
 /// A set of blocked signals.
+#[derive(Clone, Copy)]
 pub(crate) struct SignalMask(libc::sigset_t);
+
+/// What a thread brings upon itself, for which handlers run on that very thread: faults (stack overflow, garbage collectors,
+/// compiled WebAssembly), traps of seccomp, `abort(3)`; and the timers of profilers.
+const SYNCHRONOUS: [libc::c_int; 9] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGSYS,
+    libc::SIGABRT,
+    libc::SIGPROF,
+    libc::SIGVTALRM,
+];
 
 impl SignalMask {
     /// What the calling thread blocks.
@@ -223,7 +238,7 @@ impl SignalMask {
     }
 
     /// Every signal.
-    pub(crate) fn all() -> Self {
+    fn all() -> Self {
         // SAFETY: the set is filled before it is read.
         unsafe {
             let mut mask: libc::sigset_t = mem::zeroed();
@@ -232,11 +247,28 @@ impl SignalMask {
         }
     }
 
-    /// Has the calling thread block these, until the result is dropped.
-    pub(crate) fn apply(&self) -> MaskApplied {
-        let before = Self::of_this_thread();
-        self.set();
-        MaskApplied(before)
+    /// Has the calling thread block every signal, until the result is dropped.
+    pub(crate) fn block_all() -> MaskApplied {
+        Self::all().block()
+    }
+
+    /// Has the calling thread block, besides what it blocks, all signals but the [`SYNCHRONOUS`], until the result is dropped.
+    pub(crate) fn block_asynchronous() -> MaskApplied {
+        let Self(mut mask) = Self::all();
+        for signal in SYNCHRONOUS {
+            // SAFETY: the set is initialised, and there are such signals.
+            unsafe { libc::sigdelset(&raw mut mask, signal) };
+        }
+        Self(mask).block()
+    }
+
+    fn block(&self) -> MaskApplied {
+        // SAFETY: both are plain C structures; the old set is filled before it is read.
+        unsafe {
+            let mut before: libc::sigset_t = mem::zeroed();
+            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const self.0, &raw mut before);
+            MaskApplied(Self(before))
+        }
     }
 
     pub(crate) fn set(&self) {
@@ -248,6 +280,7 @@ impl SignalMask {
 }
 
 /// Sets the mask back when dropped.
+#[must_use = "the mask is set back at once"]
 pub(crate) struct MaskApplied(SignalMask);
 
 impl Drop for MaskApplied {
@@ -257,13 +290,12 @@ impl Drop for MaskApplied {
 }
 
 /// `fork(2)`; the child runs `child` and ends with code 0, or 101 if it panicked.
-/// `mask`: the signals it is to block, if not the same as the caller's thread.
 ///
 /// # Safety
 ///
 /// In a process with threads `child` may do only what is async-signal-safe, as
 /// after any fork: other threads' locks stay locked in it for ever.
-pub(crate) unsafe fn fork(mask: Option<&SignalMask>, child: impl FnOnce()) -> io::Result<Pid> {
+pub(crate) unsafe fn fork(child: impl FnOnce()) -> io::Result<Pid> {
     faults::strike("fork")?;
     // SAFETY: the caller answers for what the child does.
     let pid = unsafe { libc::fork() };
@@ -271,9 +303,6 @@ pub(crate) unsafe fn fork(mask: Option<&SignalMask>, child: impl FnOnce()) -> io
         return Err(io::Error::last_os_error());
     }
     if pid == 0 {
-        if let Some(mask) = mask {
-            mask.set();
-        }
         // A panic must not unwind into the caller's frames, which belong to the parent.
         let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
         // SAFETY: ends the process at once, without the parent's exit handlers.

@@ -12,6 +12,7 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, m
 
 use crate::Pid;
 use crate::faults;
+use crate::per_process;
 use crate::sys::SignalMask;
 
 /// Room for what the child does before it execs.
@@ -56,9 +57,9 @@ impl Drop for Stack {
 }
 
 /// What the child is to do, and with which signals blocked.
-struct Task<'a, F> {
+struct Task<F> {
     child: MaybeUninit<F>,
-    mask: &'a SignalMask,
+    mask: SignalMask,
 }
 
 /// Makes a child that shares the memory, and suspends this thread until it execs or ends
@@ -69,17 +70,17 @@ struct Task<'a, F> {
 ///
 /// The child runs in this process's memory, beside its other threads. See
 /// [`Watcher::vfork_watchable`](crate::Watcher::vfork_watchable).
-pub(crate) unsafe fn vfork<F: FnOnce()>(mask: &SignalMask, child: F) -> io::Result<(Pid, OwnedFd)> {
+pub(crate) unsafe fn vfork<F: FnOnce()>(child: F) -> io::Result<(Pid, OwnedFd)> {
     faults::strike("vfork")?;
     let stack = Stack::new()?;
     let mut task = Task {
         child: MaybeUninit::new(child),
-        mask,
+        mask: SignalMask::of_this_thread(),
     };
     let mut pidfd: libc::c_int = -1;
     // A handler that ran in the child would run in the parent's memory; it starts with none
     // that could: all are blocked until it has reset them.
-    let blocked = SignalMask::all().apply();
+    let blocked = SignalMask::block_all();
     // SAFETY: the stack is fresh, and outlives the child's use of it, as does the task: this
     // thread is suspended until the child has left both.
     let pid = unsafe {
@@ -92,6 +93,8 @@ pub(crate) unsafe fn vfork<F: FnOnce()>(mask: &SignalMask, child: F) -> io::Resu
         )
     };
     let error = io::Error::last_os_error();
+    // Said by the child, in this very memory.
+    per_process::share_with_child(false);
     drop(blocked);
     if pid < 0 {
         // SAFETY: there was no child that could have taken it.
@@ -109,7 +112,9 @@ pub(crate) unsafe fn vfork<F: FnOnce()>(mask: &SignalMask, child: F) -> io::Resu
 
 extern "C" fn run<F: FnOnce()>(task: *mut libc::c_void) -> libc::c_int {
     // SAFETY: it is the task that `vfork` hands to `clone`, whose frame stands still meanwhile.
-    let task = unsafe { &mut *task.cast::<Task<'_, F>>() };
+    let task = unsafe { &mut *task.cast::<Task<F>>() };
+    // This thread's variables are the child's until it has left.
+    per_process::share_with_child(true);
     reset_signals();
     task.mask.set();
     // SAFETY: read once, here; the parent does not touch it again.

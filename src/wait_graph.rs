@@ -112,11 +112,6 @@ pub(crate) fn within<T>(callback: Node, f: impl FnOnce() -> T) -> T {
     f()
 }
 
-/// Whether this thread is in a callback, or one that runs callbacks.
-pub(crate) fn on_runner() -> bool {
-    HERE.with(|here| !here.is_empty())
-}
-
 /// The announcement that this thread waits for a node; ends when dropped.
 pub(crate) struct Waiting(Vec<Edge>);
 
@@ -211,7 +206,6 @@ mod tests {
 
     #[test]
     fn a_thread_that_runs_no_callback_may_wait_for_any() {
-        assert!(!on_runner());
         assert!(wait_for(Node::next()).is_some());
     }
 
@@ -231,7 +225,7 @@ mod tests {
         impl Drop for Last {
             fn drop(&mut self) {
                 let refused = within(Node::next(), || wait_for(self.0)).is_none();
-                let _ = self.1.send(refused && on_runner());
+                let _ = self.1.send(refused);
             }
         }
         thread_local!(static LAST: RefCell<Option<Last>> = const { RefCell::new(None) });

@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::callback::{CallbackId, Cancel};
 use crate::error::{Closed, SignalError, WaitError};
 use crate::exits::Sink;
-use crate::future::Exited;
+use crate::future::{Exited, WakerKey};
 use crate::mailbox::Command;
 use crate::record::{NewDeadline, Record};
 use crate::shared::{self, Shared};
@@ -19,6 +19,7 @@ use crate::{Exit, Pid};
 ///
 /// Dropping it unregisters: callbacks already added still run, more cannot be added. It may
 /// outlive its watcher; then an exit that was seen can still be read.
+#[must_use = "a watch that is dropped is given up, unless it has callbacks or is in a queue of exits"]
 pub struct Watch {
     shared: Arc<Shared>,
     record: Arc<Record>,
@@ -42,8 +43,11 @@ impl Watch {
     /// counted ([`Stats::panics`](crate::Stats)), shown by the panic hook, and of no consequence to others.
     /// Does not block.
     ///
-    /// The thread blocks all signals, and a plain `std::process::Command` would hand that on to its child;
-    /// [`Watcher::spawn`](crate::Watcher::spawn) does not.
+    /// While it runs, the thread blocks the signals that the builder's thread blocked when the watcher was built, as any thread
+    /// that it had started would. So children that are made in it, in whatever way, block just those; and the program's
+    /// signal handlers may run on it. (At other times the thread blocks all signals but those that a thread brings upon
+    /// itself.) A program that blocks signals in all threads, to wait for them in one, does that before it builds a watcher.
+    /// A callback that changes its thread's mask is to change it back.
     ///
     /// # Errors
     ///
@@ -89,6 +93,19 @@ impl Watch {
         self.record.exit().cloned()
     }
 
+    /// The exit, if it was seen, and whether it still can be. Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] if the watcher ended before: then the exit never comes.
+    pub fn try_wait(&self) -> Result<Option<Exit>, Closed> {
+        if let Some(exit) = self.record.exit() {
+            return Ok(Some(exit.clone()));
+        }
+        self.shared.check_process()?;
+        Ok(self.record.try_wait(&self.shared)?.cloned())
+    }
+
     /// Waits for the exit, which may be known before the callbacks have run.
     ///
     /// # Errors
@@ -115,7 +132,7 @@ impl Watch {
 
     /// A future of the exit, for any executor. Dropping it costs nothing; there may be many.
     ///
-    /// It borrows the watch; to hand it on, move the watch along: `async move { watch.exited().await }`.
+    /// `(&watch).await` is the same. It borrows the watch; `watch.await` is one that keeps it ([`OwnedExited`](crate::OwnedExited)).
     pub fn exited(&self) -> Exited<'_> {
         Exited::new(self)
     }
@@ -124,17 +141,23 @@ impl Watch {
         if let Some(exit) = self.record.exit() {
             return Ok(Some(exit.clone()));
         }
-        self.shared.check_process()?;
-        // Of whatever watcher: its next callback may be what the other one waits for.
-        if shared::on_a_ring_thread() {
-            return Err(WaitError::WouldDeadlock);
-        }
+        self.check_may_wait()?;
         Ok(self.record.wait(&self.shared, until)?.cloned())
     }
 }
 
 /// For the rest of the crate, each with the look whether this is the watcher's process.
 impl Watch {
+    /// Whether a wait would not be refused.
+    pub(crate) fn check_may_wait(&self) -> Result<(), WaitError> {
+        self.shared.check_process()?;
+        // Of whatever watcher: its next callback may be what the other one waits for.
+        match shared::on_a_ring_thread() {
+            true => Err(WaitError::WouldDeadlock),
+            false => Ok(()),
+        }
+    }
+
     pub(crate) fn check_process(&self) -> Result<(), Closed> {
         self.shared.check_process()
     }
@@ -148,19 +171,26 @@ impl Watch {
         self.record.add_sink(&self.shared, sink)
     }
 
-    pub(crate) fn poll_exit(&self, future: u64, waker: &Waker) -> Option<Result<Exit, Closed>> {
+    pub(crate) fn poll_exit(
+        &self,
+        key: &mut WakerKey,
+        waker: &Waker,
+    ) -> Poll<Result<Exit, Closed>> {
         if let Some(exit) = self.record.exit() {
-            return Some(Ok(exit.clone()));
+            return Poll::Ready(Ok(exit.clone()));
         }
         match self.shared.check_process() {
-            Ok(()) => self.record.poll(&self.shared, future, waker),
-            Err(closed) => Some(Err(closed)),
+            Ok(()) => self.record.poll(&self.shared, key, waker),
+            Err(closed) => Poll::Ready(Err(closed)),
         }
     }
 
-    pub(crate) fn forget_future(&self, future: u64) {
-        if self.record.exit().is_none() && self.shared.check_process().is_ok() {
-            self.record.forget_future(future);
+    pub(crate) fn forget_waker(&self, key: WakerKey) {
+        if let Some(key) = key
+            && self.record.exit().is_none()
+            && self.shared.check_process().is_ok()
+        {
+            self.record.forget_waker(key);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::mailbox::Mailbox;
 use crate::pidfd;
 use crate::record::{Kin, Moment, Record};
 use crate::shared::Shared;
-use crate::sys::{self, Ask, SignalMask, Waited};
+use crate::sys::{self, Ask, Waited};
 use crate::vfork::vfork;
 use crate::wait_graph;
 use crate::{BuildError, Builder, Outcome, Pid, Stats, Usage, Watch};
@@ -30,7 +31,11 @@ use crate::{BuildError, Builder, Outcome, Pid, Stats, Usage, Watch};
 /// that wait for this very callback.
 ///
 /// In a forked child (without exec) the copy of a watcher does nothing: calls give
-/// [`Closed::ForkedChild`], the drop is silent.
+/// [`Closed::ForkedChild`], the drop is silent. So it is however the child was forked, and whatever pid it has, but for children that
+/// share the parent's memory (`vfork(2)`, `clone(2)` with `CLONE_VM`) and were not made by
+/// [`vfork_watchable`](Self::vfork_watchable): those cannot be told from the parent, and may only exec or end. Where the
+/// kernel cannot wipe a page in forked children (`MADV_WIPEONFORK`, Linux 4.14), a child is known by its pid, and by the C library's
+/// `fork` having been called.
 ///
 /// ```
 /// use std::process::Command;
@@ -43,6 +48,7 @@ use crate::{BuildError, Builder, Outcome, Pid, Stats, Usage, Watch};
 /// child.wait()?; // what is only watched is never reaped
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[must_use = "a watcher that is dropped ends"]
 pub struct Watcher {
     pub(crate) shared: Arc<Shared>,
     threads: Threads,
@@ -138,9 +144,7 @@ impl Watcher {
     /// [`ForkError`] says whether nothing was forked, or the child is gone again.
     #[allow(unsafe_code)]
     pub unsafe fn fork_watchable(&self, child: impl FnOnce()) -> Result<Watch, ForkError> {
-        self.shared
-            .check_process()
-            .and_then(|()| self.shared.check_open())
+        self.check()
             .map_err(WatchError::from)
             .and_then(|()| self.shared.check_pidfds())
             .map_err(ForkError::Refused)?;
@@ -148,10 +152,9 @@ impl Watcher {
         // The child waits behind a gate until its pidfd is open: it cannot end before. The gate's two
         // descriptors leave one for the pidfd, unless another thread takes it at once.
         let gate = self.with_flush(Gate::new).map_err(ForkError::Refused)?;
-        let mask = wait_graph::on_runner().then_some(&self.shared.signal_mask);
         // SAFETY: the caller answers for what the child does; before, it only reads.
         let pid = unsafe {
-            sys::fork(mask, || {
+            sys::fork(|| {
                 gate.pass();
                 child();
             })
@@ -177,8 +180,8 @@ impl Watcher {
     /// and **this thread is suspended until the child has exec'ed or ended** (`CLONE_VM` and `CLONE_VFORK`,
     /// `clone(2)`).
     ///
-    /// The child starts with the signals blocked that this thread blocks (in a callback: that the builder's thread
-    /// blocked), and handled ones at their default.
+    /// The child starts with the signals blocked that this thread blocks, and handled ones at their default. In the child
+    /// every call of a watcher is refused, as in one that was forked ([`Closed::ForkedChild`]).
     ///
     /// ```
     /// use std::ffi::CString;
@@ -218,29 +221,29 @@ impl Watcher {
     /// As [`fork_watchable`](Self::fork_watchable). With [`ForkError::Watch`] the child has exec'ed already when it is killed.
     #[allow(unsafe_code)]
     pub unsafe fn vfork_watchable(&self, child: impl FnOnce()) -> Result<Watch, ForkError> {
-        self.shared
-            .check_process()
-            .and_then(|()| self.shared.check_open())
+        self.check()
             .map_err(WatchError::from)
             .and_then(|()| self.shared.check_pidfds())
             .map_err(ForkError::Refused)?;
         let place = Place::reserve(&self.shared).map_err(ForkError::Refused)?;
-        let own_mask;
-        let mask = match wait_graph::on_runner() {
-            true => &self.shared.signal_mask,
-            false => {
-                own_mask = SignalMask::of_this_thread();
-                &own_mask
-            }
-        };
         // There is a descriptor to be had for the pidfd, or this fails before there is a child; then the
         // clone says so itself, but is not repeated: `child` may be called once.
         drop(self.with_flush(Gate::new).map_err(ForkError::Refused)?);
         // SAFETY: the caller answers for what the child does.
-        let (pid, pidfd) = unsafe { vfork(mask, child) }.map_err(ForkError::Fork)?;
+        let (pid, pidfd) = unsafe { vfork(child) }.map_err(ForkError::Fork)?;
         self.send(place, pid, pidfd, Some(Kin::Child), Moment::Exited)
             .inspect_err(|_| sys::kill_and_reap(pid))
             .map_err(ForkError::Watch)
+    }
+
+    /// Whether the watcher serves, and if not, why. Never blocks, and may be asked in a forked child.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] says what every other call gets.
+    pub fn check(&self) -> Result<(), Closed> {
+        self.shared.check_process()?;
+        self.shared.check_open()
     }
 
     /// A reading of the counters. Never blocks for long. In a forked child all zeroes.
@@ -359,6 +362,10 @@ impl Watcher {
         Watch::new(Arc::clone(&self.shared), record)
     }
 }
+
+/// The handles of its threads, which keep the type from having these by itself, are only joined, once.
+impl UnwindSafe for Watcher {}
+impl RefUnwindSafe for Watcher {}
 
 /// How long a caller waits at most for the ring thread to come to what was sent: that can be in user
 /// code (a callback, without workers; a waker), which may be waiting for the caller.

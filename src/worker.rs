@@ -1,16 +1,25 @@
 //! The threads that run callbacks.
 
 use crate::shared::Shared;
+use crate::signal_mask;
 use crate::wait_graph::{self, Node};
 
 /// Takes ended processes from the queue and runs their callbacks, until the queue is closed.
 pub(crate) fn run(shared: &Shared, me: Node) {
-    wait_graph::as_thread(me, || {
-        while let Some(popped) = shared.queue.pop() {
-            if popped.tell_producer {
-                shared.mailbox.nudge();
+    let next = || {
+        shared.queue.try_pop().or_else(|| {
+            signal_mask::take_back();
+            shared.queue.pop()
+        })
+    };
+    signal_mask::lending(shared.signal_mask, || {
+        wait_graph::as_thread(me, || {
+            while let Some(popped) = next() {
+                if popped.tell_producer {
+                    shared.mailbox.nudge();
+                }
+                popped.value.run_callbacks(shared, Some(popped.queued_at));
             }
-            popped.value.run_callbacks(shared, Some(popped.queued_at));
-        }
+        });
     });
 }

@@ -36,7 +36,8 @@ fn adopting_a_child_that_was_waited_for_leaves_the_next_owner_of_its_pid_alone()
         if next.id() == waited.id() {
             let adopted = watcher.adopt(waited).unwrap();
             assert_eq!(adopted.wait().unwrap().outcome(), Outcome::Exited(7));
-            assert!(matches!(adopted.kill(), Err(SignalError::Exited)));
+            let signalled = adopted.signal(libc::SIGKILL);
+            assert!(matches!(signalled, Err(SignalError::Exited)));
             assert_eq!(next.try_wait().unwrap(), None, "it lives");
             next.kill().unwrap();
             next.wait().unwrap();
@@ -291,7 +292,7 @@ fn a_stolen_child_whose_pid_came_back_is_not_taken_for_the_new_one() {
             eprintln!("before Linux 6.9 nothing tells the two apart");
             return;
         }
-        let mut own = watcher
+        let own = watcher
             .spawn(sh("read code; exit 21").stdin(std::process::Stdio::piped()))
             .unwrap();
         until_stats(&watcher, "it is armed", |stats| stats.armed == 1);

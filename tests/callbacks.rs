@@ -544,3 +544,37 @@ fn a_callback_that_adds_itself_again_and_again_starves_nobody() {
         until_stats(&watcher, "all is over", |stats| stats.watched == 0);
     });
 }
+
+/// With a search among all of them for each this took minutes.
+#[test]
+fn of_a_hundred_thousand_callbacks_of_one_watch_each_is_cancelled_or_runs() {
+    const CALLBACKS: usize = 100_000;
+    let watcher = Watcher::new().unwrap();
+    let child = watcher
+        .spawn(std::process::Command::new("sleep").arg("1000"))
+        .unwrap();
+    let ran = Arc::new(Mutex::new(Vec::new()));
+    let ids: Vec<_> = (0..CALLBACKS)
+        .map(|index| {
+            let ran = ran.clone();
+            child
+                .on_exit(move |_| ran.lock().unwrap().push(index))
+                .unwrap()
+        })
+        .collect();
+    // All but each tenth, in an order that is nobody's.
+    let is_kept = |index: usize| index.is_multiple_of(10);
+    for step in 0..CALLBACKS {
+        let index = step * 7919 % CALLBACKS;
+        if !is_kept(index) {
+            assert_eq!(child.cancel(ids[index]), Cancel::Cancelled);
+            assert_eq!(child.cancel(ids[index]), Cancel::NotPending);
+        }
+    }
+    let (sender, receiver) = mpsc::channel();
+    child.on_exit(move |_| sender.send(()).unwrap()).unwrap();
+    child.kill().unwrap();
+    receive(&receiver);
+    let expected: Vec<_> = (0..CALLBACKS).filter(|index| is_kept(*index)).collect();
+    assert_eq!(*ran.lock().unwrap(), expected);
+}

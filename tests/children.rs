@@ -8,7 +8,10 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use common::*;
-use exitring::{Closed, Outcome, Pid, SpawnError, Unknown, WaitError, WatchError, Watcher};
+use exitring::{
+    Child, Closed, Exit, Outcome, OutputError, Pid, SpawnError, Unknown, WaitError, Watch,
+    WatchError, Watcher,
+};
 
 fn sh(script: &str) -> Command {
     let mut command = Command::new("sh");
@@ -59,7 +62,7 @@ fn piped_streams_are_in_the_child() {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut child = watcher.spawn(&mut command).unwrap();
+    let child = watcher.spawn(&mut command).unwrap();
     child.stdin.take().unwrap().write_all(b"hello").unwrap();
     let (mut out, mut err) = (String::new(), String::new());
     child
@@ -81,7 +84,7 @@ fn piped_streams_are_in_the_child() {
 #[test]
 fn a_dropped_child_runs_on_and_is_reaped() {
     each_worker_count(|watcher| {
-        let mut child = watcher
+        let child = watcher
             .spawn(sh("read line; exit 3").stdin(Stdio::piped()))
             .unwrap();
         let pid = child.pid();
@@ -108,10 +111,10 @@ fn a_child_to_be_killed_on_drop_is_killed_and_reaped() {
 #[test]
 fn children_that_outlive_the_watcher_are_reaped() {
     let watcher = Watcher::new().unwrap();
-    let mut kept = watcher
+    let kept = watcher
         .spawn(sh("read line; exit 4").stdin(Stdio::piped()))
         .unwrap();
-    let mut dropped = watcher
+    let dropped = watcher
         .spawn(sh("read line").stdin(Stdio::piped()))
         .unwrap();
     let (kept_stdin, dropped_stdin) = (kept.stdin.take(), dropped.stdin.take());
@@ -275,4 +278,160 @@ fn a_process_that_is_no_childs_status_is_told_once_its_parent_reaped_it() {
     }
     ours.write_all(b"e").unwrap();
     assert!(parent.wait().unwrap().success());
+}
+
+fn cat(watcher: &Watcher) -> Child {
+    let mut command = Command::new("cat");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    watcher.spawn(&mut command).unwrap()
+}
+
+#[test]
+fn every_wait_of_a_child_closes_its_piped_standard_input() {
+    let ways: [fn(Child) -> Exit; 7] = [
+        |child| child.wait().unwrap(),
+        |child| {
+            child
+                .wait_timeout(FOREVER)
+                .unwrap()
+                .expect("it ends in time")
+        },
+        |child| futures_lite::future::block_on(child.exited()).unwrap(),
+        |child| futures_lite::future::block_on(async { (&child).await }).unwrap(),
+        |child| futures_lite::future::block_on(async { child.await }).unwrap(),
+        |child| child.wait_with_output().unwrap().exit,
+        |child| Arc::new(child).wait().unwrap(),
+    ];
+    each_worker_count(|watcher| {
+        for wait in ways {
+            let child = cat(&watcher);
+            assert!(child.stdin.is_some());
+            // Only so long that a hang is a failure.
+            child.deadline(FOREVER, Duration::ZERO).unwrap();
+            assert!(wait(child).success());
+        }
+    });
+}
+
+#[test]
+fn what_is_no_wait_of_the_child_leaves_its_standard_input_open() {
+    let watcher = Watcher::new().unwrap();
+    let mut child = cat(&watcher);
+    let exits = watcher.exits(1).unwrap();
+    exits.add(&child, 0).unwrap();
+    assert_eq!(child.try_wait(), Ok(None));
+    let soon = Duration::from_millis(20);
+    assert_eq!(Watch::wait_timeout(&child, soon), Ok(None));
+    drop(child.exited());
+    let stdin = child.stdin.as_mut().expect("it is open");
+    stdin.write_all(b"hello").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.stdout, b"hello");
+    assert_eq!(exits.recv().unwrap().unwrap().exit, output.exit);
+}
+
+#[test]
+fn a_standard_input_that_was_taken_is_the_takers_to_close() {
+    let watcher = Watcher::new().unwrap();
+    let child = cat(&watcher);
+    let mut stdin = child.stdin.take().unwrap();
+    assert!(child.stdin.take().is_none());
+    let soon = Duration::from_millis(20);
+    assert_eq!(child.wait_timeout(soon), Ok(None));
+    stdin.write_all(b"hello").unwrap();
+    drop(stdin);
+    assert!(child.wait().unwrap().success());
+    let mut text = String::new();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    assert_eq!(text, "hello");
+}
+
+#[test]
+fn pipes_are_taken_out_of_a_shared_child_and_moved_out_of_an_owned_one() {
+    let watcher = Watcher::new().unwrap();
+    let child = Arc::new(cat(&watcher));
+    std::thread::scope(|scope| {
+        scope.spawn(|| drop(child.stdin.take()));
+        let text = scope.spawn(|| {
+            let mut text = String::new();
+            let mut stdout = child.stdout.take().unwrap();
+            stdout.read_to_string(&mut text).map(|_| text)
+        });
+        assert_eq!(text.join().unwrap().unwrap(), "");
+    });
+    assert!(child.wait().unwrap().success());
+
+    let child = cat(&watcher);
+    let Child { stdin, stdout, .. } = child;
+    drop(stdin.into_inner().unwrap());
+    let mut text = String::new();
+    let mut stdout = stdout.into_inner().unwrap();
+    stdout.read_to_string(&mut text).unwrap();
+    assert_eq!(text, "");
+}
+
+#[test]
+fn all_that_a_child_writes_comes_with_its_exit_however_much_of_both_it_is() {
+    let watcher = Watcher::new().unwrap();
+    let mut command = sh("head -c 1000000 /dev/zero >&2; head -c 2000000 /dev/zero; exit 3");
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = watcher.spawn(&mut command).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.exit.outcome(), Outcome::Exited(3));
+    assert_eq!(
+        (output.stdout.len(), output.stderr.len()),
+        (2_000_000, 1_000_000)
+    );
+    // One, or none.
+    let child = watcher.spawn(sh("echo a").stdout(Stdio::piped())).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((&*output.stdout, &*output.stderr), (&b"a\n"[..], &b""[..]));
+    let output = watcher.spawn(&mut sh("exit 4")).unwrap().wait_with_output();
+    assert_eq!(output.unwrap().exit.outcome(), Outcome::Exited(4));
+}
+
+#[test]
+fn waiting_with_output_on_the_ring_thread_is_refused_before_anything_is_read() {
+    let watcher = Arc::new(Watcher::builder().workers(0).build().unwrap());
+    let (sender, receiver) = mpsc::channel();
+    let inside = watcher.clone();
+    watcher
+        .spawn(&mut sh("exit 0"))
+        .unwrap()
+        .on_exit(move |_| {
+            let mut child = cat(&inside);
+            child.kill_on_drop(true);
+            sender.send(child.wait_with_output()).unwrap();
+        })
+        .unwrap();
+    assert!(matches!(
+        receive(&receiver),
+        Err(OutputError::Wait(WaitError::WouldDeadlock))
+    ));
+}
+
+#[test]
+fn a_child_may_be_killed_after_its_end_and_asked_for_it_without_waiting() {
+    let watcher = Watcher::new().unwrap();
+    let child = watcher.spawn(Command::new("sleep").arg("1000")).unwrap();
+    assert_eq!(child.id(), child.pid().as_raw() as u32);
+    assert_eq!(child.try_wait(), Ok(None));
+    child.kill().unwrap();
+    let exit = child.wait().unwrap();
+    child.kill().unwrap();
+    assert_eq!(child.try_wait(), Ok(Some(exit.clone())));
+    drop(watcher);
+    child.kill().unwrap();
+    assert_eq!(child.try_wait(), Ok(Some(exit)));
+
+    let watcher = Watcher::new().unwrap();
+    let child = watcher.spawn(Command::new("sleep").arg("1000")).unwrap();
+    drop(watcher);
+    assert_eq!(child.try_wait(), Err(Closed::Dropped));
+    child.kill().unwrap();
 }

@@ -7,7 +7,10 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use common::*;
-use exitring::{AddError, BuildError, Child, Closed, Outcome, RecvError, Watcher};
+use exitring::{
+    AddError, BuildError, Child, Closed, Outcome, RecvError, RecvTimeoutError, Tagged,
+    TryRecvError, Watcher,
+};
 
 fn spawn(watcher: &Watcher, code: i32) -> Child {
     let mut command = Command::new("sh");
@@ -74,7 +77,8 @@ fn more_than_there_is_room_for_are_refused_until_some_are_fetched() {
     assert_eq!(exits.recv().unwrap().unwrap().tag, 1);
     exits.add(&third, 3).unwrap();
     assert_eq!(exits.recv().unwrap().unwrap().tag, 3);
-    assert_eq!(exits.recv_timeout(Duration::from_millis(20)), Ok(None));
+    let soon = Duration::from_millis(20);
+    assert_eq!(exits.recv_timeout(soon), Err(RecvTimeoutError::Timeout));
     drop(second);
     assert_eq!(exits.recv().unwrap().unwrap().tag, 2);
 }
@@ -129,7 +133,7 @@ fn the_descriptor_is_readable_exactly_while_there_is_something() {
         drop(child);
         assert!(readable(FOREVER));
         until("both are there", || {
-            let _ = exits.try_recv().unwrap();
+            let _ = exits.try_recv();
             exits.outstanding() == 0
         });
         assert!(!readable(Duration::ZERO));
@@ -174,7 +178,7 @@ fn waiting_for_what_has_not_come_on_the_ring_thread_is_refused() {
         .unwrap();
     let (recv, try_recv) = receive(&receiver);
     assert_eq!(recv, Err(RecvError::WouldDeadlock));
-    assert_eq!(try_recv, Ok(None));
+    assert_eq!(try_recv, Err(TryRecvError::Empty));
 }
 
 #[test]
@@ -205,4 +209,99 @@ fn a_refused_watch_leaves_the_others_alone() {
     assert_eq!(exits.outstanding(), 1);
     drop(child);
     assert_eq!(exits.recv().unwrap().unwrap().tag, 1);
+}
+
+#[test]
+fn not_yet_is_told_from_nothing_outstanding() {
+    each_worker_count(|watcher| {
+        let exits = watcher.exits(2).unwrap();
+        assert_eq!(exits.try_recv(), Ok(None));
+        assert_eq!(exits.recv_timeout(Duration::ZERO), Ok(None));
+        let child = spawn_waiting(&watcher);
+        exits.add(&child, 7).unwrap();
+        assert_eq!(exits.try_recv(), Err(TryRecvError::Empty));
+        let in_time = exits.recv_timeout(Duration::ZERO);
+        assert_eq!(in_time, Err(RecvTimeoutError::Timeout));
+        drop(child);
+        let tagged = exits.recv_timeout(FOREVER).unwrap().unwrap();
+        assert_eq!(tagged.tag, 7);
+        assert_eq!(exits.try_recv(), Ok(None));
+        assert_eq!(exits.recv_timeout(FOREVER), Ok(None));
+    });
+}
+
+fn tags(exits: impl IntoIterator<Item = Result<Tagged, RecvError>>) -> HashSet<u64> {
+    exits
+        .into_iter()
+        .map(|tagged| tagged.unwrap().tag)
+        .collect()
+}
+
+#[test]
+fn exits_are_iterated_until_nothing_is_outstanding_borrowed_or_owned() {
+    let watcher = Watcher::new().unwrap();
+    let exits = watcher.exits(10).unwrap();
+    let add = |from: u64| {
+        for code in from..from + 10 {
+            exits.add(&spawn(&watcher, code as i32), code).unwrap();
+        }
+        HashSet::from_iter(from..from + 10)
+    };
+    let added: HashSet<u64> = add(0);
+    assert_eq!(tags(&exits), added);
+    let added: HashSet<u64> = add(10);
+    assert_eq!(tags(exits.iter()), added);
+    assert_eq!(exits.iter().next(), None);
+    let added: HashSet<u64> = add(20);
+    assert_eq!(tags(exits), added);
+}
+
+#[test]
+fn an_iterator_that_does_not_wait_ends_where_nothing_has_come_and_goes_on_later() {
+    let watcher = Watcher::new().unwrap();
+    let exits = watcher.exits(2).unwrap();
+    let (ended, waiting) = (spawn(&watcher, 1), spawn_waiting(&watcher));
+    ended.wait().unwrap();
+    exits.add(&ended, 1).unwrap();
+    exits.add(&waiting, 2).unwrap();
+    let mut ready = exits.try_iter();
+    assert_eq!(ready.next().unwrap().unwrap().tag, 1);
+    assert!(ready.next().is_none());
+    waiting.wait().unwrap();
+    until("it is there", || {
+        ready.next().is_some_and(|tagged| tagged.unwrap().tag == 2)
+    });
+}
+
+#[test]
+fn an_iteration_reports_a_watcher_that_ended_and_goes_on() {
+    let watcher = Watcher::new().unwrap();
+    let other = Watcher::new().unwrap();
+    let exits = watcher.exits(3).unwrap();
+    let mut lost = spawn_waiting(&other);
+    lost.kill_on_drop(true);
+    let waiting = spawn_waiting(&watcher);
+    exits.add(&lost, 1).unwrap();
+    exits.add(&waiting, 2).unwrap();
+    drop(other);
+    let mut items = exits.iter();
+    assert_eq!(items.next(), Some(Err(RecvError::Closed(Closed::Dropped))));
+    drop(waiting);
+    assert_eq!(items.next().unwrap().unwrap().tag, 2);
+    assert_eq!(items.next(), None);
+    assert_eq!(items.next(), None);
+}
+
+#[test]
+fn an_iteration_on_the_ring_thread_ends_with_its_refusal() {
+    let watcher = Watcher::builder().workers(0).build().unwrap();
+    let exits = watcher.exits(1).unwrap();
+    let mut runs = spawn_waiting(&watcher);
+    runs.kill_on_drop(true);
+    exits.add(&runs, 1).unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    spawn(&watcher, 0)
+        .on_exit(move |_| sender.send(Vec::from_iter(&exits)).unwrap())
+        .unwrap();
+    assert_eq!(receive(&receiver), [Err(RecvError::WouldDeadlock)]);
 }

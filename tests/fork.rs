@@ -154,6 +154,157 @@ fn a_forked_childs_copy_of_a_watcher_refuses_everything_and_never_hangs() {
     assert_eq!(outcome, Outcome::Exited(5));
 }
 
+/// Goes on in a child that has the same pid as this process, in a pid namespace of its own; the child ends with code 0 if
+/// `child` says so. `None` where that is not permitted. Makes system calls only.
+fn fork_with_the_same_pid(pid: libc::pid_t, child: impl FnOnce() -> bool) -> Option<bool> {
+    let wait = |pid: libc::pid_t| {
+        let mut status = 0;
+        // SAFETY: the pointer is to a live integer.
+        let reaped = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+        (reaped == pid && libc::WIFEXITED(status)).then(|| libc::WEXITSTATUS(status))
+    };
+    // SAFETY: system calls, with pointers to live values.
+    unsafe {
+        if libc::unshare(libc::CLONE_NEWPID) != 0
+            && libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWPID) != 0
+        {
+            return None;
+        }
+        // The first in the namespace is pid 1, and chooses the next one's.
+        let first = libc::fork();
+        if first == 0 {
+            let mut arguments: libc::clone_args = std::mem::zeroed();
+            arguments.exit_signal = libc::SIGCHLD as u64;
+            arguments.set_tid = (&raw const pid) as u64;
+            arguments.set_tid_size = 1;
+            let size = size_of_val(&arguments);
+            let second = libc::syscall(libc::SYS_clone3, &raw mut arguments, size);
+            if second == 0 {
+                let well = libc::getpid() == pid && child();
+                libc::_exit(i32::from(!well));
+            }
+            libc::_exit(match second {
+                -1 => 2,
+                _ => wait(second as libc::pid_t).unwrap_or(3),
+            });
+        }
+        match wait(first) {
+            Some(0) => Some(true),
+            Some(2) => None,
+            _ => Some(false),
+        }
+    }
+}
+
+#[test]
+fn a_forked_child_with_its_parents_pid_is_told_from_it() {
+    let watcher = Watcher::new().unwrap();
+    let ended = zombie(1);
+    let exits = watcher.exits(1).unwrap();
+    let child = watcher
+        .spawn(std::process::Command::new("sleep").arg("1000"))
+        .unwrap();
+    let pid = std::process::id() as libc::pid_t;
+    in_forked_child(|| {
+        let told = fork_with_the_same_pid(pid, || {
+            let refused = matches!(
+                watcher.watch(ended.pid()),
+                Err(WatchError::Closed(Closed::ForkedChild))
+            ) && watcher.check() == Err(Closed::ForkedChild)
+                && exits.add(&child, 0) == Err(exitring::AddError::Closed(Closed::ForkedChild))
+                && child.wait() == Err(WaitError::Closed(Closed::ForkedChild))
+                && watcher.stats().backend.is_empty();
+            // SAFETY: a bitwise copy, and the other is never dropped.
+            unsafe { drop(std::ptr::read(&raw const watcher)) };
+            refused
+        });
+        if told.is_none() {
+            let text = "not shown: a pid namespace is not permitted here\n";
+            // SAFETY: the bytes are live.
+            unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+        }
+        told.unwrap_or(true)
+    });
+    assert_eq!(watcher.check(), Ok(()));
+    child.kill().unwrap();
+}
+
+#[test]
+fn a_child_forked_in_a_callback_may_build_a_watcher_and_wait() {
+    each_worker_count(|watcher| {
+        let child = watcher
+            .spawn(&mut std::process::Command::new("true"))
+            .unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        child
+            .on_exit(move |_| {
+                in_forked_child(|| {
+                    let watcher = Watcher::new().unwrap();
+                    let child = watcher.spawn(&mut std::process::Command::new("true"));
+                    child.unwrap().wait().is_ok_and(|exit| exit.success())
+                });
+                sender.send(()).unwrap();
+            })
+            .unwrap();
+        receive(&receiver);
+    });
+}
+
+#[test]
+fn a_forked_childs_copy_of_a_compat_watcher_refuses_everything_and_never_hangs() {
+    // The child panics, and the message would need locks that other tests' threads may hold.
+    let name = "a_forked_childs_copy_of_a_compat_watcher_refuses_everything_and_never_hangs";
+    if !alone() {
+        return run_alone(name, |_| ());
+    }
+    let watcher = exitring::compat::ChildPidWatcher::new();
+    let live = Obedient::spawn();
+    let pid = live.pid();
+    watcher.register_pid(pid);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::panic::set_hook(Box::new(|_| ()));
+    std::thread::scope(|scope| {
+        // So that the book is likely to be locked at the fork.
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let handle = watcher.register_callback(pid, |_| ());
+                watcher.unregister_callback(pid, handle);
+            }
+        });
+        for _ in 0..50 {
+            in_forked_child(|| {
+                watcher.unregister_callback(pid, 1);
+                watcher.unregister_pid(pid);
+                let add = || watcher.register_callback(pid, |_| ());
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(add)).is_err()
+            });
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_vforked_child_is_refused_by_a_watcher_as_a_forked_one_is() {
+    let watcher = Watcher::new().unwrap();
+    let ended = zombie(1);
+    let pid = ended.pid();
+    // SAFETY: the child makes calls that are refused, and ends.
+    let watch = unsafe {
+        watcher.vfork_watchable(|| {
+            let refused = watcher.check() == Err(Closed::ForkedChild)
+                && matches!(
+                    watcher.watch(pid),
+                    Err(WatchError::Closed(Closed::ForkedChild))
+                );
+            libc::_exit(i32::from(!refused));
+        })
+    };
+    let watch = watch.unwrap();
+    assert_eq!(watch.wait().unwrap().outcome(), Outcome::Exited(0));
+    reap(watch.pid());
+    assert_eq!(watcher.check(), Ok(()));
+}
+
 #[test]
 fn an_execed_child_inherits_no_descriptor() {
     let watcher = Watcher::new().unwrap();

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::future::Future;
+use std::future::{Future, IntoFuture};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -145,4 +145,89 @@ fn dropping_the_watcher_wakes_and_refuses() {
     let closed = futures_lite::future::block_on(watch.exited());
     assert_eq!(closed, Err(Closed::Dropped));
     dropper.join().unwrap();
+}
+
+#[test]
+fn a_watch_and_a_child_are_awaited_by_themselves_and_by_reference() {
+    let watcher = Watcher::new().unwrap();
+    let spawn = || {
+        let mut command = std::process::Command::new("sh");
+        watcher.spawn(command.args(["-c", "exit 6"])).unwrap()
+    };
+    futures_lite::future::block_on(async {
+        let child = spawn();
+        assert_eq!((&child).await.unwrap().outcome(), Outcome::Exited(6));
+        assert_eq!((&child).await.unwrap().outcome(), Outcome::Exited(6));
+        assert_eq!(child.await.unwrap().outcome(), Outcome::Exited(6));
+
+        let ended = zombie(5);
+        let watch = match watcher.watch(ended.pid()) {
+            Ok(watch) => watch,
+            // Without pidfds.
+            Err(_) => return,
+        };
+        assert_eq!((&watch).await.unwrap().outcome(), Outcome::Exited(5));
+        assert_eq!(watch.await.unwrap().outcome(), Outcome::Exited(5));
+    });
+}
+
+#[test]
+fn a_future_that_owns_its_child_goes_to_another_thread_and_takes_the_child_along() {
+    let watcher = Watcher::new().unwrap();
+    let mut child = watcher
+        .spawn(std::process::Command::new("sleep").arg("1000"))
+        .unwrap();
+    child.kill_on_drop(true);
+    let pid = child.pid();
+    let future = child.into_future();
+    std::thread::spawn(move || {
+        let mut future = pin!(future);
+        let waker = Waker::noop();
+        assert!(
+            future
+                .as_mut()
+                .poll(&mut Context::from_waker(waker))
+                .is_pending()
+        );
+    })
+    .join()
+    .unwrap();
+    until("it is killed and reaped", || {
+        !std::path::Path::new(&format!("/proc/{pid}")).exists()
+    });
+}
+
+/// With a search among all of them for each this took minutes.
+#[test]
+fn a_hundred_thousand_futures_of_one_watch_are_woken_or_dropped() {
+    const FUTURES: usize = 100_000;
+    let watcher = Watcher::new().unwrap();
+    let child = watcher
+        .spawn(std::process::Command::new("sleep").arg("1000"))
+        .unwrap();
+    let count = Arc::new(Count(AtomicUsize::new(0)));
+    let waker = Waker::from(count.clone());
+    let mut context = Context::from_waker(&waker);
+    let mut futures: Vec<_> = (0..FUTURES).map(|_| Box::pin(child.exited())).collect();
+    for round in 0..3 {
+        for future in &mut futures {
+            assert!(future.as_mut().poll(&mut context).is_pending());
+        }
+        // Others take the places of these.
+        for index in (round..FUTURES).step_by(2) {
+            futures[index] = Box::pin(child.exited());
+        }
+    }
+    for future in &mut futures {
+        assert!(future.as_mut().poll(&mut context).is_pending());
+    }
+    futures.truncate(FUTURES / 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    until("each that is left is woken", || {
+        count.0.load(Ordering::SeqCst) == FUTURES / 2
+    });
+    for future in futures {
+        assert!(futures_lite::future::block_on(future).is_ok());
+    }
 }

@@ -107,49 +107,42 @@ fn watchers_built_at_the_same_time_leave_the_descriptor_limit_alone() {
 }
 
 #[test]
-fn the_threads_block_all_signals() {
-    if !alone() {
-        return run_alone("the_threads_block_all_signals", |_| ());
-    }
-    let blocked = |task: &std::path::Path| {
-        let status = std::fs::read_to_string(task.join("status")).unwrap();
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("SigBlk:"))
-            .unwrap();
-        u64::from_str_radix(line.trim(), 16).unwrap()
-    };
-    let own = std::path::Path::new("/proc/thread-self");
-    let before = blocked(own);
-    let _watcher = Watcher::builder().workers(2).build().unwrap();
-    assert_eq!(
-        blocked(own),
-        before,
-        "the builder's own thread is as it was"
-    );
-    for name in ["exitring", "exitring-w0", "exitring-w1"] {
-        until_named(name);
-    }
-    let mut seen = 0;
-    for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
-        let name = std::fs::read_to_string(task.path().join("comm")).unwrap();
-        if name.starts_with("exitring") {
-            seen += 1;
-            // SIGKILL and SIGSTOP cannot be blocked, and two are the C library's own.
-            for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGCHLD, libc::SIGUSR1] {
-                assert_ne!(blocked(&task.path()) & 1 << (signal - 1), 0, "{name}");
-            }
-        }
-    }
-    assert_eq!(seen, 3);
-}
-
-#[test]
 fn watches_and_watchers_may_be_shared_and_sent() {
     fn shared_and_sent<T: Send + Sync + 'static>() {}
     shared_and_sent::<Watcher>();
     shared_and_sent::<Watch>();
     shared_and_sent::<exitring::compat::ChildPidWatcher>();
+    shared_and_sent::<exitring::Child>();
+    shared_and_sent::<exitring::Exits>();
+}
+
+/// So that they can be used within `catch_unwind`.
+#[test]
+fn all_public_types_are_unwind_safe() {
+    use std::panic::{RefUnwindSafe, UnwindSafe};
+    fn unwind_safe<T: UnwindSafe + RefUnwindSafe>() {}
+    unwind_safe::<Watcher>();
+    unwind_safe::<Watch>();
+    unwind_safe::<exitring::Builder>();
+    unwind_safe::<exitring::CallbackId>();
+    unwind_safe::<exitring::Cancel>();
+    unwind_safe::<exitring::Child>();
+    unwind_safe::<exitring::Exit>();
+    unwind_safe::<exitring::Exited<'_>>();
+    unwind_safe::<exitring::Exits>();
+    unwind_safe::<exitring::ExitsIntoIter>();
+    unwind_safe::<exitring::ExitsIter<'_>>();
+    unwind_safe::<exitring::ExitsTryIter<'_>>();
+    unwind_safe::<exitring::Outcome>();
+    unwind_safe::<exitring::Output>();
+    unwind_safe::<exitring::OwnedExited<exitring::Child>>();
+    unwind_safe::<exitring::OwnedExited<Watch>>();
+    unwind_safe::<exitring::Pid>();
+    unwind_safe::<exitring::Pipe<std::process::ChildStdin>>();
+    unwind_safe::<exitring::Stats>();
+    unwind_safe::<exitring::Tagged>();
+    unwind_safe::<exitring::Usage>();
+    unwind_safe::<exitring::compat::ChildPidWatcher>();
 }
 
 #[test]

@@ -223,7 +223,7 @@ impl World {
                     }
                     // It has run to its end, or was cancelled before.
                     Cancel::NotPending => assert_eq!(ran(), u32::from(!callback.cancelled)),
-                    Cancel::Running => panic!("we are no callback"),
+                    other => panic!("{other:?}, and we are no callback"),
                 }
                 assert!(ran() == 0 || process.fate.is_some(), "it lives");
             }

@@ -1,7 +1,9 @@
 //! Which backend: asked for, or the best that this process may use.
 
 use std::env;
+use std::fmt;
 use std::os::fd::BorrowedFd;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use super::engine::Engine;
@@ -26,6 +28,43 @@ pub enum Backend {
     Uring,
     /// One epoll, or an error. A descriptor for each watch.
     Epoll,
+    /// A thread for each child, 256 at most. Only owned children can be watched
+    /// ([`WatchError::PidfdDenied`](crate::WatchError::PidfdDenied)).
+    Threads,
+}
+
+/// The backends by name, as the environment variable and [`Stats::backend`](crate::Stats) have them.
+const NAMES: [(&str, Backend); 5] = [
+    ("auto", Backend::Auto),
+    ("uring", Backend::Uring),
+    ("epoll", Backend::Epoll),
+    ("threads", Backend::Threads),
+    (Chosen::URING.name, Backend::Uring),
+];
+
+/// A text that names no [`Backend`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no backend: there are auto, uring, epoll and threads")]
+pub struct InvalidBackend(String);
+
+impl FromStr for Backend {
+    type Err = InvalidBackend;
+
+    /// `auto`, `uring` (or `io_uring`), `epoll`, `threads`.
+    fn from_str(name: &str) -> Result<Self, InvalidBackend> {
+        let found = NAMES.iter().find(|(known, _)| *known == name);
+        found
+            .map(|(_, backend)| *backend)
+            .ok_or_else(|| InvalidBackend(name.into()))
+    }
+}
+
+impl fmt::Display for Backend {
+    /// As [`FromStr`] takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = NAMES.iter().find(|(_, backend)| backend == self);
+        f.pad(name.map_or("", |(name, _)| name))
+    }
 }
 
 /// What a watcher got, and why.
@@ -76,13 +115,12 @@ pub(crate) fn open(
             Chosen::URING,
         )),
         Backend::Epoll => Ok((Box::new(Epoll::open(eventfd)?), Chosen::EPOLL)),
+        Backend::Threads => Ok((Box::new(Waiters::open(eventfd)?), Chosen::WAITERS)),
         Backend::Auto => match env::var_os(VARIABLE) {
             None => best(eventfd, stop),
-            Some(value) => match value.to_str() {
-                Some("auto") => best(eventfd, stop),
-                Some("uring") => open(Backend::Uring, eventfd, stop),
-                Some("epoll") => open(Backend::Epoll, eventfd, stop),
-                Some("threads") => Ok((Box::new(Waiters::open(eventfd)?), Chosen::WAITERS)),
+            Some(value) => match value.to_str().map(Backend::from_str) {
+                Some(Ok(Backend::Auto)) => best(eventfd, stop),
+                Some(Ok(backend)) => open(backend, eventfd, stop),
                 _ => Err(BuildError::Variable {
                     variable: VARIABLE,
                     value,
@@ -130,4 +168,29 @@ fn is_for_good(error: &BuildError) -> bool {
             // Before Linux 5.12 a ring counts against RLIMIT_MEMLOCK.
             | BuildError::OutOfMemory
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_is_read_as_it_is_displayed() {
+        let all = [
+            Backend::Auto,
+            Backend::Uring,
+            Backend::Epoll,
+            Backend::Threads,
+        ];
+        for backend in all {
+            assert_eq!(backend.to_string().parse(), Ok(backend));
+        }
+        for chosen in [Chosen::URING, Chosen::EPOLL, Chosen::WAITERS] {
+            assert!(chosen.name.parse::<Backend>().is_ok(), "{}", chosen.name);
+        }
+        for wrong in ["", "Uring", "kqueue", " epoll"] {
+            let error = wrong.parse::<Backend>().expect_err("it is none");
+            assert!(error.to_string().contains("threads"), "{error}");
+        }
+    }
 }

@@ -26,7 +26,7 @@ mod token;
 mod uring;
 mod waiters;
 
-pub use choice::Backend;
+pub use choice::{Backend, InvalidBackend};
 pub(crate) use choice::{Chosen, open};
 pub(crate) use engine::{Engine, Event, Evidence, Patience};
 pub(crate) use token::KEYS_MAX;

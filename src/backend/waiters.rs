@@ -26,6 +26,7 @@ use crate::error::{BuildError, NoDescriptors, SystemError};
 use crate::faults;
 use crate::record::Record;
 use crate::shrink::ShrinkIfSparse;
+use crate::signal_mask;
 use crate::sys::{self, Ask, Waited};
 
 /// How many threads wait at most.
@@ -206,7 +207,7 @@ fn start_thread(reports: &Arc<Reports>, token: Token, pid: Pid) -> bool {
         .stack_size(STACK);
     reports.threads.fetch_add(1, Ordering::Relaxed);
     let started = faults::strike("clone").and_then(|()| {
-        thread.spawn(move || {
+        signal_mask::start_thread(thread, move || {
             // It is not reaped before this is reported (or, the watcher being gone, by the orphanage; then
             // nobody hears the report), so the pid is no other's.
             sys::wait_for_child(pid);

@@ -164,12 +164,15 @@ fn a_kernel_that_refuses_every_enter_does_not_keep_the_watcher_from_ending() {
         eprintln!("no io_uring here: nothing to be shown");
         return;
     };
-    let child = watcher.spawn(Command::new("sleep").arg("1000"));
-    let child = child.expect("sleep starts");
+    // Not the watcher's own, which would be an orphan then: another test counts on there being none.
+    let mut child = Command::new("sleep")
+        .arg("1000")
+        .spawn()
+        .expect("sleep starts");
     refuses.after.store(0, Ordering::SeqCst);
     // More than the submission queue has room for.
     let watches: Vec<_> = (0..250)
-        .map_while(|_| watcher.watch(child.pid()).ok())
+        .map_while(|_| watcher.watch(child.id()).ok())
         .collect();
     until("it is refused", || {
         refuses.struck.load(Ordering::SeqCst) > 10
@@ -182,6 +185,7 @@ fn a_kernel_that_refuses_every_enter_does_not_keep_the_watcher_from_ending() {
     ended.recv_timeout(FOREVER).expect("the drop returns");
     drop(watches);
     child.kill().expect("it is ours");
+    child.wait().expect("it is ours");
 }
 
 /// How often it struck.

@@ -3,13 +3,16 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
+use slab::Slab;
+
 use crate::Exit;
 use crate::exits::Sink;
+use crate::signal_mask;
 
 /// Taken out from under the lock, to be told.
 #[derive(Default)]
 pub(crate) struct Told {
-    pub(super) wakers: Vec<(u64, Waker)>,
+    pub(super) wakers: Slab<Waker>,
     pub(super) sinks: Vec<Sink>,
 }
 
@@ -21,6 +24,9 @@ impl Told {
                 Some(exit) => sink.put(exit),
                 None => drop(sink),
             }
+        }
+        if !self.wakers.is_empty() {
+            signal_mask::lend();
         }
         for (_, waker) in self.wakers {
             // An executor's code, on our thread.

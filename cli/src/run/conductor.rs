@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use exitring::{Child, Exit};
+use exitring::{Child, Exit, TryRecvError};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
@@ -181,7 +181,7 @@ impl Conductor {
         loop {
             let tagged = match self.starter.exits.try_recv() {
                 Ok(Some(tagged)) => tagged,
-                Ok(None) => return,
+                Ok(None) | Err(TryRecvError::Empty) => return,
                 Err(error) => return self.lost(Failure::resource(error.to_string())),
             };
             // It was put into the inbox before its end could come here.

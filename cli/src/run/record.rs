@@ -109,6 +109,7 @@ impl<'a> Record<'a> {
             Outcome::Exited(code) => (Ended::Exited, Some(code), None, None),
             Outcome::Signaled { signal, .. } => (Ended::Signaled, None, Some(signal), None),
             Outcome::Unknown(why) => (Ended::Unknown, None, None, Some(why.to_string())),
+            other => (Ended::Unknown, None, None, Some(other.to_string())),
         };
         let interrupted = asked_to_end && exit.by_deadline() && !timed_out;
         let seconds =

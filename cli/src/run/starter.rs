@@ -129,7 +129,7 @@ impl Starter {
         Ok(self.watcher.spawn(&mut command)?)
     }
 
-    fn started(&self, job: Job, when: When, mut child: Child) {
+    fn started(&self, job: Job, when: When, child: Child) {
         let pipes = [
             child.stdout.take().map(OwnedFd::from),
             child.stderr.take().map(OwnedFd::from),

@@ -279,6 +279,7 @@ fn outcome(outcome: exitring::Outcome) -> Outcome {
             exitring::Unknown::NoDescriptor(_) => Unknown::NoDescriptor,
             _ => Unknown::Other,
         }),
+        _ => Outcome::Unknown(Unknown::Other),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use exitring::{Exits, Outcome, Pid, RecvError, Tagged, Unknown, WatchError, Watcher};
+use exitring::{Exits, Outcome, Pid, RecvTimeoutError, Tagged, Unknown, WatchError, Watcher};
 
 /// So long its parent may take to reap a process that has ended.
 const REAP_PATIENCE: Duration = Duration::from_secs(1);
@@ -108,7 +108,7 @@ impl Ends {
     }
 
     /// The next end, waiting for it, but not beyond `until`.
-    pub(crate) fn next(&mut self, until: Option<Instant>) -> Result<Option<End>, RecvError> {
+    pub(crate) fn next(&mut self, until: Option<Instant>) -> Result<Option<End>, RecvTimeoutError> {
         loop {
             let over = until.is_some_and(|until| until <= Instant::now());
             if let Some(end) = self.give_up(over) {
@@ -124,7 +124,10 @@ impl Ends {
             let wake = patience.chain(until).min();
             let left = wake.map(|wake| wake.saturating_duration_since(Instant::now()));
             let tagged = match left {
-                Some(left) => self.exits.recv_timeout(left)?,
+                Some(left) => match self.exits.recv_timeout(left) {
+                    Err(RecvTimeoutError::Timeout) => None,
+                    tagged => tagged?,
+                },
                 None => self.exits.recv()?,
             };
             match tagged {

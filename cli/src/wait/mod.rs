@@ -127,12 +127,14 @@ fn tell(end: &End, jsonl: bool, begun: Instant) -> Result<bool, Failure> {
             Outcome::Unknown(why) => {
                 format!("{pid} ended; its status is unknown: {}", reason(&why))
             }
+            other => format!("{pid} ended: {other}"),
         },
         true => {
             let (outcome, exit_code, signal, reason) = match end.outcome {
                 Outcome::Exited(code) => ("exited", Some(code), None, None),
                 Outcome::Signaled { signal, .. } => ("signaled", None, Some(signal), None),
                 Outcome::Unknown(why) => ("unknown", None, None, Some(reason(&why))),
+                other => ("unknown", None, None, Some(reason(&other))),
             };
             let waited_seconds = begun.elapsed().as_secs_f64();
             let record = Record {

@@ -349,7 +349,8 @@ impl Soaker {
 
     /// Takes what is ready in the queue.
     fn fetch(&mut self) -> Result<()> {
-        while let Some(tagged) = self.exits.try_recv()? {
+        for tagged in self.exits.try_iter() {
+            let tagged = tagged?;
             let Some((pid, expected)) = self.expected.remove(&tagged.tag) else {
                 self.count.duplicates += 1;
                 continue;

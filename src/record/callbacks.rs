@@ -1,0 +1,122 @@
+//! The callbacks of one record, in the order in which they were added.
+
+use std::collections::VecDeque;
+
+use crate::callback::{Callback, CallbackId};
+
+/// A cancelled one leaves a gap, so that cancelling takes a search among ordered ids and no move of the others. There is
+/// no gap at either end.
+#[derive(Default)]
+pub(crate) struct Callbacks(VecDeque<(CallbackId, Option<Callback>)>);
+
+impl Callbacks {
+    /// Adds one. The ids of one record grow, because they are given under its lock.
+    pub(crate) fn push(&mut self, callback: Callback) -> CallbackId {
+        let Self(all) = self;
+        if all.len() == all.capacity() {
+            all.retain(|(_, callback)| callback.is_some());
+            match all.len() {
+                // Most watches get one, and the usual first capacity is four.
+                0 => all.reserve_exact(1),
+                // With few gaps to be had it would be as full soon.
+                len if len > all.capacity() / 2 => all.reserve(len),
+                _ => {}
+            }
+        }
+        let id = CallbackId::next();
+        all.push_back((id, Some(callback)));
+        id
+    }
+
+    /// Takes the oldest.
+    pub(crate) fn pop(&mut self) -> Option<(CallbackId, Callback)> {
+        let (id, callback) = self.0.pop_front()?;
+        self.close_gaps_at_the_ends();
+        // `None` it is not: that would have been a gap at the end.
+        Some((id, callback?))
+    }
+
+    /// Takes this one, if it is there.
+    pub(crate) fn remove(&mut self, id: CallbackId) -> Option<Callback> {
+        let index = self.0.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        let callback = self.0[index].1.take();
+        self.close_gaps_at_the_ends();
+        callback
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many there are at most.
+    pub(crate) fn len_at_most(&self) -> usize {
+        self.0.len()
+    }
+
+    fn close_gaps_at_the_ends(&mut self) {
+        let Self(all) = self;
+        while all.front().is_some_and(|(_, callback)| callback.is_none()) {
+            all.pop_front();
+        }
+        while all.back().is_some_and(|(_, callback)| callback.is_none()) {
+            all.pop_back();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn callback() -> Callback {
+        Box::new(|_| ())
+    }
+
+    #[test]
+    fn the_rest_stays_in_order_whatever_is_cancelled() {
+        for cancelled in 0..1_u32 << 6 {
+            let mut callbacks = Callbacks::default();
+            let ids = [(); 6].map(|()| callbacks.push(callback()));
+            let is_cancelled = |index: usize| cancelled & 1 << index != 0;
+            // From the middle outwards.
+            for index in [3, 2, 4, 1, 5, 0] {
+                if is_cancelled(index) {
+                    assert!(callbacks.remove(ids[index]).is_some());
+                    assert!(callbacks.remove(ids[index]).is_none());
+                }
+            }
+            let mut left = Vec::new();
+            while !callbacks.is_empty() {
+                left.push(callbacks.pop().expect("it is not empty").0);
+            }
+            let expected: Vec<_> = (0..6)
+                .filter(|index| !is_cancelled(*index))
+                .map(|index| ids[index])
+                .collect();
+            assert_eq!(left, expected);
+            assert!(callbacks.pop().is_none());
+        }
+    }
+
+    #[test]
+    fn gaps_are_used_again_and_one_callback_takes_one_place() {
+        let mut callbacks = Callbacks::default();
+        let mut last = callbacks.push(callback());
+        assert_eq!(callbacks.0.capacity(), 1);
+        let oldest = last;
+        last = callbacks.push(callback());
+        // The oldest and the newest stay, so no gap is at an end.
+        for _ in 0..10_000 {
+            let next = callbacks.push(callback());
+            assert!(callbacks.remove(last).is_some());
+            last = next;
+        }
+        assert!(callbacks.0.capacity() < 16, "{}", callbacks.0.capacity());
+        assert_eq!(callbacks.pop().map(|(id, _)| id), Some(oldest));
+    }
+
+    #[test]
+    fn a_gap_takes_no_more_than_a_callback() {
+        assert_eq!(size_of::<Callback>(), size_of::<Option<Callback>>());
+    }
+}
