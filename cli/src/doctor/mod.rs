@@ -3,13 +3,15 @@
 mod findings;
 mod limits;
 
-use std::io::{ErrorKind, Write, stdout};
+use std::io::ErrorKind;
 
 use clap::Args;
 
 use self::findings::Findings;
 use crate::code;
 use crate::failure::Failure;
+use crate::say::styled_out;
+use crate::standard;
 
 const DETAILS: &str = "\
 Examples:
@@ -36,7 +38,7 @@ pub(crate) fn doctor(options: &Options) -> Result<u8, Failure> {
         true => serde_json::to_string_pretty(&findings).unwrap_or_default() + "\n",
         false => findings.to_string(),
     };
-    match anstream::AutoStream::auto(stdout()).write_all(text.as_bytes()) {
+    match standard::write_out(styled_out(&text).as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Failure::writing("standard output", &error))
         }

@@ -66,6 +66,10 @@ pub(crate) struct Options {
     /// One command a line (with a template: one argument a line); `-` or none: standard input
     pub(crate) file: Option<PathBuf>,
 
+    /// Items of the list end with a NUL byte and not with the line, as from find -print0; nothing is taken off them
+    #[arg(short = '0', long, help_heading = "Lines")]
+    pub(crate) null: bool,
+
     /// A program and its arguments, with places for what changes: `COMMAND {} ::: ARGUMENTS`
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,

@@ -32,5 +32,6 @@ mod systemd;
 mod watch;
 mod wire;
 
+pub(crate) use self::inherited::close_on_exec;
 pub(crate) use self::options::ServeOptions;
 pub(crate) use self::run::run;
