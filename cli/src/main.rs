@@ -7,6 +7,7 @@ mod completions;
 mod doctor;
 mod duration;
 mod failure;
+mod locale;
 mod man;
 mod run;
 mod say;

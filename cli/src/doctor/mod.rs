@@ -17,7 +17,7 @@ const DETAILS: &str = "\
 Examples:
   exitring doctor
   exitring doctor --json | jq .processes_at_a_time
-  docker run … exitring doctor             # is io_uring denied in there?
+  docker run ... exitring doctor             # is io_uring denied in there?
 
 Everything is found out by trying it. Exit code: 0 processes can be watched here, and jobs run; 3 they cannot.";
 

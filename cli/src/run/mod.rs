@@ -12,6 +12,7 @@
 mod conductor;
 mod drainer;
 mod ending;
+mod foreign;
 mod gate;
 mod inbox;
 mod job;

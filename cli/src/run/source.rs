@@ -35,6 +35,8 @@ enum From {
 struct Lines {
     name: String,
     items: Items,
+    /// The list was written on Windows: the CR before the end of a line is a part of that end.
+    crlf: bool,
     input: BufReader<Blocking<File>>,
     /// For the estimate of how many jobs there will be: of a regular file.
     length: Option<u64>,
@@ -46,11 +48,8 @@ struct Lines {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Items {
     /// Commands, one a line. Blank lines and comments are none.
-    Commands {
-        /// The list was written on Windows: the CR before the end of a line is a part of that end.
-        crlf: bool,
-    },
-    /// Arguments for a template, one a line, as they are.
+    Commands,
+    /// Arguments for a template, one a line.
     Arguments,
     /// Commands or arguments, each up to a NUL, as they are.
     UpToNul,
@@ -60,7 +59,7 @@ impl Items {
     fn end(self) -> u8 {
         match self {
             Self::UpToNul => 0,
-            Self::Commands { .. } | Self::Arguments => b'\n',
+            Self::Commands | Self::Arguments => b'\n',
         }
     }
 }
@@ -82,7 +81,7 @@ impl Source {
         let items = match (null, &template) {
             (true, _) => Items::UpToNul,
             (false, Some(_)) => Items::Arguments,
-            (false, None) => Items::Commands { crlf: false },
+            (false, None) => Items::Commands,
         };
         let from = match (product, file) {
             (Some(_), None) if null => {
@@ -177,7 +176,7 @@ impl Lines {
             let what = if arguments { "arguments" } else { "commands" };
             let each = match items {
                 Items::UpToNul => "each with a NUL behind it",
-                Items::Commands { .. } | Items::Arguments => "one a line",
+                Items::Commands | Items::Arguments => "one a line",
             };
             say(&format!(
                 "reading {what} from the terminal, {each}; Ctrl-D ends them\n"
@@ -202,6 +201,7 @@ impl Lines {
         Ok(Self {
             name,
             items,
+            crlf: false,
             input,
             length,
             consumed: 0,
@@ -257,32 +257,33 @@ impl Lines {
         }))
     }
 
-    /// A list of commands that was written on Windows may begin with a byte order mark, and its lines end with CR and LF: if the
-    /// first one does. Arguments may be names of files, and those may be anything.
+    /// What was written on Windows may begin with a byte order mark, and its lines end with CR and LF: if the first one does. A name
+    /// of a file may end with CR, too, so a list of arguments must have both.
     fn take_off_what_windows_adds(&mut self, first: bool, has_end: bool) {
-        let Items::Commands { crlf } = &mut self.items else {
+        if self.items == Items::UpToNul {
             return;
-        };
+        }
         if first {
-            if self.line.starts_with(BYTE_ORDER_MARK) {
+            let marked = self.line.starts_with(BYTE_ORDER_MARK);
+            let commands = self.items == Items::Commands;
+            self.crlf = has_end && self.line.last() == Some(&b'\r') && (marked || commands);
+            if marked && (self.crlf || commands) {
                 self.line.drain(..BYTE_ORDER_MARK.len());
             }
-            *crlf = has_end && self.line.last() == Some(&b'\r');
         }
-        if *crlf && self.line.last() == Some(&b'\r') {
+        if self.crlf && self.line.last() == Some(&b'\r') {
             self.line.pop();
         }
     }
 
     fn is_comment(&self) -> bool {
         let begin = self.line.iter().find(|byte| !byte.is_ascii_whitespace());
-        matches!(self.items, Items::Commands { .. }) && begin == Some(&b'#')
+        self.items == Items::Commands && begin == Some(&b'#')
     }
 
     /// A line without a command. An argument may be empty, or blank.
     fn is_blank(&self) -> bool {
-        matches!(self.items, Items::Commands { .. })
-            && self.line.iter().all(u8::is_ascii_whitespace)
+        self.items == Items::Commands && self.line.iter().all(u8::is_ascii_whitespace)
     }
 }
 
