@@ -252,9 +252,8 @@ impl From<SpawnError> for Refused {
             }
             // It is not the file that there is not.
             SpawnError::NotFound { program, .. } if is_path_of_file(&program) => {
-                let program = program.display();
                 Self::Job(NotStarted::not_executable(format!(
-                    "{program} is there; what is not is the interpreter that its first line names (#!), or its loader"
+                    "{program:?} is there; what is not is the interpreter that its first line names (#!), or its loader"
                 )))
             }
             SpawnError::NotFound { .. } => Self::Job(NotStarted::not_found(why)),
