@@ -214,7 +214,7 @@ impl Conductor {
     fn break_line(&mut self) {
         if let Some(job) = self.pipes.break_line(&mut self.outlet) {
             self.say(&format!(
-                "job {job}: a line longer than 1 MiB was ended before its end, as it did not go on and the output of others waited for it\n"
+                "job {job}: a line longer than 1 MiB was ended before its end, as the output of others had waited for it for too long\n"
             ));
         }
     }

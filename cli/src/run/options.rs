@@ -47,8 +47,8 @@ background of a script SIGINT is ignored: use SIGTERM. Ctrl-Z stops exitring and
 meanwhile nothing is started, and no time-out ends anything.
 
 Output: lines of different jobs never mix. A line longer than 1 MiB is passed on as it comes, and the output of others waits in their
-pipes for its end. If others wait and less than 64 KiB of it come in 10 s, it gets a line end there, which is said on standard
-error. With --output jsonl such a line is in several records, and all but the last have \"partial\":true. A last line
+pipes for its end. If they wait for a minute, or for 10 s in which less than 64 KiB of it come, it gets a line end there, which
+is said on standard error. With --output jsonl such a line is in several records, and all but the last have \"partial\":true. A last line
 without an end gets one, except in the files of --log.
 A job whose output is taken in costs 2 descriptors: `exitring doctor` tells for how many there are enough. With
 fewer, fewer jobs run at a time. --log, --discard, --append and --inherit cost none.

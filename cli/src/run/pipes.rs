@@ -20,6 +20,8 @@ const PIPE_MAX: usize = 1024 * 1024;
 const LINE_PATIENCE: Duration = Duration::from_secs(10);
 /// A line goes on if so much of it comes in that time.
 const LINE_GOES_ON: usize = 64 * 1024;
+/// For so long others wait in any case: a line may be endless.
+const LINE_WAIT_MAX: Duration = Duration::from_secs(60);
 
 pub(crate) struct Pipes {
     /// Where the pipes are waited for.
@@ -38,8 +40,10 @@ pub(crate) struct Pipes {
 
 struct LongLine {
     whose: Whose,
-    /// Since when somebody waits for its end, or since the last look at it.
-    since: Instant,
+    /// Since when somebody waits for its end.
+    waited_for: Instant,
+    /// The last look at how it goes on.
+    looked: Instant,
     /// What has come of it since then.
     bytes: usize,
 }
@@ -89,10 +93,9 @@ impl Pipes {
             let _ = epoll::delete(&self.poll, stream.as_fd());
             if self.paused.is_empty() {
                 let now = Instant::now();
-                self.in_line
-                    .iter_mut()
-                    .flatten()
-                    .for_each(|line| line.look(now));
+                for line in self.in_line.iter_mut().flatten() {
+                    *line = LongLine::new(line.whose, now);
+                }
             }
             return self.paused.push(whose);
         }
@@ -116,11 +119,7 @@ impl Pipes {
         match place {
             Some(line) if in_line && line.whose == whose => line.bytes += bytes,
             None if in_line => {
-                *place = Some(LongLine {
-                    whose,
-                    since: Instant::now(),
-                    bytes,
-                });
+                *place = Some(LongLine::new(whose, Instant::now()));
                 outlet.hold_messages();
             }
             Some(line) if line.whose == whose => {
@@ -163,18 +162,19 @@ impl Pipes {
 
     /// How long until a long line that others wait for must have gone on.
     pub(crate) fn patience(&self) -> Option<Duration> {
-        let lines = self.in_line.iter().flatten().filter(|_| self.are_paused());
+        let lines = self.in_line.iter().flatten();
+        let lines = lines.filter(|_| self.are_paused());
         lines
-            .map(|line| (line.since + LINE_PATIENCE).saturating_duration_since(Instant::now()))
+            .map(|line| line.due().saturating_duration_since(Instant::now()))
             .min()
     }
 
     /// Not the line's fault: those who read from us took so long.
     pub(crate) fn was_held_up(&mut self, long: Duration) {
-        self.in_line
-            .iter_mut()
-            .flatten()
-            .for_each(|line| line.since += long);
+        for line in self.in_line.iter_mut().flatten() {
+            line.waited_for += long;
+            line.looked += long;
+        }
     }
 
     /// Ends a long line that others wait for and that does not go on. Returns its job.
@@ -184,11 +184,7 @@ impl Pipes {
         }
         let now = Instant::now();
         for line in self.in_line.iter_mut().flatten() {
-            if now.saturating_duration_since(line.since) < LINE_PATIENCE {
-                continue;
-            }
-            if line.bytes >= LINE_GOES_ON {
-                line.look(now);
+            if !line.is_to_be_broken(now) {
                 continue;
             }
             let whose = line.whose;
@@ -267,9 +263,31 @@ impl LongLine {
         self.whose != other && (self.whose.stream == other.stream || outlet.is_one())
     }
 
-    fn look(&mut self, now: Instant) {
-        self.since = now;
-        self.bytes = 0;
+    fn new(whose: Whose, now: Instant) -> Self {
+        Self {
+            whose,
+            waited_for: now,
+            looked: now,
+            bytes: 0,
+        }
+    }
+
+    /// When it is to be looked at.
+    fn due(&self) -> Instant {
+        (self.looked + LINE_PATIENCE).min(self.waited_for + LINE_WAIT_MAX)
+    }
+
+    /// Whether others have waited for its end for too long.
+    fn is_to_be_broken(&mut self, now: Instant) -> bool {
+        if now < self.due() {
+            return false;
+        }
+        let goes_on = self.bytes >= LINE_GOES_ON && now < self.waited_for + LINE_WAIT_MAX;
+        if goes_on {
+            self.looked = now;
+            self.bytes = 0;
+        }
+        !goes_on
     }
 }
 
@@ -286,4 +304,28 @@ fn has_writers(pipe: BorrowedFd<'_>) -> bool {
     let polled = poll(&mut end, Some(&Timespec::default()));
     let events = end[0].revents();
     polled.is_ok() && (events.contains(PollFlags::IN) || !events.contains(PollFlags::HUP))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_wait_for_a_line_that_goes_on_but_not_for_ever() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let mut line = LongLine::new(Whose::new(1, 1, 0), begun);
+        assert!(!line.is_to_be_broken(at(9)));
+        for seconds in [10, 20, 30, 40, 50] {
+            line.bytes += LINE_GOES_ON;
+            assert!(!line.is_to_be_broken(at(seconds)), "{seconds}");
+            assert!(!line.is_to_be_broken(at(seconds + 9)), "{seconds}");
+        }
+        line.bytes += LINE_GOES_ON;
+        assert!(line.is_to_be_broken(at(60)));
+
+        let mut line = LongLine::new(Whose::new(1, 1, 0), begun);
+        line.bytes += LINE_GOES_ON - 1;
+        assert!(line.is_to_be_broken(at(10)));
+    }
 }
