@@ -30,6 +30,9 @@ pub(crate) enum Command {
     Completions(completions::Options),
     /// Write the man pages
     Man(man::Options),
+    /// Read pipes to their ends, for `run`
+    #[command(hide = true)]
+    DrainPipes,
     /// Print the JSON schema of the service's protocol
     #[command(hide = true)]
     ProtocolSchema,

@@ -1,6 +1,6 @@
 //! `exitring completions`: for the shell's tab key.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::ErrorKind;
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use crate::cli::Cli;
 use crate::code;
 use crate::failure::Failure;
+use crate::standard;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,7 +26,7 @@ pub(crate) struct Options {
 pub(crate) fn print(options: &Options) -> Result<u8, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(options.shell, &mut Cli::command(), "exitring", &mut script);
-    match io::stdout().write_all(&script) {
+    match standard::write_out(&script) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Failure::writing("standard output", &error))
         }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use crate::locale;
+
 /// `90`, `1.5` (seconds), `300ms`, `1m30s`, `2 hours`.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     const WANTED: &str =
@@ -28,7 +30,8 @@ pub(crate) fn parse_positive(text: &str) -> Result<Duration, String> {
 pub(crate) fn show(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     match seconds {
-        ..0.001 => format!("{:.0} µs", seconds * 1e6),
+        ..0.001 if locale::is_utf8() => format!("{:.0} µs", seconds * 1e6),
+        ..0.001 => format!("{:.0} us", seconds * 1e6),
         ..1.0 => format!("{:.1} ms", seconds * 1e3),
         ..100.0 => format!("{seconds:.2} s"),
         _ => format!("{:#}", SignedDuration::from_secs(duration.as_secs() as i64)),

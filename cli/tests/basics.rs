@@ -188,6 +188,58 @@ fn a_script_without_its_interpreter_says_so() {
 }
 
 #[test]
+fn what_could_not_be_started_is_always_said_and_has_a_shells_exit_code() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("noexec"), "").unwrap();
+    std::fs::write(dir.path().join("script"), "#!/no/such/interpreter\n").unwrap();
+    for (line, why, code) in [
+        ("no-such-command-here x", "no such program", 127),
+        ("./nodir/x", "no such program", 127),
+        ("./noexec x", "may not be executed", 126),
+        ("./script", "is the interpreter", 126),
+        ("true \0", "NUL", 126),
+    ] {
+        for options in [
+            "-q",
+            "-q --discard",
+            "-q --log logs",
+            "-q --output jsonl",
+            "",
+        ] {
+            let script = format!(
+                "chmod +x script; $EXITRING run --joblog log {options}; echo $? >> code; mv log done"
+            );
+            let output = shell(&script)
+                .current_dir(dir.path())
+                .write_stdin(format!("{line}\n"))
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stderr);
+            let said = text
+                .lines()
+                .filter(|line| line.starts_with("job 1 was not started: "));
+            let said: Vec<_> = said.collect();
+            assert!(said.len() == 1 && said[0].contains(why), "{line}: {text}");
+            let log = std::fs::read_to_string(dir.path().join("done")).unwrap();
+            let mut records = jobs(&log);
+            if options.contains("jsonl") {
+                records.extend(jobs(&String::from_utf8_lossy(&output.stdout)));
+            }
+            for record in &records {
+                assert_eq!(
+                    (&record["outcome"], &record["exit_code"]),
+                    (&"not_started".into(), &code.into())
+                );
+            }
+            let summary = format!("job 1: not started (exit code {code}): ");
+            assert_eq!(text.contains(&summary), options.is_empty(), "{text}");
+        }
+    }
+    let codes = std::fs::read_to_string(dir.path().join("code")).unwrap();
+    assert!(codes.lines().all(|code| code == "1"), "{codes}");
+}
+
+#[test]
 fn templates_are_filled_from_the_command_line() {
     let output = stdout(&mut exitring([
         "run", "-j1", "--", "echo", "{2}-{1}", "{#}", ":::", "a", "b c", ":::", "x", "y",

@@ -271,7 +271,7 @@ fn a_reader_who_does_not_read_cannot_keep_it_from_ending() {
 #[test]
 fn a_full_disk_is_said_once_and_ends_the_run() {
     let dir = tempfile::tempdir().unwrap();
-    // What is written beyond fails, as on a full disk. (Jobs are not held to it: they write to pipes.)
+    // What is written beyond fails, as on a full disk.
     let cases = [
         (
             "ulimit -f 4; yes 'echo 123456789' | $EXITRING run -q -j 4 --joblog joblog",
@@ -308,20 +308,30 @@ fn a_full_disk_is_said_once_and_ends_the_run() {
     let script = "unshare -m sh -c 'mkdir -p disk && mount -t tmpfs -o size=16k none disk'";
     let may_mount = shell(script).current_dir(dir.path()).output().unwrap();
     if may_mount.status.success() {
-        let script = "mount -t tmpfs -o size=16k none disk; yes \"seq 3000\" | $EXITRING run -q -j 4 --append disk/all; echo code $? >&2";
-        let output = shell(&format!("unshare -m sh -c '{script}'"))
-            .current_dir(dir.path())
-            .output()
-            .unwrap();
-        let text = String::from_utf8_lossy(&output.stderr);
-        assert!(text.contains("code 3"), "{text}");
-        assert_eq!(
-            text.matches("cannot write the file of").count(),
-            1,
-            "{text}"
-        );
+        // A job that does not care has lost its output all the same.
+        for (options, job, what) in [
+            ("--append disk/all", "seq 3000", "cannot write the file of"),
+            ("--log disk/logs", "seq 3000", "cannot write the log disk"),
+            (
+                "--log disk/logs",
+                "seq 3000; true",
+                "cannot write the log disk",
+            ),
+        ] {
+            let script = format!(
+                "mount -t tmpfs -o size=16k none disk; yes \"{job}\" | $EXITRING run -q -j 4 {options}; echo code $? >&2"
+            );
+            let output = shell(&format!("unshare -m sh -c '{script}'"))
+                .current_dir(dir.path())
+                .output()
+                .unwrap();
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert!(text.contains("code 3"), "{options}: {text}");
+            assert_eq!(text.matches(what).count(), 1, "{options}: {text}");
+            assert!(text.contains("make room"), "{options}: {text}");
+        }
     } else {
-        eprintln!("not tested: --append to a full disk, as none can be mounted");
+        eprintln!("not tested: --append and --log to a full disk, as none can be mounted");
     }
     // The log that did not fit is whole.
     let log = fs::read_to_string(dir.path().join("joblog")).unwrap();

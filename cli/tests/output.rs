@@ -100,16 +100,195 @@ fn lines_of_megabytes_do_not_mix_either() {
         assert_eq!(line.len(), 700_000);
         assert!(line.bytes().all(|byte| byte == line.as_bytes()[0]));
     }
-    // Longer ones are cut, and are never in the middle of each other's pieces.
-    let list = list.replace("700000", "3000000");
-    let output = stdout(exitring(["run", "-q", "-j8"]).write_stdin(list));
-    let mut length = BTreeMap::new();
-    for line in output.lines() {
-        assert!(line.bytes().all(|byte| byte == line.as_bytes()[0]));
-        *length.entry(line.as_bytes()[0]).or_insert(0) += line.len();
+    // Longer ones are passed on as they come, and have the output to themselves.
+    let list = list
+        .replace("700000", "3000000")
+        .replace("; echo", "; echo; echo short >&2");
+    for both in ["", "2>&1"] {
+        let output = shell(&format!("$EXITRING run -q -j8 {both}"))
+            .write_stdin(list.clone())
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let (short, long): (Vec<_>, Vec<_>) = text.lines().partition(|line| *line == "short");
+        assert_eq!(
+            (short.len(), long.len()),
+            (if both.is_empty() { 0 } else { 8 }, 8)
+        );
+        for line in long {
+            assert_eq!(line.len(), 3_000_000);
+            assert!(line.bytes().all(|byte| byte == line.as_bytes()[0]));
+        }
     }
-    assert_eq!(length.len(), 8);
-    assert!(length.values().all(|&length| length == 3_000_000));
+}
+
+#[test]
+fn a_line_of_megabytes_comes_out_byte_for_byte() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, size) in [("a", 1024 * 1024), ("b", 1024 * 1024 - 1), ("c", 3_000_000)] {
+        let mut line: Vec<_> = (0..size)
+            .map(|at| b"0123456789abcdef\xff\r\0"[at % 19])
+            .collect();
+        line.push(b'\n');
+        fs::write(dir.path().join(name), line).unwrap();
+    }
+    let mut run = exitring(["run", "-q", "-j1"]);
+    let output = run
+        .current_dir(dir.path())
+        .write_stdin("cat a\ncat b\ncat c\ncat a c b\n")
+        .output()
+        .unwrap();
+    assert_eq!(output.stderr, b"");
+    let read = |name: &str| fs::read(dir.path().join(name)).unwrap();
+    let expected = ["a", "b", "c", "a", "c", "b"].map(read).concat();
+    assert!(output.stdout == expected, "{} bytes", output.stdout.len());
+    // Without an end it gets one, and nothing else does.
+    let mut run = exitring(["run", "-q", "-j1"]);
+    let output = stdout(run.write_stdin("head -c 3000000 /dev/zero | tr '\\0' x\nprintf y\n"));
+    assert!(
+        output == "x".repeat(3_000_000) + "\ny\n",
+        "{} bytes",
+        output.len()
+    );
+}
+
+#[test]
+fn a_long_line_that_does_not_go_on_is_ended_with_a_word_when_others_wait() {
+    // The second job's output is waited for by the first, in the middle of its line.
+    let dir = tempfile::tempdir().unwrap();
+    let list = "head -c 2000000 /dev/zero | tr '\\0' x; touch begun; until grep -q seen out; do sleep 0.05; done; echo end\n\
+                until [ -e begun ]; do sleep 0.05; done; echo seen\n";
+    let output = shell("$EXITRING run -q -j2 > out")
+        .write_stdin(list)
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(
+        text.matches("job 1: a line longer than 1 MiB was ended")
+            .count(),
+        1,
+        "{text}"
+    );
+    let text = fs::read_to_string(dir.path().join("out")).unwrap();
+    assert!(
+        text == "x".repeat(2_000_000) + "\nseen\nend\n",
+        "{} bytes",
+        text.len()
+    );
+}
+
+#[test]
+fn what_is_no_text_is_told_byte_for_byte_in_records_and_the_job_log() {
+    let bytes = |record: &serde_json::Value, field: &str| {
+        use base64::Engine as _;
+        let text = record[field].as_str();
+        text.map(|text| base64::prelude::BASE64_STANDARD.decode(text).unwrap())
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = exitring([
+        "run", "-q", "--output", "jsonl", "--joblog", "log", "--", "echo", "it's",
+    ]);
+    let output = stdout(
+        run.current_dir(dir.path())
+            .write_stdin(&b"a\xff' b\nplain\n"[..]),
+    );
+    let all = records(&output);
+    let of = |kind: &str| {
+        all.iter()
+            .filter(|it| it["type"] == kind)
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let broken = |record: &serde_json::Value, field: &str| {
+        record[field].as_str().unwrap().contains('\u{fffd}')
+    };
+    let lines = of("output");
+    let line = lines.iter().find(|line| broken(line, "line")).unwrap();
+    assert_eq!(bytes(line, "line_base64").unwrap(), b"it's a\xff' b");
+    let log = fs::read_to_string(dir.path().join("log")).unwrap();
+    for jobs in [jobs(&output), jobs(&log)] {
+        assert!(broken(&jobs[0], "command"));
+        // As one would type it.
+        let command =
+            br"echo 'it'\''s' 'aX'\'' b'".map(|byte| if byte == b'X' { 0xff } else { byte });
+        assert_eq!(bytes(&jobs[0], "command_base64").unwrap(), command);
+        assert_eq!(bytes(&jobs[1], "command_base64"), None);
+    }
+    assert!(
+        lines
+            .iter()
+            .any(|line| line["line"] == "it's plain" && line["line_base64"].is_null())
+    );
+    // Another name that looks the same is another command.
+    let mut run = exitring([
+        "run", "-q", "--joblog", "log", "--resume", "--", "echo", "it's",
+    ]);
+    let output = run
+        .current_dir(dir.path())
+        .write_stdin(&b"a\xfe' b\nplain\n"[..])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[test]
+fn pieces_of_a_long_text_are_text() {
+    for (first, character) in [("", "€"), ("x", "€"), ("xx", "€"), ("x", "ü")] {
+        let line = first.to_owned() + &character.repeat(800_000);
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("long"), &line).unwrap();
+        let mut run = exitring(["run", "-q", "--output", "jsonl"]);
+        let all = records(&stdout(
+            run.current_dir(dir.path()).write_stdin("cat long\n"),
+        ));
+        let output: Vec<_> = all.iter().filter(|it| it["type"] == "output").collect();
+        let joined: String = output
+            .iter()
+            .map(|it| it["line"].as_str().unwrap())
+            .collect();
+        assert!(joined == line);
+        assert!(output.iter().all(|it| it["line_base64"].is_null()));
+        let (end, pieces) = output.split_last().unwrap();
+        assert!(pieces.iter().all(|piece| piece["partial"] == true));
+        assert_eq!(end["partial"], serde_json::Value::Null);
+    }
+}
+
+#[test]
+fn a_file_that_may_not_grow_is_told_from_a_full_disk() {
+    for options in [
+        "--joblog joblog",
+        "--log logs",
+        "--append all",
+        "> out",
+        "--output jsonl > out",
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let script = format!(
+            "ulimit -f 4; yes 'seq 3000' | $EXITRING run -q -j 4 {options}; echo code $? >&2"
+        );
+        let output = shell(&script).current_dir(dir.path()).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            text.contains("code 3") && text.contains("ulimit -f"),
+            "{options}: {text}"
+        );
+        assert!(!text.contains("disk"), "{options}: {text}");
+    }
+}
+
+#[test]
+fn where_the_locale_is_ascii_so_is_what_is_said() {
+    let long = format!("true {}\nfalse {}\n", "x".repeat(200), "y".repeat(200));
+    for (locale, ascii) in [("C", true), ("C.UTF-8", false)] {
+        let text = common::stderr(
+            exitring(["run"])
+                .env("LC_ALL", locale)
+                .write_stdin(long.clone()),
+        );
+        assert_eq!(text.is_ascii(), ascii, "{text}");
+    }
 }
 
 #[test]
@@ -225,7 +404,8 @@ fn the_summary_tells_counts_and_who_failed() {
         "1 failed",
         "p99",
         "job 2: exit code 7: exit 7",
-        "slowest\n  job 3:",
+        "slowest\n",
+        "job 3: ",
     ] {
         assert!(text.contains(words), "{words}: {text}");
     }

@@ -112,6 +112,23 @@ fn at_a_terminal_a_bar_shows_how_far_it_is() {
 }
 
 #[test]
+fn where_the_locale_is_ascii_so_is_the_bar() {
+    if !tmux_is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let list = "true\ntrue\nuntil [ -e go ] || ! [ -e list ]; do sleep 0.05; done\n";
+    fs::write(dir.path().join("list"), list).unwrap();
+    let script = format!("LC_ALL=C {EXITRING} run -j 1 list");
+    let terminal = Terminal::new("ascii", dir.path(), &script);
+    let screen = terminal.wait_for(&["2 done, 0 failed", "2/3", "ETA"]);
+    assert!(screen.is_ascii(), "{screen}");
+    assert!(screen.contains("===="), "{screen}");
+    fs::write(dir.path().join("go"), "").unwrap();
+    terminal.wait_for(&["3 succeeded", "code 0"]);
+}
+
+#[test]
 fn ctrl_c_at_the_terminal_ends_jobs_with_sigterm() {
     if !tmux_is_there() {
         return;

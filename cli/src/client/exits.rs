@@ -5,6 +5,7 @@ use exitring_protocol::{Client, Notice};
 
 use super::{ExitsOptions, print};
 use crate::code;
+use crate::say::say;
 
 /// Printed records are acknowledged at least so often.
 const ACK_EVERY: u64 = 1000;
@@ -34,10 +35,10 @@ pub(crate) fn exits(options: &ExitsOptions) -> Result<u8> {
                 last = record.seq;
                 unacked += 1;
             }
-            Notice::Lost(lost) => eprintln!(
-                "exitring: records from {} to {} were dropped unacknowledged ({} in all)",
+            Notice::Lost(lost) => say(&format!(
+                "exitring: records from {} to {} were dropped unacknowledged ({} in all)\n",
                 lost.from, lost.to, lost.count
-            ),
+            )),
             Notice::CaughtUp(_) if !options.follow => break,
             Notice::CaughtUp(_) => {}
         }

@@ -4,7 +4,7 @@ mod exits;
 mod options;
 mod watch;
 
-use std::io::{self, Write};
+use std::io::ErrorKind;
 
 use anyhow::{Context, Result};
 
@@ -12,6 +12,7 @@ pub(crate) use self::exits::exits;
 pub(crate) use self::options::{ExitsOptions, WatchOptions};
 pub(crate) use self::watch::watch;
 use crate::code;
+use crate::standard;
 
 /// Prints the protocol's schema.
 pub(crate) fn schema() -> Result<u8> {
@@ -22,9 +23,8 @@ pub(crate) fn schema() -> Result<u8> {
 
 /// Prints a line. Who has closed the pipe has seen enough: `false`.
 fn print(line: &str) -> Result<bool> {
-    let mut out = io::stdout().lock();
-    match writeln!(out, "{line}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+    match standard::write_out(format!("{line}\n").as_bytes()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         written => written.map(|()| true).context("writing the output"),
     }
 }

@@ -7,6 +7,7 @@ use exitring_protocol::{Client, Moment, Notice, Outcome, Watch};
 
 use super::{WatchOptions, print};
 use crate::code;
+use crate::say::say;
 
 pub(crate) fn watch(options: &WatchOptions) -> Result<u8> {
     let place = &options.place;
@@ -32,7 +33,7 @@ pub(crate) fn watch(options: &WatchOptions) -> Result<u8> {
         match asking.watch(watch) {
             Ok(watched) => _ = waiting.insert(watched.watch),
             Err(error) => {
-                eprintln!("exitring: watching {pid}: {error}");
+                say(&format!("exitring: watching {pid}: {error}\n"));
                 failed = true;
             }
         }

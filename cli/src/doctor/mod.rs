@@ -3,19 +3,21 @@
 mod findings;
 mod limits;
 
-use std::io::{ErrorKind, Write, stdout};
+use std::io::ErrorKind;
 
 use clap::Args;
 
 use self::findings::Findings;
 use crate::code;
 use crate::failure::Failure;
+use crate::say::styled_out;
+use crate::standard;
 
 const DETAILS: &str = "\
 Examples:
   exitring doctor
   exitring doctor --json | jq .processes_at_a_time
-  docker run … exitring doctor             # is io_uring denied in there?
+  docker run ... exitring doctor             # is io_uring denied in there?
 
 Everything is found out by trying it. Exit code: 0 processes can be watched here, and jobs run; 3 they cannot.";
 
@@ -36,7 +38,7 @@ pub(crate) fn doctor(options: &Options) -> Result<u8, Failure> {
         true => serde_json::to_string_pretty(&findings).unwrap_or_default() + "\n",
         false => findings.to_string(),
     };
-    match anstream::AutoStream::auto(stdout()).write_all(text.as_bytes()) {
+    match standard::write_out(styled_out(&text).as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Failure::writing("standard output", &error))
         }

@@ -2,7 +2,7 @@
 //! running jobs belongs.
 
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,16 +15,15 @@ use super::inbox::{News, Started, When};
 use super::job::Job;
 use super::joblog::JobLog;
 use super::outlet::{Gone, Outlet};
-use super::output::{Route, Stream, Whose};
+use super::pipes::Pipes;
 use super::progress::{Numbers, Progress};
 use super::reader::Counts;
 use super::record::{Record, to_line};
 use super::signals::Signals;
 use super::starter::Starter;
 use super::summary::Summary;
-use super::token::Token;
+use super::token::{Token, Whose};
 use crate::failure::Failure;
-use crate::say::styled;
 
 /// So long after a job's end, what it left running may go on writing to its pipes.
 const LINGER: Duration = Duration::from_millis(100);
@@ -33,16 +32,13 @@ const READER_PATIENCE: Duration = Duration::from_millis(100);
 /// How soon what they have not taken is offered again.
 const OFFER_AGAIN: Duration = Duration::from_millis(20);
 const EVENTS_AT_ONCE: usize = 256;
-const READ_AT_ONCE: usize = 64 * 1024;
-/// As much as a pipe may hold unless root says otherwise (`fs.pipe-max-size`).
-const PIPE_MAX: usize = 1024 * 1024;
 
 /// What the conductor is to do beyond starting jobs.
 pub(crate) struct Conductor {
     pub(crate) starter: Arc<Starter>,
     pub(crate) signals: Signals,
     pub(crate) counts: Arc<Counts>,
-    pub(crate) route: Route,
+    pub(crate) pipes: Pipes,
     pub(crate) joblog: Option<JobLog>,
     /// Whether each finished job is told on standard output.
     pub(crate) records: bool,
@@ -56,6 +52,8 @@ pub(crate) struct Conductor {
     /// Jobs that ended and left their pipes open, in the order of their ends.
     pub(crate) lingering: VecDeque<Lingering>,
     pub(crate) crowded_said: bool,
+    /// It was said that pipes of background processes were closed.
+    pub(crate) closed_said: bool,
 }
 
 /// A job that has ended, and its pipes have not.
@@ -70,21 +68,13 @@ pub(crate) struct Running {
     job: Job,
     when: When,
     child: Child,
-    streams: [Option<Stream>; 2],
     exit: Option<Exit>,
 }
 
-impl Running {
-    fn is_over(&self) -> bool {
-        self.exit.is_some() && self.streams.iter().all(Option::is_none)
-    }
-}
-
 impl Conductor {
-    /// Goes on until the last job has ended.
-    pub(crate) fn conduct(&mut self) {
+    /// Goes on until the last job has ended. Returns the pipes that somebody may still write to.
+    pub(crate) fn conduct(&mut self) -> Vec<OwnedFd> {
         let mut events = Vec::with_capacity(EVENTS_AT_ONCE);
-        let mut buffer = vec![0; READ_AT_ONCE];
         let mut news = Vec::new();
         while !self.starter.gate.is_over() && !self.ending.is_abrupt() {
             self.wait(&mut events);
@@ -95,33 +85,36 @@ impl Conductor {
                     Token::Bell => self.starter.inbox.hush(),
                     Token::Signal => self.take_signals(),
                     Token::Exits => self.take_exits(&mut news),
-                    Token::Output { job, stream } => {
-                        self.take_output(Whose { job, stream }, hung_up, &mut buffer, &mut news);
-                    }
+                    Token::Output(whose) => self.take_output(whose, hung_up, &mut news),
                 }
                 if self.outlet.is_much() {
                     self.flush();
                 }
             }
             self.take_news(&mut news);
+            self.break_line();
             self.let_go();
             self.flush();
             self.show_progress();
         }
         // Of what made it over.
         self.take_news(&mut news);
+        let open = self.pipes.finish(&mut self.outlet);
         self.flush_rest();
         self.progress.end();
+        open
     }
 
     fn wait(&mut self, events: &mut Vec<epoll::Event>) {
         let linger = self
             .lingering
             .front()
+            .filter(|_| !self.pipes.are_paused())
             .map(|lingering| lingering.until.saturating_duration_since(Instant::now()));
         let offer = (!self.outlet.is_empty()).then_some(OFFER_AGAIN);
         let patience = self.progress.patience().into_iter();
-        let patience = patience.chain(linger).chain(offer).min();
+        let patience = patience.chain(linger).chain(offer);
+        let patience = patience.chain(self.pipes.patience()).min();
         // It fits: none is longer than a moment.
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
         match epoll::wait(
@@ -142,6 +135,10 @@ impl Conductor {
             match news {
                 News::Started(started) => self.begin(*started),
                 News::NotStarted { job, when, why } => {
+                    self.say(&format!(
+                        "job {} was not started: {}\n",
+                        job.number, why.why
+                    ));
                     self.finish(&job, &Record::of_nothing_started(&job, when, why));
                     self.starter.gate.leave(1);
                 }
@@ -161,17 +158,13 @@ impl Conductor {
             child,
             pipes,
         } = started;
-        if let Route::Files(logs) = &self.route {
-            logs.begin(job.number, job.attempt);
-        }
         // It was on its way when the others were told.
         self.ending.tell(&child);
-        let streams = pipes.map(|pipe| pipe.map(|pipe| Stream::new(pipe, job.attempt)));
+        self.pipes.add(job.number, job.attempt, pipes);
         let running = Running {
             job,
             when,
             child,
-            streams,
             exit: None,
         };
         self.running.insert(running.job.number, running);
@@ -192,7 +185,7 @@ impl Conductor {
                 continue;
             };
             running.exit = Some(tagged.exit);
-            if running.is_over() {
+            if !self.pipes.are_open(tagged.tag, running.job.attempt) {
                 self.end(tagged.tag);
             } else {
                 self.lingering.push_back(Lingering {
@@ -205,48 +198,32 @@ impl Conductor {
     }
 
     /// `hung_up`: there is nothing to read, and there never will be.
-    fn take_output(
-        &mut self,
-        whose: Whose,
-        hung_up: bool,
-        buffer: &mut [u8],
-        news: &mut Vec<News>,
-    ) {
-        if !self.running.contains_key(&whose.job) {
+    fn take_output(&mut self, whose: Whose, hung_up: bool, news: &mut Vec<News>) {
+        if !self.pipes.has(whose) {
             self.take_news(news);
         }
-        let Some(running) = self.running.get_mut(&whose.job) else {
-            return;
-        };
-        let Some(stream) = &mut running.streams[whose.stream] else {
-            return;
-        };
-        let read = if hung_up { None } else { stream.read(buffer) };
-        let passed = match read {
-            Some(bytes) => self.route.pass(whose, stream, bytes, &mut self.outlet),
-            None => {
-                let stream = running.streams[whose.stream].take();
-                stream
-                    .into_iter()
-                    .for_each(|stream| self.end_stream(whose, stream));
-                let Some(running) = self.running.get(&whose.job) else {
-                    return;
-                };
-                if running.is_over() {
-                    self.end(whose.job);
-                }
-                Ok(())
-            }
-        };
-        if let Err(failure) = passed {
-            // What is written from now on is read, and dropped: nobody hangs.
-            self.route = Route::Nowhere;
-            self.stop(Stop::Soon, Some(failure));
+        self.pipes.take(whose, hung_up, &mut self.outlet);
+        if self.running.get(&whose.job).is_some_and(|running| {
+            running.exit.is_some() && !self.pipes.are_open(whose.job, running.job.attempt)
+        }) {
+            self.end(whose.job);
         }
     }
 
-    /// Closes pipes that were left open by jobs that ended a while ago.
+    /// Ends a line that others have waited for for too long.
+    fn break_line(&mut self) {
+        if let Some(job) = self.pipes.break_line(&mut self.outlet) {
+            self.say(&format!(
+                "job {job}: a line longer than 1 MiB was ended before its end, as the output of others had waited for it for too long\n"
+            ));
+        }
+    }
+
+    /// Ends jobs whose process ended a while ago and whose pipes are open.
     fn let_go(&mut self) {
+        if self.pipes.are_paused() {
+            return;
+        }
         let now = Instant::now();
         while let Some(Lingering { job, attempt, .. }) = self
             .lingering
@@ -266,22 +243,14 @@ impl Conductor {
         let Some(Running {
             mut job,
             when,
-            streams,
             exit,
             ..
         }) = self.running.remove(&number)
         else {
             return;
         };
-        for (stream, left) in streams.into_iter().enumerate() {
-            let whose = Whose {
-                job: number,
-                stream,
-            };
-            if let Some(mut left) = left {
-                self.drain(whose, &mut left);
-                self.end_stream(whose, left);
-            }
+        if self.pipes.leave(number, job.attempt, &mut self.outlet) {
+            self.say_closed();
         }
         let Some(exit) = exit else { return };
         let timeout = self.starter.timeout;
@@ -302,26 +271,6 @@ impl Conductor {
         self.starter.gate.leave(1);
     }
 
-    /// Passes on what is in a pipe that is about to be closed: among many, or behind a slow reader of ours, its
-    /// turn may not have come. Not more than a full pipe, as its writer may be endless.
-    fn drain(&mut self, whose: Whose, stream: &mut Stream) {
-        let mut buffer = vec![0; PIPE_MAX];
-        if stream.has_something()
-            && let Some(bytes) = stream.read(&mut buffer)
-            && let Err(failure) = self.route.pass(whose, stream, bytes, &mut self.outlet)
-        {
-            self.route = Route::Nowhere;
-            self.stop(Stop::Soon, Some(failure));
-        }
-    }
-
-    fn end_stream(&mut self, whose: Whose, stream: Stream) {
-        // Closing it is not enough: a child that is being started has a copy until its exec, and as long as that is there,
-        // so are events, which would be taken for those of the job's next attempt.
-        let _ = epoll::delete(&self.starter.poll, stream.as_fd());
-        self.route.end(whose, stream, &mut self.outlet);
-    }
-
     fn finish(&mut self, job: &Job, record: &Record<'_>) {
         self.summary.add(record);
         if let Some(joblog) = &mut self.joblog
@@ -330,9 +279,7 @@ impl Conductor {
             self.joblog = None;
             self.stop(Stop::Soon, Some(failure));
         }
-        if !record.success
-            && let Some(failure) = self.starter.streams.full()
-        {
+        if let Some(failure) = self.starter.streams.end(job.number, record.success) {
             self.stop(Stop::Soon, Some(failure));
         }
         if self.records {
@@ -394,8 +341,17 @@ impl Conductor {
         }
     }
 
+    fn say_closed(&mut self) {
+        if !std::mem::replace(&mut self.closed_said, true) {
+            self.say(
+                "background processes of ended jobs hold too many pipes: the oldest pipes were closed, and who writes to them gets SIGPIPE \
+                 (with --log, --append, --discard or a redirection of their own there are none; a higher ulimit -n allows for more)\n",
+            );
+        }
+    }
+
     fn say(&mut self, text: &str) {
-        self.outlet.err().extend(styled(text).bytes());
+        self.outlet.say(text);
     }
 
     fn flush(&mut self) {
@@ -420,11 +376,13 @@ impl Conductor {
         if self.outlet.is_empty() {
             return;
         }
+        let begun = Instant::now();
         let (outlet, signals) = (&mut self.outlet, &self.signals);
         let flushed = match outlet.is_seen() {
             true => self.progress.aside(|| outlet.flush(signals.as_fd(), until)),
             false => outlet.flush(signals.as_fd(), until),
         };
+        self.pipes.was_held_up(begun.elapsed());
         match flushed {
             // A signal is about to be taken, or was, and what is left is offered again.
             Ok(()) | Err(Gone::Stuck) => {}
@@ -444,8 +402,12 @@ impl Conductor {
             starter,
             counts,
             summary,
+            outlet,
             ..
         } = self;
+        if outlet.is_in_line() {
+            return;
+        }
         progress.show(|| Numbers {
             running: starter.gate.inside(),
             done: summary.finished() + counts.done_before(),

@@ -18,7 +18,11 @@ pub(crate) enum News {
     /// A job runs.
     Started(Box<Started>),
     /// A job could not be started, by its own fault.
-    NotStarted { job: Job, when: When, why: String },
+    NotStarted {
+        job: Job,
+        when: When,
+        why: NotStarted,
+    },
     /// Something ran out, so no more than this run at a time for now.
     Crowded { room: usize, why: String },
     /// The list cannot be read on, or nothing can be started at all.
@@ -29,6 +33,27 @@ pub(crate) enum News {
     Lost(Failure),
     /// The list was read to its end.
     Read,
+}
+
+/// Why a job was not started, and the exit code that a shell gives for that.
+#[derive(Debug)]
+pub(crate) struct NotStarted {
+    pub(crate) why: String,
+    pub(crate) code: i32,
+}
+
+impl NotStarted {
+    /// There is no such program.
+    pub(crate) fn not_found(why: impl Into<String>) -> Self {
+        let why = why.into();
+        Self { why, code: 127 }
+    }
+
+    /// There is one, or there is a line, and it cannot be executed.
+    pub(crate) fn not_executable(why: impl Into<String>) -> Self {
+        let why = why.into();
+        Self { why, code: 126 }
+    }
 }
 
 /// When a job was started, on the clock that measures and on the one that people read.

@@ -148,20 +148,10 @@ impl JobLog {
     pub(crate) fn write(&mut self, job: &Job, record: &Record<'_>) -> Result<(), Failure> {
         let hash = format!("{:016x}", job.order.hash());
         let line = to_line(&Logged { record, hash });
-        let written = loop {
-            match self.file.write(&line) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
-            }
-        };
-        let error = match written {
-            Ok(count) if count == line.len() => {
-                self.length += count as u64;
-                return Ok(());
-            }
-            // The disk is full, and some of it had room.
-            Ok(_) => io::ErrorKind::StorageFull.into(),
-            Err(error) => error,
+        // One write(2), unless only a part of it has room: why the rest has none, the next one says.
+        let Err(error) = self.file.write_all(&line) else {
+            self.length += line.len() as u64;
+            return Ok(());
         };
         // What there is of the line, off again.
         let _ = self.file.set_len(self.length);

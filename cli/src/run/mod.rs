@@ -10,7 +10,9 @@
 //! gate, jobs that run by its room; nothing else grows with the list.
 
 mod conductor;
+mod drainer;
 mod ending;
+mod foreign;
 mod gate;
 mod inbox;
 mod job;
@@ -20,6 +22,7 @@ mod logs;
 mod options;
 mod outlet;
 mod output;
+mod pipes;
 mod progress;
 mod reader;
 mod record;
@@ -44,6 +47,7 @@ use rustix::event::epoll;
 use rustix::io::Errno;
 
 use self::conductor::Conductor;
+pub(crate) use self::drainer::drain;
 use self::ending::Ending;
 use self::gate::Gate;
 use self::inbox::Inbox;
@@ -54,6 +58,7 @@ pub(crate) use self::options::Options;
 use self::options::Output;
 use self::outlet::Outlet;
 use self::output::Route;
+use self::pipes::Pipes;
 use self::progress::Progress;
 use self::reader::{Counts, Reader};
 use self::shard::{Shard, Wanted};
@@ -70,7 +75,11 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     let shard = choose_shard(&options)?;
     let (streams, route) = choose_output(&options)?;
     // Opening may wait (for who writes to a FIFO), and until then Ctrl-C ends us as it ends anybody.
-    let source = Source::open(options.file.as_deref(), options.command.clone())?;
+    let source = Source::open(
+        options.file.as_deref(),
+        options.null,
+        options.command.clone(),
+    )?;
     let signals = Signals::take().map_err(|error| cannot("take signals", &error))?;
     let (joblog, resume) = match &options.joblog {
         Some(path) => {
@@ -114,21 +123,22 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     let mut conductor = Conductor {
         signals,
         counts: Arc::clone(&counts),
-        route,
+        pipes: Pipes::new(Arc::clone(&starter.poll), route),
         joblog,
         records: options.output == Output::Jsonl,
         retries: options.retries,
         fail_fast: options.fail_fast,
-        outlet: Outlet::default(),
+        outlet: Outlet::new(),
         progress: Progress::new(!options.quiet),
         summary: Summary::new(),
         ending: Ending::new(options.grace),
         running: HashMap::new(),
         lingering: VecDeque::new(),
         crowded_said: false,
+        closed_said: false,
         starter,
     };
-    conductor.conduct();
+    let open_pipes = conductor.conduct();
     if !conductor.ending.is_abrupt() {
         for starter in starters {
             // A panic was shown by the panic hook.
@@ -149,6 +159,11 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     if !options.quiet {
         let text = summary.show(counts.done_before(), counts.failed_before());
         outlet.say_last(&text, &signals, ending.is_interrupted());
+    }
+    if let Err(error) = drainer::start(open_pipes) {
+        say(&format!(
+            "what jobs left in the background gets SIGPIPE when it writes, as no process can be started that reads it: {error}\n"
+        ));
     }
     Ok(ending.code(some_failed))
 }
@@ -178,7 +193,7 @@ fn choose_output(options: &Options) -> Result<(Streams, Route), Failure> {
         Output::Jsonl => Route::Records,
     };
     if let Some(dir) = &options.log {
-        return Ok((Streams::Piped, Route::Files(Logs::open(dir.clone())?)));
+        return Ok((Streams::Logged(Logs::open(dir.clone())?), Route::Nowhere));
     }
     if let Some(path) = &options.append {
         let file = OpenOptions::new().append(true).create(true).open(path);
@@ -227,8 +242,10 @@ fn make_starter(options: &Options, jobs: usize, streams: Streams) -> Result<Star
         inbox: Arc::new(Inbox::new().map_err(|error| cannot("make an eventfd", &error))?),
         exits: watcher.exits(jobs).map_err(no_watcher)?,
         watcher,
-        poll: epoll::create(epoll::CreateFlags::CLOEXEC)
-            .map_err(|error| cannot("make an epoll", &error.into()))?,
+        poll: Arc::new(
+            epoll::create(epoll::CreateFlags::CLOEXEC)
+                .map_err(|error| cannot("make an epoll", &error.into()))?,
+        ),
         streams,
         shell,
         timeout: options.timeout,

@@ -13,7 +13,7 @@ use crate::duration;
 const DETAILS: &str = "\
 Examples:
   exitring run -j 8 commands.txt                    one command a line, 8 at a time
-  find . -name '*.png' | exitring run -- optipng {}   one job for each line of standard input
+  find . -name '*.png' -print0 | exitring run -0 -- optipng {}   one job for each name, whatever is in it
   exitring run -- ./train --seed {} --lr {2} ::: 1 2 3 ::: 0.1 0.01    every combination
   exitring run -j 64 --timeout 5m --retries 2 --joblog run.log --resume tests.txt
   exitring run --output jsonl commands.txt | jq -r 'select(.type == \"job\" and .success == false) | .command'
@@ -21,26 +21,37 @@ Examples:
 
 Lines: blank ones and ones that begin with # are passed over. A line that means nothing special to a shell (no quote,
 no variable, no redirection and so on, no builtin) is executed directly, any other by `sh -c`. --shell has all of them
-executed by a shell of your choice, --no-shell none. A byte order mark and the CR of CRLF line ends are taken off.
+executed by a shell of your choice, --no-shell none. With -0 an item ends with a NUL and not with the line, and all of it counts:
+blanks, # and empty items, too.
+
+Line ends: a list of commands whose first line ends with CR and LF was written on Windows, and the CR is taken off each line (and a
+byte order mark off the first). Arguments for a template are as they are, for names of files may end with CR: it is taken off only
+if the list begins with a byte order mark, too. Use -0 for names that may contain line ends.
 
 Templates: {} is the argument, {1} {2} those of the first and second :::, {#} the job's number; without any argument's place,
 arguments are appended. Without ::: the arguments are lines of FILE or of standard input. No shell is involved. Whatever stands
-after ::: is an argument, options too: they belong before --.
+after ::: is an argument, options too: they belong before --. Places and separators of GNU parallel and rush that mean nothing here
+({.} {/} {//} {%} {-1} {= =} :::: :::+ and so on) are refused. A backslash before a place or a separator makes it text: \\{} \\{.} \\:::
 
-Jobs: each is a process group of its own, with /dev/null as standard input. A job has ended when its process has; what that
-left running may write for 100 ms more. A time-out or Ctrl-C sends SIGTERM to the group, and SIGKILL to whoever is left of it
+Jobs: each is a process group of its own, with /dev/null as standard input. A job has ended when its process has, or 100 ms later
+if that left something running that has its output open. A time-out or Ctrl-C sends SIGTERM to the group, and SIGKILL to whoever is left of it
 when the grace is over, or exitring ends. What left the group (setsid) is not reached. What a job that ends by itself leaves in
-the background lives on, as with xargs and GNU parallel.
+the background lives on, as with xargs and GNU parallel, and what it writes is passed on as long as exitring runs, after the record of
+its job. When exitring ends, a small process of its own (exitring drain-pipes) reads the rest and drops it until the last
+writer has ended; with --log, --append and --inherit nothing is dropped. Pipes are kept open for an eighth of ulimit -n (1024 at
+most); beyond that the oldest is closed, which is said, and its writer gets SIGPIPE. So it does if exitring is killed with SIGKILL.
 
 Interrupts: Ctrl-C (SIGINT), SIGTERM and SIGHUP tell running jobs to end, a second one kills them; Ctrl-\\ (SIGQUIT) kills them at
 once. A job that ends within the grace after that, however it does, counts as interrupted, and --resume runs it again. In the
 background of a script SIGINT is ignored: use SIGTERM. Ctrl-Z stops exitring and not its jobs, which have groups of their own;
 meanwhile nothing is started, and no time-out ends anything.
 
-Output: lines of different jobs never mix. A line longer than 1 MiB is passed on in pieces: each ends with a line end, and with
---output jsonl all but the last have \"partial\":true. A last line without an end gets one, except in the files of --log.
+Output: lines of different jobs never mix. A line longer than 1 MiB is passed on as it comes, and the output of others waits in their
+pipes for its end. If they wait for a minute, or for 10 s in which less than 64 KiB of it come, it gets a line end there, which
+is said on standard error. With --output jsonl such a line is in several records, and all but the last have \"partial\":true. A last line
+without an end gets one, except in the files of --log.
 A job whose output is taken in costs 2 descriptors: `exitring doctor` tells for how many there are enough. With
-fewer, fewer jobs run at a time. --discard, --append and --inherit cost none.
+fewer, fewer jobs run at a time. --log, --discard, --append and --inherit cost none.
 
 Job log: a line of JSON for each finished job. With --resume, jobs that finished by themselves, well or not, are
 done and not run again; interrupted ones, and ones that were running when exitring was killed, are not done. What failed in the
@@ -49,10 +60,12 @@ former run counts: the exit code is 1 even if all of the rest succeed. --resume-
 With --output jsonl there is a line {\"type\":\"job\", ...} for each finished job with job, command, attempts, outcome (exited,
 signaled, unknown, not_started), exit_code, signal, reason, success, timed_out, interrupted, started_at, wall_seconds,
 user_seconds, system_seconds, max_rss_bytes (never less than exitring's own, which a process has until its exec), and
-{\"type\":\"output\", job, attempt, stream, line} for each line that a job writes; what is not UTF-8 in it becomes U+FFFD.
+{\"type\":\"output\", job, attempt, stream, line} for each line that a job writes. What is not UTF-8 becomes U+FFFD in line and command;
+then line_base64 and command_base64, which are there only then, have the very bytes. A job that could not be started has the exit code
+that a shell gives: 127 there is no such program, 126 it cannot be executed. Standard error says so, too, also with -q.
 Other types and fields may be added.
 
-Exit code: 0 all jobs succeeded; 1 some failed; 2 the command line, the list or the job log is wrong or unreadable; 3 something
+Exit code: 0 all jobs succeeded; 1 some failed or could not be started; 2 the command line, the list or the job log is wrong or unreadable; 3 something
 ran out (disk, descriptors, processes) and the run could not go on; 130 interrupted (SIGINT, SIGTERM, SIGHUP, SIGQUIT);
 141 nobody reads the output any more.";
 
@@ -65,6 +78,10 @@ ran out (disk, descriptors, processes) and the run could not go on; 130 interrup
 pub(crate) struct Options {
     /// One command a line (with a template: one argument a line); `-` or none: standard input
     pub(crate) file: Option<PathBuf>,
+
+    /// Items of the list end with a NUL byte and not with the line, as from find -print0; nothing is taken off them
+    #[arg(short = '0', long, help_heading = "Lines")]
+    pub(crate) null: bool,
 
     /// A program and its arguments, with places for what changes: `COMMAND {} ::: ARGUMENTS`
     #[arg(last = true, value_name = "COMMAND")]
@@ -99,7 +116,8 @@ pub(crate) struct Options {
     #[arg(long, value_enum, default_value = "human", help_heading = "Output")]
     pub(crate) output: Output,
 
-    /// Write what jobs write to DIR/NUMBER.out and DIR/NUMBER.err; there is no file where nothing is written
+    /// Have each job write to DIR/NUMBER.out and DIR/NUMBER.err itself; a file that is empty at the job's end is removed, if nothing
+    /// has it open any more (on a full disk jobs fail, which then ends the run)
     #[arg(long, value_name = "DIR", group = "streams", help_heading = "Output")]
     pub(crate) log: Option<PathBuf>,
 
@@ -115,7 +133,7 @@ pub(crate) struct Options {
     #[arg(long, group = "streams", help_heading = "Output")]
     pub(crate) discard: bool,
 
-    /// No progress bar, and no summary (which goes to standard error)
+    /// No progress bar, and no summary (which goes to standard error); what goes wrong is said all the same
     #[arg(short, long, help_heading = "Output")]
     pub(crate) quiet: bool,
 

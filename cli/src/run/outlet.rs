@@ -33,15 +33,35 @@ pub(crate) enum Gone {
     Failed(io::Error),
 }
 
-#[derive(Default)]
 pub(crate) struct Outlet {
     out: Vec<u8>,
     err: Vec<u8>,
+    /// Both are the same file or terminal (`2>&1`), so what comes to both keeps its order.
+    one: bool,
+    /// What we say ourselves waits here for the end of a line of a job's.
+    held: Option<Vec<u8>>,
     /// Nothing is written to standard output any more.
     gone: bool,
 }
 
 impl Outlet {
+    pub(crate) fn new() -> Self {
+        let [out, err] = [rustix::stdio::stdout(), rustix::stdio::stderr()].map(fstat);
+        let one = matches!((out, err), (Ok(out), Ok(err)) if (out.st_dev, out.st_ino) == (err.st_dev, err.st_ino));
+        Self {
+            out: Vec::new(),
+            err: Vec::new(),
+            one,
+            held: None,
+            gone: false,
+        }
+    }
+
+    /// Whether standard output and error are the same file or terminal.
+    pub(crate) fn is_one(&self) -> bool {
+        self.one
+    }
+
     pub(crate) fn out(&mut self) -> &mut Vec<u8> {
         &mut self.out
     }
@@ -50,12 +70,40 @@ impl Outlet {
     pub(crate) fn of(&mut self, stream: usize) -> &mut Vec<u8> {
         match stream {
             OUT => &mut self.out,
-            _ => &mut self.err,
+            _ => self.err(),
         }
     }
 
-    pub(crate) fn err(&mut self) -> &mut Vec<u8> {
-        &mut self.err
+    fn err(&mut self) -> &mut Vec<u8> {
+        match self.one && !self.gone {
+            true => &mut self.out,
+            false => &mut self.err,
+        }
+    }
+
+    /// Says something to people, on standard error.
+    pub(crate) fn say(&mut self, text: &str) {
+        let text = styled(text);
+        match &mut self.held {
+            Some(held) if self.one => held.extend(text.bytes()),
+            _ => self.err().extend(text.bytes()),
+        }
+    }
+
+    /// From now on our output is in the middle of a job's line, which what we say must not come into.
+    pub(crate) fn hold_messages(&mut self) {
+        self.held.get_or_insert_default();
+    }
+
+    /// The line has ended.
+    pub(crate) fn release_messages(&mut self) {
+        let held = self.held.take().unwrap_or_default();
+        self.err().extend(held);
+    }
+
+    /// Whether our output is in the middle of a job's line.
+    pub(crate) fn is_in_line(&self) -> bool {
+        self.held.is_some()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -99,7 +147,7 @@ impl Outlet {
 
     /// Tells people the last there is to tell. Once we are asked to end, they have a moment to take it.
     pub(crate) fn say_last(&mut self, text: &str, signals: &Signals, mut asked: bool) {
-        self.err.extend(styled(text).bytes());
+        self.say(text);
         loop {
             let until = asked.then(|| Instant::now() + LAST_PATIENCE);
             match self.flush(signals.as_fd(), until) {

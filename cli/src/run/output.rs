@@ -3,23 +3,21 @@
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::logs::Logs;
 use super::outlet::Outlet;
 use super::record::{OutputLine, to_line};
-use crate::failure::Failure;
+use super::token::Whose;
 
-/// A line longer than this is passed on in pieces, so that nothing has to keep it.
+/// A line longer than this is passed on as it comes, so that nothing has to keep it.
 const LINE_MAX: usize = 1024 * 1024;
 
 /// Where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     /// To ours, as it is.
     Lines,
     /// To standard output, a record for each line.
     Records,
-    /// To two files for each job.
-    Files(Logs),
-    /// Nowhere any more: writing has failed.
+    /// Jobs write somewhere themselves.
     Nowhere,
 }
 
@@ -28,17 +26,10 @@ pub(crate) struct Stream {
     pipe: OwnedFd,
     /// Which of the job's attempts writes.
     attempt: u32,
-    /// The start of a line whose end has not come.
+    /// The start of a line whose end has not come, or what comes after the part of it that was passed on.
     begun: Vec<u8>,
-    /// What was before it on its line was passed on already.
+    /// A part of the line was passed on already.
     cut: bool,
-}
-
-/// Which stream of which job.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Whose {
-    pub(crate) job: u64,
-    pub(crate) stream: usize,
 }
 
 impl Stream {
@@ -67,6 +58,90 @@ impl Stream {
             };
         }
     }
+
+    /// Whether our output ends in the middle of a line of this stream.
+    pub(crate) fn is_in_line(&self, route: Route) -> bool {
+        self.cut && route == Route::Lines
+    }
+
+    /// Passes on what was read, as far as whole lines go.
+    pub(crate) fn pass(&mut self, whose: Whose, bytes: &[u8], route: Route, outlet: &mut Outlet) {
+        let whole = bytes
+            .iter()
+            .rposition(|&byte| byte == b'\n')
+            .map_or(0, |end| end + 1);
+        let (lines, begun) = bytes.split_at(whole);
+        if !lines.is_empty() {
+            if self.begun.is_empty() {
+                self.lines(whose, lines, route, outlet);
+            } else {
+                let mut all = std::mem::take(&mut self.begun);
+                all.extend_from_slice(lines);
+                self.lines(whose, &all, route, outlet);
+                all.clear();
+                self.begun = all;
+            }
+            self.cut = false;
+        }
+        self.begun.extend_from_slice(begun);
+        if self.begun.len() >= LINE_MAX || self.is_in_line(route) {
+            self.piece(whose, route, outlet);
+        }
+    }
+
+    /// Passes on what there is of a line that is too long to be kept.
+    fn piece(&mut self, whose: Whose, route: Route, outlet: &mut Outlet) {
+        match route {
+            Route::Records => {
+                let (piece, rest) = self.begun.split_at(whole_characters(&self.begun));
+                outlet
+                    .out()
+                    .extend(to_line(&OutputLine::piece(whose, self.attempt, piece)));
+                self.begun = rest.to_vec();
+            }
+            Route::Lines => {
+                outlet.of(whose.stream).extend_from_slice(&self.begun);
+                // Few lines are so long.
+                self.begun = Vec::new();
+            }
+            Route::Nowhere => self.begun = Vec::new(),
+        }
+        self.cut = true;
+    }
+
+    /// Ends a line in the middle of which our output is, as others have waited for its end for too long.
+    pub(crate) fn break_line(&mut self, whose: Whose, outlet: &mut Outlet) {
+        outlet.of(whose.stream).push(b'\n');
+        self.cut = false;
+    }
+
+    /// Passes on the rest, which no line end came for. It gets one, so that the next job's line begins a line.
+    pub(crate) fn end_line(&mut self, whose: Whose, route: Route, outlet: &mut Outlet) {
+        if !self.begun.is_empty() || self.cut {
+            let mut rest = std::mem::take(&mut self.begun);
+            rest.push(b'\n');
+            self.lines(whose, &rest, route, outlet);
+            self.cut = false;
+        }
+    }
+
+    pub(crate) fn into_pipe(self) -> OwnedFd {
+        self.pipe
+    }
+
+    fn lines(&self, whose: Whose, lines: &[u8], route: Route, outlet: &mut Outlet) {
+        match route {
+            Route::Lines => outlet.of(whose.stream).extend_from_slice(lines),
+            Route::Records => {
+                for line in lines.split_inclusive(|&byte| byte == b'\n') {
+                    let line = line.strip_suffix(b"\n").unwrap_or(line);
+                    let record = OutputLine::new(whose, self.attempt, line);
+                    outlet.out().extend(to_line(&record));
+                }
+            }
+            Route::Nowhere => {}
+        }
+    }
 }
 
 impl AsFd for Stream {
@@ -75,86 +150,25 @@ impl AsFd for Stream {
     }
 }
 
-impl Route {
-    /// Passes on what was read, as far as whole lines go.
-    pub(crate) fn pass(
-        &mut self,
-        whose: Whose,
-        stream: &mut Stream,
-        bytes: &[u8],
-        outlet: &mut Outlet,
-    ) -> Result<(), Failure> {
-        if let Self::Files(logs) = self {
-            return logs.append(whose, bytes);
-        }
-        let whole = bytes
-            .iter()
-            .rposition(|&byte| byte == b'\n')
-            .map_or(0, |end| end + 1);
-        let (lines, begun) = bytes.split_at(whole);
-        if !lines.is_empty() {
-            if stream.begun.is_empty() {
-                self.lines(whose, stream, lines, outlet);
-            } else {
-                stream.begun.extend_from_slice(lines);
-                self.lines(whose, stream, &stream.begun, outlet);
-                stream.begun.clear();
-            }
-            stream.cut = false;
-        }
-        stream.begun.extend_from_slice(begun);
-        if stream.begun.len() >= LINE_MAX {
-            self.piece(whose, stream, outlet);
-            // Few lines are so long.
-            stream.begun = Vec::new();
-            stream.cut = true;
-        }
-        Ok(())
+/// Up to the last character that is whole, if it is UTF-8 until there.
+fn whole_characters(bytes: &[u8]) -> usize {
+    match std::str::from_utf8(bytes) {
+        Err(error) if error.error_len().is_none() => error.valid_up_to(),
+        _ => bytes.len(),
     }
+}
 
-    /// Passes on what there is of a line that is too long to be kept. It ends a line, or another job's would be in its
-    /// middle.
-    fn piece(&mut self, whose: Whose, stream: &Stream, outlet: &mut Outlet) {
-        match self {
-            Self::Records => {
-                let record = OutputLine::piece(whose, stream.attempt, &stream.begun);
-                outlet.out().extend(to_line(&record));
-            }
-            Self::Lines => {
-                let out = outlet.of(whose.stream);
-                out.extend_from_slice(&stream.begun);
-                out.push(b'\n');
-            }
-            Self::Files(_) | Self::Nowhere => {}
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Passes on the rest, which no line end came for. It gets one, so that the next job's line begins a line.
-    pub(crate) fn end(&mut self, whose: Whose, mut stream: Stream, outlet: &mut Outlet) {
-        if !stream.begun.is_empty() {
-            stream.begun.push(b'\n');
-            self.lines(whose, &stream, &stream.begun, outlet);
-        }
-    }
-
-    fn lines(&mut self, whose: Whose, stream: &Stream, lines: &[u8], outlet: &mut Outlet) {
-        match self {
-            Self::Lines => {
-                // The end of a line that was just long enough to be cut: it has one already.
-                let lines = match lines.strip_prefix(b"\n") {
-                    Some(rest) if stream.cut => rest,
-                    _ => lines,
-                };
-                outlet.of(whose.stream).extend_from_slice(lines);
-            }
-            Self::Records => {
-                for line in lines.split_inclusive(|&byte| byte == b'\n') {
-                    let line = line.strip_suffix(b"\n").unwrap_or(line);
-                    let record = OutputLine::new(whose, stream.attempt, line);
-                    outlet.out().extend(to_line(&record));
-                }
-            }
-            Self::Files(_) | Self::Nowhere => {}
-        }
+    #[test]
+    fn a_piece_ends_with_a_whole_character() {
+        assert_eq!(whole_characters("aü".as_bytes()), 3);
+        assert_eq!(whole_characters(&"aü".as_bytes()[..2]), 1);
+        assert_eq!(whole_characters(&"a€".as_bytes()[..3]), 1);
+        // Not UTF-8 anyway.
+        assert_eq!(whole_characters(b"a\xffb\xc3"), 4);
+        assert_eq!(whole_characters(b"abc"), 3);
     }
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::locale;
+
 /// How often it is drawn anew.
 pub(crate) const EVERY: Duration = Duration::from_millis(100);
 
@@ -97,5 +99,10 @@ fn takes() -> bool {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    match locale::is_utf8() {
+        true => style,
+        false => style.progress_chars("=>-"),
+    }
 }

@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use exitring::{Exit, Outcome, Usage};
 use serde::{Deserialize, Serialize};
 
-use super::inbox::When;
+use super::inbox::{NotStarted, When};
 use super::job::Job;
-use super::output::Whose;
-use super::token::OUT;
+use super::token::{OUT, Whose};
 use crate::signal_name::signal_name;
 
 /// One finished job. These fields stay; others may be added.
@@ -19,6 +19,9 @@ pub(crate) struct Record<'a> {
     kind: &'static str,
     pub(crate) job: u64,
     pub(crate) command: Cow<'a, str>,
+    /// The very bytes, where the command is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command_base64: Option<String>,
     attempts: u32,
     pub(crate) outcome: Ended,
     exit_code: Option<i32>,
@@ -66,6 +69,9 @@ pub(crate) struct OutputLine<'a> {
     attempt: u32,
     stream: &'static str,
     line: Cow<'a, str>,
+    /// The very bytes, where the line is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line_base64: Option<String>,
     /// The line goes on in the next record of this stream.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     partial: bool,
@@ -83,6 +89,7 @@ impl<'a> OutputLine<'a> {
                 "stderr"
             },
             line: String::from_utf8_lossy(line),
+            line_base64: base64_unless_text(line),
             partial: false,
         }
     }
@@ -135,9 +142,10 @@ impl<'a> Record<'a> {
     }
 
     /// Of a job that could not be started.
-    pub(crate) fn of_nothing_started(job: &'a Job, when: When, why: String) -> Self {
+    pub(crate) fn of_nothing_started(job: &'a Job, when: When, why: NotStarted) -> Self {
         Self {
-            reason: Some(why),
+            reason: Some(why.why),
+            exit_code: Some(why.code),
             ..Self::of_nothing(job, when)
         }
     }
@@ -147,6 +155,7 @@ impl<'a> Record<'a> {
             kind: "job",
             job: job.number,
             command: job.order.text(),
+            command_base64: base64_unless_text(&job.order.bytes()),
             attempts: job.attempt,
             outcome: Ended::NotStarted,
             exit_code: None,
@@ -172,6 +181,10 @@ impl<'a> Record<'a> {
     /// How it ended, in a few words.
     pub(crate) fn how(&self) -> String {
         let how = match (self.outcome, self.exit_code, self.signal) {
+            (Ended::NotStarted, Some(code), _) => {
+                let reason = self.reason.as_deref().unwrap_or_default();
+                format!("not started (exit code {code}): {reason}")
+            }
             (_, Some(code), _) => format!("exit code {code}"),
             (_, _, Some(signal)) => format!("signal {signal}{}", signal_name(signal)),
             _ => self.reason.clone().unwrap_or_default(),
@@ -180,6 +193,14 @@ impl<'a> Record<'a> {
             true => format!("timed out, {how}"),
             false => how,
         }
+    }
+}
+
+/// What JSON's strings cannot say.
+fn base64_unless_text(bytes: &[u8]) -> Option<String> {
+    match std::str::from_utf8(bytes) {
+        Ok(_) => None,
+        Err(_) => Some(BASE64_STANDARD.encode(bytes)),
     }
 }
 

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -15,12 +15,15 @@ use std::time::Duration;
 
 use exitring::{Child, Exits, SpawnError, Watcher};
 use rustix::event::epoll;
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use super::gate::Gate;
-use super::inbox::{Inbox, News, Started, When};
+use super::inbox::{Inbox, News, NotStarted, Started, When};
 use super::job::{Job, Order};
 use super::line::{self, Shell};
-use super::token::Token;
+use super::logs::{self, Logs};
+use super::token::{Token, Whose};
 use crate::failure::{Failure, chain};
 
 /// While nothing of ours runs, another program may give back what ran out.
@@ -37,20 +40,34 @@ pub(crate) enum Streams {
     Null,
     /// All to the end of this file.
     Appended(File),
+    /// To two files for each.
+    Logged(Logs),
 }
 
 impl Streams {
-    /// What jobs write themselves fails unheard by us on a full disk; after a failed one that is looked at.
-    pub(crate) fn full(&self) -> Option<Failure> {
-        let Self::Appended(file) = self else {
-            return None;
-        };
-        let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
-        let disk = rustix::fs::fstatvfs(file).ok()?;
-        // One without blocks is none that fills.
-        let full = is_file && disk.f_blocks > 0 && disk.f_bavail == 0;
-        full.then(|| Failure::writing("the file of --append", &io::ErrorKind::StorageFull.into()))
+    /// A job has ended, or was not started. What it writes itself fails unheard by us on a full disk, so that is looked at.
+    pub(crate) fn end(&self, job: u64, success: bool) -> Option<Failure> {
+        match self {
+            Self::Appended(file) if !success => appended_full(file),
+            Self::Logged(logs) => {
+                logs.end(job);
+                logs.full(job)
+            }
+            _ => None,
+        }
     }
+}
+
+/// Why a file that jobs append to takes no more.
+fn appended_full(file: &File) -> Option<Failure> {
+    let metadata = file.metadata().ok().filter(|metadata| metadata.is_file())?;
+    let limit = getrlimit(Resource::Fsize).current;
+    let error = match limit.is_some_and(|limit| metadata.len() >= limit) {
+        true => io::ErrorKind::FileTooLarge,
+        false if logs::is_full(rustix::fs::fstatvfs(file)) => io::ErrorKind::StorageFull,
+        false => return None,
+    };
+    Some(Failure::writing("the file of --append", &error.into()))
 }
 
 /// What all who start jobs share.
@@ -60,7 +77,7 @@ pub(crate) struct Starter {
     pub(crate) watcher: Watcher,
     pub(crate) exits: Exits,
     /// What the conductor waits with.
-    pub(crate) poll: OwnedFd,
+    pub(crate) poll: Arc<OwnedFd>,
     pub(crate) streams: Streams,
     pub(crate) shell: Shell,
     pub(crate) timeout: Option<Duration>,
@@ -82,16 +99,20 @@ impl Starter {
             let when = When::now();
             let why = match self.spawn(&job) {
                 Ok(child) => return self.started(job, when, child),
-                Err(Refused::Job(why) | Refused::NoInterpreter(why)) => {
+                Err(Refused::Job(why)) => {
+                    return self.inbox.tell(News::NotStarted { job, when, why });
+                }
+                Err(Refused::NoInterpreter(why)) => {
+                    let why = NotStarted::not_executable(why);
                     return self.inbox.tell(News::NotStarted { job, when, why });
                 }
                 Err(Refused::Throttled(why)) => why,
-                Err(Refused::Closed(why)) => return stuck(&self.inbox, &why),
+                Err(Refused::Closed(failure)) => return stuck(&self.inbox, failure),
             };
             job = match self.gate.crowded(job) {
                 // Somebody's turn later.
                 Ok(room) => return self.inbox.tell(News::Crowded { room, why }),
-                Err(_) if tries == ALONE_TRIES => return stuck(&self.inbox, &why),
+                Err(_) if tries == ALONE_TRIES => return stuck(&self.inbox, none_can_start(&why)),
                 Err(kept) => kept,
             };
             thread::sleep(ALONE_PAUSE);
@@ -103,20 +124,22 @@ impl Starter {
             Order::Line(line) => self
                 .shell
                 .command(line)
-                .map_err(|why| Refused::Job(why.into()))?,
+                .map_err(|why| Refused::Job(NotStarted::not_executable(why)))?,
             Order::Words(words) => line::words_command(words.iter().map(AsRef::as_ref)),
-            Order::Broken(why, _) => return Err(Refused::Job((*why).into())),
+            Order::Broken(why, _) => {
+                return Err(Refused::Job(NotStarted::not_executable(*why)));
+            }
         };
-        match (self.spawn_command(command), &job.order) {
+        match (self.spawn_command(job, command), &job.order) {
             // A script without a first line that says by whom it is to be read: a shell reads it.
             (Err(Refused::NoInterpreter(_)), Order::Line(line)) => {
-                self.spawn_command(line::by_shell("sh".as_ref(), line))
+                self.spawn_command(job, line::by_shell("sh".as_ref(), line))
             }
             (spawned, _) => spawned,
         }
     }
 
-    fn spawn_command(&self, mut command: Command) -> Result<Child, Refused> {
+    fn spawn_command(&self, job: &Job, mut command: Command) -> Result<Child, Refused> {
         // Its own group: signals reach what it starts, and Ctrl-C at a terminal does not reach it before us.
         command.process_group(0);
         // Standard input is /dev/null, as ours is.
@@ -125,6 +148,10 @@ impl Starter {
             Streams::Inherited => &mut command,
             Streams::Null => command.stdout(Stdio::null()).stderr(Stdio::null()),
             Streams::Appended(file) => command.stdout(share(file)?).stderr(share(file)?),
+            Streams::Logged(logs) => {
+                let [out, err] = logs.create(job.number, job.attempt).map_err(no_log)?;
+                command.stdout(out).stderr(err)
+            }
         };
         Ok(self.watcher.spawn(&mut command)?)
     }
@@ -160,13 +187,9 @@ impl Starter {
         self.exits
             .add(child, job.number)
             .map_err(|error| lost(&error))?;
-        for (stream, pipe) in pipes.iter().enumerate() {
+        for (whose, pipe) in Whose::both(job.number, job.attempt).into_iter().zip(pipes) {
             let Some(pipe) = pipe else { continue };
-            let token = Token::Output {
-                job: job.number,
-                stream,
-            }
-            .data();
+            let token = Token::Output(whose).data();
             // Without it, what the job writes is lost, and its end is not.
             epoll::add(&self.poll, pipe.as_fd(), token, epoll::EventFlags::IN).map_err(
                 |error| {
@@ -184,10 +207,13 @@ impl Starter {
 }
 
 /// Nothing can be started, and a job that had room for it gives that back.
-fn stuck(inbox: &Inbox, why: &str) {
-    let failure = Failure::resource(format!("no job can be started: {why}"));
+fn stuck(inbox: &Inbox, failure: Failure) {
     inbox.tell(News::Stuck(failure));
     inbox.tell(News::PutDown);
+}
+
+fn none_can_start(why: &str) -> Failure {
+    Failure::resource(format!("no job can be started: {why}"))
 }
 
 /// That a job is being started. If that panics, which would be a bug, the run must not wait for the job's end.
@@ -196,7 +222,7 @@ struct Start<'a>(&'a Inbox);
 impl Drop for Start<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            stuck(self.0, "a thread that starts jobs panicked");
+            stuck(self.0, none_can_start("a thread that starts jobs panicked"));
         }
     }
 }
@@ -204,13 +230,13 @@ impl Drop for Start<'_> {
 /// Why a job does not run.
 enum Refused {
     /// By its own fault.
-    Job(String),
+    Job(NotStarted),
     /// By its own fault, too: the kernel does not know how to execute the file.
     NoInterpreter(String),
     /// Something ran out that may come back.
     Throttled(String),
     /// Nothing will ever run.
-    Closed(String),
+    Closed(Failure),
 }
 
 impl From<SpawnError> for Refused {
@@ -218,7 +244,7 @@ impl From<SpawnError> for Refused {
         let why = chain(&error);
         match error {
             error if error.is_throttling() => Self::Throttled(why),
-            SpawnError::Refused(_) | SpawnError::Watch(_) => Self::Closed(why),
+            SpawnError::Refused(_) | SpawnError::Watch(_) => Self::Closed(none_can_start(&why)),
             SpawnError::NotExecutable { source, .. }
                 if source.raw_os_error() == Some(libc::ENOEXEC) =>
             {
@@ -226,12 +252,12 @@ impl From<SpawnError> for Refused {
             }
             // It is not the file that there is not.
             SpawnError::NotFound { program, .. } if is_path_of_file(&program) => {
-                let program = program.display();
-                Self::Job(format!(
-                    "{program} is there; what is not is the interpreter that its first line names (#!), or its loader"
-                ))
+                Self::Job(NotStarted::not_executable(format!(
+                    "{program:?} is there; what is not is the interpreter that its first line names (#!), or its loader"
+                )))
             }
-            _ => Self::Job(why),
+            SpawnError::NotFound { .. } => Self::Job(NotStarted::not_found(why)),
+            _ => Self::Job(NotStarted::not_executable(why)),
         }
     }
 }
@@ -239,6 +265,18 @@ impl From<SpawnError> for Refused {
 /// Whether it is a path, which is not searched for, and there is such a file.
 fn is_path_of_file(program: &OsStr) -> bool {
     program.as_bytes().contains(&b'/') && Path::new(program).is_file()
+}
+
+fn no_log((path, error): (PathBuf, io::Error)) -> Refused {
+    match Errno::from_io_error(&error) {
+        Some(Errno::MFILE | Errno::NFILE) => {
+            Refused::Throttled(format!("no descriptor for another job: {error}"))
+        }
+        _ => Refused::Closed(Failure::writing(
+            &format!("the log {}", path.display()),
+            &error,
+        )),
+    }
 }
 
 fn share(file: &File) -> Result<Stdio, Refused> {

@@ -9,7 +9,7 @@ use anstyle::AnsiColor;
 use hdrhistogram::Histogram;
 
 use super::record::{Ended, Record};
-use crate::duration;
+use crate::{duration, locale};
 
 const SLOWEST_SHOWN: usize = 5;
 const FAILED_SHOWN: usize = 10;
@@ -182,7 +182,7 @@ fn short(command: &str) -> String {
         .map(|c| if c.is_control() { ' ' } else { c });
     let mut text: String = clean.take(TEXT_SHOWN).collect();
     if command.chars().nth(TEXT_SHOWN).is_some() {
-        text.push('…');
+        text.push_str(if locale::is_utf8() { "…" } else { "..." });
     }
     text
 }

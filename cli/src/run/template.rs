@@ -3,18 +3,36 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use super::foreign;
 use crate::failure::Failure;
 
 const SEPARATOR: &str = ":::";
-/// What links lists in GNU parallel, which would be taken for an argument.
-const LINKED: &str = ":::+";
 
 /// A command with places for arguments.
 #[derive(Debug)]
 pub(crate) struct Template {
-    words: Vec<OsString>,
+    words: Vec<Word>,
     /// No word has a place, so arguments are appended.
     append: bool,
+}
+
+type Word = Vec<Part>;
+
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    Text(Vec<u8>),
+    Place(Place),
+}
+
+/// What a place is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// `{}`: all arguments.
+    All,
+    /// `{#}`: the job's number.
+    Number,
+    /// `{1}` and so on: one argument, counted from 0.
+    One(usize),
 }
 
 /// The arguments after each `:::`, one at least; every combination of them is a job, the last list going round fastest.
@@ -27,8 +45,17 @@ pub(crate) struct Product {
 
 /// Takes apart what stands after `--`.
 pub(crate) fn parse(words: Vec<OsString>) -> Result<(Template, Option<Product>), Failure> {
-    let mut parts = words.split(|word| word == SEPARATOR).map(<[_]>::to_vec);
-    let command: Vec<OsString> = parts.next().unwrap_or_default();
+    if let Some((separator, remedy)) = words
+        .iter()
+        .find_map(|word| foreign::separator(word.as_bytes()))
+    {
+        let literally = format!("{remedy}; \\{separator} is {separator} literally");
+        return Err(Failure::usage(format!("{separator} is not supported")).remedy(literally));
+    }
+    let mut parts = words
+        .split(|word| word == SEPARATOR)
+        .map(|part| part.iter().map(unquote_separator).collect::<Vec<_>>());
+    let command = parts.next().unwrap_or_default();
     if command.first().is_none_or(|program| program.is_empty()) {
         return Err(Failure::usage("there is no command before :::")
             .remedy("exitring run -- COMMAND {} ::: ARGUMENTS"));
@@ -38,28 +65,37 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<(Template, Option<Product>),
         return Err(Failure::usage("there are no arguments after a :::")
             .remedy("without any :::, arguments are lines of FILE or of standard input, and there may be none"));
     }
-    if words.iter().any(|word| word == LINKED) {
-        return Err(Failure::usage(":::+ is not supported")
-            .remedy("write the combinations as lines of a list"));
-    }
     // Of lines there is one argument at a time.
-    check_places(&command, lists.len().max(1))?;
+    let template = Template::new(&command, lists.len().max(1))?;
     let product = (!lists.is_empty()).then(|| Product::new(lists));
-    Ok((Template::new(command), product))
+    Ok((template, product))
+}
+
+/// `\:::` is the word `:::`, and so on.
+fn unquote_separator(word: &OsString) -> OsString {
+    match word.as_bytes().strip_prefix(b"\\") {
+        Some(quoted) if quoted == SEPARATOR.as_bytes() || foreign::separator(quoted).is_some() => {
+            OsStr::from_bytes(quoted).to_owned()
+        }
+        _ => word.clone(),
+    }
 }
 
 impl Template {
-    fn new(words: Vec<OsString>) -> Self {
-        let append = !words.iter().any(|word| has_place(word.as_bytes()));
-        Self { words, append }
+    /// `arguments`: how many there are for each job.
+    fn new(words: &[OsString], arguments: usize) -> Result<Self, Failure> {
+        let words = words
+            .iter()
+            .map(|word| take_apart(word.as_bytes(), arguments));
+        let words = words.collect::<Result<Vec<_>, _>>()?;
+        let is_place = |part: &Part| matches!(part, Part::Place(_));
+        let append = !words.iter().flatten().any(is_place);
+        Ok(Self { words, append })
     }
 
-    /// The command for these arguments: `{}` is all of them, `{1}` the first, `{#}` the job's number.
+    /// The command for these arguments.
     pub(crate) fn fill(&self, number: u64, arguments: &[&OsStr]) -> Vec<OsString> {
-        let filled = self
-            .words
-            .iter()
-            .map(|word| fill(word.as_bytes(), number, arguments));
+        let filled = self.words.iter().map(|word| fill(word, number, arguments));
         let appended = arguments
             .iter()
             .filter(|_| self.append)
@@ -104,59 +140,102 @@ impl Product {
     }
 }
 
-/// What stands between braces, if it is a place for something.
-fn place(word: &[u8]) -> Option<(&[u8], &[u8])> {
-    let inner = word.strip_prefix(b"{")?;
+/// What stands between braces, if it is the name of a place, and what follows them.
+fn place(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let inner = text.strip_prefix(b"{")?;
     let end = inner.iter().position(|&byte| byte == b'}')?;
     let (name, rest) = (&inner[..end], &inner[end + 1..]);
     let known = name.is_empty() || name == b"#" || name.iter().all(u8::is_ascii_digit);
     known.then_some((name, rest))
 }
 
-/// Every place must be one that there is an argument for.
-fn check_places(command: &[OsString], arguments: usize) -> Result<(), Failure> {
-    for word in command.iter().map(|word| word.as_bytes()) {
-        for (name, _) in (0..word.len()).filter_map(|at| place(&word[at..])) {
-            let name = String::from_utf8_lossy(name);
-            let there_is = matches!(&*name, "" | "#")
-                || name.parse().is_ok_and(|nth| (1..=arguments).contains(&nth));
-            if !there_is {
+/// Text and places. Every place must be one that there is an argument for. A backslash before one makes it text.
+fn take_apart(word: &[u8], arguments: usize) -> Result<Word, Failure> {
+    let mut parts = Word::new();
+    let mut text = Vec::new();
+    let mut at = 0;
+    while at < word.len() {
+        let rest = &word[at..];
+        if let Some(quoted) = rest.strip_prefix(b"\\").and_then(spelling) {
+            text.extend(quoted);
+            at += 1 + quoted.len();
+        } else if let Some((name, after)) = place(rest) {
+            if !text.is_empty() {
+                parts.push(Part::Text(std::mem::take(&mut text)));
+            }
+            parts.push(Part::Place(known_place(name, arguments)?));
+            at = word.len() - after.len();
+        } else if let Some(spelling) = foreign::place(rest)
+            && !is_for_another(word, at, spelling.len())
+        {
+            let place = String::from_utf8_lossy(spelling);
+            let remedy = format!(
+                "{}; \\{place} is {place} literally",
+                foreign::instead(spelling)
+            );
+            return Err(Failure::usage(format!(
+                "{place} is no place, as it is in GNU parallel or rush"
+            ))
+            .remedy(remedy));
+        } else {
+            text.push(word[at]);
+            at += 1;
+        }
+    }
+    if !text.is_empty() {
+        parts.push(Part::Text(text));
+    }
+    Ok(parts)
+}
+
+/// A place that begins here, ours or another tool's, as it is spelt.
+fn spelling(text: &[u8]) -> Option<&[u8]> {
+    let ours = place(text).map(|(name, _)| &text[..name.len() + 2]);
+    ours.or_else(|| foreign::place(text))
+}
+
+/// `${...}` is a shell's, and `{{...}}` a template of the program's own.
+fn is_for_another(word: &[u8], at: usize, length: usize) -> bool {
+    let before = at.checked_sub(1).map(|before| word[before]);
+    let after = word.get(at + length);
+    before == Some(b'$') || before == Some(b'{') && after == Some(&b'}')
+}
+
+fn known_place(name: &[u8], arguments: usize) -> Result<Place, Failure> {
+    let name = String::from_utf8_lossy(name);
+    match &*name {
+        "" => Ok(Place::All),
+        "#" => Ok(Place::Number),
+        nth => match nth.parse() {
+            Ok(nth) if (1..=arguments).contains(&nth) => Ok(Place::One(nth - 1)),
+            _ => {
                 let cause = format!(
                     "{{{name}}} is no place: there are {{1}} to {{{arguments}}}, one for each :::"
                 );
-                return Err(
-                    Failure::usage(cause).remedy("{} is all arguments, {#} the job's number")
+                Err(Failure::usage(cause).remedy(format!(
+                    "{{}} is all arguments, {{#}} the job's number; \\{{{name}}} is {{{name}}} literally"
+                )))
+            }
+        },
+    }
+}
+
+fn fill(word: &Word, number: u64, arguments: &[&OsStr]) -> OsString {
+    let mut filled = Vec::new();
+    for part in word {
+        match part {
+            Part::Text(text) => filled.extend(text),
+            Part::Place(Place::All) => filled.extend(arguments.join(OsStr::new(" ")).as_bytes()),
+            Part::Place(Place::Number) => filled.extend(number.to_string().bytes()),
+            // There is one, as was checked.
+            Part::Place(Place::One(nth)) => {
+                filled.extend(
+                    arguments
+                        .get(*nth)
+                        .map_or(&[][..], |argument| argument.as_bytes()),
                 );
             }
         }
-    }
-    Ok(())
-}
-
-fn has_place(word: &[u8]) -> bool {
-    (0..word.len()).any(|at| place(&word[at..]).is_some())
-}
-
-fn fill(word: &[u8], number: u64, arguments: &[&OsStr]) -> OsString {
-    let mut filled = Vec::with_capacity(word.len());
-    let mut rest = word;
-    while let Some((&byte, after)) = rest.split_first() {
-        let Some((name, after)) = place(rest) else {
-            filled.push(byte);
-            rest = after;
-            continue;
-        };
-        match std::str::from_utf8(name).unwrap_or_default() {
-            "" => filled.extend(arguments.join(OsStr::new(" ")).as_bytes()),
-            "#" => filled.extend(number.to_string().bytes()),
-            // There is one, as was checked.
-            nth => {
-                let nth = nth.parse::<usize>().ok().and_then(|nth| nth.checked_sub(1));
-                let argument = nth.and_then(|nth| arguments.get(nth));
-                filled.extend(argument.map_or(&[][..], |argument| argument.as_bytes()));
-            }
-        }
-        rest = after;
     }
     OsString::from_vec(filled)
 }
@@ -201,6 +280,16 @@ mod tests {
     }
 
     #[test]
+    fn a_backslash_makes_a_place_text() {
+        assert_eq!(commands(r"a \{} \{1} {} ::: x"), ["a|{}|{1}|x"]);
+        assert_eq!(
+            commands(r"a \{.}{} \{9} \::: ::: x \::::"),
+            ["a|{.}x|{9}|:::", "a|{.}::::|{9}|:::"]
+        );
+        assert_eq!(commands(r"a \{b} \n \ ::: x"), [r"a|\{b}|\n|\|x"]);
+    }
+
+    #[test]
     fn a_command_there_must_be() {
         parse(vec![":::".into(), "a".into()]).expect_err("no command");
     }
@@ -216,11 +305,23 @@ mod tests {
             "a :::",
             "a ::: 1 :::",
             "a ::: 1 :::+ 2",
+            "a :::: f",
+            "a {.} ::: 1",
+            "a x{/.}y ::: 1",
+            "a ${x}{//} ::: 1",
         ] {
             let words = words.split(' ').map(OsString::from).collect::<Vec<_>>();
             parse(words.clone()).expect_err(&format!("{words:?}"));
         }
-        for words in ["a {1}", "a {2}{1} ::: 1 ::: 2", "a {#}", "a {b}"] {
+        for words in [
+            "a {1}",
+            "a {2}{1} ::: 1 ::: 2",
+            "a {#}",
+            "a {b}",
+            "a {{.}} ::: 1",
+            "a ${.} ${1%.*} ::: 1",
+            "a ::: {.} {/}",
+        ] {
             parse(words.split(' ').map(OsString::from).collect()).expect(words);
         }
     }

@@ -26,13 +26,18 @@ pub(super) struct Inherited {
     pub(super) in_place: bool,
 }
 
+/// Has all descriptors but the standard streams closed in what is executed from now on.
+pub(crate) fn close_on_exec() {
+    // SAFETY: closes nothing; sets a flag on descriptors.
+    unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
+}
+
 impl Inherited {
     /// Takes what there is. Called once, before there are other threads or descriptors.
     pub(super) fn take() -> Self {
         let mut this = Self::default();
         // Whoever started us may have left others open: they are none of our children's business.
-        // SAFETY: closes nothing; sets a flag on descriptors.
-        unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) };
+        close_on_exec();
         let handover = std::env::var(HANDOVER).ok();
         let pid = format!("{}:", std::process::id());
         // Of this process, and not of one whose environment was copied.

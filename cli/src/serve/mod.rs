@@ -38,6 +38,6 @@ mod systemd;
 mod watch;
 mod wire;
 
-pub(crate) use self::inherited::HANDOVER;
+pub(crate) use self::inherited::{HANDOVER, close_on_exec};
 pub(crate) use self::options::ServeOptions;
 pub(crate) use self::run::run;

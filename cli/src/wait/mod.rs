@@ -4,7 +4,7 @@ mod ends;
 mod options;
 
 use std::collections::BTreeSet;
-use std::io::{ErrorKind, Write, stdout};
+use std::io::ErrorKind;
 use std::time::Instant;
 
 use exitring::{Outcome, Pid, WatchError, Watcher};
@@ -16,6 +16,7 @@ use crate::code;
 use crate::failure::{Failure, chain};
 use crate::say::say;
 use crate::signal_name::signal_name;
+use crate::standard;
 
 /// Waits. Returns the exit code.
 pub(crate) fn wait(options: &Options) -> Result<u8, Failure> {
@@ -154,7 +155,7 @@ fn tell(end: &End, jsonl: bool, begun: Instant) -> Result<bool, Failure> {
 
 /// `false`: nobody reads it.
 fn print(line: &str) -> Result<bool, Failure> {
-    match writeln!(stdout(), "{line}") {
+    match standard::write_out(format!("{line}\n").as_bytes()) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Failure::writing("standard output", &error)),

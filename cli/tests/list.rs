@@ -1,0 +1,305 @@
+//! What is read as a list or a template: byte for byte, from whatever file it is, and nothing silently otherwise than meant.
+
+mod common;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::Stdio;
+
+use common::{EXITRING, Started, code, exitring, jobs, shell, std_exitring, stdout, wait_until};
+use rustix::fs::{OFlags, fcntl_getfl};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+
+/// Its one end is for others, and not blocking; the other one is ours, and is.
+fn set_nonblocking(end: impl AsFd) {
+    let flags = fcntl_getfl(&end).unwrap();
+    rustix::fs::fcntl_setfl(&end, flags | OFlags::NONBLOCK).unwrap();
+}
+
+fn pipe() -> (OwnedFd, OwnedFd) {
+    pipe_with(PipeFlags::CLOEXEC).unwrap()
+}
+
+/// Whether a thread of this name sleeps.
+fn sleeps(pid: u32, name: &str) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten();
+    tasks.flatten().any(|task| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.contains(&format!("({name}) S"))
+    })
+}
+
+#[test]
+fn a_list_that_comes_late_through_a_non_blocking_pipe_is_waited_for() {
+    for template in [&[][..], &["--", "echo"]] {
+        let (theirs, ours) = pipe();
+        set_nonblocking(&theirs);
+        let kept = theirs.try_clone().unwrap();
+        let mut command = std_exitring(["run", "-q", "-j1"]);
+        command.args(template).stdin(theirs).stdout(Stdio::piped());
+        let mut run = Started(command.spawn().unwrap());
+        drop(command);
+        wait_until("that it waits for the list", || {
+            sleeps(run.0.id(), "reader") || run.0.try_wait().unwrap().is_some()
+        });
+        let mut list = fs::File::from(ours);
+        list.write_all(b"echo one\n").unwrap();
+        list.write_all(b"echo two\n").unwrap();
+        assert!(
+            fcntl_getfl(&kept).unwrap().contains(OFlags::NONBLOCK),
+            "others share the flag"
+        );
+        drop((list, kept));
+        assert_eq!(run.code(), Some(0));
+        let output = common::read_all(run.0.stdout.take().unwrap());
+        let expected = ["one\ntwo\n", "echo one\necho two\n"];
+        assert_eq!(output, expected[usize::from(!template.is_empty())]);
+    }
+}
+
+#[test]
+fn what_a_non_blocking_pipe_does_not_take_at_once_is_written_all_the_same() {
+    let sleep =
+        "for i in $(seq 300); do sleep 1000 & pids=\"$pids $!\"; done; kill $pids; wait; exec";
+    for script in [
+        format!("exec {EXITRING} run --help"),
+        format!("exec {EXITRING} completions bash"),
+        format!("exec {EXITRING} protocol-schema"),
+        format!("exec {EXITRING} run -q -j1 -- seq ::: 20000 20000"),
+        format!("exec {EXITRING} run -q -j1 --output jsonl -- seq ::: 2000 2000"),
+        format!("{sleep} {EXITRING} wait --jsonl $pids 2>&1"),
+    ] {
+        let run = |slow: bool| {
+            let (ours, theirs) = pipe();
+            if slow {
+                set_nonblocking(&theirs);
+                fcntl_setpipe_size(&theirs, 4096).unwrap();
+            }
+            let mut command = std::process::Command::new("bash");
+            command.args(["-c", &script]).stdout(theirs);
+            let mut run = Started::new(&mut command);
+            drop(command);
+            if slow {
+                // Full, or it has said all.
+                let mut before = None;
+                wait_until("that it waits for its reader", || {
+                    let now = rustix::io::ioctl_fionread(&ours).unwrap();
+                    let same = now > 0 && before.replace(now) == Some(now);
+                    std::thread::sleep(std::time::Duration::from_millis(300));
+                    same || run.0.try_wait().unwrap().is_some()
+                });
+            }
+            let mut text = String::new();
+            fs::File::from(ours).read_to_string(&mut text).unwrap();
+            (text, run.code())
+        };
+        let (slow, fast) = (run(true), run(false));
+        assert_eq!(slow.1, fast.1, "{script}");
+        let lines = |text: &str| text.lines().count();
+        assert_eq!(lines(&slow.0), lines(&fast.0), "{script}");
+        // Not the times, nor the process ids.
+        if !script.contains("jsonl") {
+            assert!(slow.0 == fast.0, "{script}");
+        }
+    }
+}
+
+/// Prints its argument in hexadecimal, one a line.
+const HEX: [&str; 5] = [
+    "sh",
+    "-c",
+    "printf %s \"$1\" | od -v -An -tx1 | tr -d ' \\n'; echo",
+    "sh",
+    "{}",
+];
+
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<String>()
+        + "\n"
+}
+
+#[test]
+fn items_that_end_with_nul_arrive_byte_for_byte() {
+    let names: [&[u8]; 15] = [
+        b"new\nline",
+        b"cr\r",
+        b"\r\n",
+        b" lead",
+        b"trail ",
+        b"#hash",
+        b"-dash",
+        b"\xff\xfe",
+        b"\xef\xbb\xbfbom",
+        b"",
+        b"{}",
+        b"{.}",
+        b":::",
+        b"a\tb",
+        "ünï'\"\\$`*".as_bytes(),
+    ];
+    let list = names.join(&0);
+    let expected: String = names.iter().map(|name| hex(name)).collect();
+    for end in [&b""[..], b"\0"] {
+        let mut run = exitring(["run", "-q", "-j1", "-0", "--"]);
+        let output = run.args(HEX).write_stdin([&list[..], end].concat());
+        assert_eq!(stdout(output), expected);
+    }
+}
+
+#[test]
+fn commands_that_end_with_nul_may_have_several_lines() {
+    let list = "echo a\necho b\0\0for i in c d\ndo echo $i; done\0# none\0true";
+    let output = stdout(exitring(["run", "-q", "-j1", "--null"]).write_stdin(list));
+    assert_eq!(output, "a\nb\nc\nd\n");
+}
+
+#[test]
+fn lines_for_a_template_arrive_as_they_are() {
+    let lines: [&[u8]; 8] = [
+        b"cr\r",
+        b"",
+        b"\r",
+        b" lead",
+        b"trail ",
+        b"#hash",
+        b"\xef\xbb\xbf",
+        b"\xff\r\r",
+    ];
+    let list = lines.join(&b'\n');
+    let expected: String = lines.iter().map(|line| hex(line)).collect();
+    let mut run = exitring(["run", "-q", "-j1", "--"]);
+    assert_eq!(stdout(run.args(HEX).write_stdin(list)), expected);
+}
+
+#[test]
+fn a_name_that_ends_in_cr_touches_no_other_file() {
+    let dir = tempfile::tempdir().unwrap();
+    for list in [
+        "find . -name $'victim\\r'",
+        "(echo true; echo $'rm ./victim\\r')",
+    ] {
+        let template = if list.starts_with("find") {
+            "-- rm {}"
+        } else {
+            ""
+        };
+        let script = format!("touch victim $'victim\\r'; {list} | $EXITRING run -q {template}; ls");
+        let output = shell(&script).current_dir(dir.path()).output().unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&output.stdout),
+            "victim\n",
+            "{list}: {output:?}"
+        );
+    }
+}
+
+#[test]
+fn nul_ends_items_of_a_list_and_nothing_else() {
+    let output = exitring(["run", "-0", "--", "echo", ":::", "a"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--null is for a list"));
+    // Too long for an argument: said so, and the next one is run.
+    let list = [&b"x".repeat(200_000)[..], b"\0y\0"].concat();
+    let output =
+        stdout(exitring(["run", "-q", "-0", "--output", "jsonl", "--", "echo"]).write_stdin(list));
+    let jobs = jobs(&output);
+    assert_eq!(
+        (jobs.len(), &jobs[0]["exit_code"], &jobs[1]["success"]),
+        (2, &126.into(), &true.into())
+    );
+}
+
+#[test]
+fn places_and_separators_of_other_tools_are_refused_with_what_to_write() {
+    for (word, instead) in [
+        ("{.}", "${1%.*}"),
+        ("{/}", "${1##*/}"),
+        ("{//}", "dirname"),
+        ("{/.}", "name%.*"),
+        ("{%}", "{#} is the number of the job"),
+        ("{##}", "{#} is the number of the job"),
+        ("{+}", "have a shell do it"),
+        ("{+/}", "have a shell do it"),
+        ("{1.}", "sh {1}"),
+        ("{-1}", "count from the first"),
+        ("{= s/x/y/ =}", "have a shell do it"),
+        ("{^.gz}", "have a shell do it"),
+        ("{:}", "have a shell do it"),
+        ("a{.}b", "${1%.*}"),
+        ("::::", "before --"),
+        (":::+", "lines of a list"),
+        ("::::+", "lines of a list"),
+    ] {
+        for list in [&[":::", "x.c"][..], &[]] {
+            let mut run = exitring(["run", "-q", "--", "echo", word]);
+            let output = run.args(list).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{word}: {text}");
+            assert_eq!(output.stdout, b"", "{word}");
+            assert!(text.contains(instead), "{word}: {text}");
+            let spelling = word.trim_matches(['a', 'b']);
+            assert!(
+                text.contains(&format!("\\{spelling} is {spelling} literally")),
+                "{word}: {text}"
+            );
+            // What it says works.
+            let quoted = word.replace(spelling, &format!("\\{spelling}"));
+            let mut run = exitring(["run", "-q", "--", "echo", &quoted, "{}", ":::", "x.c"]);
+            assert_eq!(stdout(&mut run), format!("{word} x.c\n"));
+        }
+    }
+}
+
+#[test]
+fn what_to_write_instead_of_a_place_of_another_tool_works() {
+    for (script, expected) in [
+        ("echo \"${1%.*}\"", "d/x\n"),
+        ("echo \"${1##*/}\"", "x.c\n"),
+        ("echo \"$(dirname -- \"$1\")\"", "d\n"),
+        ("name=${1##*/}; echo \"${name%.*}\"", "x\n"),
+    ] {
+        let mut run = exitring([
+            "run", "-q", "--", "sh", "-c", script, "sh", "{}", ":::", "d/x.c",
+        ]);
+        assert_eq!(stdout(&mut run), expected, "{script}");
+    }
+}
+
+#[test]
+fn braces_that_are_for_programs_reach_them() {
+    for word in [
+        "{print}",
+        "{print $1}",
+        "${x}",
+        "{a,b}",
+        "{1..3}",
+        "{{.}}",
+        "{{.Names}}",
+        "%{x}",
+        "{",
+        "}",
+        "{-}",
+        "HEAD^{tree}",
+        "{\"a\":1}",
+    ] {
+        let mut run = exitring(["run", "-q", "--", "echo", word, "{}", ":::", "x"]);
+        assert_eq!(stdout(&mut run), format!("{word} x\n"));
+    }
+    // Nothing is looked for in arguments.
+    let mut run = exitring([
+        "run", "-q", "-j1", "--", "echo", ":::", "{.}", "{}", "\\:::",
+    ]);
+    assert_eq!(stdout(&mut run), "{.}\n{}\n:::\n");
+    assert_eq!(
+        code(exitring(["run", "-q"]).write_stdin("echo {.} {/} :::: {1.}\n")),
+        Some(0)
+    );
+}
