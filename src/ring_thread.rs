@@ -27,9 +27,9 @@ const STORM_GOES_ON: usize = 3;
 /// So many commands are carried out before the next look at the exits, well under a millisecond.
 const COMMANDS_AT_ONCE: usize = 256;
 
-/// A pid comes back only after all others have been given out; in so short a time it cannot, unless it
-/// is forced to (`ns_last_pid`).
-const LATE: Duration = Duration::from_millis(1);
+/// A pid comes back only after all others were given out, 300 at the very least (`kernel.pid_max`) and 32,768 by default. In so short a
+/// time it does not, unless it is forced to (`kernel.ns_last_pid`). Longer than a batch of exits takes in a storm.
+const LATE: Duration = Duration::from_millis(4);
 
 pub(crate) struct RingThread {
     shared: Arc<Shared>,

@@ -325,7 +325,7 @@ fn a_stolen_child_whose_pid_came_back_is_not_taken_for_the_new_one() {
             is_zombie(exitring::Pid::new(pid).unwrap())
         });
         // With pids to spare the ring thread could not come so late; here it takes longer than that, too.
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        std::thread::sleep(std::time::Duration::from_millis(10));
         drop(release);
         let outcome = own.wait().unwrap().outcome();
         assert_eq!(outcome, Outcome::Unknown(Unknown::ReapedElsewhere));
