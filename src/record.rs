@@ -24,7 +24,7 @@ mod told;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 use std::time::Instant;
 
@@ -97,8 +97,10 @@ pub(crate) struct Extra {
     deadline: Option<DeadlineKey>,
     /// A deadline's signal was sent.
     by_deadline: bool,
-    /// And nothing holds on to the group, to kill what is left of it later.
-    kill_the_rest: bool,
+    /// The last signal of a deadline that could not be sent, and the errno.
+    deadline_error: Option<(i32, i32)>,
+    /// There as long as the group that a deadline ends, or has ended the leader of, has its grace.
+    group: Weak<()>,
 }
 
 #[derive(Clone, Copy)]
@@ -388,10 +390,6 @@ impl State {
 
     pub(crate) fn by_deadline(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.by_deadline)
-    }
-
-    pub(crate) fn kill_the_rest(&self) -> bool {
-        self.extra.as_ref().is_some_and(|extra| extra.kill_the_rest)
     }
 
     /// Who is to be told of the exit, apart from callbacks and threads.

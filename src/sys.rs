@@ -290,13 +290,16 @@ pub(crate) fn kill(pid: Pid, signal: i32) -> io::Result<()> {
 
 /// `kill(2)` on the process group that a process leads; `None` if it leads none.
 pub(crate) fn kill_group(leader: Pid, signal: i32) -> Option<io::Result<()>> {
-    leads_group(leader).then(|| {
-        // SAFETY: no pointers.
-        match unsafe { libc::kill(-leader.as_raw(), signal) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
-    })
+    leads_group(leader).then(|| kill_group_numbered(leader, signal))
+}
+
+/// `kill(2)` on the process group with this number, which the caller knows to be no other group's.
+pub(crate) fn kill_group_numbered(leader: Pid, signal: i32) -> io::Result<()> {
+    // SAFETY: no pointers.
+    match unsafe { libc::kill(-leader.as_raw(), signal) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Whether the process, which is not reaped, leads a group.
