@@ -102,7 +102,7 @@ impl Child {
     }
 
     /// Why the last signal of a deadline could not be sent, if it could not: [`SignalError::Denied`] if the process, or what is
-    /// left of its group, runs as another user by now.
+    /// left of its group, runs as another user by now. `None` again when nobody is left of the group.
     pub fn deadline_error(&self) -> Option<SignalError> {
         self.watch.record().deadline_error()
     }

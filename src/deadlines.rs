@@ -110,9 +110,9 @@ impl Deadlines {
     /// `until`: a time past the end of the clock never comes.
     fn linger(&mut self, record: &Arc<Record>, remnant: Remnant, until: Option<Instant>) {
         // Before the leader's exit is seen, it is in the group itself.
-        if let Some(until) = until
-            && !(record.exit().is_some() && remnant.is_empty())
-        {
+        if record.exit().is_some() && remnant.is_empty() {
+            record.group_ended();
+        } else if let Some(until) = until {
             let look = Instant::now() + LOOK_EVERY;
             self.insert(until.min(look), record, |record| {
                 Deadline::KillRemnant(record, remnant, until)
@@ -125,7 +125,9 @@ impl Deadlines {
         record.kill_by_deadline();
         let now = Instant::now();
         match remnant.kill() {
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) && record.exit().is_some() => {}
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) && record.exit().is_some() => {
+                record.group_ended();
+            }
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
                 record.remnant_not_killed(error);
             }

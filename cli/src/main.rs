@@ -4,6 +4,7 @@ mod cli;
 mod client;
 mod code;
 mod completions;
+mod dispositions;
 mod doctor;
 mod duration;
 mod failure;
@@ -22,6 +23,7 @@ use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
+    dispositions::set_own();
     let ended = match Cli::parse().command {
         Command::Run(options) => run::run(options),
         Command::Wait(options) => wait::wait(&options),

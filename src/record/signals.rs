@@ -86,6 +86,13 @@ impl Record {
             .note_deadline_error(libc::SIGKILL, Err(error));
     }
 
+    /// Nobody is left of the group, so nobody was left out.
+    pub(crate) fn group_ended(&self) {
+        if let Some(extra) = &mut self.lock().extra {
+            extra.deadline_error = None;
+        }
+    }
+
     /// Why a deadline's last signal could not be sent.
     pub(crate) fn deadline_error(&self) -> Option<SignalError> {
         let state = self.lock();

@@ -1,7 +1,7 @@
 //! The loop that sees jobs run and end: one thread that waits for everything, and to which all that is known about
 //! running jobs belongs.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,14 +11,17 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use super::ending::{Ending, Stop};
+use super::groups::Groups;
+use super::held::{Held, HeldJobs, died_of_signal};
 use super::inbox::{News, Started, When};
 use super::job::Job;
 use super::joblog::JobLog;
+use super::looks::{Looks, Seen, Stopped};
 use super::outlet::{Gone, Outlet};
 use super::output::{Route, Stream, Whose};
 use super::progress::{Numbers, Progress};
 use super::reader::Counts;
-use super::record::{Record, to_line};
+use super::record::{Cause, Record, to_line};
 use super::signals::Signals;
 use super::starter::Starter;
 use super::summary::Summary;
@@ -52,10 +55,17 @@ pub(crate) struct Conductor {
     pub(crate) progress: Progress,
     pub(crate) summary: Summary,
     pub(crate) ending: Ending,
+    pub(crate) stopped: Stopped,
     pub(crate) running: HashMap<u64, Running>,
+    pub(crate) groups: Groups,
+    /// Jobs that have ended, and are judged in a moment.
+    pub(crate) held: HeldJobs,
+    pub(crate) looks: Looks,
     /// Jobs that ended and left their pipes open, in the order of their ends.
     pub(crate) lingering: VecDeque<Lingering>,
     pub(crate) crowded_said: bool,
+    /// Those that were reported.
+    pub(crate) unknown_signals: HashSet<i32>,
 }
 
 /// A job that has ended, and its pipes have not.
@@ -65,18 +75,26 @@ pub(crate) struct Lingering {
     attempt: u32,
 }
 
-/// A job that runs, or whose output has not ended.
+/// A job that runs, or whose group or output has not ended.
 pub(crate) struct Running {
-    job: Job,
-    when: When,
-    child: Child,
-    streams: [Option<Stream>; 2],
-    exit: Option<Exit>,
+    pub(super) job: Job,
+    pub(super) when: When,
+    pub(super) child: Child,
+    pub(super) streams: [Option<Stream>; 2],
+    pub(super) exit: Option<Exit>,
+    in_grace: bool,
+    was_in_grace: bool,
+    pub(super) seen: Seen,
 }
 
 impl Running {
     fn is_over(&self) -> bool {
-        self.exit.is_some() && self.streams.iter().all(Option::is_none)
+        self.exit.is_some() && !self.in_grace && self.streams.iter().all(Option::is_none)
+    }
+
+    /// Whether there is a process that could be told to end.
+    pub(super) fn can_be_told(&self) -> bool {
+        self.exit.is_none() || self.in_grace
     }
 }
 
@@ -104,9 +122,17 @@ impl Conductor {
                 }
             }
             self.take_news(&mut news);
+            self.look_at_groups();
             self.let_go();
+            while let Some(held) = self.held.next(false) {
+                self.judge(held);
+            }
+            self.look_at_jobs();
             self.flush();
             self.show_progress();
+        }
+        while let Some(held) = self.held.next(true) {
+            self.judge(held);
         }
         // Of what made it over.
         self.take_news(&mut news);
@@ -121,7 +147,13 @@ impl Conductor {
             .map(|lingering| lingering.until.saturating_duration_since(Instant::now()));
         let offer = (!self.outlet.is_empty()).then_some(OFFER_AGAIN);
         let patience = self.progress.patience().into_iter();
-        let patience = patience.chain(linger).chain(offer).min();
+        // Jobs may be started of which nothing has come here yet.
+        let look = Some(self.looks.patience());
+        let patience = patience
+            .chain(linger)
+            .chain(offer)
+            .chain(self.groups.patience());
+        let patience = patience.chain(look).chain(self.held.patience()).min();
         // It fits: none is longer than a moment.
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
         match epoll::wait(
@@ -173,6 +205,9 @@ impl Conductor {
             child,
             streams,
             exit: None,
+            in_grace: false,
+            was_in_grace: false,
+            seen: Seen::default(),
         };
         self.running.insert(running.job.number, running);
     }
@@ -191,15 +226,37 @@ impl Conductor {
             let Some(running) = self.running.get_mut(&tagged.tag) else {
                 continue;
             };
+            running.in_grace = tagged.exit.by_deadline() && running.child.group_in_grace();
+            running.was_in_grace = running.in_grace;
             running.exit = Some(tagged.exit);
-            if running.is_over() {
-                self.end(tagged.tag);
-            } else {
-                self.lingering.push_back(Lingering {
-                    until: Instant::now() + LINGER,
-                    job: tagged.tag,
-                    attempt: running.job.attempt,
-                });
+            match running.in_grace {
+                true => self.groups.add(tagged.tag),
+                false => self.end_or_linger(tagged.tag),
+            }
+        }
+    }
+
+    /// A job's process has ended, and those whom it left in its group too, if they had a grace.
+    fn end_or_linger(&mut self, number: u64) {
+        let Some(running) = self.running.get(&number) else {
+            return;
+        };
+        if running.is_over() {
+            return self.end(number);
+        }
+        self.lingering.push_back(Lingering {
+            until: Instant::now() + LINGER,
+            job: number,
+            attempt: running.job.attempt,
+        });
+    }
+
+    /// A job whose group has its grace has not ended: its place is not free, and what it writes is taken in.
+    fn look_at_groups(&mut self) {
+        for number in self.groups.ended(&self.running) {
+            if let Some(running) = self.running.get_mut(&number) {
+                running.in_grace = false;
+                self.end_or_linger(number);
             }
         }
     }
@@ -262,12 +319,19 @@ impl Conductor {
     }
 
     /// A job's process has ended, and its output too.
-    fn end(&mut self, number: u64) {
+    pub(super) fn end(&mut self, number: u64) {
+        // Its group had its grace, and somebody is left.
+        let denied = self
+            .running
+            .get(&number)
+            .is_some_and(|running| running.was_in_grace && running.is_denied());
         let Some(Running {
-            mut job,
+            job,
             when,
+            child,
             streams,
             exit,
+            seen,
             ..
         }) = self.running.remove(&number)
         else {
@@ -284,22 +348,79 @@ impl Conductor {
             }
         }
         let Some(exit) = exit else { return };
+        if denied {
+            self.say(&format!(
+                "job {number} has ended, and left processes in its group (number {}) that run as another user and may not be \
+                 signalled (EPERM): they run on\n",
+                child.pid()
+            ));
+        }
         let timeout = self.starter.timeout;
-        let timed_out = exit.by_deadline()
-            && timeout.is_some_and(|timeout| {
-                exit.seen_at().saturating_duration_since(when.instant) >= timeout
-            });
-        let asked_to_end = self.ending.has_told();
-        let record = Record::of_exit(&job, when, &exit, timed_out, asked_to_end);
+        let late = |timeout| exit.seen_at().saturating_duration_since(when.instant) >= timeout;
+        let cause = match (exit.by_deadline(), seen.ended_for) {
+            (true, Some(signal)) => Cause::Stopped(signal),
+            (true, None) if timeout.is_some_and(late) => Cause::TimedOut,
+            (true, None) if self.ending.has_told() => Cause::Interrupted,
+            _ => Cause::Itself,
+        };
+        let held = Held {
+            job,
+            when,
+            exit,
+            cause,
+        };
+        if cause == Cause::Itself && !held.exit.success() {
+            // What has ended it may have reached us, too.
+            self.take_signals();
+            if !self.ending.is_interrupted() && died_of_signal(&held.exit) {
+                return self.hold(held);
+            }
+        }
+        let again = self.conclude(held);
+        match again {
+            Some(job) => self.starter.gate.again(job),
+            None => self.starter.gate.leave(1),
+        }
+    }
+
+    /// It is judged later, and leaves its place now. What will end the run whatever the judgement does so at once.
+    fn hold(&mut self, held: Held) {
+        if held.job.attempt > self.retries
+            && let Some(stop) = self.fail_fast
+        {
+            self.stop(stop, None);
+        }
+        self.held.add(held);
+        self.starter.gate.hold();
+    }
+
+    pub(super) fn judge(&mut self, held: Held) {
+        let again = self.conclude(held);
+        self.starter.gate.judged(again);
+    }
+
+    /// Records how a job has ended, or gives it back for another attempt.
+    fn conclude(&mut self, held: Held) -> Option<Job> {
+        let Held {
+            mut job,
+            when,
+            exit,
+            mut cause,
+        } = held;
+        // It failed just before, or after, we were asked to end: what asked us may have asked it.
+        if cause == Cause::Itself && !exit.success() && self.ending.is_interrupted() {
+            cause = Cause::Interrupted;
+        }
+        let record = Record::of_exit(&job, when, &exit, cause);
         let failed = !record.success && !record.interrupted;
         if failed && job.attempt <= self.retries && !self.ending.is_stopping() {
             drop(record);
             job.attempt += 1;
             self.summary.attempt_again();
-            return self.starter.gate.again(job);
+            return Some(job);
         }
         self.finish(&job, &record);
-        self.starter.gate.leave(1);
+        None
     }
 
     /// Passes on what is in a pipe that is about to be closed: among many, or behind a slow reader of ours, its
@@ -315,14 +436,14 @@ impl Conductor {
         }
     }
 
-    fn end_stream(&mut self, whose: Whose, stream: Stream) {
+    pub(super) fn end_stream(&mut self, whose: Whose, stream: Stream) {
         // Closing it is not enough: a child that is being started has a copy until its exec, and as long as that is there,
         // so are events, which would be taken for those of the job's next attempt.
         let _ = epoll::delete(&self.starter.poll, stream.as_fd());
         self.route.end(whose, stream, &mut self.outlet);
     }
 
-    fn finish(&mut self, job: &Job, record: &Record<'_>) {
+    pub(super) fn finish(&mut self, job: &Job, record: &Record<'_>) {
         self.summary.add(record);
         if let Some(joblog) = &mut self.joblog
             && let Err(failure) = joblog.write(job, record)
@@ -346,44 +467,6 @@ impl Conductor {
         }
     }
 
-    // ---- ending early
-
-    fn take_signals(&mut self) {
-        for _ in 0..self.signals.come() {
-            let inside = self.starter.gate.inside();
-            let first = self.ending.interrupt() && !self.signals.at_once();
-            self.stop(if first { Stop::Now } else { Stop::Kill }, None);
-            if first && inside > 0 {
-                self.say(&format!("interrupted: {inside} running jobs are told to end (once more: they are killed)\n"));
-            }
-        }
-    }
-
-    /// Nothing more is started; what is to become of what runs, `stop` says.
-    fn stop(&mut self, stop: Stop, failure: Option<Failure>) {
-        self.starter.gate.close();
-        // Those that are being started are told when they are known.
-        self.starter.inbox.alert();
-        if self.ending.escalate(stop) {
-            for running in self
-                .running
-                .values()
-                .filter(|running| running.exit.is_none())
-            {
-                self.ending.tell(&running.child);
-            }
-        }
-        if let Some(text) = failure.and_then(|failure| self.ending.fail(failure)) {
-            self.say(&text);
-        }
-    }
-
-    fn lost(&mut self, failure: Failure) {
-        if let Some(text) = self.ending.lost(failure) {
-            self.say(&text);
-        }
-    }
-
     // ---- telling
 
     fn say_crowded(&mut self, room: usize, why: &str) {
@@ -394,7 +477,7 @@ impl Conductor {
         }
     }
 
-    fn say(&mut self, text: &str) {
+    pub(super) fn say(&mut self, text: &str) {
         self.outlet.err().extend(styled(text).bytes());
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::ending::Stop;
+use super::looks::Stopped;
 use super::shard::Wanted;
 use crate::duration;
 
@@ -81,6 +82,10 @@ pub(crate) struct Options {
     /// From SIGTERM to SIGKILL, at a time-out or an interrupt
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "5s")]
     pub(crate) grace: Duration,
+
+    /// What is done about a job that is stopped, as one is that reads from the terminal
+    #[arg(long, value_name = "HOW", value_enum, default_value = "report")]
+    pub(crate) stopped: Stopped,
 
     /// Try a job that ran and failed again, up to so many times
     #[arg(long, value_name = "N", default_value_t = 0)]
