@@ -46,7 +46,28 @@ pub(super) fn survive_sent_ones() -> io::Result<()> {
             return Err(io::Error::last_os_error());
         }
     }
+    ignore_cancel();
     Ok(())
+}
+
+/// The first of the two that the C library keeps for itself: it handles the other from the first thread on, and this one only
+/// when a thread is cancelled, which none is. It does not let it be ignored either, but ignores it in whatever is started.
+fn ignore_cancel() {
+    // The kernel's own structure: what is done, flags, and more that is nothing.
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    // SAFETY: the pointer is to as many bytes as the kernel reads, or more; no handler is installed.
+    unsafe {
+        const SIGCANCEL: libc::c_int = 32;
+        let action: [usize; 4] = [libc::SIG_IGN, 0, 0, 0];
+        let none = std::ptr::null_mut::<usize>();
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            SIGCANCEL,
+            action.as_ptr(),
+            none,
+            size_of::<u64>(),
+        );
+    }
 }
 
 extern "C" fn come(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {

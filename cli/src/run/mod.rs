@@ -11,6 +11,7 @@
 
 mod conductor;
 mod ending;
+mod ends;
 mod faults;
 mod gate;
 mod groups;

@@ -29,14 +29,30 @@ arguments are appended. Without ::: the arguments are lines of FILE or of standa
 after ::: is an argument, options too: they belong before --.
 
 Jobs: each is a process group of its own, with /dev/null as standard input. A job has ended when its process has; what that
-left running may write for 100 ms more. A time-out or Ctrl-C sends SIGTERM to the group, and SIGKILL to whoever is left of it
-when the grace is over, or exitring ends. What left the group (setsid) is not reached. What a job that ends by itself leaves in
-the background lives on, as with xargs and GNU parallel.
+left running may write for 100 ms more. A time-out or Ctrl-C sends SIGTERM and SIGCONT to the group. The whole group has the grace:
+the job has ended, and its place is free, when its process has ended and nobody but zombies is left of the group, or when the
+grace is over and they were sent SIGKILL. What left the group (setsid) is not reached. What a job that ends by itself leaves in
+the background lives on, as with xargs and GNU parallel. Jobs start with default dispositions of signals and none blocked, whatever
+exitring inherited; but where SIGHUP is ignored (nohup), jobs ignore it, too. EXITRING_SHARD is none in their environment, so
+that `exitring run` in a job runs all of its own list; under an srun in a job, give it --shard auto.
 
-Interrupts: Ctrl-C (SIGINT), SIGTERM and SIGHUP tell running jobs to end, a second one kills them; Ctrl-\\ (SIGQUIT) kills them at
-once. A job that ends within the grace after that, however it does, counts as interrupted, and --resume runs it again. In the
-background of a script SIGINT is ignored: use SIGTERM. Ctrl-Z stops exitring and not its jobs, which have groups of their own;
-meanwhile nothing is started, and no time-out ends anything.
+Stopped jobs: a job that is stopped, as one is that reads from or sets up the terminal (SIGTTIN, SIGTTOU), is reported within two
+seconds, once, and waited for; --stopped fail ends it. No job gets the terminal: Ctrl-C is exitring's.
+
+Jobs that cannot be ended: one that runs as another user (sudo) may not be signalled. It is reported and waited for, with its
+place taken. A second request to end leaves it running, a third one whatever else has not ended; both are recorded as
+interrupted, with outcome unknown and the reason.
+
+Interrupts: SIGINT (Ctrl-C), SIGTERM, SIGHUP, SIGXCPU, SIGPWR and SIGABRT are requests to end: running jobs get SIGTERM, and SIGKILL
+after the grace. Those that come within a second after one are the same request, for terminals, wrappers and service managers
+send several at a time. A second request, after that second, kills running jobs at once, as the first SIGQUIT (Ctrl-\\) does.
+A job that ends within the grace, however it does, counts as interrupted, and --resume runs it again. So does one that failed just
+before: one that dies of such a signal (or of SIGKILL, or exits with 128 and its number) is recorded half a second later, in
+case the signal was sent to all, as by systemd and scancel. SIGINT, SIGQUIT, SIGHUP and SIGTSTP are ignored where they were ignored
+when exitring was started: in the background of a script SIGINT is, so use SIGTERM.
+Ctrl-Z stops exitring and not its jobs, which have groups of their own; meanwhile nothing is started, and no time-out ends
+anything. SIGUSR1 has one more job run at a time, SIGUSR2 one fewer, but one. Any other signal that can be caught is reported and
+ignored.
 
 Output: lines of different jobs never mix. A line longer than 1 MiB is passed on in pieces: each ends with a line end, and with
 --output jsonl all but the last have \"partial\":true. A last line without an end gets one, except in the files of --log.
@@ -79,7 +95,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive)]
     pub(crate) timeout: Option<Duration>,
 
-    /// From SIGTERM to SIGKILL, at a time-out or an interrupt
+    /// From SIGTERM to SIGKILL, at a time-out or an interrupt; the job's whole process group has it
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "5s")]
     pub(crate) grace: Duration,
 

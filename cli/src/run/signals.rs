@@ -81,7 +81,7 @@ impl Signals {
             .into_iter()
             .filter(|signal| dispositions::is_ignored(*signal))
             .collect();
-        let delivery = SignalDelivery::with_pipe(ours, handlers, SignalOnly::default(), caught)?;
+        let delivery = SignalDelivery::with_pipe(ours, handlers, SignalOnly, caught)?;
         faults::survive_sent_ones()?;
         Ok(Self { delivery, deaf })
     }
