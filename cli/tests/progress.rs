@@ -215,3 +215,21 @@ fn a_job_that_wants_the_terminal_is_reported_and_ended_by_ctrl_c() {
         terminal.wait_for(&["1 interrupted", "code 130"]);
     }
 }
+
+#[test]
+fn in_the_background_of_a_terminal_that_stops_writers_a_request_ends_it() {
+    if !tmux_is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("list"), "touch runs; sleep 1000\n").unwrap();
+    let terminal = Terminal::with_shell("tostop", dir.path());
+    terminal.enter("stty tostop");
+    terminal.enter(&format!("{EXITRING} run --joblog log list &"));
+    wait_until("the job", || dir.path().join("runs").exists());
+    terminal.enter("kill %1; wait %1; echo code $?");
+    // What it has to say does not stop it any more.
+    terminal.wait_for(&["1 interrupted", "code 130"]);
+    let log = fs::read_to_string(dir.path().join("log")).unwrap();
+    assert_eq!(jobs(&log)[0]["interrupted"], true, "{log}");
+}

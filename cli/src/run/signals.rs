@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
+use signal_hook::low_level;
 
 use super::faults;
 use crate::dispositions;
@@ -77,10 +78,16 @@ impl Signals {
             !LEFT_ALONE.contains(signal) && !faults::FAULTS.contains(signal) && !nohup
         };
         let caught: Vec<i32> = dispositions::all().filter(caught).collect();
-        let deaf = [libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP]
+        let deaf: Vec<i32> = [libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP]
             .into_iter()
             .filter(|signal| dispositions::is_ignored(*signal))
             .collect();
+        for &signal in &caught {
+            if matches!(Meaning::of(signal), Meaning::End { .. }) && !deaf.contains(&signal) {
+                // SAFETY: the action makes one system call that a handler may make.
+                unsafe { low_level::register(signal, write_in_background)? };
+            }
+        }
         let delivery = SignalDelivery::with_pipe(ours, handlers, SignalOnly, caught)?;
         faults::survive_sent_ones()?;
         Ok(Self { delivery, deaf })
@@ -105,6 +112,12 @@ impl Signals {
         }
         asked
     }
+}
+
+/// What is asked to end is not to be stopped by what it has to say in the background of a terminal (`stty tostop`).
+fn write_in_background() {
+    // SAFETY: no handler is set.
+    unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) };
 }
 
 impl AsFd for Signals {
