@@ -45,13 +45,13 @@ interrupted, with outcome unknown and the reason.
 
 Interrupts: SIGINT (Ctrl-C), SIGTERM, SIGHUP, SIGXCPU, SIGPWR and SIGABRT are requests to end: running jobs get SIGTERM, and SIGKILL
 after the grace. Those that come within a second after one are the same request, for terminals, wrappers and service managers
-send several at a time. A second request, after that second, kills running jobs at once, as the first SIGQUIT (Ctrl-\\) does.
+send several at a time. A second request, after that second, kills running jobs at once, and so does Ctrl-\\ (SIGQUIT) at any time.
 A job that ends within the grace, however it does, counts as interrupted, and --resume runs it again. So does one that failed just
 before: one that dies of such a signal (or of SIGKILL, or exits with 128 and its number) is recorded half a second later, in
 case the signal was sent to all, as by systemd and scancel. SIGINT, SIGQUIT, SIGHUP and SIGTSTP are ignored where they were ignored
 when exitring was started: in the background of a script SIGINT is, so use SIGTERM.
 Ctrl-Z stops exitring and not its jobs, which have groups of their own; meanwhile nothing is started, and no time-out ends
-anything. SIGUSR1 has one more job run at a time, SIGUSR2 one fewer, but one. Any other signal that can be caught is reported and
+anything. SIGUSR1 has one more job run at a time, SIGUSR2 one fewer, and never less than one. Any other signal that can be caught is reported and
 ignored.
 
 Output: lines of different jobs never mix. A line longer than 1 MiB is passed on in pieces: each ends with a line end, and with
