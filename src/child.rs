@@ -183,13 +183,16 @@ impl Child {
     }
 
     /// Ends it if it has not ended after this time: `SIGTERM`, and after `grace`, `SIGKILL`. Both go to the
-    /// process group if it leads one, else to it alone. Whoever is left of the group when the leader has ended
-    /// of the first has the rest of the grace. (Not before Linux 6.9, whose pidfds cannot signal a group, and not
-    /// beyond 256 such groups at a time or an eighth of `RLIMIT_NOFILE`, for each takes a descriptor: then what is left is
-    /// killed when the leader is reaped.)
+    /// process group if it leads one, else to it alone. `SIGCONT` follows the `SIGTERM`, so that a stopped process handles it.
+    /// Processes left in the group when the leader has ended of the first have the rest of the grace
+    /// ([`group_in_grace`](Self::group_in_grace)). Before Linux 6.9, and beyond 256 such groups at a time or an eighth of
+    /// `RLIMIT_NOFILE`, the group is known by its number, not by a descriptor: that the number is another group's is then noticed
+    /// by the process that has it, unless that process ended within the last 100 ms, too.
     ///
-    /// A second deadline replaces the first; zero is now, [`Duration::MAX`] is never. Nothing is done if it has ended.
-    /// [`Exit::by_deadline`](crate::Exit::by_deadline) tells. Does not block; any number of deadlines cost one
+    /// A second deadline replaces the first; zero is now, [`Duration::MAX`] is never. If the child has ended, a deadline holds for
+    /// the processes left in its group during their grace, and else does nothing.
+    /// [`Exit::by_deadline`](crate::Exit::by_deadline) and [`deadline_error`](Self::deadline_error) report.
+    /// Does not block; any number of deadlines cost one
     /// timer in all. When the watcher is dropped, deadlines that have not come lapse, and graces are over.
     ///
     /// # Errors
@@ -197,6 +200,24 @@ impl Child {
     /// [`Closed`] if nobody is left who would keep it.
     pub fn deadline(&self, after: Duration, grace: Duration) -> Result<(), Closed> {
         self.owned.watch.set_deadline(after, grace)
+    }
+
+    /// Why the last signal of a deadline could not be sent, if it could not: [`SignalError::Denied`] if the process, or what is
+    /// left of its group, runs as another user by now. `None` again when nobody is left of the group.
+    pub fn deadline_error(&self) -> Option<SignalError> {
+        self.owned.watch.record().deadline_error()
+    }
+
+    /// Whether a deadline has sent the child's process group `SIGTERM`, and the group has processes still and its grace is not
+    /// over. The child itself may have ended. That the last process has ended is seen within 100 ms.
+    pub fn group_in_grace(&self) -> bool {
+        self.owned.watch.record().group_in_grace()
+    }
+
+    /// The signal that has stopped the child, if it is stopped: `SIGSTOP`, `SIGTSTP`, or, if it wants the terminal and is not in
+    /// the foreground, `SIGTTIN` or `SIGTTOU`. One system call, under the lock under which it is reaped.
+    pub fn stopped(&self) -> Option<i32> {
+        self.owned.watch.record().stopped()
     }
 
     /// Whether dropping this kills the child (`SIGKILL`; it is reaped in any case). Not by default.

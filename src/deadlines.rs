@@ -15,6 +15,9 @@ pub(crate) type DeadlineKey = (Instant, u64);
 
 /// How often it is looked whether anybody is left of a group, which costs a descriptor as long as there is.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often it is looked whether those who were sent `SIGKILL` have ended, and for how long.
+const LOOK_EVERY_KILLED: Duration = Duration::from_millis(10);
+const KILLED_MAX: Duration = Duration::from_millis(200);
 /// No wait is longer: what the kernel makes of a time-out of years is not found out.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -31,6 +34,8 @@ enum Deadline {
     Kill(Arc<Record>, Option<Remnant>),
     /// The leader has ended. `SIGKILL` to the others at this time.
     KillRemnant(Arc<Record>, Remnant, Instant),
+    /// All were sent `SIGKILL`. Until this time it is looked whether they have ended.
+    Killed(Arc<Record>, Remnant, Instant),
 }
 
 impl Deadlines {
@@ -49,10 +54,11 @@ impl Deadlines {
         };
         let remnant = match self.take(&record) {
             Some((_, Deadline::Terminate(_, _, remnant) | Deadline::Kill(_, remnant))) => remnant,
-            Some((_, Deadline::KillRemnant(_, remnant, _))) => Some(remnant),
+            Some((_, Deadline::KillRemnant(_, remnant, _) | Deadline::Killed(_, remnant, _))) => {
+                Some(remnant)
+            }
             None => None,
         };
-        record.spare_the_rest();
         match (record.exit().is_none(), at, remnant) {
             (true, Some(at), remnant) => {
                 self.insert(at, &record, |record| {
@@ -96,6 +102,9 @@ impl Deadlines {
                 (remnant, at.checked_add(grace))
             }
             Some((_, Deadline::KillRemnant(_, remnant, until))) => (remnant, Some(until)),
+            Some((_, Deadline::Killed(_, remnant, until))) => {
+                return self.see_killed(record, remnant, until);
+            }
             _ => return,
         };
         self.linger(record, remnant, until);
@@ -103,13 +112,32 @@ impl Deadlines {
 
     /// `until`: a time past the end of the clock never comes.
     fn linger(&mut self, record: &Arc<Record>, remnant: Remnant, until: Option<Instant>) {
-        if let Some(until) = until
-            && !remnant.is_empty()
-        {
+        // Before the leader's exit is seen, it is in the group itself.
+        if record.exit().is_some() && remnant.is_empty() {
+            record.group_ended();
+        } else if let Some(until) = until {
             let look = Instant::now() + LOOK_EVERY;
             self.insert(until.min(look), record, |record| {
                 Deadline::KillRemnant(record, remnant, until)
             });
+        }
+    }
+
+    /// Kills what is left of a group, again if it was before: who is left then may not be signalled.
+    fn see_killed(&mut self, record: &Arc<Record>, remnant: Remnant, until: Instant) {
+        record.kill_by_deadline();
+        let now = Instant::now();
+        match remnant.kill() {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) && record.exit().is_some() => {
+                record.group_ended();
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                record.remnant_not_killed(error);
+            }
+            _ if until <= now => {}
+            _ => self.insert(now + LOOK_EVERY_KILLED, record, |record| {
+                Deadline::Killed(record, remnant, until)
+            }),
         }
     }
 
@@ -147,14 +175,16 @@ impl Deadlines {
                         _ => {}
                     }
                 }
-                Deadline::Kill(record, remnant) => {
-                    record.kill_by_deadline();
-                    // The leader may have ended, seen or not.
-                    if let Some(remnant) = remnant {
-                        remnant.kill();
-                    }
+                Deadline::Kill(record, Some(remnant)) => {
+                    self.see_killed(&record, remnant, now + KILLED_MAX);
                 }
-                Deadline::KillRemnant(_, remnant, until) if until <= now => remnant.kill(),
+                Deadline::Kill(record, None) => record.kill_by_deadline(),
+                Deadline::KillRemnant(record, remnant, until) if until <= now => {
+                    self.see_killed(&record, remnant, now + KILLED_MAX);
+                }
+                Deadline::Killed(record, remnant, until) => {
+                    self.see_killed(&record, remnant, until);
+                }
                 Deadline::KillRemnant(record, remnant, until) => {
                     self.linger(&record, remnant, Some(until));
                 }
@@ -172,10 +202,14 @@ impl Drop for Deadlines {
                 Deadline::Kill(record, remnant) => {
                     record.kill_by_deadline();
                     if let Some(remnant) = remnant {
-                        remnant.kill();
+                        let _ = remnant.kill();
                     }
                 }
-                Deadline::KillRemnant(_, remnant, _) => remnant.kill(),
+                Deadline::KillRemnant(record, remnant, _)
+                | Deadline::Killed(record, remnant, _) => {
+                    record.kill_by_deadline();
+                    let _ = remnant.kill();
+                }
             }
         }
     }

@@ -66,16 +66,6 @@ impl Duty {
     ) -> Reaped {
         let record = Arc::clone(self.record());
         let state = record.lock();
-        if state.kill_the_rest() {
-            match sys::waitid(Ask::LookAtChild(record.pid())) {
-                Ok(Waited::NotYet) => return Reaped::NotYet(self),
-                // While it is a zombie, its number is its own.
-                Ok(Waited::Ended(..)) => {
-                    let _ = sys::kill_group(record.pid(), libc::SIGKILL);
-                }
-                Ok(Waited::NoChild) | Err(_) => {}
-            }
-        }
         let (outcome, usage) = match sys::waitid(ask) {
             Ok(Waited::Ended(outcome, usage)) => (outcome, Some(usage)),
             Ok(Waited::NotYet) => return Reaped::NotYet(self),

@@ -24,7 +24,7 @@ mod signals;
 mod told;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -106,8 +106,10 @@ pub(crate) struct Extra {
     new_deadline: Option<NewDeadline>,
     /// A deadline's signal was sent.
     by_deadline: bool,
-    /// And nothing holds on to the group, to kill what is left of it later.
-    kill_the_rest: bool,
+    /// The last signal of a deadline that could not be sent, and the errno.
+    deadline_error: Option<(i32, i32)>,
+    /// There as long as the group that a deadline ends, or has ended the leader of, has its grace.
+    group: Weak<()>,
 }
 
 /// When the child is to end (never, if there is no time), and how long after that for good.
@@ -414,10 +416,6 @@ impl State {
 
     pub(crate) fn by_deadline(&self) -> bool {
         self.extra.as_ref().is_some_and(|extra| extra.by_deadline)
-    }
-
-    pub(crate) fn kill_the_rest(&self) -> bool {
-        self.extra.as_ref().is_some_and(|extra| extra.kill_the_rest)
     }
 
     /// Who is to be told of the exit, apart from callbacks and threads.

@@ -326,16 +326,21 @@ pub(crate) fn kill(pid: Pid, signal: i32) -> io::Result<()> {
 
 /// The same for the process group that the child leads; `None` if it leads none.
 pub(crate) fn kill_group(leader: Pid, signal: i32) -> Option<io::Result<()>> {
-    leads_group(leader).then(|| {
-        if let Some(sent) = signal_child(leader, signal, PIDFD_SIGNAL_PROCESS_GROUP) {
-            return sent;
-        }
-        // SAFETY: no pointers.
-        match unsafe { libc::kill(-leader.as_raw(), signal) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
-    })
+    leads_group(leader).then(
+        || match signal_child(leader, signal, PIDFD_SIGNAL_PROCESS_GROUP) {
+            Some(sent) => sent,
+            None => kill_group_numbered(leader, signal),
+        },
+    )
+}
+
+/// `kill(2)` on the process group with this number, which the caller knows to be no other group's.
+pub(crate) fn kill_group_numbered(leader: Pid, signal: i32) -> io::Result<()> {
+    // SAFETY: no pointers.
+    match unsafe { libc::kill(-leader.as_raw(), signal) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// `None`: it cannot be done through a pidfd. There is no descriptor, the kernel or a seccomp profile does not have the calls, or

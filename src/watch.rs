@@ -194,13 +194,17 @@ impl Watch {
         }
     }
 
+    pub(crate) fn record(&self) -> &Record {
+        &self.record
+    }
+
     pub(crate) fn signal(&self, signal: i32, group: bool) -> Result<(), SignalError> {
         self.shared.check_process()?;
         self.record.signal(signal, group)
     }
 
     pub(crate) fn set_deadline(&self, after: Duration, grace: Duration) -> Result<(), Closed> {
-        if self.record.exit().is_some() {
+        if self.record.exit().is_some() && !self.record.group_in_grace() {
             return Ok(());
         }
         self.shared.check_process()?;

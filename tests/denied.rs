@@ -6,7 +6,9 @@ mod common;
 mod deny;
 
 use std::error::Error;
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
+use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -332,4 +334,26 @@ fn the_variable_chooses_a_backend_where_none_is_asked_for() {
         assert_eq!(watcher.stats().backend, name);
         assert_eq!(watcher.stats().fallback, None);
     }
+}
+
+#[test]
+fn without_pidfds_the_rest_of_a_group_keeps_its_grace() {
+    if !alone() {
+        let test = "without_pidfds_the_rest_of_a_group_keeps_its_grace";
+        return run_denied(test, libc::SYS_pidfd_open);
+    }
+    let watcher = Watcher::new().unwrap();
+    // The leader ends of SIGTERM, and the other cleans up.
+    let script = "(trap 'sleep 0.05; echo clean; exit' TERM; echo ready; while true; do sleep 0.01; done) & wait";
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", script]).process_group(0);
+    let child = watcher.spawn(command.stdout(Stdio::piped())).unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "ready");
+    child
+        .deadline(Duration::ZERO, Duration::from_secs(1000))
+        .unwrap();
+    child.wait().unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "clean");
+    until("nobody is left of the group", || !child.group_in_grace());
 }

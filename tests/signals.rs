@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use exitring::{Child, Outcome, SignalError, WatchError, Watcher};
+use exitring::{Child, Outcome, SignalError, Watcher};
 
 fn sh(script: &str) -> Command {
     let mut command = Command::new("sh");
@@ -108,12 +108,6 @@ fn leader_of(watcher: &Watcher, script: &str) -> Child {
     child
 }
 
-/// Before Linux 6.9 nothing does, and what is left is killed at once. That release brought this, too.
-fn holds_on_to_groups(watcher: &Watcher) -> bool {
-    let watch = watcher.watch_reaped(std::process::id());
-    !matches!(watch, Err(WatchError::Unsupported))
-}
-
 const DEAF: &str = "trap '' TERM; echo ready; sleep 1000";
 
 #[test]
@@ -130,9 +124,6 @@ fn who_outlives_the_leader_of_the_group_is_killed_after_the_grace() {
 #[test]
 fn who_outlives_the_leader_of_the_group_is_killed_also_if_a_thief_reaped_that() {
     let watcher = Watcher::new().unwrap();
-    if !holds_on_to_groups(&watcher) {
-        return;
-    }
     let child = leader_of(&watcher, DEAF);
     let pid = child.pid().as_raw();
     let thief = std::thread::spawn(move || {
@@ -149,9 +140,6 @@ fn who_outlives_the_leader_of_the_group_is_killed_also_if_a_thief_reaped_that() 
 #[test]
 fn a_later_deadline_also_holds_for_who_outlives_the_leader_of_the_group() {
     let watcher = Watcher::new().unwrap();
-    if !holds_on_to_groups(&watcher) {
-        return;
-    }
     // The other one tells of each `SIGTERM`, and ends of none; nor does the leader.
     let tells = "trap 'echo term!' TERM; echo ready; while true; do sleep 0.01; done";
     let mut command = sh(&format!("({tells}) & trap '' TERM; echo ready; read line"));
@@ -190,12 +178,7 @@ fn a_later_deadline_also_holds_for_who_outlives_the_leader_of_the_group() {
 #[test]
 fn who_outlives_the_leader_of_the_group_has_the_rest_of_the_grace() {
     let watcher = Watcher::new().unwrap();
-    if !holds_on_to_groups(&watcher) {
-        return;
-    }
-    let cleaning =
-        "trap 'sleep 0.05; echo clean; exit' TERM; echo ready; while true; do sleep 0.01; done";
-    let child = leader_of(&watcher, cleaning);
+    let child = leader_of(&watcher, CLEANING);
     child
         .deadline(Duration::ZERO, Duration::from_secs(1000))
         .unwrap();
@@ -216,6 +199,78 @@ fn who_outlives_the_leader_of_the_group_is_killed_when_the_watcher_is_dropped() 
     assert!(child.wait().unwrap().by_deadline());
     drop(watcher);
     assert_group_ended(child);
+}
+
+/// Cleans up for a moment when it is sent `SIGTERM`.
+const CLEANING: &str =
+    "trap 'sleep 0.05; echo clean; exit' TERM; echo ready; while true; do sleep 0.2; done";
+
+#[test]
+fn a_group_is_in_grace_until_its_last_process_has_ended() {
+    let watcher = Watcher::new().unwrap();
+    let child = leader_of(&watcher, CLEANING);
+    assert!(!child.group_in_grace());
+    child
+        .deadline(Duration::ZERO, Duration::from_secs(1000))
+        .unwrap();
+    child.wait().unwrap();
+    while child.group_in_grace() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // So it has written all, and reading it waits for nobody.
+    let stdout = child.stdout.take().unwrap();
+    assert_eq!(rustix::io::ioctl_fionread(&stdout).unwrap(), 6);
+}
+
+#[test]
+fn a_group_in_grace_whose_leader_has_ended_is_killed_by_a_deadline_of_now() {
+    let watcher = Watcher::new().unwrap();
+    let child = leader_of(&watcher, DEAF);
+    child
+        .deadline(Duration::ZERO, Duration::from_secs(1000))
+        .unwrap();
+    child.wait().unwrap();
+    assert!(child.group_in_grace());
+    child.deadline(Duration::ZERO, Duration::ZERO).unwrap();
+    while child.group_in_grace() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_group_ended(child);
+}
+
+#[test]
+fn more_groups_than_there_are_descriptors_for_keep_their_grace() {
+    let watcher = Watcher::new().unwrap();
+    // More than 256, which is as many as take a descriptor.
+    let children: Vec<Child> = (0..270).map(|_| leader_of(&watcher, CLEANING)).collect();
+    for child in &children {
+        child
+            .deadline(Duration::ZERO, Duration::from_secs(1000))
+            .unwrap();
+    }
+    for child in children {
+        let mut rest = String::new();
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "clean\n");
+    }
+}
+
+#[test]
+fn a_stopped_child_is_said_to_be_stopped_and_heeds_a_deadline() {
+    let watcher = Watcher::new().unwrap();
+    let mut command = sh("trap 'exit 3' TERM; kill -STOP $$; while true; do sleep 0.01; done");
+    let child = watcher.spawn(command.process_group(0)).unwrap();
+    while child.stopped().is_none() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(child.stopped(), Some(libc::SIGSTOP));
+    child
+        .deadline(Duration::ZERO, Duration::from_secs(1000))
+        .unwrap();
+    assert_eq!(child.wait().unwrap().outcome(), Outcome::Exited(3));
+    assert_eq!(child.stopped(), None);
+    assert!(child.deadline_error().is_none());
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod cli;
 mod client;
 mod code;
 mod completions;
+mod dispositions;
 mod doctor;
 mod duration;
 mod failure;
@@ -26,6 +27,7 @@ use crate::failure::Failure;
 use crate::say::{say, styled_out};
 
 fn main() -> ExitCode {
+    dispositions::set_own();
     // Before there are threads.
     if let Err(error) = init::stay_behind() {
         let failure = Failure::resource(format!("process 1 cannot start a child: {error}"));

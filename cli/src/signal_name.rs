@@ -2,8 +2,27 @@
 
 /// ` (SIGTERM)`, to stand behind the number; nothing for one without a name.
 pub(crate) fn signal_name(signal: i32) -> String {
-    match signal_hook::low_level::signal_name(signal) {
+    match known(signal) {
         Some(name) => format!(" ({name})"),
         None => String::new(),
+    }
+}
+
+/// `SIGTERM`, `SIGRTMIN+3`, or `signal 33`.
+pub(crate) fn name_or_number(signal: i32) -> String {
+    match known(signal) {
+        Some(name) => name.into(),
+        None if (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&signal) => {
+            format!("SIGRTMIN+{}", signal - libc::SIGRTMIN())
+        }
+        None => format!("signal {signal}"),
+    }
+}
+
+fn known(signal: i32) -> Option<&'static str> {
+    match signal {
+        libc::SIGPWR => Some("SIGPWR"),
+        libc::SIGSTKFLT => Some("SIGSTKFLT"),
+        _ => signal_hook::low_level::signal_name(signal),
     }
 }

@@ -6,8 +6,8 @@ use std::fs::{self, File};
 use std::process::Stdio;
 
 use common::{
-    Started, exitring, gone, jobs, mark, numbers, read_all, shell, signal, std_exitring, stdout,
-    wait_until,
+    Started, exitring, gone, jobs, mark, numbers, read_all, shell, signal, signal_again,
+    std_exitring, stdout, wait_until,
 };
 
 #[test]
@@ -157,7 +157,7 @@ fn a_second_interrupt_kills_at_once() {
             .contains("interrupted")
     });
     assert!(run.0.try_wait().unwrap().is_none(), "the deaf run on");
-    signal(&run.0, libc::SIGINT);
+    signal_again(&run.0, libc::SIGINT);
     assert_eq!(run.code(), Some(130));
     gone(&mark);
 }
@@ -336,4 +336,117 @@ fn a_full_disk_is_said_once_and_ends_the_run() {
     // The log that did not fit is whole.
     let log = fs::read_to_string(dir.path().join("joblog")).unwrap();
     assert!(log.ends_with('\n') && !jobs(&log).is_empty());
+}
+
+/// In a pipeline whose shell ends of SIGTERM at once: takes its time to clean up, until it is let go.
+const CLEANER: &str = "trap 'touch cleaning; until [ -e go ]; do sleep 0.02; done; touch cleaned; exit 0' TERM\n\
+                       echo 1 >> begun\n\
+                       while :; do sleep 0.05; done\n";
+
+fn run_pipeline(dir: &std::path::Path, mark: &str, arguments: &[&str]) -> Started {
+    fs::write(dir.join("cleaner"), CLEANER).unwrap();
+    fs::write(dir.join("list"), "sh cleaner | cat\n").unwrap();
+    let (name, value) = mark.split_once('=').unwrap();
+    let mut command = std_exitring(["run", "--joblog", "log", "--grace", "1h"]);
+    command.args(arguments).arg("list").env(name, value);
+    command.current_dir(dir).stdout(Stdio::null());
+    command.stderr(File::create(dir.join("err")).unwrap());
+    let run = Started::new(&mut command);
+    wait_until("the job", || numbers(&dir.join("begun")).len() == 1);
+    run
+}
+
+#[test]
+fn a_pipeline_has_its_grace_at_an_interrupt_and_at_a_time_out() {
+    for (arguments, code) in [(&[][..], 130), (&["--timeout", "500ms"], 1)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = mark(&format!("pipeline{code}"));
+        let mut run = run_pipeline(dir.path(), &mark, arguments);
+        if code == 130 {
+            signal(&run.0, libc::SIGTERM);
+        }
+        wait_until("the cleaning", || dir.path().join("cleaning").exists());
+        // Longer than its shell takes to end, and to be seen to.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        assert!(run.0.try_wait().unwrap().is_none(), "the run has not ended");
+        let log = || fs::read_to_string(dir.path().join("log")).unwrap();
+        assert_eq!(log(), "", "nor has the job");
+        File::create(dir.path().join("go")).unwrap();
+        assert_eq!(run.code(), Some(code));
+        assert!(dir.path().join("cleaned").exists());
+        assert_eq!(jobs(&log()).len(), 1);
+        gone(&mark);
+    }
+}
+
+#[test]
+fn a_second_interrupt_kills_what_is_left_of_a_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let mark = mark("rest");
+    let mut run = run_pipeline(dir.path(), &mark, &[]);
+    signal(&run.0, libc::SIGTERM);
+    wait_until("the cleaning", || dir.path().join("cleaning").exists());
+    signal_again(&run.0, libc::SIGTERM);
+    assert_eq!(run.code(), Some(130));
+    gone(&mark);
+    assert!(!dir.path().join("cleaned").exists());
+}
+
+#[test]
+fn a_job_is_not_tried_again_while_its_group_has_its_grace() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = "(trap 'sleep 0.3; rmdir lock; exit' TERM; mkdir lock || touch overlap; while :; do sleep 0.05; done) | cat\n";
+    let arguments = [
+        "run",
+        "-j",
+        "2",
+        "--timeout",
+        "400ms",
+        "--retries",
+        "1",
+        "--grace",
+        "1h",
+    ];
+    let mut command = exitring(arguments);
+    let output = command.write_stdin(line).current_dir(dir.path());
+    assert_eq!(output.output().unwrap().status.code(), Some(1));
+    let left = |name| dir.path().join(name).exists();
+    assert_eq!([left("lock"), left("overlap")], [false, false]);
+}
+
+#[test]
+fn a_job_that_asked_for_a_signal_at_its_parents_death_gets_none_while_exitring_lives() {
+    // Ends by itself when it is let go, and takes no notice of SIGTERM.
+    let patient = "trap '' TERM; echo 1 >> begun; until [ -e go ]; do sleep 0.02; done\n";
+    let fails = "until [ -s begun ]; do sleep 0.02; done; exit 1\n";
+    for (fail_fast, second) in [(true, fails), (false, "echo 1 >> begun; exec sleep 1000\n")] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("first"), patient).unwrap();
+        fs::write(dir.path().join("second"), second).unwrap();
+        fs::write(
+            dir.path().join("list"),
+            "setpriv --pdeathsig KILL sh first\nsh second\n",
+        )
+        .unwrap();
+        let mut command = std_exitring(["run", "-j", "4", "--joblog", "log", "--grace", "1h"]);
+        if fail_fast {
+            command.arg("--fail-fast");
+        }
+        command.arg("list").current_dir(dir.path());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut run = Started::new(&mut command);
+        let log = || fs::read_to_string(dir.path().join("log")).unwrap_or_default();
+        if !fail_fast {
+            wait_until("both jobs", || {
+                numbers(&dir.path().join("begun")).len() == 2
+            });
+            signal(&run.0, libc::SIGTERM);
+        }
+        wait_until("the end of the second", || jobs(&log()).len() == 1);
+        // Threads that have nothing more to start would have ended by now.
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        File::create(dir.path().join("go")).unwrap();
+        run.code();
+        assert_eq!(jobs(&log())[0]["exit_code"], 0, "{}", log());
+    }
 }

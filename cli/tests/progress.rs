@@ -164,3 +164,89 @@ fn a_terminal_that_is_closed_takes_the_jobs_with_it() {
     let log = fs::read_to_string(dir.path().join("log")).unwrap();
     assert_eq!(jobs(&log)[0]["interrupted"], true, "{log}");
 }
+
+impl Terminal {
+    /// An interactive shell, with job control.
+    fn with_shell(name: &str, dir: &Path) -> Self {
+        let terminal = Self::new(name, dir, "PS1='ready> ' bash --norc -i");
+        terminal.wait_for(&["ready>"]);
+        terminal
+    }
+
+    fn enter(&self, line: &str) {
+        self.tmux(&["send-keys", line, "Enter"]);
+    }
+}
+
+#[test]
+fn in_the_background_there_is_no_bar_and_in_the_foreground_again_there_is() {
+    if !tmux_is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let list = "touch runs; until [ -e go ]; do sleep 0.05; done\n";
+    fs::write(dir.path().join("list"), list).unwrap();
+    let terminal = Terminal::with_shell("background", dir.path());
+    // With it, what writes to the terminal from the background is stopped.
+    terminal.enter("stty tostop");
+    terminal.enter(&format!("{EXITRING} run -j 2 --joblog log list &"));
+    wait_until("the job", || dir.path().join("runs").exists());
+    // Several times as long as from one drawing to the next.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let screen = terminal.screen();
+    assert!(!screen.contains("1 running"), "{screen}");
+    terminal.enter("fg");
+    terminal.wait_for(&["1 running, 0 done"]);
+    // Stopped, it leaves the line to the shell.
+    terminal.tmux(&["send-keys", "C-z"]);
+    let screen = terminal.wait_for(&["Stopped"]);
+    assert!(!screen.contains("1 running"), "{screen}");
+    terminal.enter("fg");
+    terminal.wait_for(&["1 running, 0 done"]);
+    // And in the background it goes on with its work.
+    terminal.tmux(&["send-keys", "C-z"]);
+    terminal.enter("bg");
+    fs::write(dir.path().join("go"), "").unwrap();
+    wait_until("the record", || {
+        fs::read_to_string(dir.path().join("log")).is_ok_and(|log| jobs(&log).len() == 1)
+    });
+}
+
+#[test]
+fn a_job_that_wants_the_terminal_is_reported_and_ended_by_ctrl_c() {
+    if !tmux_is_there() {
+        return;
+    }
+    for (name, line, signal) in [
+        ("reads", "read line < /dev/tty", "SIGTTIN"),
+        ("sets", "stty -echo < /dev/tty", "SIGTTOU"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("list"), format!("{line}\n")).unwrap();
+        let terminal = Terminal::with_shell(name, dir.path());
+        terminal.enter(&format!("{EXITRING} run --grace 1h list; echo code $?"));
+        terminal.wait_for(&[&format!(
+            "job 1 is stopped ({signal}): it wants the terminal"
+        )]);
+        terminal.tmux(&["send-keys", "C-c"]);
+        terminal.wait_for(&["1 interrupted", "code 130"]);
+    }
+}
+
+#[test]
+fn in_the_background_of_a_terminal_that_stops_writers_a_request_ends_it() {
+    if !tmux_is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("list"), "touch runs; sleep 1000\n").unwrap();
+    let terminal = Terminal::with_shell("tostop", dir.path());
+    terminal.enter("stty tostop");
+    terminal.enter(&format!("{EXITRING} run --joblog log list &"));
+    wait_until("the job", || dir.path().join("runs").exists());
+    terminal.enter("kill %1; wait %1; echo code $?");
+    // What it has to say does not stop it any more.
+    terminal.wait_for(&["1 interrupted", "code 130"]);
+    let log = fs::read_to_string(dir.path().join("log")).unwrap();
+    assert_eq!(jobs(&log)[0]["interrupted"], true, "{log}");
+}

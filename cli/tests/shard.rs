@@ -111,3 +111,18 @@ fn an_empty_variable_is_none() {
     let output = run.env("EXITRING_SHARD", "x").output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
+
+#[test]
+fn a_run_inside_a_job_takes_no_share_of_its_own_list() {
+    for (name, value) in [("SLURM_PROCID", "1"), ("EXITRING_SHARD", "2/2")] {
+        let inner = "echo $EXITRING_SHARD; $EXITRING run -q -- echo {} ::: a b c d; $EXITRING run -q --shard 1/4 -- echo {} ::: e f g h";
+        let script = format!("$EXITRING run -q -j1 -- sh -c {{}} ::: true '{inner}'");
+        let mut command = shell(&script);
+        let output = command.env("SLURM_NTASKS", "2").env(name, value);
+        let output = output.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mut lines: Vec<_> = text.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["a", "b", "c", "d", "e", "none"], "{name}");
+    }
+}

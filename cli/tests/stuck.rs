@@ -7,7 +7,9 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Stdio;
 
-use common::{Started, gone, jobs, mark, numbers, read_all, signal, std_exitring, wait_until};
+use common::{
+    Started, gone, jobs, mark, numbers, read_all, signal, signal_again, std_exitring, wait_until,
+};
 
 /// Runs a line twice at a time, until both have begun.
 fn run(
@@ -128,7 +130,7 @@ fn the_second_time_no_reader_is_waited_for() {
     wait_until_full(&out);
     signal(&run.0, libc::SIGINT);
     wait_until_said(dir.path());
-    signal(&run.0, libc::SIGINT);
+    signal_again(&run.0, libc::SIGINT);
     assert_eq!(run.code(), Some(130));
     gone(&mark);
     drop(out);

@@ -1,7 +1,11 @@
 //! Signals to the process: the user's, and a deadline's. Each is sent under the lock under which an owned child is reaped, so its
 //! pid is not another's.
 
-use super::{NewDeadline, Record};
+use std::io;
+
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use super::{Extra, Kin, NewDeadline, Record};
 use crate::deadlines::DeadlineKey;
 use crate::error::SignalError;
 use crate::remnant::{Remnant, Remnants};
@@ -27,8 +31,19 @@ impl Record {
         matches!(sys::waitid(Ask::LookAtChild(self.pid)), Ok(Waited::NoChild))
     }
 
-    /// A deadline's `SIGTERM`: to the group if it leads one, else to the process alone. Tells whether it was alive, and what holds
-    /// on to the group. Without a hold, what is left of the group is killed when this is reaped.
+    /// The signal that has stopped the child, if it is stopped (and no debugger's).
+    pub(crate) fn stopped(&self) -> Option<i32> {
+        let _state = self.lock();
+        if self.kin != Kin::Owned || self.exit.get().is_some() {
+            return None;
+        }
+        let look = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        let stopped = waitid(WaitId::Pid(self.pid.as_rustix()), look);
+        stopped.ok()??.stopping_signal()
+    }
+
+    /// A deadline's `SIGTERM`: to the group if it leads one, else to the process alone; and `SIGCONT`, without which it would
+    /// not reach what is stopped. Tells whether it was alive, and what holds on to the group.
     pub(crate) fn terminate_by_deadline(
         &self,
         remnants: &Remnants,
@@ -39,30 +54,58 @@ impl Record {
             return (false, held);
         }
         let held = held.or_else(|| remnants.hold(self.pid));
+        let sent = self.kill_group_or_process(libc::SIGTERM);
+        if sent.is_ok() {
+            let _ = self.kill_group_or_process(libc::SIGCONT);
+        }
         let extra = state.extra();
         extra.by_deadline = true;
-        extra.kill_the_rest = held.is_none();
-        // A failure (it changed its user) is for the next, stronger signal to mend, or for nobody.
-        let _ = sys::kill_group(self.pid, libc::SIGTERM)
-            .unwrap_or_else(|| sys::kill(self.pid, libc::SIGTERM));
+        extra.group = held.as_ref().map(Remnant::watch).unwrap_or_default();
+        extra.note_deadline_error(libc::SIGTERM, sent);
         (true, held)
     }
 
-    /// A deadline's `SIGKILL`, likewise.
+    /// A deadline's `SIGKILL`, likewise; also of what a leader that has ended and is not reaped leaves of its group.
     pub(crate) fn kill_by_deadline(&self) {
-        let _state = self.lock();
-        if self.is_alive() {
-            let _ = sys::kill_group(self.pid, libc::SIGKILL)
-                .unwrap_or_else(|| sys::kill(self.pid, libc::SIGKILL));
+        let mut state = self.lock();
+        if self.exit.get().is_none() && !self.is_taken() {
+            let sent = self.kill_group_or_process(libc::SIGKILL);
+            state.extra().note_deadline_error(libc::SIGKILL, sent);
         }
     }
 
-    /// Another deadline, or none, has taken the place of the one that was in its grace.
-    pub(crate) fn spare_the_rest(&self) {
-        let mut state = self.lock();
-        if let Some(extra) = &mut state.extra {
-            extra.kill_the_rest = false;
+    /// Under the lock, of a child that is not reaped.
+    fn kill_group_or_process(&self, signal: i32) -> io::Result<()> {
+        sys::kill_group(self.pid, signal).unwrap_or_else(|| sys::kill(self.pid, signal))
+    }
+
+    /// What is left of the group could not be killed when its grace was over.
+    pub(crate) fn remnant_not_killed(&self, error: io::Error) {
+        self.lock()
+            .extra()
+            .note_deadline_error(libc::SIGKILL, Err(error));
+    }
+
+    /// Nobody is left of the group, so nobody was left out.
+    pub(crate) fn group_ended(&self) {
+        if let Some(extra) = &mut self.lock().extra {
+            extra.deadline_error = None;
         }
+    }
+
+    /// Why a deadline's last signal could not be sent.
+    pub(crate) fn deadline_error(&self) -> Option<SignalError> {
+        let state = self.lock();
+        let (signal, errno) = state.extra.as_ref()?.deadline_error?;
+        let error = io::Error::from_raw_os_error(errno);
+        Some(SignalError::from_kill(signal, error))
+    }
+
+    /// Whether the group that a deadline ends, or has ended the leader of, has its grace still.
+    pub(crate) fn group_in_grace(&self) -> bool {
+        let state = self.lock();
+        let extra = state.extra.as_ref();
+        extra.is_some_and(|extra| extra.group.strong_count() > 0)
     }
 
     /// Under the lock, of a child that is ours: not ended, seen or not.
@@ -104,13 +147,20 @@ impl Record {
     }
 }
 
+impl Extra {
+    fn note_deadline_error(&mut self, signal: i32, sent: io::Result<()>) {
+        let errno = sent.err().and_then(|error| error.raw_os_error());
+        self.deadline_error = errno.map(|errno| (signal, errno));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
     use crate::Pid;
-    use crate::record::{Kin, Moment};
+    use crate::record::Moment;
 
     #[test]
     fn deadlines_set_while_one_is_on_its_way_take_its_place_and_cost_nothing() {

@@ -1,7 +1,7 @@
 //! The loop that sees jobs run and end: one thread that waits for everything, and to which all that is known about
 //! running jobs belongs.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,14 +11,17 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use super::ending::{Ending, Stop};
+use super::groups::Groups;
+use super::held::HeldJobs;
 use super::inbox::{News, Started, When};
 use super::job::Job;
 use super::joblog::JobLog;
+use super::looks::{Looks, Seen, Stopped};
 use super::outlet::{Gone, Outlet};
 use super::pipes::Pipes;
 use super::progress::{Numbers, Progress};
 use super::reader::Counts;
-use super::record::{Record, to_line};
+use super::record::Record;
 use super::signals::Signals;
 use super::starter::Starter;
 use super::summary::Summary;
@@ -48,12 +51,19 @@ pub(crate) struct Conductor {
     pub(crate) progress: Progress,
     pub(crate) summary: Summary,
     pub(crate) ending: Ending,
+    pub(crate) stopped: Stopped,
     pub(crate) running: HashMap<u64, Running>,
+    pub(crate) groups: Groups,
+    /// Jobs that have ended, and are judged in a moment.
+    pub(crate) held: HeldJobs,
+    pub(crate) looks: Looks,
     /// Jobs that ended and left their pipes open, in the order of their ends.
     pub(crate) lingering: VecDeque<Lingering>,
     pub(crate) crowded_said: bool,
     /// It was said that pipes of background processes were closed.
     pub(crate) closed_said: bool,
+    /// Those that were reported.
+    pub(crate) unknown_signals: HashSet<i32>,
 }
 
 /// A job that has ended, and its pipes have not.
@@ -63,12 +73,22 @@ pub(crate) struct Lingering {
     attempt: u32,
 }
 
-/// A job that runs, or whose output has not ended.
+/// A job that runs, or whose group or output has not ended.
 pub(crate) struct Running {
-    job: Job,
-    when: When,
-    child: Child,
-    exit: Option<Exit>,
+    pub(super) job: Job,
+    pub(super) when: When,
+    pub(super) child: Child,
+    pub(super) exit: Option<Exit>,
+    in_grace: bool,
+    pub(super) was_in_grace: bool,
+    pub(super) seen: Seen,
+}
+
+impl Running {
+    /// Whether there is a process that could be told to end.
+    pub(super) fn can_be_told(&self) -> bool {
+        self.exit.is_none() || self.in_grace
+    }
 }
 
 impl Conductor {
@@ -93,9 +113,17 @@ impl Conductor {
             }
             self.take_news(&mut news);
             self.break_line();
+            self.look_at_groups();
             self.let_go();
+            while let Some(held) = self.held.next(false) {
+                self.judge(held);
+            }
+            self.look_at_jobs();
             self.flush();
             self.show_progress();
+        }
+        while let Some(held) = self.held.next(true) {
+            self.judge(held);
         }
         // Of what made it over.
         self.take_news(&mut news);
@@ -113,8 +141,14 @@ impl Conductor {
             .map(|lingering| lingering.until.saturating_duration_since(Instant::now()));
         let offer = (!self.outlet.is_empty()).then_some(OFFER_AGAIN);
         let patience = self.progress.patience().into_iter();
-        let patience = patience.chain(linger).chain(offer);
-        let patience = patience.chain(self.pipes.patience()).min();
+        // Jobs may be started of which nothing has come here yet.
+        let look = Some(self.looks.patience());
+        let patience = patience
+            .chain(linger)
+            .chain(offer)
+            .chain(self.pipes.patience())
+            .chain(self.groups.patience());
+        let patience = patience.chain(look).chain(self.held.patience()).min();
         // It fits: none is longer than a moment.
         let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
         match epoll::wait(
@@ -166,6 +200,9 @@ impl Conductor {
             when,
             child,
             exit: None,
+            in_grace: false,
+            was_in_grace: false,
+            seen: Seen::default(),
         };
         self.running.insert(running.job.number, running);
     }
@@ -184,15 +221,38 @@ impl Conductor {
             let Some(running) = self.running.get_mut(&tagged.tag) else {
                 continue;
             };
+            running.in_grace = tagged.exit.by_deadline() && running.child.group_in_grace();
+            running.was_in_grace = running.in_grace;
             running.exit = Some(tagged.exit);
-            if !self.pipes.are_open(tagged.tag, running.job.attempt) {
-                self.end(tagged.tag);
-            } else {
-                self.lingering.push_back(Lingering {
-                    until: Instant::now() + LINGER,
-                    job: tagged.tag,
-                    attempt: running.job.attempt,
-                });
+            match running.in_grace {
+                true => self.groups.add(tagged.tag),
+                false => self.end_or_linger(tagged.tag),
+            }
+        }
+    }
+
+    /// A job's process has ended, and those whom it left in its group too, if they had a grace.
+    fn end_or_linger(&mut self, number: u64) {
+        let Some(running) = self.running.get(&number) else {
+            return;
+        };
+        let attempt = running.job.attempt;
+        if !self.pipes.are_open(number, attempt) {
+            return self.end(number);
+        }
+        self.lingering.push_back(Lingering {
+            until: Instant::now() + LINGER,
+            job: number,
+            attempt,
+        });
+    }
+
+    /// A job whose group has its grace has not ended: its place is not free, and what it writes is taken in.
+    fn look_at_groups(&mut self) {
+        for number in self.groups.ended(&self.running) {
+            if let Some(running) = self.running.get_mut(&number) {
+                running.in_grace = false;
+                self.end_or_linger(number);
             }
         }
     }
@@ -204,7 +264,9 @@ impl Conductor {
         }
         self.pipes.take(whose, hung_up, &mut self.outlet);
         if self.running.get(&whose.job).is_some_and(|running| {
-            running.exit.is_some() && !self.pipes.are_open(whose.job, running.job.attempt)
+            running.exit.is_some()
+                && !running.in_grace
+                && !self.pipes.are_open(whose.job, running.job.attempt)
         }) {
             self.end(whose.job);
         }
@@ -238,99 +300,6 @@ impl Conductor {
         }
     }
 
-    /// A job's process has ended, and its output too.
-    fn end(&mut self, number: u64) {
-        let Some(Running {
-            mut job,
-            when,
-            exit,
-            ..
-        }) = self.running.remove(&number)
-        else {
-            return;
-        };
-        if self.pipes.leave(number, job.attempt, &mut self.outlet) {
-            self.say_closed();
-        }
-        let Some(exit) = exit else { return };
-        let timeout = self.starter.timeout;
-        let timed_out = exit.by_deadline()
-            && timeout.is_some_and(|timeout| {
-                exit.seen_at().saturating_duration_since(when.instant) >= timeout
-            });
-        let asked_to_end = self.ending.has_told();
-        let record = Record::of_exit(&job, when, &exit, timed_out, asked_to_end);
-        let failed = !record.success && !record.interrupted;
-        if failed && job.attempt <= self.retries && !self.ending.is_stopping() {
-            drop(record);
-            job.attempt += 1;
-            self.summary.attempt_again();
-            return self.starter.gate.again(job);
-        }
-        self.finish(&job, &record);
-        self.starter.gate.leave(1);
-    }
-
-    fn finish(&mut self, job: &Job, record: &Record<'_>) {
-        self.summary.add(record);
-        if let Some(joblog) = &mut self.joblog
-            && let Err(failure) = joblog.write(job, record)
-        {
-            self.joblog = None;
-            self.stop(Stop::Soon, Some(failure));
-        }
-        if let Some(failure) = self.starter.streams.end(job.number, record.success) {
-            self.stop(Stop::Soon, Some(failure));
-        }
-        if self.records {
-            self.outlet.out().extend(to_line(record));
-        }
-        if !record.success
-            && !record.interrupted
-            && let Some(stop) = self.fail_fast
-        {
-            self.stop(stop, None);
-        }
-    }
-
-    // ---- ending early
-
-    fn take_signals(&mut self) {
-        for _ in 0..self.signals.come() {
-            let inside = self.starter.gate.inside();
-            let first = self.ending.interrupt() && !self.signals.at_once();
-            self.stop(if first { Stop::Now } else { Stop::Kill }, None);
-            if first && inside > 0 {
-                self.say(&format!("interrupted: {inside} running jobs are told to end (once more: they are killed)\n"));
-            }
-        }
-    }
-
-    /// Nothing more is started; what is to become of what runs, `stop` says.
-    fn stop(&mut self, stop: Stop, failure: Option<Failure>) {
-        self.starter.gate.close();
-        // Those that are being started are told when they are known.
-        self.starter.inbox.alert();
-        if self.ending.escalate(stop) {
-            for running in self
-                .running
-                .values()
-                .filter(|running| running.exit.is_none())
-            {
-                self.ending.tell(&running.child);
-            }
-        }
-        if let Some(text) = failure.and_then(|failure| self.ending.fail(failure)) {
-            self.say(&text);
-        }
-    }
-
-    fn lost(&mut self, failure: Failure) {
-        if let Some(text) = self.ending.lost(failure) {
-            self.say(&text);
-        }
-    }
-
     // ---- telling
 
     fn say_crowded(&mut self, room: usize, why: &str) {
@@ -341,7 +310,7 @@ impl Conductor {
         }
     }
 
-    fn say_closed(&mut self) {
+    pub(super) fn say_closed(&mut self) {
         if !std::mem::replace(&mut self.closed_said, true) {
             self.say(
                 "background processes of ended jobs hold too many pipes: the oldest pipes were closed, and who writes to them gets SIGPIPE \
@@ -350,7 +319,7 @@ impl Conductor {
         }
     }
 
-    fn say(&mut self, text: &str) {
+    pub(super) fn say(&mut self, text: &str) {
         self.outlet.say(text);
     }
 

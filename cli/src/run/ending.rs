@@ -7,16 +7,23 @@ use exitring::Child;
 use crate::code;
 use crate::failure::Failure;
 
-/// What becomes of running jobs when nothing more is started.
+/// A wrapper passes on what the terminal sent it and us alike, a service manager sends two signals in one go: so long after a
+/// request to end, another is the same one.
+const ONE_REQUEST: Duration = Duration::from_secs(1);
+
+/// What is done about running jobs when nothing more is started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Stop {
     /// They run to their end.
     Soon,
     /// They get SIGTERM, and SIGKILL after the grace.
     Now,
-    /// They get SIGKILL.
+    /// They get SIGKILL. Those that may not be signalled are left.
     #[value(skip)]
     Kill,
+    /// They are left, whatever they do.
+    #[value(skip)]
+    Leave,
 }
 
 pub(crate) struct Ending {
@@ -24,9 +31,11 @@ pub(crate) struct Ending {
     grace: Duration,
     /// When we were first asked to end.
     interrupted: Option<Instant>,
+    /// The last request to end that counts, and what it came to.
+    request: Option<(Instant, Stop)>,
     reader_gone: bool,
     failure: Option<u8>,
-    /// Nothing more can be learned of what runs.
+    /// Nothing more can be learned of what runs, or is waited for.
     abrupt: bool,
 }
 
@@ -36,6 +45,7 @@ impl Ending {
             stop: None,
             grace,
             interrupted: None,
+            request: None,
             reader_gone: false,
             failure: None,
             abrupt: false,
@@ -54,7 +64,7 @@ impl Ending {
         let grace = match self.stop {
             None | Some(Stop::Soon) => return,
             Some(Stop::Now) => self.grace,
-            Some(Stop::Kill) => Duration::ZERO,
+            Some(Stop::Kill | Stop::Leave) => Duration::ZERO,
         };
         // If the watcher has ended, that shows elsewhere.
         let _ = child.deadline(Duration::ZERO, grace);
@@ -70,11 +80,21 @@ impl Ending {
         self.stop.is_some()
     }
 
-    /// We are asked to end. Whether that is the first time.
-    pub(crate) fn interrupt(&mut self) -> bool {
-        let first = self.interrupted.is_none();
-        self.interrupted.get_or_insert_with(Instant::now);
-        first
+    /// We are asked to end. What is to be done about running jobs, unless that is the same request as the one before.
+    pub(crate) fn request(&mut self, at_once: bool) -> Option<Stop> {
+        let now = Instant::now();
+        self.interrupted.get_or_insert(now);
+        let stop = match self.request {
+            None if at_once => Stop::Kill,
+            None => Stop::Now,
+            // It is another one: it asks for more.
+            Some((_, Stop::Now)) if at_once => Stop::Kill,
+            Some((last, _)) if now.saturating_duration_since(last) < ONE_REQUEST => return None,
+            Some((_, Stop::Soon | Stop::Now)) => Stop::Kill,
+            Some((_, Stop::Kill | Stop::Leave)) => Stop::Leave,
+        };
+        self.request = Some((now, stop));
+        Some(stop)
     }
 
     /// Whether we are asked to end.
@@ -82,12 +102,26 @@ impl Ending {
         self.interrupted.is_some()
     }
 
+    /// Whether jobs are killed.
+    pub(crate) fn kills(&self) -> bool {
+        self.stop >= Some(Stop::Kill)
+    }
+
+    pub(crate) fn grace(&self) -> Duration {
+        self.grace
+    }
+
+    /// What still runs is left: nothing more is waited for.
+    pub(crate) fn leave_all(&mut self) {
+        self.abrupt = true;
+    }
+
     /// Until when those who read what we write are waited for, if not for ever: when we are asked to end they have the
     /// grace that jobs have, and nothing after a second time.
     pub(crate) fn readers_until(&self) -> Option<Instant> {
         let asked = self.interrupted?;
         match self.stop {
-            Some(Stop::Kill) => Some(asked),
+            Some(Stop::Kill | Stop::Leave) => Some(asked),
             // Later than the clock goes is never.
             _ => asked.checked_add(self.grace),
         }

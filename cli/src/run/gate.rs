@@ -27,7 +27,12 @@ struct State {
     inside: usize,
     /// How many may be inside: as many as asked for, or fewer where something ran out.
     room: usize,
+    /// As many as asked for.
     room_max: usize,
+    /// Asking for more comes to no more than this.
+    room_limit: usize,
+    /// Jobs that have ended, of which it is not known yet whether they are tried again.
+    held: usize,
     /// Jobs that left since the room was made smaller, or grew.
     left: usize,
     /// No more will come from the reader.
@@ -39,7 +44,7 @@ struct State {
 }
 
 impl Gate {
-    pub(crate) fn new(room: usize) -> Self {
+    pub(crate) fn new(room: usize, room_limit: usize) -> Self {
         Self {
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
@@ -47,6 +52,8 @@ impl Gate {
                 inside: 0,
                 room,
                 room_max: room,
+                room_limit,
+                held: 0,
                 left: 0,
                 complete: false,
                 closed: false,
@@ -93,14 +100,17 @@ impl Gate {
 
     // ---- those who start jobs
 
-    /// The next job, when there is one and room for it. `None`: there will be none.
+    /// The next job, when there is one and room for it. `None`: there will be none, and all have ended. Not sooner: the kernel
+    /// sends a job that asked for a signal at its parent's death (`PR_SET_PDEATHSIG`) that signal when the *thread* that started
+    /// it ends.
     pub(crate) fn enter(&self) -> Option<Job> {
         let mut state = self.lock();
         loop {
-            if state.is_over() || state.closed {
+            if state.is_over() {
                 return None;
             }
-            if state.inside < state.room
+            if !state.closed
+                && state.inside < state.room
                 && let Some(job) = state.next()
             {
                 state.inside += 1;
@@ -127,12 +137,10 @@ impl Gate {
             return Err(job);
         }
         state.inside -= 1;
-        state.room = state.inside.max(1);
+        state.room = state.inside.clamp(1, state.room_max);
         state.left = 0;
         state.again.push_front(job);
-        if state.is_over() || state.closed {
-            self.opened.notify_all();
-        }
+        self.wake_starters(&state);
         Ok(state.room)
     }
 
@@ -162,6 +170,45 @@ impl Gate {
         state.inside -= 1;
         state.again.push_back(job);
         self.wake_starters(&state);
+    }
+
+    /// One has ended, and leaves its place; whether it is tried again is judged later.
+    pub(crate) fn hold(&self) {
+        let mut state = self.lock();
+        state.held += 1;
+        drop(state);
+        self.leave(1);
+    }
+
+    /// It is judged.
+    pub(crate) fn judged(&self, again: Option<Job>) {
+        let mut state = self.lock();
+        state.held -= 1;
+        if !state.closed {
+            state.again.extend(again);
+        }
+        self.wake_starters(&state);
+    }
+
+    /// One more may be inside. Returns how many may.
+    pub(crate) fn widen(&self) -> usize {
+        let mut state = self.lock();
+        if state.room_max < state.room_limit {
+            if state.room == state.room_max {
+                state.room += 1;
+            }
+            state.room_max += 1;
+        }
+        self.wake_starters(&state);
+        state.room_max
+    }
+
+    /// One fewer may be inside from now on, but one. Returns how many may.
+    pub(crate) fn narrow(&self) -> usize {
+        let mut state = self.lock();
+        state.room_max = (state.room_max - 1).max(1);
+        state.room = state.room.min(state.room_max);
+        state.room_max
     }
 
     /// No more are to be started.
@@ -206,6 +253,6 @@ impl State {
 
     fn is_over(&self) -> bool {
         let none_waits = self.waiting.is_empty() && self.again.is_empty();
-        self.inside == 0 && (self.closed || self.complete && none_waits)
+        self.inside == 0 && self.held == 0 && (self.closed || self.complete && none_waits)
     }
 }

@@ -12,13 +12,19 @@
 mod conductor;
 mod drainer;
 mod ending;
+mod ends;
+mod faults;
 mod foreign;
 mod gate;
+mod groups;
+mod held;
 mod inbox;
+mod interrupts;
 mod job;
 mod joblog;
 mod line;
 mod logs;
+mod looks;
 mod options;
 mod outlet;
 mod output;
@@ -33,9 +39,10 @@ mod source;
 mod starter;
 mod summary;
 mod template;
+mod terminal;
 mod token;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::AsFd;
@@ -50,10 +57,13 @@ use self::conductor::Conductor;
 pub(crate) use self::drainer::drain;
 use self::ending::Ending;
 use self::gate::Gate;
+use self::groups::Groups;
+use self::held::HeldJobs;
 use self::inbox::Inbox;
 use self::joblog::{Former, JobLog};
 use self::line::Shell;
 use self::logs::Logs;
+use self::looks::Looks;
 pub(crate) use self::options::Options;
 use self::options::Output;
 use self::outlet::Outlet;
@@ -70,9 +80,13 @@ use self::token::Token;
 use crate::failure::{Failure, chain};
 use crate::say::say;
 
+/// By so many more than -j says SIGUSR1 may have run at a time.
+const JOBS_MORE: usize = 1024;
+
 /// Runs the jobs. Returns the exit code.
 pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     let shard = choose_shard(&options)?;
+    shard::keep_from_jobs();
     let (streams, route) = choose_output(&options)?;
     // Opening may wait (for who writes to a FIFO), and until then Ctrl-C ends us as it ends anybody.
     let source = Source::open(
@@ -132,10 +146,15 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         progress: Progress::new(!options.quiet),
         summary: Summary::new(),
         ending: Ending::new(options.grace),
+        stopped: options.stopped,
         running: HashMap::new(),
+        groups: Groups::default(),
+        held: HeldJobs::default(),
+        looks: Looks::new(),
         lingering: VecDeque::new(),
         crowded_said: false,
         closed_said: false,
+        unknown_signals: HashSet::new(),
         starter,
     };
     let open_pipes = conductor.conduct();
@@ -148,17 +167,14 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     let Conductor {
         summary,
         ending,
-        starter,
         mut outlet,
-        signals,
+        mut signals,
         ..
     } = conductor;
-    // With the watcher ends what is left of the groups of jobs that were ended: the rest of their grace is not waited for.
-    drop(starter);
     let some_failed = summary.failed() + counts.failed_before() > 0;
     if !options.quiet {
         let text = summary.show(counts.done_before(), counts.failed_before());
-        outlet.say_last(&text, &signals, ending.is_interrupted());
+        outlet.say_last(&text, &mut signals, ending.is_interrupted());
     }
     if let Err(error) = drainer::start(open_pipes) {
         say(&format!(
@@ -229,7 +245,7 @@ fn make_starter(options: &Options, jobs: usize, streams: Streams) -> Result<Star
     // No callbacks, so no workers.
     let watcher = Watcher::builder()
         .workers(0)
-        .max_watches(jobs.max(1 << 20))
+        .max_watches((jobs + JOBS_MORE).max(1 << 20))
         .build()
         .map_err(no_watcher)?;
     let shell = match (&options.shell, options.no_shell) {
@@ -238,9 +254,9 @@ fn make_starter(options: &Options, jobs: usize, streams: Streams) -> Result<Star
         (None, false) => Shell::Auto,
     };
     Ok(Starter {
-        gate: Arc::new(Gate::new(jobs)),
+        gate: Arc::new(Gate::new(jobs, jobs + JOBS_MORE)),
         inbox: Arc::new(Inbox::new().map_err(|error| cannot("make an eventfd", &error))?),
-        exits: watcher.exits(jobs).map_err(no_watcher)?,
+        exits: watcher.exits(jobs + JOBS_MORE).map_err(no_watcher)?,
         watcher,
         poll: Arc::new(
             epoll::create(epoll::CreateFlags::CLOEXEC)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::ending::Stop;
+use super::looks::Stopped;
 use super::shard::Wanted;
 use crate::duration;
 
@@ -34,17 +35,34 @@ after ::: is an argument, options too: they belong before --. Places and separat
 ({.} {/} {//} {%} {-1} {= =} :::: :::+ and so on) are refused. A backslash before a place or a separator makes it text: \\{} \\{.} \\:::
 
 Jobs: each is a process group of its own, with /dev/null as standard input. A job has ended when its process has, or 100 ms later
-if that left something running that has its output open. A time-out or Ctrl-C sends SIGTERM to the group, and SIGKILL to whoever is left of it
-when the grace is over, or exitring ends. What left the group (setsid) is not reached. What a job that ends by itself leaves in
+if that left something running that has its output open. A time-out or Ctrl-C sends SIGTERM and SIGCONT to the group. The whole group has the grace:
+the job has ended, and its place is free, when its process has ended and nobody but zombies is left of the group, or when the
+grace is over and they were sent SIGKILL. What left the group (setsid) is not reached. What a job that ends by itself leaves in
 the background lives on, as with xargs and GNU parallel, and what it writes is passed on as long as exitring runs, after the record of
 its job. When exitring ends, a small process of its own (exitring drain-pipes) reads the rest and drops it until the last
 writer has ended; with --log, --append and --inherit nothing is dropped. Pipes are kept open for an eighth of ulimit -n (1024 at
 most); beyond that the oldest is closed, which is said, and its writer gets SIGPIPE. So it does if exitring is killed with SIGKILL.
+Jobs start with default dispositions of signals and none blocked, whatever exitring inherited; but where SIGHUP is ignored (nohup),
+jobs ignore it, too. EXITRING_SHARD is none in their environment, so that `exitring run` in a job runs all of its own list; under an
+srun in a job, give it --shard auto.
 
-Interrupts: Ctrl-C (SIGINT), SIGTERM and SIGHUP tell running jobs to end, a second one kills them; Ctrl-\\ (SIGQUIT) kills them at
-once. A job that ends within the grace after that, however it does, counts as interrupted, and --resume runs it again. In the
-background of a script SIGINT is ignored: use SIGTERM. Ctrl-Z stops exitring and not its jobs, which have groups of their own;
-meanwhile nothing is started, and no time-out ends anything.
+Stopped jobs: a job that is stopped, as one is that reads from or sets up the terminal (SIGTTIN, SIGTTOU), is reported within two
+seconds, once, and waited for; --stopped fail ends it. No job gets the terminal: Ctrl-C is exitring's.
+
+Jobs that cannot be ended: one that runs as another user (sudo) may not be signalled. It is reported and waited for, with its
+place taken. A second request to end leaves it running, a third one whatever else has not ended; both are recorded as
+interrupted, with outcome unknown and the reason.
+
+Interrupts: SIGINT (Ctrl-C), SIGTERM, SIGHUP, SIGXCPU, SIGPWR and SIGABRT are requests to end: running jobs get SIGTERM, and SIGKILL
+after the grace. Those that come within a second after one are the same request, for terminals, wrappers and service managers
+send several at a time. A second request, after that second, kills running jobs at once, and so does Ctrl-\\ (SIGQUIT) at any time.
+A job that ends within the grace, however it does, counts as interrupted, and --resume runs it again. So does one that failed just
+before: one that dies of such a signal (or of SIGKILL, or exits with 128 and its number) is recorded half a second later, in
+case the signal was sent to all, as by systemd and scancel. SIGINT, SIGQUIT, SIGHUP and SIGTSTP are ignored where they were ignored
+when exitring was started: in the background of a script SIGINT is, so use SIGTERM.
+Ctrl-Z stops exitring and not its jobs, which have groups of their own; meanwhile nothing is started, and no time-out ends
+anything. SIGUSR1 has one more job run at a time, SIGUSR2 one fewer, and never less than one. Any other signal that can be caught is reported and
+ignored.
 
 Output: lines of different jobs never mix. A line longer than 1 MiB is passed on as it comes, and the output of others waits in their
 pipes for its end. If they wait for a minute, or for 10 s in which less than 64 KiB of it come, it gets a line end there, which
@@ -95,9 +113,13 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DURATION", value_parser = duration::parse_positive)]
     pub(crate) timeout: Option<Duration>,
 
-    /// From SIGTERM to SIGKILL, at a time-out or an interrupt
+    /// From SIGTERM to SIGKILL, at a time-out or an interrupt; the job's whole process group has it
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "5s")]
     pub(crate) grace: Duration,
+
+    /// What is done about a job that is stopped, as one is that reads from the terminal
+    #[arg(long, value_name = "HOW", value_enum, default_value = "report")]
+    pub(crate) stopped: Stopped,
 
     /// Try a job that ran and failed again, up to so many times
     #[arg(long, value_name = "N", default_value_t = 0)]

@@ -146,12 +146,12 @@ impl Outlet {
     }
 
     /// Tells people the last there is to tell. Once we are asked to end, they have a moment to take it.
-    pub(crate) fn say_last(&mut self, text: &str, signals: &Signals, mut asked: bool) {
+    pub(crate) fn say_last(&mut self, text: &str, signals: &mut Signals, mut asked: bool) {
         self.say(text);
         loop {
             let until = asked.then(|| Instant::now() + LAST_PATIENCE);
             match self.flush(signals.as_fd(), until) {
-                Err(Gone::Stuck) if !asked => asked = signals.come() > 0,
+                Err(Gone::Stuck) if !asked => asked = signals.ask_to_end(),
                 _ => return,
             }
         }

@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn a_panic_ends_the_list_and_is_told() {
         let (gate, inbox) = (
-            Arc::new(Gate::new(1)),
+            Arc::new(Gate::new(1, 1)),
             Arc::new(Inbox::new().expect("an eventfd")),
         );
         let end = End {

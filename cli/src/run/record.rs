@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::inbox::{NotStarted, When};
 use super::job::Job;
+use super::looks::stopped_by;
 use super::token::{OUT, Whose};
 use crate::signal_name::signal_name;
 
@@ -26,7 +27,7 @@ pub(crate) struct Record<'a> {
     pub(crate) outcome: Ended,
     exit_code: Option<i32>,
     signal: Option<i32>,
-    /// Why the outcome is unknown, or the job was not started.
+    /// Why the outcome is unknown, the job was not started, or was ended for having been stopped.
     reason: Option<String>,
     /// It exited with code 0, by itself, in time.
     pub(crate) success: bool,
@@ -48,6 +49,19 @@ pub(crate) enum Ended {
     Signaled,
     Unknown,
     NotStarted,
+}
+
+/// What has ended a job that ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// Itself, or another process for reasons of its own.
+    Itself,
+    /// Its time was over.
+    TimedOut,
+    /// It was stopped by this signal, and therefore ended.
+    Stopped(i32),
+    /// The end of the run.
+    Interrupted,
 }
 
 /// What is read of a record in a job log.
@@ -104,21 +118,18 @@ impl<'a> OutputLine<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Of a job that ran. `asked_to_end`: we are ending, and told running jobs so.
-    pub(crate) fn of_exit(
-        job: &'a Job,
-        when: When,
-        exit: &Exit,
-        timed_out: bool,
-        asked_to_end: bool,
-    ) -> Self {
+    /// Of a job that ran.
+    pub(crate) fn of_exit(job: &'a Job, when: When, exit: &Exit, cause: Cause) -> Self {
         let (outcome, exit_code, signal, reason) = match exit.outcome() {
             Outcome::Exited(code) => (Ended::Exited, Some(code), None, None),
             Outcome::Signaled { signal, .. } => (Ended::Signaled, None, Some(signal), None),
             Outcome::Unknown(why) => (Ended::Unknown, None, None, Some(why.to_string())),
             other => (Ended::Unknown, None, None, Some(other.to_string())),
         };
-        let interrupted = asked_to_end && exit.by_deadline() && !timed_out;
+        let reason = match cause {
+            Cause::Stopped(signal) => Some(stopped_by(signal)),
+            _ => reason,
+        };
         let seconds =
             |of: fn(&Usage) -> Duration| exit.usage().map(|usage| of(&usage).as_secs_f64());
         Self {
@@ -126,9 +137,9 @@ impl<'a> Record<'a> {
             exit_code,
             signal,
             reason,
-            success: exit.success() && !timed_out && !interrupted,
-            timed_out,
-            interrupted,
+            success: exit.success() && cause == Cause::Itself,
+            timed_out: cause == Cause::TimedOut,
+            interrupted: cause == Cause::Interrupted,
             wall_seconds: micros(
                 exit.seen_at()
                     .saturating_duration_since(when.instant)
@@ -146,6 +157,17 @@ impl<'a> Record<'a> {
         Self {
             reason: Some(why.why),
             exit_code: Some(why.code),
+            ..Self::of_nothing(job, when)
+        }
+    }
+
+    /// Of a job that has not ended, and is not waited for any more.
+    pub(crate) fn of_left_running(job: &'a Job, when: When, why: String) -> Self {
+        Self {
+            outcome: Ended::Unknown,
+            reason: Some(why),
+            interrupted: true,
+            wall_seconds: micros(when.instant.elapsed().as_secs_f64()),
             ..Self::of_nothing(job, when)
         }
     }
@@ -189,9 +211,12 @@ impl<'a> Record<'a> {
             (_, _, Some(signal)) => format!("signal {signal}{}", signal_name(signal)),
             _ => self.reason.clone().unwrap_or_default(),
         };
-        match self.timed_out {
-            true => format!("timed out, {how}"),
-            false => how,
+        match &self.reason {
+            _ if self.timed_out => format!("timed out, {how}"),
+            Some(reason) if self.exit_code.is_some() || self.signal.is_some() => {
+                format!("{reason}; {how}")
+            }
+            _ => how,
         }
     }
 }

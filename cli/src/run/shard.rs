@@ -34,6 +34,8 @@ struct Engine {
 
 /// As the option `--shard`.
 const VARIABLE: &str = "EXITRING_SHARD";
+/// In it: all of the list.
+const NONE: &str = "none";
 
 const ENGINES: [Engine; 5] = [
     Engine {
@@ -144,6 +146,13 @@ impl Wanted {
     }
 }
 
+/// What the environment says of shards is said to us, and a job that runs `exitring run` has a list of its own: it would take
+/// a share of that. To be called before there is another thread.
+pub(crate) fn keep_from_jobs() {
+    // SAFETY: no other thread is there that could read or change the environment.
+    unsafe { env::set_var(VARIABLE, NONE) };
+}
+
 /// Of the environment. One that is empty is none: it is how many a script unsets them.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
@@ -161,7 +170,7 @@ impl FromStr for Wanted {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "auto" => return Ok(Self::Auto),
-            "none" => return Ok(Self::Part(Shard::WHOLE)),
+            NONE => return Ok(Self::Part(Shard::WHOLE)),
             _ => {}
         }
         let wrong = || {

@@ -142,6 +142,12 @@ pub fn signal(child: &Child, signal: i32) {
     rustix::process::kill_process(pid, signal).expect("it was not reaped");
 }
 
+/// Sends another request to end, so long after one that was reported that it counts as another.
+pub fn signal_again(child: &Child, number: i32) {
+    sleep(Duration::from_millis(1100));
+    signal(child, number);
+}
+
 /// Ends with the test, whatever becomes of that.
 pub struct Started(pub Child);
 

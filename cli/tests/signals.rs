@@ -1,0 +1,381 @@
+//! Signals that come to `exitring run`, and what it passes on of what it inherited.
+
+mod common;
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use common::{
+    EXITRING, Started, gone, jobs, mark, numbers, signal, signal_again, std_exitring, wait_until,
+};
+
+/// A job that says that it runs, and ends when it is let go.
+const PATIENT: &str = "echo 1 >> begun; until [ -e go ]; do sleep 0.02; done";
+
+/// Runs a list with a job log, and waits until so many have begun.
+fn run(dir: &Path, mark: &str, list: &str, arguments: &[&str], begun: usize) -> Started {
+    fs::write(dir.join("list"), list).unwrap();
+    let (name, value) = mark.split_once('=').unwrap();
+    let mut command = std_exitring(["run", "--joblog", "log"]);
+    command.args(arguments).arg("list").current_dir(dir);
+    command.env(name, value).stdout(Stdio::null());
+    command.stderr(File::create(dir.join("err")).unwrap());
+    let run = Started::new(&mut command);
+    wait_until("jobs that have begun", || {
+        numbers(&dir.join("begun")).len() == begun
+    });
+    run
+}
+
+fn log(dir: &Path) -> Vec<serde_json::Value> {
+    jobs(&fs::read_to_string(dir.join("log")).unwrap())
+}
+
+fn said(dir: &Path) -> String {
+    fs::read_to_string(dir.join("err")).unwrap()
+}
+
+fn let_go(dir: &Path) {
+    File::create(dir.join("go")).unwrap();
+}
+
+#[test]
+fn two_signals_at_once_are_one_request() {
+    let cleans = "trap 'sleep 0.3; touch cleaned; exit' TERM; echo 1 >> begun; while :; do sleep 0.05; done\n";
+    for pair in [
+        [libc::SIGTERM, libc::SIGTERM],
+        [libc::SIGHUP, libc::SIGTERM],
+        [libc::SIGINT, libc::SIGTERM],
+        [libc::SIGTERM, libc::SIGCONT],
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = mark("pair");
+        let mut run = run(dir.path(), &mark, cleans, &["--grace", "1h"], 1);
+        for number in pair {
+            signal(&run.0, number);
+        }
+        assert_eq!(run.code(), Some(130));
+        assert!(dir.path().join("cleaned").exists(), "{pair:?}");
+        gone(&mark);
+    }
+}
+
+#[test]
+fn no_signal_that_can_be_caught_leaves_jobs_without_a_record() {
+    // These stop, or cannot be caught.
+    let left_out = [
+        libc::SIGKILL,
+        libc::SIGSTOP,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+    ];
+    let mut ended = Vec::new();
+    for number in 1..=libc::SIGRTMAX() {
+        if left_out.contains(&number) {
+            continue;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mark = mark(&format!("signal{number}"));
+        let mut run = run(dir.path(), &mark, PATIENT, &[], 1);
+        // SAFETY: the process was not reaped; no pointers.
+        assert_eq!(unsafe { libc::kill(run.0.id() as i32, number) }, 0);
+        // It has come before the job ends: the two are looked for one after the other.
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let_go(dir.path());
+        let code = run.code();
+        let interrupted = code == Some(130);
+        assert!(interrupted || code == Some(0), "{number}: {code:?}");
+        let log = log(dir.path());
+        assert_eq!(log.len(), 1, "{number}");
+        if interrupted {
+            ended.push(number);
+        }
+        gone(&mark);
+    }
+    for number in [libc::SIGTERM, libc::SIGXCPU, libc::SIGPWR, libc::SIGSEGV] {
+        assert!(ended.contains(&number), "{number}: {ended:?}");
+    }
+    for number in [libc::SIGALRM, libc::SIGUSR1, libc::SIGIO] {
+        assert!(!ended.contains(&number), "{number}: {ended:?}");
+    }
+}
+
+#[test]
+fn usr1_has_one_more_run_at_a_time_and_usr2_one_fewer() {
+    let dir = tempfile::tempdir().unwrap();
+    let mark = mark("more");
+    let list = format!("{PATIENT}\n").repeat(3);
+    let mut run = run(dir.path(), &mark, &list, &["-j", "1"], 1);
+    signal(&run.0, libc::SIGUSR1);
+    wait_until("a second job", || {
+        numbers(&dir.path().join("begun")).len() == 2
+    });
+    for times in 1..=2 {
+        signal(&run.0, libc::SIGUSR2);
+        wait_until("what it says", || {
+            said(dir.path()).matches("SIGUSR2: at most 1").count() == times
+        });
+    }
+    let_go(dir.path());
+    assert_eq!(run.code(), Some(0));
+    assert_eq!(log(dir.path()).len(), 3);
+}
+
+/// `exitring run` of one line, with dispositions and a mask as a parent may leave them; its standard output.
+fn inherited(ignored: &'static [i32], blocked: &'static [i32], line: &str) -> String {
+    let mut command = std_exitring(["run", "-q", "--output", "jsonl", "--grace", "1h"]);
+    command.args(["--", "sh", "-c", "{}", ":::", line]);
+    let prepare = move || {
+        // SAFETY: no handler is set, and the set is filled before it is used.
+        unsafe {
+            for number in 1..32 {
+                libc::signal(number, libc::SIG_DFL);
+            }
+            for &number in ignored {
+                libc::signal(number, libc::SIG_IGN);
+            }
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            for &number in blocked {
+                libc::sigaddset(&raw mut set, number);
+            }
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
+        }
+        Ok(())
+    };
+    // SAFETY: it makes system calls only.
+    unsafe { command.pre_exec(prepare) };
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A mask of `/proc/self/status`, as a job sees it.
+fn mask_of_job(text: &str, name: &str) -> u64 {
+    let records = common::records(text);
+    let lines = records.iter().filter_map(|record| record["line"].as_str());
+    let mut masks = lines.filter_map(|line| line.strip_prefix(name));
+    u64::from_str_radix(masks.next().unwrap().trim(), 16).unwrap()
+}
+
+const STATUS: &str = "cat /proc/self/status";
+
+fn bit(number: i32) -> u64 {
+    1 << (number - 1)
+}
+
+#[test]
+fn a_status_is_known_though_the_parent_ignored_sigchld() {
+    let text = inherited(&[libc::SIGCHLD], &[], "exit 3");
+    assert_eq!(jobs(&text)[0]["exit_code"], 3, "{text}");
+}
+
+#[test]
+fn jobs_do_not_inherit_what_is_ignored_or_blocked() {
+    let plain = inherited(&[], &[], STATUS);
+    let ignored = inherited(
+        &[
+            libc::SIGCHLD,
+            libc::SIGPIPE,
+            libc::SIGTERM,
+            libc::SIGINT,
+            libc::SIGQUIT,
+            libc::SIGUSR1,
+            libc::SIGTTOU,
+            libc::SIGTSTP,
+        ],
+        &[libc::SIGTERM, libc::SIGALRM, libc::SIGCHLD],
+        STATUS,
+    );
+    for name in ["SigIgn:", "SigBlk:"] {
+        let masks = [&plain, &ignored].map(|text| mask_of_job(text, name));
+        assert_eq!(masks[0], masks[1], "{name}");
+    }
+    assert_eq!(mask_of_job(&plain, "SigBlk:"), 0);
+    let usual = mask_of_job(&plain, "SigIgn:") & u64::from(u32::MAX >> 1);
+    assert_eq!(usual, 0, "no signal but the C library's own");
+}
+
+#[test]
+fn under_nohup_jobs_ignore_sighup_too() {
+    let text = inherited(&[libc::SIGHUP], &[], STATUS);
+    assert_ne!(mask_of_job(&text, "SigIgn:") & bit(libc::SIGHUP), 0);
+    let text = inherited(&[], &[], STATUS);
+    assert_eq!(mask_of_job(&text, "SigIgn:") & bit(libc::SIGHUP), 0);
+}
+
+#[test]
+fn a_run_that_was_started_with_sigterm_blocked_heeds_it_and_so_do_its_jobs() {
+    let text = inherited(
+        &[],
+        &[libc::SIGTERM],
+        "kill -TERM $PPID; while :; do sleep 0.02; done",
+    );
+    let job = &jobs(&text)[0];
+    assert_eq!(
+        (&job["interrupted"], &job["signal"]),
+        (&true.into(), &libc::SIGTERM.into()),
+        "{text}"
+    );
+}
+
+/// Jobs that say which processes they are.
+const NAMED: &str = "echo $$ >> pids; echo 1 >> begun; exec sleep 1000\n";
+
+#[test]
+fn jobs_that_die_of_what_ends_us_were_interrupted() {
+    for number in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = mark(&format!("everybody{number}"));
+        let mut run = run(dir.path(), &mark, &NAMED.repeat(4), &["-j", "4"], 4);
+        for pid in numbers(&dir.path().join("pids")) {
+            // SAFETY: a job that was not told to end; no pointers.
+            assert_eq!(unsafe { libc::kill(pid as i32, number) }, 0);
+        }
+        signal(&run.0, number);
+        assert_eq!(run.code(), Some(130));
+        let log = log(dir.path());
+        assert_eq!(log.len(), 4);
+        assert!(log.iter().all(|job| job["interrupted"] == true), "{log:?}");
+    }
+}
+
+#[test]
+fn jobs_that_fail_because_all_are_asked_to_end_were_interrupted() {
+    // They are asked by us, and make of it what they want.
+    let list = "trap 'exit 143' TERM; echo 1 >> begun; while :; do sleep 0.02; done\n\
+                trap 'exit 1' TERM; echo 1 >> begun; while :; do sleep 0.02; done\n";
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = run(dir.path(), &mark("codes"), list, &["-j", "2"], 2);
+    signal(&run.0, libc::SIGTERM);
+    assert_eq!(run.code(), Some(130));
+    let log = log(dir.path());
+    assert!(log.iter().all(|job| job["interrupted"] == true), "{log:?}");
+}
+
+#[test]
+fn a_job_that_dies_of_a_signal_while_nobody_asks_us_to_end_has_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = "kill -TERM $$\nkill -KILL $$\nexit 143\ntouch after\n";
+    let mut first = run(dir.path(), &mark("own"), list, &["-j", "1"], 0);
+    assert_eq!(first.code(), Some(1));
+    let states = |job: &serde_json::Value| {
+        let flags = ["success", "interrupted"].map(|name| job[name].as_bool().unwrap());
+        (flags, job["attempts"].as_u64().unwrap())
+    };
+    let failed = ([false, false], 1);
+    let found: Vec<_> = log(dir.path()).iter().map(states).collect();
+    assert_eq!(found, [failed, failed, failed, ([true, false], 1)]);
+
+    let dir = tempfile::tempdir().unwrap();
+    let mut again = run(dir.path(), &mark("again"), list, &["--retries", "2"], 0);
+    assert_eq!(again.code(), Some(1));
+    assert_eq!(states(&log(dir.path())[0]), ([false, false], 3));
+
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = ["-j", "1", "--fail-fast"];
+    let mut fast = run(dir.path(), &mark("fast"), list, &arguments, 0);
+    assert_eq!(fast.code(), Some(1));
+    assert_eq!(log(dir.path()).len(), 1);
+    assert!(!dir.path().join("after").exists());
+}
+
+/// A user without rights, and a program that makes itself root's for good, as `sudo` does. Where that cannot be had, the test
+/// cannot be made.
+fn unsignallable(dir: &Path) -> Option<Command> {
+    let program = dir.join("as-root");
+    let copied = Command::new("sh")
+        .args(["-c", "cp \"$(command -v setpriv)\" as-root && chmod 4755 as-root && cp \"$0\" exitring && chmod 755 exitring . && chmod 777 ."])
+        .arg(EXITRING)
+        .current_dir(dir)
+        .status()
+        .unwrap();
+    let user = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
+    let as_user = |arguments: &[&std::ffi::OsStr]| {
+        let mut command = Command::new("setpriv");
+        command.args(user).args(arguments).current_dir(dir);
+        command
+    };
+    let root = |command: &mut Command| {
+        let output = command.args(["--reuid", "0", "id", "-u"]).output();
+        output.is_ok_and(|output| output.stdout == b"0\n")
+    };
+    if !copied.success() || !root(&mut as_user(&[program.as_os_str()])) {
+        eprintln!("not tested: no program can be made to run as root by another user");
+        return None;
+    }
+    let exitring = dir.join("exitring");
+    Some(as_user(&[exitring.as_os_str(), "run".as_ref()]))
+}
+
+/// As root, an end to what the user could not end.
+fn end(pid: u64) {
+    let ended = Command::new("kill").args(["-9", &pid.to_string()]).status();
+    assert!(ended.unwrap().success(), "it ran still");
+}
+
+#[test]
+fn a_job_that_may_not_be_signalled_is_reported_and_left_running_at_a_second_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut command) = unsignallable(dir.path()) else {
+        return;
+    };
+    command.args(["--joblog", "log", "--timeout", "300ms", "--grace", "100ms"]);
+    let script = "echo $$ > pid; exec sleep 1000";
+    command.args([
+        "--",
+        "./as-root",
+        "--reuid",
+        "0",
+        "sh",
+        "-c",
+        "{}",
+        ":::",
+        script,
+    ]);
+    command.stderr(File::create(dir.path().join("err")).unwrap());
+    let mut run = Started::new(command.stdout(Stdio::null()));
+    wait_until("the report", || said(dir.path()).contains("EPERM"));
+    assert!(said(dir.path()).contains("cannot be ended"));
+    signal(&run.0, libc::SIGTERM);
+    wait_until("the request", || said(dir.path()).contains("interrupted"));
+    signal_again(&run.0, libc::SIGTERM);
+    assert_eq!(run.code(), Some(130));
+    let log = log(dir.path());
+    assert_eq!(log[0]["interrupted"], true, "{log:?}");
+    assert_eq!(log[0]["outcome"], "unknown");
+    let reason = log[0]["reason"].as_str().unwrap();
+    let pid = numbers(&dir.path().join("pid"))[0];
+    let named = reason.contains(&pid.to_string()) && reason.contains("EPERM");
+    assert!(named, "{reason}");
+    end(pid);
+}
+
+#[test]
+fn what_a_job_leaves_that_may_not_be_signalled_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut command) = unsignallable(dir.path()) else {
+        return;
+    };
+    command.args([
+        "--timeout",
+        "300ms",
+        "--grace",
+        "100ms",
+        "--",
+        "sh",
+        "-c",
+        "{}",
+        ":::",
+    ]);
+    // The shell ends of SIGTERM.
+    command.arg("./as-root --reuid 0 sh -c 'echo $$ > pid; exec sleep 1000' & wait");
+    command.stderr(File::create(dir.path().join("err")).unwrap());
+    let mut run = Started::new(command.stdout(Stdio::null()));
+    assert_eq!(run.code(), Some(1));
+    let said = said(dir.path());
+    assert!(said.contains("left processes in its group"), "{said}");
+    end(numbers(&dir.path().join("pid"))[0]);
+}

@@ -1,0 +1,65 @@
+//! Jobs that are stopped.
+
+mod common;
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Stdio;
+
+use common::{Started, exitring, jobs, numbers, signal, std_exitring, stdout, wait_until};
+
+/// Stops itself, and cleans up if it hears of SIGTERM.
+const STOPPED: &str = "trap 'touch cleaned; exit 0' TERM; echo 1 >> begun; kill -STOP $$; while :; do sleep 0.02; done\n";
+
+fn cleaned(dir: &Path) -> bool {
+    dir.join("cleaned").exists()
+}
+
+#[test]
+fn a_stopped_job_is_reported_once_and_heeds_an_interrupt() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("list"), STOPPED).unwrap();
+    let mut command = std_exitring(["run", "--grace", "1h", "list"]);
+    command.current_dir(dir.path()).stdout(Stdio::null());
+    command.stderr(File::create(dir.path().join("err")).unwrap());
+    let mut run = Started::new(&mut command);
+    let said = || fs::read_to_string(dir.path().join("err")).unwrap();
+    wait_until("the report", || {
+        said().contains("job 1 is stopped (SIGSTOP)")
+    });
+    signal(&run.0, libc::SIGTERM);
+    assert_eq!(run.code(), Some(130));
+    assert!(cleaned(dir.path()));
+    assert_eq!(said().matches("is stopped").count(), 1);
+}
+
+#[test]
+fn a_stopped_job_heeds_its_time_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = exitring(["run", "--timeout", "300ms", "--grace", "1h"]);
+    let output = command.write_stdin(STOPPED).current_dir(dir.path());
+    assert_eq!(output.output().unwrap().status.code(), Some(1));
+    assert!(cleaned(dir.path()));
+}
+
+#[test]
+fn a_stopped_job_can_be_ended_and_its_record_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let arguments = [
+        "run",
+        "--stopped",
+        "fail",
+        "--grace",
+        "1h",
+        "--output",
+        "jsonl",
+    ];
+    let mut command = exitring(arguments);
+    let text = stdout(command.write_stdin(STOPPED).current_dir(dir.path()));
+    assert!(cleaned(dir.path()));
+    let job = &jobs(&text)[0];
+    let flags = ["success", "timed_out", "interrupted"].map(|name| job[name] == true);
+    assert_eq!(flags, [false; 3], "{text}");
+    assert_eq!(job["reason"], "stopped by SIGSTOP");
+    assert_eq!(numbers(&dir.path().join("begun")).len(), 1);
+}
