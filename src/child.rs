@@ -6,6 +6,7 @@ use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::time::Duration;
 
 use crate::error::{Closed, OutputError, SignalError, WaitError};
+use crate::wait_graph;
 use crate::{Exit, Exited, Output, Pipe, Watch, output};
 
 /// A child process that the watcher owns: nobody else is to reap it, and the watcher always does.
@@ -129,12 +130,21 @@ impl Child {
     ///
     /// [`OutputError::Wait`] as [`wait`](Self::wait), [`OutputError::Read`] if a pipe cannot be read. The child is dropped then.
     pub fn wait_with_output(self) -> Result<Output, OutputError> {
+        let watch = &self.owned.watch;
+        let mut _waiting = None;
         if self.exit().is_none() {
-            self.owned.watch.check_may_wait()?;
+            watch.check_may_wait()?;
+            // What ends the child may be a deadline, which the ring thread keeps.
+            let waiting = wait_graph::wait_for(watch.ring_thread());
+            _waiting = Some(waiting.ok_or(WaitError::WouldDeadlock)?);
         }
         self.close_stdin();
-        let read = output::read_both(self.stdout.take(), self.stderr.take());
-        let (stdout, stderr) = read.map_err(OutputError::Read)?;
+        // When the watcher has ended the exit never comes, and the watcher's drop may wait for this thread.
+        let go_on = || match watch.try_wait() {
+            Ok(_) => Ok(()),
+            Err(closed) => Err(OutputError::Wait(closed.into())),
+        };
+        let (stdout, stderr) = output::read_both(self.stdout.take(), self.stderr.take(), go_on)?;
         Ok(Output {
             exit: self.owned.watch.wait()?,
             stdout,

@@ -75,6 +75,8 @@ struct Inner {
     /// The ring threads that the others are to come from, with how many each.
     awaited: Vec<(Node, usize)>,
     waiters: u32,
+    /// Of these, the ones that have announced what they wait for.
+    announced: u32,
     rung: bool,
 }
 
@@ -93,6 +95,7 @@ impl Exits {
                 forsaken: false,
                 awaited: Vec::new(),
                 waiters: 0,
+                announced: 0,
                 rung: false,
             }),
             filled: Condvar::new(),
@@ -241,9 +244,10 @@ impl Exits {
             }
             // Anew in each round: what is awaited may have changed.
             let ring_threads = inner.awaited.iter().map(|(ring_thread, _)| *ring_thread);
-            let _waiting =
-                wait_graph::wait_for_any(ring_threads).ok_or(RecvError::WouldDeadlock)?;
+            let waiting = wait_graph::wait_for_any(ring_threads).ok_or(RecvError::WouldDeadlock)?;
+            let announced = u32::from(waiting.is_announced());
             inner.waiters += 1;
+            inner.announced += announced;
             inner = match until {
                 None => self
                     .queue
@@ -259,6 +263,8 @@ impl Exits {
                 }
             };
             inner.waiters -= 1;
+            inner.announced -= announced;
+            drop(waiting);
         }
     }
 
@@ -444,7 +450,7 @@ impl Queue {
 
     /// Whoever waits has announced what for, and does so anew.
     fn awaited_changed(&self, inner: &Inner) {
-        if inner.waiters > 0 {
+        if inner.announced > 0 {
             self.filled.notify_all();
         }
     }

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::process::{ChildStderr, ChildStdout};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::Exit;
+use crate::error::OutputError;
 
 /// How a child ended, and what it wrote. Made by [`Child::wait_with_output`](crate::Child::wait_with_output).
 #[derive(Clone, PartialEq, Eq)]
@@ -31,36 +33,56 @@ impl fmt::Debug for Output {
     }
 }
 
-/// Reads both to their ends. Both at a time: a child that fills one pipe while the other is read would never end.
+/// How often it is looked whether there is a watcher still.
+const LOOK_EVERY: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
+
+/// Reads both to their ends. Both at a time: a child that fills one pipe while the other is read would never end. `go_on` is asked
+/// every now and then while nothing comes.
 pub(crate) fn read_both(
     mut stdout: Option<ChildStdout>,
     mut stderr: Option<ChildStderr>,
-) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    go_on: impl Fn() -> Result<(), OutputError>,
+) -> Result<(Vec<u8>, Vec<u8>), OutputError> {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    while let (Some(first), Some(second)) = (&mut stdout, &mut stderr) {
-        let mut ends = [
-            PollFd::new(&*first, PollFlags::IN),
-            PollFd::new(&*second, PollFlags::IN),
+    loop {
+        let [first, second] = [
+            stdout.as_ref().map(AsFd::as_fd),
+            stderr.as_ref().map(AsFd::as_fd),
         ];
-        match poll(&mut ends, None) {
-            Err(Errno::INTR) => continue,
-            polled => polled?,
-        };
-        let ready = ends.map(|end| !end.revents().is_empty());
-        if ready[0] && read_some(first, &mut out)? == 0 {
-            stdout = None;
+        let mut ends: Vec<_> = [first, second]
+            .into_iter()
+            .flatten()
+            .map(|pipe| PollFd::from_borrowed_fd(pipe, PollFlags::IN))
+            .collect();
+        if ends.is_empty() {
+            return Ok((out, err));
         }
-        if ready[1] && read_some(second, &mut err)? == 0 {
-            stderr = None;
+        match poll(&mut ends, Some(&LOOK_EVERY)) {
+            Ok(0) => go_on()?,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(OutputError::Read(errno.into())),
+        }
+        let mut ready = ends.iter().map(|end| !end.revents().is_empty());
+        let ready = [&first, &second].map(|pipe| pipe.is_some() && ready.next() == Some(true));
+        if ready[0] {
+            read_or_close(&mut stdout, &mut out)?;
+        }
+        if ready[1] {
+            read_or_close(&mut stderr, &mut err)?;
         }
     }
-    if let Some(mut rest) = stdout {
-        rest.read_to_end(&mut out)?;
+}
+
+fn read_or_close(pipe: &mut Option<impl Read>, into: &mut Vec<u8>) -> Result<(), OutputError> {
+    if let Some(open) = pipe
+        && read_some(open, into).map_err(OutputError::Read)? == 0
+    {
+        *pipe = None;
     }
-    if let Some(mut rest) = stderr {
-        rest.read_to_end(&mut err)?;
-    }
-    Ok((out, err))
+    Ok(())
 }
 
 /// What there is, a pipe's usual capacity at most; 0 at the end. Does not block if the pipe is readable.

@@ -31,7 +31,7 @@ pub(crate) fn look(record: &Record, evidence: &Evidence) -> Found {
         Evidence::Pidfd(pidfd) => pidfd.as_fd(),
         Evidence::NoDescriptor(errno) => return Found::unknown(Unknown::NoDescriptor(*errno)),
         Evidence::Status(outcome, usage) => return Found::Status(*outcome, Some(*usage)),
-        Evidence::Owned(..) | Evidence::Reaped => return Found::unknown(why_reaped(record)),
+        Evidence::Owned { .. } | Evidence::Reaped => return Found::unknown(why_reaped(record)),
     };
     if record.moment() == Moment::Exited {
         match sys::waitid(Ask::Look(pidfd)) {

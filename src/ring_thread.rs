@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::backend::{Engine, Event, Evidence, Patience};
+use crate::backend::{Engine, Event, Evidence, LATE, Patience};
 use crate::deadlines::Deadlines;
 use crate::duty::{Duty, Reaped};
 use crate::exit::Outcome;
@@ -26,10 +26,6 @@ const STORM_GOES_ON: usize = 3;
 
 /// So many commands are carried out before the next look at the exits, well under a millisecond.
 const COMMANDS_AT_ONCE: usize = 256;
-
-/// A pid comes back only after all others were given out, 300 at the very least (`kernel.pid_max`) and 32,768 by default. In so short a
-/// time it does not, unless it is forced to (`kernel.ns_last_pid`). Longer than a batch of exits takes in a storm.
-const LATE: Duration = Duration::from_millis(4);
 
 pub(crate) struct RingThread {
     shared: Arc<Shared>,
@@ -178,7 +174,8 @@ impl RingThread {
     }
 
     fn deliver_one(&mut self, duty: Duty, evidence: Evidence, seen_at: Instant) -> io::Result<()> {
-        if let Evidence::Owned(pidfd, inode) = evidence {
+        if let Evidence::Owned { pidfd, inode, late } = evidence {
+            let inode = inode.filter(|_| late || self.is_late());
             return self.reap(duty, pidfd, inode, seen_at);
         }
         let found = reap::look(duty.record(), &evidence);
@@ -202,7 +199,8 @@ impl RingThread {
     }
 
     /// Reaps a child by its pid, which is its own until then: nothing else may reap it. In case something does, the pidfd, where
-    /// there is one, and the inode number, where there is time for another process to have got the pid, tell.
+    /// there is one, tells; and `inode`, given if another process may have got the pid meanwhile, as long as there is a descriptor to
+    /// look with.
     fn reap(
         &mut self,
         duty: Duty,
@@ -212,7 +210,7 @@ impl RingThread {
     ) -> io::Result<()> {
         let record = Arc::clone(duty.record());
         let reopened = match (&pidfd, inode) {
-            (None, Some(inode)) if self.is_late() => match sys::pidfd_open(record.pid()) {
+            (None, Some(inode)) => match sys::pidfd_open(record.pid()) {
                 Ok(pidfd) if sys::inode(pidfd.as_fd()) == Some(inode) => Some(pidfd),
                 Err(error) if error.raw_os_error() != Some(libc::ESRCH) => None,
                 Ok(_) | Err(_) => {

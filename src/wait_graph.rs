@@ -6,7 +6,7 @@
 //! | call | waits for |
 //! |---|---|
 //! | `Watch::cancel`, `ChildPidWatcher::unregister_callback` | the callback |
-//! | `Watch::wait`, `Watch::wait_timeout`, `Child::wait` and its kin | the ring thread of the watcher |
+//! | `Watch::wait`, `wait_timeout`, the same of `Child`, `Child::wait_with_output` | the ring thread of the watcher |
 //! | `Exits::recv`, `recv_timeout`, `recv_batch`, and its iterators | the ring threads of all watchers whose exits are to come |
 //! | the drop of a `Watcher` or a `ChildPidWatcher` | its ring thread and its workers |
 //! | `Watcher::watch` and its kin, for at most 50 ms when descriptors are short | its ring thread |
@@ -144,6 +144,13 @@ pub(crate) fn wait_for_any(targets: impl IntoIterator<Item = Node>) -> Option<Wa
 
 fn edges() -> MutexGuard<'static, Vec<Edge>> {
     EDGES.get().lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Waiting {
+    /// Whether anything could wait for this thread, so that there is something to announce.
+    pub(crate) fn is_announced(&self) -> bool {
+        !self.0.is_empty()
+    }
 }
 
 impl Drop for Waiting {

@@ -333,3 +333,40 @@ fn a_stolen_child_whose_pid_came_back_is_not_taken_for_the_new_one() {
         return;
     }
 }
+
+/// A few descriptors are had at a time, and are given back at once: a long line is no famine.
+#[test]
+fn with_few_descriptors_a_long_line_of_ended_processes_is_worked_off_and_no_status_lost() {
+    let test =
+        "with_few_descriptors_a_long_line_of_ended_processes_is_worked_off_and_no_status_lost";
+    if !alone() {
+        return run_alone(test, |_| ());
+    }
+    let watcher = Watcher::new().unwrap();
+    if watcher.stats().backend != "io_uring" || !kernel_is_at_least(6, 15) {
+        eprintln!("a descriptor for each watch, or no status after the reap: nothing to be shown");
+        return;
+    }
+    let gate = Gate::new();
+    let pids: Vec<_> = (0..3000).map(|index| gate.fork(index % 100)).collect();
+    let watches: Vec<_> = pids
+        .iter()
+        .map(|pid| watcher.watch_reaped(*pid).unwrap())
+        .collect();
+    until_stats(&watcher, "all are armed", |stats| stats.armed == 3000);
+    // Ten more may be opened.
+    let limit = libc::rlimit {
+        rlim_cur: open_descriptors() as u64 + 10,
+        rlim_max: open_descriptors() as u64 + 10,
+    };
+    // SAFETY: a pointer to a live structure.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+    gate.open();
+    for (pid, index) in pids.iter().zip(0..) {
+        assert_eq!(reap(*pid), index % 100);
+    }
+    for (watch, index) in watches.iter().zip(0..) {
+        let exit = watch.wait_timeout(FOREVER).unwrap().expect("it comes");
+        assert_eq!(exit.outcome(), Outcome::Exited(index % 100));
+    }
+}

@@ -19,6 +19,8 @@ use exitring::{CallbackId, Child, Exits, Pid, Watch, Watcher};
 struct Other {
     lives: Arc<Child>,
     exits: Exits,
+    /// Ends by its deadline alone, which is in a second, or when the watcher ends.
+    piped: Mutex<Option<Child>>,
     running: (Arc<Watch>, CallbackId),
     watcher: Mutex<Option<Watcher>>,
     compat: Mutex<Option<ChildPidWatcher>>,
@@ -34,6 +36,10 @@ const BLOCKING_CALLS: &[(&str, Call)] = &[
     ("Watch::wait", |other| drop(other.lives.wait())),
     ("Watch::wait_timeout", |other| {
         drop(other.lives.wait_timeout(2 * FOREVER));
+    }),
+    ("Child::wait_with_output", |other| {
+        let piped = other.piped.lock().unwrap().take();
+        let _ = piped.map(Child::wait_with_output);
     }),
     ("Exits::recv", |other| drop(other.exits.recv())),
     ("Exits::recv_timeout", |other| {
@@ -112,9 +118,17 @@ fn two_watchers(call: Call, waits_for_x: WaitForCallback, y_first: bool) {
         .unwrap();
     give_y_id.send(y_id).unwrap();
 
+    let mut command = Command::new("sleep");
+    command.arg("1000").stdout(std::process::Stdio::piped());
+    let mut piped = b.spawn(&mut command).unwrap();
+    piped.kill_on_drop(true);
+    piped
+        .deadline(std::time::Duration::from_secs(1), std::time::Duration::ZERO)
+        .unwrap();
     let other = Other {
         lives: Arc::clone(&lives),
         exits,
+        piped: Mutex::new(Some(piped)),
         running: (running_watch, x_knows.recv().unwrap()),
         watcher: Mutex::new(Some(b)),
         compat: Mutex::new(Some(ChildPidWatcher::new())),
@@ -342,4 +356,32 @@ fn unregistering_callbacks_of_two_watchers_from_each_other_returns() {
     for child in &mut children {
         child.wait().unwrap();
     }
+}
+
+#[test]
+fn the_drop_of_a_watcher_is_not_kept_up_by_a_callback_that_reads_a_childs_output() {
+    let watcher = Arc::new(Watcher::new().unwrap());
+    let first = trivial(&watcher);
+    let mut command = Command::new("sleep");
+    command.arg("1000").stdout(std::process::Stdio::piped());
+    let child = watcher.spawn(&mut command).unwrap();
+    let pid = child.pid().as_raw();
+    let (reads, seen) = mpsc::channel();
+    let (done, read) = mpsc::channel();
+    first
+        .on_exit(move |_| {
+            reads.send(()).unwrap();
+            done.send(child.wait_with_output().is_err()).unwrap();
+        })
+        .unwrap();
+    seen.recv().unwrap();
+    let (dropped, returned) = mpsc::channel();
+    thread::spawn(move || {
+        drop(Arc::into_inner(watcher).expect("the only one"));
+        dropped.send(()).unwrap();
+    });
+    returned.recv_timeout(FOREVER).expect("the drop returns");
+    assert_eq!(read.recv_timeout(FOREVER), Ok(true));
+    // SAFETY: it is nobody's to reap but the library's, which looks now and then.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
 }

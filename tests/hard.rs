@@ -29,15 +29,6 @@ fn exit(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
-fn reap(pid: Pid) -> i32 {
-    let mut status = 0;
-    // SAFETY: a live integer.
-    let reaped = unsafe { libc::waitpid(pid.as_raw(), &raw mut status, 0) };
-    assert_eq!(reaped, pid.as_raw());
-    assert!(libc::WIFEXITED(status), "{status:x}");
-    libc::WEXITSTATUS(status)
-}
-
 #[test]
 fn ten_thousand_exits_go_through_a_queue_of_one_once_each() {
     const CHILDREN: usize = 10_000;

@@ -3,7 +3,7 @@
 //! A few at a time, so that a storm never needs many descriptors at once; in order, so that exits
 //! are delivered in the order of the ends. When no descriptor is to be had, those that need none pass: children of ours,
 //! watches that hold their own, and children whose identity is in the file table, which are asked about by their pid
-//! (`confirm` below). The others wait, each for half a second at most from the moment it joined the line.
+//! (`find_by_pid`). The others wait until there is one again, or until there was none for half a second since they joined the line.
 
 #![allow(unsafe_code)]
 
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use io_uring::opcode;
 use io_uring::types::Fixed;
 
-use super::engine::{Event, Evidence};
+use super::engine::{Event, Evidence, LATE};
 use super::resting::RETRY_AFTER;
 use super::ring::Completion;
 use super::slots::Hold;
@@ -29,7 +29,7 @@ use crate::sys::{self, Ask, Waited};
 
 /// Descriptors open at a time for reading statuses.
 const AT_ONCE_MAX: usize = 16;
-/// So long a watch waits in line for a descriptor at most.
+/// So long a watch waits in line while there is no descriptor for anyone in it.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A place in line.
@@ -49,6 +49,8 @@ pub(super) struct Claims {
     at_once: usize,
     /// Nothing is asked for before: there was no descriptor, for this errno.
     rest: Option<(Instant, i32)>,
+    /// Since when none was to be had. One who waits in a long line while some are is not given up.
+    famine_since: Option<Instant>,
     /// Of the line, so many were looked at in this rest whether they need a descriptor.
     looked_at: usize,
     /// Statuses found by pid, whose identity is being confirmed.
@@ -63,6 +65,7 @@ impl Claims {
             refused: Vec::new(),
             at_once: AT_ONCE_MAX,
             rest: None,
+            famine_since: None,
             looked_at: 0,
             found: HashMap::new(),
         }
@@ -105,6 +108,7 @@ impl Claims {
     }
 
     fn granted(&mut self) {
+        self.famine_since = None;
         self.at_once = (self.at_once + 1).min(AT_ONCE_MAX);
     }
 }
@@ -147,7 +151,7 @@ impl Uring {
             }
             match self.slots.get(key).hold {
                 Hold::Table(_) => {}
-                Hold::Owned(_) => self.owned_ended(key, events)?,
+                Hold::Owned(_) => self.owned_ended(claim, events)?,
                 Hold::Pidfd(_) => self.ended_with_own(key, events),
                 Hold::Inode(_) => match self.reopen(key)? {
                     Reopened::Pidfd(pidfd) => {
@@ -168,6 +172,20 @@ impl Uring {
         self.pass_without_descriptor(events)
     }
 
+    /// A child of ours has ended.
+    fn owned_ended(&mut self, claim: Claim, events: &mut Vec<Event>) -> io::Result<()> {
+        let slot = self.slots.get(claim.key);
+        let evidence = match slot.hold {
+            Hold::Owned(inode) if !slot.reaped => Evidence::Owned {
+                pidfd: None,
+                inode,
+                late: claim.joined.elapsed() > LATE,
+            },
+            _ => Evidence::Reaped,
+        };
+        self.ended(claim.key, evidence, events)
+    }
+
     /// While there is no descriptor, goes through the line once for those that need none, and those that have waited long
     /// enough.
     fn pass_without_descriptor(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
@@ -183,13 +201,14 @@ impl Uring {
                 continue;
             }
             match self.slots.get(key).hold {
-                Hold::Owned(_) => self.owned_ended(key, events)?,
+                Hold::Owned(_) => self.owned_ended(claim, events)?,
                 Hold::Pidfd(_) => self.ended_with_own(key, events),
                 Hold::Table(_) | Hold::Inode(_) => {
                     if self.find_by_pid(claim)? {
                         continue;
                     }
-                    match now.saturating_duration_since(claim.joined) >= PATIENCE {
+                    let since = self.claims.famine_since.unwrap_or(now).max(claim.joined);
+                    match now.saturating_duration_since(since) >= PATIENCE {
                         true => self.ended(key, Evidence::NoDescriptor(errno), events)?,
                         false => self.claims.line.push_back(claim),
                     }
@@ -205,6 +224,10 @@ impl Uring {
     /// to be found this way.
     fn find_by_pid(&mut self, claim: Claim) -> io::Result<bool> {
         let slot = self.slots.get(claim.key);
+        // Its pid is not its own any more.
+        if slot.reaped {
+            return Ok(false);
+        }
         let record = slot.duty.record();
         let (&Hold::Table(table_slot), Kin::Child, Moment::Exited) =
             (&slot.hold, record.kin(), record.moment())
@@ -238,14 +261,13 @@ impl Uring {
             return Ok(());
         };
         // The table is used only on kernels whose pidfds say that a process was reaped (Linux 6.9).
-        match completion.result >= 0 && completion.result & i32::from(libc::POLLHUP) == 0 {
-            true => self.ended(claim.key, Evidence::Status(outcome, usage), events),
-            // Only a descriptor will do.
-            false => {
-                self.claims.line.push_back(claim);
-                Ok(())
-            }
+        if completion.result >= 0 && completion.result & i32::from(libc::POLLHUP) == 0 {
+            return self.ended(claim.key, Evidence::Status(outcome, usage), events);
         }
+        // Only a descriptor will do: it was reaped, or cannot be polled now.
+        self.slots.get(claim.key).reaped = true;
+        self.claims.line.push_back(claim);
+        Ok(())
     }
 
     pub(super) fn install_completed(
@@ -285,6 +307,7 @@ impl Uring {
     /// else rest.
     fn claim_refused(&mut self, claim: Claim, errno: i32) {
         self.claims.at_once = 1;
+        self.claims.famine_since.get_or_insert_with(Instant::now);
         if self.spare.take().is_none() {
             let until = Instant::now() + RETRY_AFTER;
             self.claims.rest = Some((until, errno));

@@ -54,9 +54,15 @@ pub(crate) enum Evidence {
     /// Through this pidfd, which surely is that process's. To be given back with
     /// [`Engine::close`].
     Pidfd(OwnedFd),
-    /// It is ours to reap, and has not been: by its pid, or by the pidfd where one is held; and its
-    /// pidfds have this inode number.
-    Owned(Option<OwnedFd>, Option<u64>),
+    /// It is ours to reap, and nobody else is to have done that.
+    Owned {
+        /// By this pidfd, where one is held; by its pid else.
+        pidfd: Option<OwnedFd>,
+        /// Its pidfds have this inode number.
+        inode: Option<u64>,
+        /// It ended longer than [`LATE`] ago, or may have.
+        late: bool,
+    },
     /// It was found already.
     Status(Outcome, Usage),
     /// Not at all: it was reaped, and nothing held on to it.
@@ -64,6 +70,10 @@ pub(crate) enum Evidence {
     /// Not at all: there was no descriptor to be had, for this errno.
     NoDescriptor(i32),
 }
+
+/// A pid comes back only after all others were given out, 300 at the very least (`kernel.pid_max`) and 32,768 by default. In so short a
+/// time it does not, unless it is forced to (`kernel.ns_last_pid`). Longer than a batch of exits takes in a storm.
+pub(crate) const LATE: Duration = Duration::from_millis(4);
 
 /// How to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

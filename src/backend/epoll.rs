@@ -148,8 +148,14 @@ impl Epoll {
         let evidence = match (hold, duty.record().kin()) {
             (Hold::Pidfd(pidfd), Kin::Child | Kin::Stranger) => Evidence::Pidfd(pidfd),
             _ if reaped => Evidence::Reaped,
-            (Hold::Pidfd(pidfd), Kin::Owned) => Evidence::Owned(Some(pidfd), None),
-            _ => Evidence::Owned(None, None),
+            (hold, _) => Evidence::Owned {
+                pidfd: match hold {
+                    Hold::Pidfd(pidfd) => Some(pidfd),
+                    _ => None,
+                },
+                inode: None,
+                late: false,
+            },
         };
         self.early.push(Event::Ended(duty, evidence));
     }

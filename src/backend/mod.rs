@@ -28,5 +28,5 @@ mod waiters;
 
 pub use choice::{Backend, InvalidBackend};
 pub(crate) use choice::{Chosen, open};
-pub(crate) use engine::{Engine, Event, Evidence, Patience};
+pub(crate) use engine::{Engine, Event, Evidence, LATE, Patience};
 pub(crate) use token::KEYS_MAX;

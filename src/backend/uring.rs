@@ -177,16 +177,6 @@ impl Uring {
         Ok(())
     }
 
-    /// A child of ours has ended.
-    pub(super) fn owned_ended(&mut self, key: u32, events: &mut Vec<Event>) -> io::Result<()> {
-        let slot = self.slots.get(key);
-        let evidence = match slot.hold {
-            Hold::Owned(inode) if !slot.reaped => Evidence::Owned(None, inode),
-            _ => Evidence::Reaped,
-        };
-        self.ended(key, evidence, events)
-    }
-
     /// The watch is over, and held a descriptor itself.
     pub(super) fn ended_with_own(&mut self, key: u32, events: &mut Vec<Event>) {
         let (duty, hold) = self.slots.remove(key);
@@ -278,7 +268,12 @@ impl Uring {
                 Reopened::Ended(pidfd) => {
                     self.ring.close(pidfd)?;
                     let inode = self.slots.get(key).inode();
-                    return self.ended_early(key, Evidence::Owned(None, inode));
+                    let evidence = Evidence::Owned {
+                        pidfd: None,
+                        inode,
+                        late: false,
+                    };
+                    return self.ended_early(key, evidence);
                 }
                 Reopened::Reaped => return self.ended_early(key, Evidence::Reaped),
                 Reopened::NoDescriptor(_) => return self.without_descriptor(key),
@@ -303,7 +298,13 @@ impl Uring {
                 Ok(Waited::NotYet)
             )
         {
-            return self.ended_early(key, Evidence::Owned(None, inode));
+            // Nobody looked for as long as there was no descriptor.
+            let evidence = Evidence::Owned {
+                pidfd: None,
+                inode,
+                late: true,
+            };
+            return self.ended_early(key, evidence);
         }
         self.rest(key);
         Ok(())

@@ -107,8 +107,14 @@ impl Waiters {
 
     fn ended(&mut self, key: u32) {
         let (duty, _) = self.slots.remove(key);
-        self.early
-            .push(Event::Ended(duty, Evidence::Owned(None, None)));
+        self.early.push(Event::Ended(
+            duty,
+            Evidence::Owned {
+                pidfd: None,
+                inode: None,
+                late: false,
+            },
+        ));
     }
 }
 

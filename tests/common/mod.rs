@@ -208,3 +208,13 @@ pub fn kernel_is_at_least(major: u32, minor: u32) -> bool {
     let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
     (next(), next()) >= (major, minor)
 }
+
+/// Reaps a child, which is ours to reap and has exited by itself. Returns its exit code.
+pub fn reap(pid: Pid) -> i32 {
+    let mut status = 0;
+    // SAFETY: a live integer.
+    let reaped = unsafe { libc::waitpid(pid.as_raw(), &raw mut status, 0) };
+    assert_eq!(reaped, pid.as_raw());
+    assert!(libc::WIFEXITED(status), "{status:x}");
+    libc::WEXITSTATUS(status)
+}

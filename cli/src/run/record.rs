@@ -213,6 +213,7 @@ impl<'a> Record<'a> {
         };
         match &self.reason {
             _ if self.timed_out => format!("timed out, {how}"),
+            _ if self.outcome == Ended::NotStarted => how,
             Some(reason) if self.exit_code.is_some() || self.signal.is_some() => {
                 format!("{reason}; {how}")
             }
