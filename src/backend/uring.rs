@@ -266,7 +266,8 @@ impl Uring {
             Hold::Inode(_) | Hold::Owned(_) => match self.reopen(key)? {
                 Reopened::Pidfd(pidfd) => (Target::Descriptor(pidfd.as_raw_fd()), Some(pidfd)),
                 Reopened::Ended(pidfd) => {
-                    self.ring.close(pidfd)?;
+                    // One system call, as an enter for it would be; and often there is nothing else to enter for.
+                    drop(pidfd);
                     let inode = self.slots.get(key).inode();
                     let evidence = Evidence::Owned {
                         pidfd: None,
