@@ -203,13 +203,17 @@ fn a_ctrl_c_at_a_terminal_is_one() {
     let Some(command) = first(&["run", "-q", "--grace", "1000s", "list"], folder.path()) else {
         return;
     };
-    // `script` makes a terminal.
+    // `script` makes a terminal. Where tests run in the background of a script, SIGINT is ignored.
     let words: Vec<_> = std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(|word| word.to_str().expect("UTF-8"))
         .collect();
     let mut script = Command::new("script");
-    script.args(["-qec", &format!("exec {}", words.join(" ")), "/dev/null"]);
+    script.args([
+        "-qec",
+        &format!("exec env --default-signal=INT {}", words.join(" ")),
+        "/dev/null",
+    ]);
     script
         .current_dir(folder.path())
         .stdin(Stdio::piped())
