@@ -175,8 +175,8 @@ pub enum Unknown {
     /// 6.15 on the status is told all the same, except of a [`Child`](crate::Child).)
     #[error("SIGCHLD is ignored, so the kernel kept no status; set its action to the default")]
     SigchldIgnored,
-    /// The one descriptor that reading the status takes could not be had, though
-    /// it was tried again for half a second. The number is the errno: `EMFILE`
+    /// The one descriptor that reading the status takes could not be had: for half a second there was none for any exit that
+    /// needed one. Children of the watcher's own need none. The number is the errno: `EMFILE`
     /// (raise `RLIMIT_NOFILE`), `ENFILE` (raise `fs.file-max`) or `ENOMEM`.
     #[error("no descriptor to be had for reading the status (errno {0}); raise RLIMIT_NOFILE")]
     NoDescriptor(i32),

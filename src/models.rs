@@ -16,7 +16,7 @@ use crate::callback::Cancel;
 use crate::duty::Duty;
 use crate::exit_queue::ExitQueue;
 use crate::mailbox::{Command, Mailbox};
-use crate::record::{Kin, Moment, Record};
+use crate::record::{Kin, Moment, NewDeadline, Record};
 use crate::shared::Shared;
 use crate::sys::SignalMask;
 use crate::{Outcome, Pid};
@@ -339,5 +339,40 @@ fn who_waits_gets_the_exit_or_is_told_of_the_end() {
         let exit = record.wait(&shared, None).expect("it comes");
         assert_eq!(exit.map(crate::Exit::outcome), Some(Outcome::Exited(0)));
         ring_thread.join().expect("no panic");
+    });
+}
+
+#[test]
+fn the_last_of_several_deadlines_is_taken_whenever_the_ring_thread_looks() {
+    check(|| {
+        let mailbox = Arc::new(mailbox());
+        let pid = Pid::new(1).expect("a pid");
+        let record = Arc::new(Record::new(pid, Kin::Owned, Moment::Exited));
+        let (theirs, sent_to) = (Arc::clone(&record), Arc::clone(&mailbox));
+        let caller = thread::spawn(move || {
+            for seconds in 1..=2 {
+                let deadline = NewDeadline {
+                    at: None,
+                    grace: Duration::from_secs(seconds),
+                };
+                assert!(theirs.ask_deadline(deadline, || {
+                    let command = Command::Deadline(Arc::clone(&theirs));
+                    sent_to.send(command).is_ok()
+                }));
+            }
+        });
+        let mut last = Duration::ZERO;
+        read_until(&mailbox, |commands| {
+            for command in commands.drain(..) {
+                if let Command::Deadline(record) = command {
+                    let taken = record.take_new_deadline().expect("one notice for each");
+                    assert!(taken.grace > last);
+                    last = taken.grace;
+                }
+            }
+            last == Duration::from_secs(2)
+        });
+        caller.join().expect("no panic");
+        assert!(record.take_new_deadline().is_none());
     });
 }

@@ -248,12 +248,19 @@ impl Uring {
         if self.abandoned.next(began).is_some_and(|next| next > began) {
             return Ok(());
         }
-        for poll in self.abandoned.take_slice() {
-            let remove = opcode::PollRemove::new(poll.pack()).build();
-            self.ring.push_quiet(remove)?;
+        loop {
+            let mut some = false;
+            for poll in self.abandoned.take(began) {
+                let remove = opcode::PollRemove::new(poll.pack()).build();
+                self.ring.push_quiet(remove)?;
+                some = true;
+            }
+            if !some {
+                break;
+            }
+            self.ring.submit()?;
         }
-        self.ring.submit()?;
-        self.abandoned.rest(began, Instant::now());
+        self.abandoned.rest(began);
         Ok(())
     }
 
