@@ -4,6 +4,9 @@
 
 #![allow(unsafe_code)]
 
+mod kill;
+mod mask;
+
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -16,6 +19,12 @@ use crate::Pid;
 use crate::exit::{Outcome, Usage};
 use crate::faults;
 use crate::per_process::PerProcess;
+
+use self::kill::pidfd_send_signal;
+pub(crate) use self::kill::{
+    kill, kill_and_reap, kill_group, kill_group_numbered, kill_group_of, leads_group,
+};
+pub(crate) use self::mask::SignalMask;
 
 /// What `waitid` said about a process.
 pub(crate) enum Waited {
@@ -208,87 +217,6 @@ pub(crate) fn sigchld_ignored() -> bool {
     action.sa_sigaction == libc::SIG_IGN || action.sa_flags & libc::SA_NOCLDWAIT != 0
 }
 
-/// A set of blocked signals.
-#[derive(Clone, Copy)]
-pub(crate) struct SignalMask(libc::sigset_t);
-
-/// What a thread brings upon itself, for which handlers run on that very thread: faults (stack overflow, garbage collectors,
-/// compiled WebAssembly), traps of seccomp, `abort(3)`; and the timers of profilers.
-const SYNCHRONOUS: [libc::c_int; 9] = [
-    libc::SIGSEGV,
-    libc::SIGBUS,
-    libc::SIGFPE,
-    libc::SIGILL,
-    libc::SIGTRAP,
-    libc::SIGSYS,
-    libc::SIGABRT,
-    libc::SIGPROF,
-    libc::SIGVTALRM,
-];
-
-impl SignalMask {
-    /// What the calling thread blocks.
-    pub(crate) fn of_this_thread() -> Self {
-        // SAFETY: a null set changes nothing; the set is filled before it is read.
-        unsafe {
-            let mut mask: libc::sigset_t = mem::zeroed();
-            libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), &raw mut mask);
-            Self(mask)
-        }
-    }
-
-    /// Every signal.
-    fn all() -> Self {
-        // SAFETY: the set is filled before it is read.
-        unsafe {
-            let mut mask: libc::sigset_t = mem::zeroed();
-            libc::sigfillset(&raw mut mask);
-            Self(mask)
-        }
-    }
-
-    /// Has the calling thread block every signal, until the result is dropped.
-    pub(crate) fn block_all() -> MaskApplied {
-        Self::all().block()
-    }
-
-    /// Has the calling thread block, besides what it blocks, all signals but the [`SYNCHRONOUS`], until the result is dropped.
-    pub(crate) fn block_asynchronous() -> MaskApplied {
-        let Self(mut mask) = Self::all();
-        for signal in SYNCHRONOUS {
-            // SAFETY: the set is initialised, and there are such signals.
-            unsafe { libc::sigdelset(&raw mut mask, signal) };
-        }
-        Self(mask).block()
-    }
-
-    fn block(&self) -> MaskApplied {
-        // SAFETY: both are plain C structures; the old set is filled before it is read.
-        unsafe {
-            let mut before: libc::sigset_t = mem::zeroed();
-            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const self.0, &raw mut before);
-            MaskApplied(Self(before))
-        }
-    }
-
-    pub(crate) fn set(&self) {
-        // SAFETY: the set is initialised; where to put the old one is not given.
-        unsafe {
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut());
-        }
-    }
-}
-
-/// Sets the mask back when dropped.
-#[must_use = "the mask is set back at once"]
-pub(crate) struct MaskApplied(SignalMask);
-
-impl Drop for MaskApplied {
-    fn drop(&mut self) {
-        self.0.set();
-    }
-}
-
 /// `fork(2)`; the child runs `child` and ends with code 0, or 101 if it panicked.
 ///
 /// # Safety
@@ -309,117 +237,6 @@ pub(crate) unsafe fn fork(child: impl FnOnce()) -> io::Result<Pid> {
         unsafe { libc::_exit(if end.is_ok() { 0 } else { 101 }) }
     }
     Ok(Pid::new(pid).expect("fork gives the parent a positive pid"))
-}
-
-/// Signals a child that is ours to reap. Through a pidfd where one can be had: it is looked at first whether the process is our
-/// child, and whatever happens between that look and the signal, the signal reaches no other process. By its pid else.
-pub(crate) fn kill(pid: Pid, signal: i32) -> io::Result<()> {
-    if let Some(sent) = signal_child(pid, signal, 0) {
-        return sent;
-    }
-    // SAFETY: no pointers.
-    match unsafe { libc::kill(pid.as_raw(), signal) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// The same for the process group that the child leads; `None` if it leads none.
-pub(crate) fn kill_group(leader: Pid, signal: i32) -> Option<io::Result<()>> {
-    leads_group(leader).then(
-        || match signal_child(leader, signal, PIDFD_SIGNAL_PROCESS_GROUP) {
-            Some(sent) => sent,
-            None => kill_group_numbered(leader, signal),
-        },
-    )
-}
-
-/// `kill(2)` on the process group with this number, which the caller knows to be no other group's.
-pub(crate) fn kill_group_numbered(leader: Pid, signal: i32) -> io::Result<()> {
-    // SAFETY: no pointers.
-    match unsafe { libc::kill(-leader.as_raw(), signal) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// `None`: it cannot be done through a pidfd. There is no descriptor, the kernel or a seccomp profile does not have the calls, or
-/// (before Linux 6.9) not for groups.
-fn signal_child(pid: Pid, signal: i32, flags: libc::c_uint) -> Option<io::Result<()>> {
-    let pidfd = match pidfd_open(pid) {
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Some(Err(error)),
-        opened => opened.ok()?,
-    };
-    if let Ok(Waited::NoChild) = waitid(Ask::Look(pidfd.as_fd())) {
-        return Some(Err(io::Error::from_raw_os_error(libc::ESRCH)));
-    }
-    let sent = pidfd_send_signal(pidfd.as_fd(), signal, flags);
-    match sent.as_ref().map_err(io::Error::raw_os_error) {
-        Ok(()) | Err(Some(libc::ESRCH)) => Some(sent),
-        // A number that is no signal is refused by kill(2), too.
-        _ => None,
-    }
-}
-
-/// Whether the process, which is not reaped, leads a group.
-pub(crate) fn leads_group(pid: Pid) -> bool {
-    // SAFETY: no pointers.
-    unsafe { libc::getpgid(pid.as_raw()) == pid.as_raw() }
-}
-
-const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
-
-/// Signals the group that the process behind the pidfd led, also after it was reaped, when its number may be
-/// another's. `PIDFD_SIGNAL_PROCESS_GROUP`, since Linux 6.9 (kernel commit e1fb1dc08e73); before, `EINVAL`.
-pub(crate) fn kill_group_of(leader: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
-    pidfd_send_signal(leader, signal, PIDFD_SIGNAL_PROCESS_GROUP)
-}
-
-fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) -> io::Result<()> {
-    // SAFETY: no pointer is passed but a null one, which the call takes for "no siginfo".
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            signal,
-            std::ptr::null::<libc::siginfo_t>(),
-            flags,
-        )
-    };
-    match result {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Kills and reaps a child of ours that nobody else knows of. A wait for any child may reap it first; through a pidfd,
-/// where one can be had, that is noticed, and no other process is met.
-pub(crate) fn kill_and_reap(pid: Pid) {
-    let pidfd = pidfd_open(pid);
-    let (id_type, id) = match &pidfd {
-        Ok(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd()),
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return,
-        Err(_) => (libc::P_PID, pid.as_raw()),
-    };
-    if kill(pid, libc::SIGKILL).is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH)) {
-        return;
-    }
-    loop {
-        // SAFETY: no pointers but null ones, which the call takes for "not wanted".
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_waitid,
-                id_type,
-                id,
-                std::ptr::null_mut::<libc::siginfo_t>(),
-                libc::WEXITED | libc::__WALL,
-                std::ptr::null_mut::<libc::rusage>(),
-            )
-        };
-        if result == 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-            return;
-        }
-    }
 }
 
 /// The soft limit on open descriptors.

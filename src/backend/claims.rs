@@ -15,12 +15,13 @@ use std::time::{Duration, Instant};
 use io_uring::opcode;
 use io_uring::types::Fixed;
 
+use super::arming::Reopened;
 use super::engine::{Event, Evidence, LATE};
 use super::resting::RETRY_AFTER;
 use super::ring::Completion;
 use super::slots::Hold;
 use super::token::Kind;
-use super::uring::{Reopened, Uring};
+use super::uring::Uring;
 use crate::exit::{Outcome, Usage};
 use crate::faults;
 use crate::record::{Kin, Moment};

@@ -13,6 +13,7 @@
 //! 3. the pidfd, kept open.
 
 mod abandoned;
+mod arming;
 mod choice;
 mod claims;
 mod engine;

@@ -5,16 +5,16 @@
 //! read the status, the watch stands in line for one (`claims.rs`).
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use io_uring::opcode;
-use io_uring::types::{Fd, Fixed};
+use io_uring::types::Fd;
 
 use super::abandoned::{self, Abandoned};
 use super::claims::Claims;
-use super::engine::{Engine, Event, Evidence, Gauges, Patience, earlier, no_descriptor};
+use super::engine::{Engine, Event, Evidence, Gauges, Patience, earlier};
 use super::resting::{RETRY_AFTER, Resting};
 use super::ring::{Completion, Ring};
 use super::slots::{Hold, Slots, Stage};
@@ -23,10 +23,10 @@ use super::token::{Kind, Token};
 use crate::duty::Duty;
 use crate::error::BuildError;
 use crate::faults;
-use crate::record::{Kin, Moment, Record};
+use crate::record::Record;
 use crate::shrink::ShrinkIfSparse;
 use crate::stop::Stop;
-use crate::sys::{self, Ask, Waited};
+use crate::sys;
 
 /// A poll that is taken back is over within microseconds.
 const TRIAL: Duration = Duration::from_secs(10);
@@ -48,7 +48,7 @@ pub(crate) struct Uring {
     /// The poll of the eventfd failed, and is armed again then. Until then nothing wakes a wait.
     wake_again: Option<Instant>,
     /// Found out while arming; the next wait returns them.
-    early: Vec<Event>,
+    pub(super) early: Vec<Event>,
     /// Watches that hold a descriptor.
     pub(super) held: usize,
 }
@@ -108,46 +108,6 @@ impl Uring {
             }
         }
         Err(support::poll_denied(libc::ETIME))
-    }
-
-    // ---- arming
-
-    /// Puts the pidfd where the identity is kept. The result also says what to poll, and
-    /// what to close once the poll is armed: the poll itself keeps the file open.
-    fn place(&mut self, pidfd: OwnedFd, moment: Moment) -> (Hold, Target, Option<OwnedFd>) {
-        if let Some(slot) = self.ring.register(&pidfd) {
-            return (Hold::Table(slot), Target::Slot(slot), Some(pidfd));
-        }
-        let target = Target::Descriptor(pidfd.as_raw_fd());
-        // A process is found again by its pid only until it is reaped.
-        if moment == Moment::Exited
-            && self.ring.features().pidfs
-            && let Some(inode) = sys::pidfs_inode(pidfd.as_fd())
-        {
-            return (Hold::Inode(inode), target, Some(pidfd));
-        }
-        self.held += 1;
-        (Hold::Pidfd(pidfd), target, None)
-    }
-
-    fn stage_poll(&mut self, key: u32, target: Target, close: Option<OwnedFd>) -> io::Result<()> {
-        let mask = match self.slots.get(key).duty.record().moment() {
-            Moment::Exited => libc::POLLIN as u32,
-            // POLLHUP is always told, so this waits for nothing else (Linux 6.9).
-            Moment::Reaped => 0,
-        };
-        let poll = match target {
-            Target::Slot(slot) => opcode::PollAdd::new(Fixed(slot), mask).build(),
-            Target::Descriptor(fd) => opcode::PollAdd::new(Fd(fd), mask).build(),
-        };
-        let token = self.slots.token(key, Kind::Poll);
-        self.ring.push(poll.user_data(token.pack()))?;
-        match close {
-            // Requests are carried out in the order in which they were put in, so the poll
-            // has its file by then.
-            Some(pidfd) => self.ring.close(pidfd),
-            None => Ok(()),
-        }
     }
 
     fn arm_wake(&mut self) -> io::Result<()> {
@@ -264,113 +224,9 @@ impl Uring {
         Ok(())
     }
 
-    /// Arms a watch whose slot is filled: a child of ours, or again, because the poll failed or the
-    /// process was not quite over.
-    fn rearm(&mut self, key: u32) -> io::Result<()> {
-        let (target, close) = match self.slots.get(key).hold {
-            Hold::Table(slot) => (Target::Slot(slot), None),
-            Hold::Pidfd(ref pidfd) => (Target::Descriptor(pidfd.as_raw_fd()), None),
-            Hold::Inode(_) | Hold::Owned(_) => match self.reopen(key)? {
-                Reopened::Pidfd(pidfd) => (Target::Descriptor(pidfd.as_raw_fd()), Some(pidfd)),
-                Reopened::Ended(pidfd) => {
-                    // One system call, as an enter for it would be; and often there is nothing else to enter for.
-                    drop(pidfd);
-                    let inode = self.slots.get(key).inode();
-                    let evidence = Evidence::Owned {
-                        pidfd: None,
-                        inode,
-                        late: false,
-                    };
-                    return self.ended_early(key, evidence);
-                }
-                Reopened::Reaped => return self.ended_early(key, Evidence::Reaped),
-                Reopened::NoDescriptor(_) => return self.without_descriptor(key),
-            },
-        };
-        self.slots.set_stage(key, Stage::Armed);
-        self.stage_poll(key, target, close)?;
-        if self.spare.is_none() {
-            // Opened with the last descriptor there was: give it back, and set one aside.
-            self.ring.submit()?;
-            self.refill_spare();
-        }
-        Ok(())
-    }
-
-    /// Nothing can be armed for want of a descriptor. A child of ours that has ended needs none.
-    fn without_descriptor(&mut self, key: u32) -> io::Result<()> {
-        let slot = self.slots.get(key);
-        if let Hold::Owned(inode) = slot.hold
-            && !matches!(
-                sys::waitid(Ask::LookAtChild(slot.duty.record().pid())),
-                Ok(Waited::NotYet)
-            )
-        {
-            // Nobody looked for as long as there was no descriptor.
-            let evidence = Evidence::Owned {
-                pidfd: None,
-                inode,
-                late: true,
-            };
-            return self.ended_early(key, evidence);
-        }
-        self.rest(key);
-        Ok(())
-    }
-
-    /// As [`ended`](Self::ended), while arming.
-    fn ended_early(&mut self, key: u32, evidence: Evidence) -> io::Result<()> {
-        let mut early = std::mem::take(&mut self.early);
-        let result = self.ended(key, evidence, &mut early);
-        self.early = early;
-        result
-    }
-
     pub(super) fn rest(&mut self, key: u32) {
         self.slots.set_stage(key, Stage::Resting);
         self.resting.push(key);
-    }
-
-    /// Opens a pidfd of a process by its pid, if it is still the same process.
-    pub(super) fn reopen(&mut self, key: u32) -> io::Result<Reopened> {
-        let slot = self.slots.get(key);
-        let (pid, kin, inode) = (
-            slot.duty.record().pid(),
-            slot.duty.record().kin(),
-            slot.inode(),
-        );
-        let mut pidfd = sys::pidfd_open(pid);
-        if is_no_descriptor(&pidfd) {
-            // Some closes may only be staged.
-            self.ring.submit()?;
-            pidfd = sys::pidfd_open(pid);
-        }
-        if is_no_descriptor(&pidfd) && self.spare.take().is_some() {
-            pidfd = sys::pidfd_open(pid);
-        }
-        Ok(match pidfd {
-            // The pid may be another's by now. The inode number is never.
-            Ok(pidfd) if inode.is_some() && sys::pidfs_inode(pidfd.as_fd()) != inode => {
-                Reopened::Reaped
-            }
-            // It is ours to reap, unless something else has reaped it and its pid is a stranger's.
-            Ok(pidfd) if kin == Kin::Owned => {
-                if inode.is_none() && self.ring.features().pidfs {
-                    self.slots.get(key).hold = Hold::Owned(sys::inode(pidfd.as_fd()));
-                }
-                match sys::waitid(Ask::Look(pidfd.as_fd())) {
-                    Ok(Waited::NoChild) => Reopened::Reaped,
-                    Ok(Waited::Ended(..)) => Reopened::Ended(pidfd),
-                    _ => Reopened::Pidfd(pidfd),
-                }
-            }
-            Ok(pidfd) => Reopened::Pidfd(pidfd),
-            Err(error) => match no_descriptor(&error) {
-                Some(errno) => Reopened::NoDescriptor(errno),
-                // Nobody has the pid, or a thread has it.
-                None => Reopened::Reaped,
-            },
-        })
     }
 
     fn shrink(&mut self) {
@@ -534,23 +390,4 @@ impl Engine for Uring {
             enters: self.ring.enters(),
         }
     }
-}
-
-/// What came of opening a pidfd again.
-pub(super) enum Reopened {
-    Pidfd(OwnedFd),
-    /// A child of ours, which has ended.
-    Ended(OwnedFd),
-    Reaped,
-    NoDescriptor(i32),
-}
-
-fn is_no_descriptor<T>(result: &io::Result<T>) -> bool {
-    matches!(result, Err(error) if no_descriptor(error).is_some())
-}
-
-/// What a poll is armed on.
-enum Target {
-    Slot(u32),
-    Descriptor(RawFd),
 }
