@@ -241,8 +241,9 @@ fn a_group_in_grace_whose_leader_has_ended_is_killed_by_a_deadline_of_now() {
 #[test]
 fn more_groups_than_there_are_descriptors_for_keep_their_grace() {
     let watcher = Watcher::new().unwrap();
-    // More than 256, which is as many as take a descriptor.
-    let children: Vec<Child> = (0..270).map(|_| leader_of(&watcher, CLEANING)).collect();
+    // More than 256, or an eighth of the limit, which is as many as take a descriptor.
+    let count = (descriptor_limit() / 8).min(256) + 14;
+    let children: Vec<Child> = (0..count).map(|_| leader_of(&watcher, CLEANING)).collect();
     for child in &children {
         child
             .deadline(Duration::ZERO, Duration::from_secs(1000))

@@ -218,3 +218,17 @@ pub fn reap(pid: Pid) -> i32 {
     assert!(libc::WIFEXITED(status), "{status:x}");
     libc::WEXITSTATUS(status)
 }
+
+/// How many descriptors this process may have at most.
+pub fn descriptor_limit() -> u64 {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: a pointer to a live structure.
+    assert_eq!(
+        unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) },
+        0
+    );
+    limit.rlim_max
+}
