@@ -1,10 +1,13 @@
 //! Signals and deadlines of owned children.
 
+mod common;
+
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use common::descriptor_limit;
 use exitring::{Child, Outcome, SignalError, Watcher};
 
 fn sh(script: &str) -> Command {
