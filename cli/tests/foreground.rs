@@ -42,10 +42,13 @@ fn a_job_that_asks_for_a_password_gets_the_terminal_and_gives_it_back_with_echo_
     }
     let dir = tempfile::tempdir().unwrap();
     let wait = "kill -USR1 $PPID; until [ -e go ]; do sleep 0.05; done";
-    fs::write(dir.path().join("list"), format!("{ASKS}\n{wait}\n")).unwrap();
+    let asks = format!("stty -echo < /dev/tty; echo 'writ''ten'; {ASKS}");
+    fs::write(dir.path().join("list"), format!("{asks}\n{wait}\n")).unwrap();
     let terminal = Terminal::with_shell("password", dir.path());
+    // What a job writes to us, we write to the terminal while it has that.
+    terminal.enter("stty tostop");
     terminal.run_in_foreground("");
-    let screen = terminal.wait_for(&["job 1 gets the terminal", "Secret?"]);
+    let screen = terminal.wait_for(&["job 1 gets the terminal", "written", "Secret?"]);
     assert!(!screen.contains("is stopped"), "{screen}");
     // Several times as long as from one drawing to the next.
     std::thread::sleep(std::time::Duration::from_millis(500));
@@ -178,4 +181,21 @@ fn a_terminal_that_is_closed_while_a_job_has_it_interrupts_the_run() {
         }
         assert!(!dir.path().join("second").exists());
     }
+}
+
+#[test]
+fn a_job_that_handles_ctrl_c_at_the_terminal_and_exits_does_not_interrupt_the_run() {
+    if !tmux_is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let handles = "trap 'exit 130' INT; echo 'Sec''ret?' > /dev/tty; read line < /dev/tty";
+    let list = format!("stty -echo < /dev/tty; {handles}\necho 'sec''ond'\n");
+    fs::write(dir.path().join("list"), list).unwrap();
+    let terminal = Terminal::with_shell("handles", dir.path());
+    terminal.run_in_foreground("");
+    terminal.wait_for(&["Secret?"]);
+    terminal.tmux(&["send-keys", "C-c"]);
+    terminal.wait_for(&["second", "1 succeeded, 1 failed", "code 1"]);
+    terminal.echoes(dir.path());
 }

@@ -281,12 +281,14 @@ impl From<Errno> for Refused {
     }
 }
 
-/// The signal of a terminal to its foreground that has ended a job, also as the code that a shell makes of one.
+/// The signal of a terminal to its foreground that has ended a job. What exits with a code has handled it, as an interactive shell
+/// does, whose code is 130 if Ctrl-C has ended the last command.
 fn terminal_signal(exit: &Exit) -> Option<i32> {
-    let signal = match exit.outcome() {
-        Outcome::Signaled { signal, .. } => signal,
-        Outcome::Exited(code) => code - 128,
-        _ => return None,
-    };
-    matches!(signal, libc::SIGINT | libc::SIGQUIT | libc::SIGHUP).then_some(signal)
+    match exit.outcome() {
+        Outcome::Signaled {
+            signal: signal @ (libc::SIGINT | libc::SIGQUIT | libc::SIGHUP),
+            ..
+        } => Some(signal),
+        _ => None,
+    }
 }
