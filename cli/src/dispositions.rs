@@ -3,6 +3,8 @@
 use std::io;
 use std::mem;
 
+use rustix::process::{Signal, kill_current_process_group};
+
 /// What starts us has these ignored on purpose, and so they stay: SIGHUP by `nohup`, SIGINT and SIGQUIT in the background of a
 /// script, SIGTSTP where there is no job control; SIGUSR2 by a service that executes itself anew.
 const KEPT: [i32; 5] = [
@@ -44,11 +46,36 @@ pub(crate) fn is_ignored(signal: i32) -> bool {
 /// Has a signal do to us what it does to a program that knows nothing of it, and then handles it again as before. SIGTSTP stops
 /// us here, but not where nobody could have us go on.
 pub(crate) fn obey(signal: i32) -> io::Result<()> {
+    by_default(signal, || signal_hook::low_level::raise(signal))
+}
+
+/// The same for our whole process group, which a Ctrl-Z that came to another group did not reach: a shell has its prompt again when
+/// all of a pipeline, and a script that runs us, are stopped.
+pub(crate) fn obey_with_group(signal: Signal) -> io::Result<()> {
+    by_default(signal.as_raw(), || Ok(kill_current_process_group(signal)?))
+}
+
+fn by_default(signal: i32, raise: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     let ours = set_default(signal)?;
-    let raised = signal_hook::low_level::raise(signal);
+    let raised = raise();
     // SAFETY: the action is the one that was there before.
     unsafe { libc::sigaction(signal, &raw const ours, std::ptr::null_mut()) };
     raised
+}
+
+/// Blocks a signal in this thread, or not any more.
+pub(crate) fn block(signal: i32, blocked: bool) {
+    let how = match blocked {
+        true => libc::SIG_BLOCK,
+        false => libc::SIG_UNBLOCK,
+    };
+    // SAFETY: the set is filled before it is used; where to put the old one is not given.
+    unsafe {
+        let mut set: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, signal);
+        libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut());
+    }
 }
 
 fn action(signal: i32) -> io::Result<libc::sigaction> {

@@ -3,87 +3,9 @@
 mod common;
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 
+use common::terminal::{Terminal, tmux_is_there};
 use common::{EXITRING, gone, jobs, mark, wait_until};
-
-/// Whether the test can be made. In CI it has to.
-fn tmux_is_there() -> bool {
-    let there = Command::new("tmux").arg("-V").output().is_ok();
-    assert!(
-        there || std::env::var_os("CI").is_none(),
-        "CI has to have tmux: apt-get install tmux"
-    );
-    if !there {
-        eprintln!("not tested: there is no tmux (apt-get install tmux)");
-    }
-    there
-}
-
-/// A terminal with a command in it.
-struct Terminal {
-    socket: String,
-}
-
-impl Terminal {
-    fn new(name: &str, dir: &Path, script: &str) -> Self {
-        let terminal = Self {
-            socket: format!("exitring-{name}-{}", std::process::id()),
-        };
-        // It stays until it is closed.
-        let script = format!(
-            "cd {}; {script}; echo code $?; exec sleep 1000",
-            dir.display()
-        );
-        terminal.tmux(&[
-            "-f",
-            "/dev/null",
-            "new-session",
-            "-d",
-            "-x",
-            "120",
-            "-y",
-            "40",
-            "bash",
-            "-c",
-            &script,
-        ]);
-        terminal
-    }
-
-    fn tmux(&self, arguments: &[&str]) -> String {
-        let output = Command::new("tmux")
-            .args(["-L", &self.socket])
-            .args(arguments)
-            .env("TERM", "xterm-256color")
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    fn screen(&self) -> String {
-        self.tmux(&["capture-pane", "-p"])
-    }
-
-    fn wait_for(&self, words: &[&str]) -> String {
-        let mut screen = String::new();
-        wait_until(&format!("{words:?}"), || {
-            screen = self.screen();
-            words.iter().all(|words| screen.contains(words))
-        });
-        screen
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        let _ = Command::new("tmux")
-            .args(["-L", &self.socket, "kill-server"])
-            .output();
-    }
-}
 
 #[test]
 fn at_a_terminal_a_bar_shows_how_far_it_is() {
@@ -163,19 +85,6 @@ fn a_terminal_that_is_closed_takes_the_jobs_with_it() {
     gone(&mark);
     let log = fs::read_to_string(dir.path().join("log")).unwrap();
     assert_eq!(jobs(&log)[0]["interrupted"], true, "{log}");
-}
-
-impl Terminal {
-    /// An interactive shell, with job control.
-    fn with_shell(name: &str, dir: &Path) -> Self {
-        let terminal = Self::new(name, dir, "PS1='ready> ' bash --norc -i");
-        terminal.wait_for(&["ready>"]);
-        terminal
-    }
-
-    fn enter(&self, line: &str) {
-        self.tmux(&["send-keys", line, "Enter"]);
-    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Stdio;
 
-use common::{Started, exitring, jobs, numbers, signal, std_exitring, stdout, wait_until};
+use common::{Started, exitring, jobs, numbers, shell, signal, std_exitring, stdout, wait_until};
 
 /// Stops itself, and cleans up if it hears of SIGTERM.
 const STOPPED: &str = "trap 'touch cleaned; exit 0' TERM; echo 1 >> begun; kill -STOP $$; while :; do sleep 0.02; done\n";
@@ -62,4 +62,30 @@ fn a_stopped_job_can_be_ended_and_its_record_says_why() {
     assert_eq!(flags, [false; 3], "{text}");
     assert_eq!(job["reason"], "stopped by SIGSTOP");
     assert_eq!(numbers(&dir.path().join("begun")).len(), 1);
+}
+
+#[test]
+fn the_terminal_is_given_only_to_one_job_at_a_time() {
+    for jobs in [&["-j", "2"][..], &[]] {
+        let arguments = ["run", "--stopped", "foreground"].iter().chain(jobs);
+        let output = exitring(arguments.copied()).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("remedy: give -j 1"), "{said}");
+    }
+}
+
+#[test]
+fn without_a_terminal_to_give_stopped_jobs_are_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = "kill -STOP $$; echo on\n";
+    fs::write(dir.path().join("list"), list).unwrap();
+    let script = "setsid -w $EXITRING run -j 1 --stopped foreground list 2> err &
+        until grep -q 'is stopped (SIGSTOP)' err; do sleep 0.05; done
+        kill -CONT -- -$(grep -o 'kill -CONT -- -[0-9]*' err | grep -o '[0-9]*$')
+        wait $!";
+    let mut command = shell(script);
+    assert_eq!(stdout(command.current_dir(dir.path())), "on\n");
+    let said = fs::read_to_string(dir.path().join("err")).unwrap();
+    assert!(said.contains("no controlling terminal"), "{said}");
 }

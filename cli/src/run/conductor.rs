@@ -11,6 +11,7 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
 use super::ending::{Ending, Stop};
+use super::foreground::Foreground;
 use super::groups::Groups;
 use super::held::HeldJobs;
 use super::inbox::{News, Started, When};
@@ -52,6 +53,8 @@ pub(crate) struct Conductor {
     pub(crate) summary: Summary,
     pub(crate) ending: Ending,
     pub(crate) stopped: Stopped,
+    /// The terminal, if a job that wants it gets it.
+    pub(crate) foreground: Option<Foreground>,
     pub(crate) running: HashMap<u64, Running>,
     pub(crate) groups: Groups,
     /// Jobs that have ended, and are judged in a moment.
@@ -122,6 +125,7 @@ impl Conductor {
             self.flush();
             self.show_progress();
         }
+        self.take_terminal_back();
         while let Some(held) = self.held.next(true) {
             self.judge(held);
         }
@@ -233,6 +237,7 @@ impl Conductor {
 
     /// A job's process has ended, and those whom it left in its group too, if they had a grace.
     fn end_or_linger(&mut self, number: u64) {
+        self.end_loan(number);
         let Some(running) = self.running.get(&number) else {
             return;
         };
@@ -323,7 +328,7 @@ impl Conductor {
         self.outlet.say(text);
     }
 
-    fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         let now = Instant::now();
         let until = self.ending.readers_until();
         self.flush_until(until.map(|until| until.min(now + READER_PATIENCE)));

@@ -19,9 +19,17 @@ impl Conductor {
         for (signal, meaning) in self.signals.take_pending() {
             match meaning {
                 Meaning::End { at_once } => self.asked_to_end(signal, at_once),
+                Meaning::More if self.foreground.is_some() => {
+                    let name = name_or_number(signal);
+                    self.say(&format!(
+                        "{name} refused: with --stopped foreground one job runs at a time, as one at a time can have the terminal; \
+                         --stopped report allows for more\n"
+                    ));
+                }
                 Meaning::More => self.say_room(signal, self.starter.gate.widen()),
                 Meaning::Fewer => self.say_room(signal, self.starter.gate.narrow()),
                 Meaning::Stop => {
+                    self.stop_lent_job();
                     self.progress.clear();
                     // Without it we go on, and nothing is lost.
                     let _ = dispositions::obey(signal);
@@ -44,7 +52,7 @@ impl Conductor {
         ));
     }
 
-    fn asked_to_end(&mut self, signal: i32, at_once: bool) {
+    pub(super) fn asked_to_end(&mut self, signal: i32, at_once: bool) {
         let Some(stop) = self.ending.request(at_once) else {
             return;
         };
@@ -114,6 +122,7 @@ impl Conductor {
 
     /// A job that has not ended is not waited for. It is not done, so `--resume` runs it again.
     pub(super) fn leave(&mut self, number: u64, why: &str) {
+        self.end_loan(number);
         // Its process has ended, and only others of its group have not: its record says how it did.
         if self
             .running

@@ -10,6 +10,10 @@ use super::conductor::{Conductor, Running};
 use crate::signal_name::name_or_number;
 
 const EVERY: Duration = Duration::from_secs(1);
+/// Where a person waits for the terminal.
+const EVERY_FOR_TERMINAL: Duration = Duration::from_millis(50);
+/// What is stopped for less may be so for a moment only.
+const MOMENT: Duration = Duration::from_millis(500);
 
 /// What is done about a job that is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -18,17 +22,25 @@ pub(crate) enum Stopped {
     Report,
     /// It is ended: SIGTERM, after --grace SIGKILL; it has failed, and its record says why
     Fail,
+    /// With -j 1: one that wants the terminal gets it, until it ends or is stopped; others are reported
+    Foreground,
 }
 
 /// When the next look is.
 pub(crate) struct Looks {
     next: Instant,
+    every: Duration,
 }
 
 impl Looks {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(stopped: Stopped) -> Self {
+        let every = match stopped {
+            Stopped::Report | Stopped::Fail => EVERY,
+            Stopped::Foreground => EVERY_FOR_TERMINAL,
+        };
         Self {
-            next: Instant::now() + EVERY,
+            next: Instant::now() + every,
+            every,
         }
     }
 
@@ -44,7 +56,7 @@ impl Looks {
         let now = Instant::now();
         let due = self.next <= now;
         if due {
-            self.next = now + EVERY;
+            self.next = now + self.every;
         }
         due
     }
@@ -53,9 +65,11 @@ impl Looks {
 /// What was seen of a job that runs.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    /// At the last look it was stopped by this signal.
-    stopped: Option<i32>,
-    reported: bool,
+    /// At the last look it was stopped by this signal, and at all looks since then.
+    stopped: Option<(i32, Instant)>,
+    pub(super) reported: bool,
+    /// It could not be given the terminal.
+    pub(super) no_terminal: bool,
     denied: bool,
     /// It is being ended because it was stopped by this signal.
     pub(crate) ended_for: Option<i32>,
@@ -66,6 +80,7 @@ impl Conductor {
         if !self.looks.is_due() {
             return;
         }
+        self.look_for_terminal();
         let mut texts = Vec::new();
         let mut left = Vec::new();
         for (&number, running) in &mut self.running {
@@ -118,11 +133,16 @@ impl Running {
         })
     }
 
-    /// The signal that has stopped it, once. What may be a moment's stop is looked at twice.
+    /// The signal that has stopped it, once, unless it may be a moment's stop.
     fn find_stopped(&mut self) -> Option<i32> {
-        let before = std::mem::replace(&mut self.seen.stopped, self.child.stopped());
-        let signal = self.seen.stopped?;
-        let certain = wants_terminal(signal) || before == Some(signal);
+        let signal = self.child.stopped();
+        let before = self.seen.stopped;
+        self.seen.stopped = signal.map(|signal| match before {
+            Some((before, since)) if before == signal => (signal, since),
+            _ => (signal, Instant::now()),
+        });
+        let (signal, since) = self.seen.stopped?;
+        let certain = wants_terminal(signal) || since.elapsed() >= MOMENT;
         let found = certain && !self.seen.reported;
         self.seen.reported |= found;
         found.then_some(signal)
@@ -139,7 +159,7 @@ impl Running {
             (Stopped::Fail, _) => "it is ended (--stopped fail)".into(),
             (_, true) => format!(
                 "give it what it asks for otherwise (a key, a file, an option not to ask); kill -- -{pid} ends it, Ctrl-C all; \
-                 --stopped fail ends such jobs"
+                 --stopped fail ends such jobs, and with -j 1 --stopped foreground gives them the terminal"
             ),
             (_, false) => {
                 format!("kill -CONT -- -{pid} has it go on; --stopped fail ends such jobs")
@@ -150,7 +170,7 @@ impl Running {
 }
 
 /// Whether the signal stops what reads from, or sets up, a terminal that it does not have.
-fn wants_terminal(signal: i32) -> bool {
+pub(super) fn wants_terminal(signal: i32) -> bool {
     matches!(signal, libc::SIGTTIN | libc::SIGTTOU)
 }
 

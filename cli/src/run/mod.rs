@@ -14,6 +14,7 @@ mod drainer;
 mod ending;
 mod ends;
 mod faults;
+mod foreground;
 mod foreign;
 mod gate;
 mod groups;
@@ -56,6 +57,7 @@ use rustix::io::Errno;
 use self::conductor::Conductor;
 pub(crate) use self::drainer::drain;
 use self::ending::Ending;
+use self::foreground::Foreground;
 use self::gate::Gate;
 use self::groups::Groups;
 use self::held::HeldJobs;
@@ -63,7 +65,7 @@ use self::inbox::Inbox;
 use self::joblog::{Former, JobLog};
 use self::line::Shell;
 use self::logs::Logs;
-use self::looks::Looks;
+use self::looks::{Looks, Stopped};
 pub(crate) use self::options::Options;
 use self::options::Output;
 use self::outlet::Outlet;
@@ -85,6 +87,11 @@ const JOBS_MORE: usize = 1024;
 
 /// Runs the jobs. Returns the exit code.
 pub(crate) fn run(options: Options) -> Result<u8, Failure> {
+    let foreground = choose_foreground(&options)?;
+    let stopped = match (options.stopped, &foreground) {
+        (Stopped::Foreground, None) => Stopped::Report,
+        (stopped, _) => stopped,
+    };
     let shard = choose_shard(&options)?;
     shard::keep_from_jobs();
     let (streams, route) = choose_output(&options)?;
@@ -146,11 +153,12 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         progress: Progress::new(!options.quiet),
         summary: Summary::new(),
         ending: Ending::new(options.grace),
-        stopped: options.stopped,
+        stopped,
+        foreground,
         running: HashMap::new(),
         groups: Groups::default(),
         held: HeldJobs::default(),
-        looks: Looks::new(),
+        looks: Looks::new(stopped),
         lingering: VecDeque::new(),
         crowded_said: false,
         closed_said: false,
@@ -199,6 +207,28 @@ fn choose_shard(options: &Options) -> Result<Shard, Failure> {
                 ));
             }
             Ok(shard)
+        }
+    }
+}
+
+/// The terminal for jobs, if they are to have it and there is one.
+fn choose_foreground(options: &Options) -> Result<Option<Foreground>, Failure> {
+    if options.stopped != Stopped::Foreground {
+        return Ok(None);
+    }
+    if options.jobs != Some(1) {
+        return Err(Failure::usage(
+            "--stopped foreground is for one job at a time, as one at a time can have the terminal",
+        )
+        .remedy("give -j 1, too, or --stopped report"));
+    }
+    match Foreground::open() {
+        Ok(foreground) => Ok(Some(foreground)),
+        Err(error) => {
+            say(&format!(
+                "there is no controlling terminal that a job could have (/dev/tty: {error}): stopped jobs are only reported\n"
+            ));
+            Ok(None)
         }
     }
 }

@@ -47,7 +47,13 @@ jobs ignore it, too. EXITRING_SHARD is none in their environment, so that `exitr
 srun in a job, give it --shard auto.
 
 Stopped jobs: a job that is stopped, as one is that reads from or sets up the terminal (SIGTTIN, SIGTTOU), is reported within two
-seconds, once, and waited for; --stopped fail ends it. No job gets the terminal: Ctrl-C is exitring's.
+seconds, once, and waited for; --stopped fail ends it. With neither does a job get the terminal: Ctrl-C is exitring's. With -j 1
+--stopped foreground gives it to a job that wants it, as for a password, while exitring is in the foreground itself, and
+takes it back, with the modes (echo) it had, when the job has ended. Meanwhile no bar is drawn, and keys go to the job: if it
+dies of Ctrl-C (SIGINT), Ctrl-\\ (SIGQUIT) or the terminal's hang-up (SIGHUP), exitring is interrupted, too, but not if it handles them;
+Ctrl-Z stops the job and exitring, and `fg` has both go on.
+A prompt that a job wrote to the terminal before it got that may be gone with the bar; -q shows none. One on its standard output or error
+comes out with its line's end, and at once with --inherit. SIGUSR1 is refused.
 
 Jobs that cannot be ended: one that runs as another user (sudo) may not be signalled. It is reported and waited for, with its
 place taken. A second request to end leaves it running, a third one whatever else has not ended; both are recorded as

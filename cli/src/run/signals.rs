@@ -100,6 +100,11 @@ impl Signals {
         heard.map(|signal| (signal, Meaning::of(signal))).collect()
     }
 
+    /// Whether it does nothing, as it was ignored when we were started.
+    pub(crate) fn is_deaf(&self, signal: i32) -> bool {
+        self.deaf.contains(&signal)
+    }
+
     /// Whether we are asked to end, when nothing else is left to do.
     pub(crate) fn ask_to_end(&mut self) -> bool {
         let mut asked = false;

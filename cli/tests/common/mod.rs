@@ -2,6 +2,8 @@
 
 #![allow(dead_code, missing_docs)]
 
+pub mod terminal;
+
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;

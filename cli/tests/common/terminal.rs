@@ -1,0 +1,94 @@
+//! A real terminal: tmux's.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::wait_until;
+
+/// Whether the test can be made. In CI it has to.
+pub fn tmux_is_there() -> bool {
+    let there = Command::new("tmux").arg("-V").output().is_ok();
+    assert!(
+        there || std::env::var_os("CI").is_none(),
+        "CI has to have tmux: apt-get install tmux"
+    );
+    if !there {
+        eprintln!("not tested: there is no tmux (apt-get install tmux)");
+    }
+    there
+}
+
+/// A terminal with a command in it.
+pub struct Terminal {
+    socket: String,
+}
+
+impl Terminal {
+    pub fn new(name: &str, dir: &Path, script: &str) -> Self {
+        let terminal = Self {
+            socket: format!("exitring-{name}-{}", std::process::id()),
+        };
+        // It stays until it is closed.
+        let script = format!(
+            "cd {}; {script}; echo code $?; exec sleep 1000",
+            dir.display()
+        );
+        terminal.tmux(&[
+            "-f",
+            "/dev/null",
+            "new-session",
+            "-d",
+            "-x",
+            "120",
+            "-y",
+            "40",
+            "bash",
+            "-c",
+            &script,
+        ]);
+        terminal
+    }
+
+    pub fn tmux(&self, arguments: &[&str]) -> String {
+        let output = Command::new("tmux")
+            .args(["-L", &self.socket])
+            .args(arguments)
+            .env("TERM", "xterm-256color")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    pub fn screen(&self) -> String {
+        self.tmux(&["capture-pane", "-p"])
+    }
+
+    pub fn wait_for(&self, words: &[&str]) -> String {
+        let mut screen = String::new();
+        wait_until(&format!("{words:?}"), || {
+            screen = self.screen();
+            words.iter().all(|words| screen.contains(words))
+        });
+        screen
+    }
+
+    /// An interactive shell, with job control.
+    pub fn with_shell(name: &str, dir: &Path) -> Self {
+        let terminal = Self::new(name, dir, "PS1='ready> ' bash --norc -i");
+        terminal.wait_for(&["ready>"]);
+        terminal
+    }
+
+    pub fn enter(&self, line: &str) {
+        self.tmux(&["send-keys", line, "Enter"]);
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = Command::new("tmux")
+            .args(["-L", &self.socket, "kill-server"])
+            .output();
+    }
+}
