@@ -373,5 +373,6 @@ fn limit_descriptors(count: u64) {
         rlim_max: count,
     };
     // SAFETY: a pointer to a live structure.
-    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+    let result = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+    assert_eq!(result, 0);
 }

@@ -226,9 +226,7 @@ pub fn descriptor_limit() -> u64 {
         rlim_max: 0,
     };
     // SAFETY: a pointer to a live structure.
-    assert_eq!(
-        unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) },
-        0
-    );
+    let result = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    assert_eq!(result, 0);
     limit.rlim_max
 }
