@@ -279,12 +279,13 @@ impl RingThread {
     fn publish(&self) {
         let counters = &self.shared.counters;
         let gauges = self.engine.gauges();
-        counters.armed.set(gauges.armed as u64);
         counters
             .held
             .set((gauges.held + self.deadlines.held()) as u64);
         counters.enters.set(gauges.enters);
         counters.parked.set(self.parked.len() as u64);
+        // Last: a watch that is counted as armed has its descriptor counted.
+        counters.armed.set(gauges.armed as u64);
     }
 }
 

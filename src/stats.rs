@@ -77,12 +77,12 @@ impl Counter {
         within
     }
 
-    /// For gauges that one thread keeps.
+    /// For gauges that one thread keeps. Who reads this one sees what was set before it, too.
     pub(crate) fn set(&self, n: u64) {
-        self.0.store(n, Ordering::Relaxed);
+        self.0.store(n, Ordering::Release);
     }
 
     pub(crate) fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Acquire)
     }
 }
