@@ -112,7 +112,9 @@ impl RingThread {
                 Command::Panic => panic!("asked to"),
             }
         }
-        self.commands.shrink_if_sparse();
+        if self.commands.is_empty() {
+            self.commands.shrink_if_sparse();
+        }
         if flush {
             self.engine.submit()?;
             self.shared.mailbox.served(self.commands.len());

@@ -262,9 +262,11 @@ impl Engine for Epoll {
         };
         self.take_ready(timeout)?;
         events.append(&mut self.early);
-        self.early.shrink_if_sparse();
-        self.slots.shrink();
-        self.resting.shrink();
+        if patience != Patience::None {
+            self.early.shrink_if_sparse();
+            self.slots.shrink();
+            self.resting.shrink();
+        }
         Ok(())
     }
 

@@ -375,7 +375,10 @@ impl Engine for Uring {
         if self.spare.is_none() {
             self.refill_spare();
         }
-        self.shrink();
+        // Not while there is more to do: with hundreds of thousands of slots it takes milliseconds.
+        if patience != Patience::None {
+            self.shrink();
+        }
         Ok(())
     }
 

@@ -176,9 +176,11 @@ impl Engine for Waiters {
             }
         }
         events.append(&mut self.early);
-        self.early.shrink_if_sparse();
-        self.slots.shrink();
-        self.resting.shrink();
+        if patience != Patience::None {
+            self.early.shrink_if_sparse();
+            self.slots.shrink();
+            self.resting.shrink();
+        }
         Ok(())
     }
 
