@@ -38,6 +38,7 @@ pub enum Cancel {
     /// its watcher, or is not one of this watch.
     NotPending,
     /// The callback runs, and cannot end before the caller returns: the caller is that
-    /// callback, or one that it waits for. Only a callback can get this answer.
+    /// callback, or one that it waits for. Only a callback, a waker, or the `Drop` of what a callback
+    /// captured can get this answer.
     Running,
 }

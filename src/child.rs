@@ -97,8 +97,8 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// [`WaitError::Closed`] if the watcher ends first, [`WaitError::WouldDeadlock`] in a
-    /// callback on the ring thread (`workers(0)`).
+    /// [`WaitError::Closed`] if the watcher ends first, [`WaitError::WouldDeadlock`] on the ring thread
+    /// of any watcher (in a waker, or with `workers(0)` in a callback), and in a callback that the watcher's ring thread waits for.
     pub fn wait(&self) -> Result<Exit, WaitError> {
         self.close_stdin();
         self.owned.watch.wait()

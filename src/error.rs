@@ -262,9 +262,11 @@ pub enum WaitError {
     /// The watcher ended before the process did.
     #[error(transparent)]
     Closed(#[from] Closed),
-    /// The caller is a callback on the ring thread (`workers(0)`): the exit that it waits
-    /// for could only be seen once the callback has returned. Add a callback instead.
-    #[error("waiting on the ring thread for an exit would never end; add a callback instead")]
+    /// The exit comes from a ring thread, which is the caller's own thread (in a waker, or in a callback with `workers(0)`), or
+    /// waits for the callback that the caller is. Add a callback instead.
+    #[error(
+        "waiting here for an exit could never end: the ring thread that brings it is this thread, or waits for this callback; add a callback instead"
+    )]
     WouldDeadlock,
 }
 
@@ -473,9 +475,11 @@ pub enum RecvError {
     /// A watcher ended before a process did whose exit was to come. Reported once.
     #[error(transparent)]
     Closed(#[from] Closed),
-    /// The caller is a callback on the ring thread (`workers(0)`): what it waits for could only come
-    /// once the callback has returned.
-    #[error("waiting on the ring thread for an exit would never end")]
+    /// One of the exits comes from a ring thread that is the caller's own thread (in a waker, or in a callback with
+    /// `workers(0)`), or that waits for the callback that the caller is.
+    #[error(
+        "waiting here for an exit could never end: the ring thread that brings it is this thread, or waits for this callback"
+    )]
     WouldDeadlock,
 }
 
@@ -490,7 +494,9 @@ pub enum RecvTimeoutError {
     #[error(transparent)]
     Closed(#[from] Closed),
     /// As [`RecvError::WouldDeadlock`].
-    #[error("waiting on the ring thread for an exit would never end")]
+    #[error(
+        "waiting here for an exit could never end: the ring thread that brings it is this thread, or waits for this callback"
+    )]
     WouldDeadlock,
 }
 

@@ -131,7 +131,8 @@ impl Exits {
     /// # Errors
     ///
     /// [`RecvError::Closed`] if nothing is left and a watcher ended before some process did,
-    /// [`RecvError::WouldDeadlock`] in a callback on the ring thread (`workers(0)`).
+    /// [`RecvError::WouldDeadlock`] on the ring thread of any watcher (in a waker, or with `workers(0)` in a
+    /// callback), and in a callback that a ring thread waits for which is to bring one of the exits.
     pub fn recv(&self) -> Result<Option<Tagged>, RecvError> {
         match self.recv_until(None)? {
             Fetched::Exit(tagged) => Ok(Some(tagged)),
