@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 #[allow(dead_code, reason = "the library uses what is not used here")]
-#[path = "../src/exit_queue.rs"]
+#[path = "../src/dispatch/exit_queue.rs"]
 mod exit_queue;
-#[allow(unused_imports, reason = "the library uses what is not used here")]
-#[path = "../src/sync.rs"]
-mod sync;
+/// What the queue expects as `crate::sync`.
+mod sync {
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+}
 
 use exit_queue::ExitQueue;
 

@@ -32,11 +32,11 @@ pub type WatchHandle = u64;
 /// ```
 pub struct ChildPidWatcher {
     watcher: Watcher,
-    book: Arc<Mutex<Book>>,
+    book: Arc<Mutex<Registry>>,
 }
 
 #[derive(Default)]
-struct Book {
+struct Registry {
     last_handle: WatchHandle,
     registered: HashMap<Pid, Arc<Watch>>,
     /// Callbacks that have not run to their end. Of pids unregistered meanwhile, too.
@@ -206,7 +206,7 @@ impl<F: FnOnce(Pid)> Registered<F> {
 
 /// Strikes a callback off when it has run, panicked, or been cancelled.
 struct Done {
-    book: Weak<Mutex<Book>>,
+    book: Weak<Mutex<Registry>>,
     handle: WatchHandle,
 }
 
@@ -220,6 +220,6 @@ impl Drop for Done {
     }
 }
 
-fn lock(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
+fn lock(book: &Mutex<Registry>) -> MutexGuard<'_, Registry> {
     book.lock().unwrap_or_else(PoisonError::into_inner)
 }

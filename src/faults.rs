@@ -4,17 +4,17 @@
 //! there is nothing to ask.
 
 #[cfg(not(test))]
-mod seam {
+mod injection {
     use std::io;
 
     #[inline(always)]
-    pub(crate) fn strike(_call: &'static str) -> io::Result<()> {
+    pub(crate) fn inject(_call: &'static str) -> io::Result<()> {
         Ok(())
     }
 }
 
 #[cfg(test)]
-mod seam {
+mod injection {
     use std::cell::RefCell;
     use std::io;
     use std::sync::Arc;
@@ -42,7 +42,7 @@ mod seam {
         PLAN.set(plan);
     }
 
-    pub(crate) fn strike(call: &'static str) -> io::Result<()> {
+    pub(crate) fn inject(call: &'static str) -> io::Result<()> {
         let Some(plan) = plan().filter(|plan| plan.call == call) else {
             return Ok(());
         };
@@ -60,7 +60,7 @@ mod seam {
     }
 }
 
-pub(crate) use seam::*;
+pub(crate) use injection::*;
 
 #[cfg(test)]
 mod tests;

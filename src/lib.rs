@@ -37,68 +37,42 @@
 #![cfg(target_os = "linux")]
 #![deny(unsafe_code)]
 
+mod api;
 mod backend;
-mod bell;
-mod builder;
-mod callback;
-mod child;
 pub mod compat;
-mod deadlines;
-mod duty;
+mod dispatch;
 mod error;
-mod exit;
-mod exit_queue;
-mod exits;
 mod faults;
-mod fork_gate;
-mod future;
-mod mailbox;
 #[cfg(all(test, exitring_loom))]
 mod models;
-mod orphans;
-mod output;
-mod per_process;
-mod pid;
-mod pidfd;
-mod pipe;
 mod process_limit;
-mod reap;
 mod record;
-mod remnant;
 mod ring_thread;
 mod shared;
-mod shrink;
-mod signal_mask;
 mod spawn;
-mod stats;
-mod stop;
 mod sync;
 mod sys;
-mod vfork;
-mod wait_graph;
-mod watch;
-mod watcher;
-mod worker;
+mod types;
 
+pub use api::builder::Builder;
+pub use api::child::Child;
+pub use api::exits::{Exits, ExitsIntoIter, ExitsIter, ExitsTryIter, Tagged};
+pub use api::future::{Exited, OwnedExited};
+pub use api::output::Output;
+pub use api::pipe::Pipe;
+pub use api::watch::Watch;
+pub use api::watcher::Watcher;
 pub use backend::{Backend, InvalidBackend};
-pub use builder::Builder;
-pub use callback::{CallbackId, Cancel};
-pub use child::Child;
 pub use error::{
     AddError, AdoptError, BuildError, Closed, ForkError, InvalidPid, NoDescriptors, OutputError,
     RecvError, RecvTimeoutError, SignalError, SpawnError, SystemError, TryRecvError, WaitError,
     WatchError,
 };
-pub use exit::{Exit, Outcome, Unknown, Usage};
-pub use exits::{Exits, ExitsIntoIter, ExitsIter, ExitsTryIter, Tagged};
-pub use future::{Exited, OwnedExited};
-pub use output::Output;
-pub use pid::Pid;
-pub use pipe::Pipe;
 pub use process_limit::ProcessLimit;
-pub use stats::Stats;
-pub use watch::Watch;
-pub use watcher::Watcher;
+pub use types::callback::{CallbackId, Cancel};
+pub use types::exit::{Exit, Outcome, Unknown, Usage};
+pub use types::pid::Pid;
+pub use types::stats::Stats;
 
 /// The README's examples, compiled and run.
 #[cfg(doctest)]

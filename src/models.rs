@@ -12,22 +12,22 @@ use loom::sync::{Condvar, Mutex};
 use loom::thread;
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::callback::Cancel;
-use crate::duty::Duty;
-use crate::exit_queue::ExitQueue;
-use crate::mailbox::{Command, Mailbox};
-use crate::record::{Kin, Moment, NewDeadline, Record};
+use crate::dispatch::exit_queue::ExitQueue;
+use crate::record::delivery_guard::DeliveryGuard;
+use crate::record::{NewDeadline, Ownership, Record, WatchFor};
+use crate::ring_thread::mailbox::{Command, Mailbox};
 use crate::shared::Shared;
 use crate::sys::SignalMask;
+use crate::types::callback::Cancel;
 use crate::{Outcome, Pid};
 
 /// Stands in for the eventfd: rung once or more, heard once.
-pub(crate) struct ModelBell {
+pub(crate) struct ModelNotifier {
     rung: Mutex<bool>,
     changed: Condvar,
 }
 
-impl Default for ModelBell {
+impl Default for ModelNotifier {
     fn default() -> Self {
         Self {
             rung: Mutex::new(false),
@@ -36,8 +36,8 @@ impl Default for ModelBell {
     }
 }
 
-impl ModelBell {
-    pub(crate) fn ring(&self) {
+impl ModelNotifier {
+    pub(crate) fn notify(&self) {
         *self.rung.lock().expect("no panic") = true;
         self.changed.notify_all();
     }
@@ -71,19 +71,19 @@ fn shared() -> Arc<Shared> {
 
 /// What the ring thread does: take, and sleep if there is nothing and the box agrees.
 fn read_until(mailbox: &Mailbox, mut enough: impl FnMut(&mut VecDeque<Command>) -> bool) {
-    let bell = mailbox.bell();
+    let notifier = mailbox.notifier();
     loop {
         let mut commands = VecDeque::new();
         let flush = mailbox.take(&mut commands);
         let done = enough(&mut commands);
         if flush {
-            mailbox.served(0);
+            mailbox.acknowledge(0);
         }
         if done {
             return;
         }
         if mailbox.may_sleep() {
-            bell.wait();
+            notifier.wait();
         }
     }
 }
@@ -115,21 +115,21 @@ fn a_nudge_and_the_end_wake_a_sleeping_reader() {
         let mailbox = Arc::new(mailbox());
         let other = Arc::clone(&mailbox);
         let ender = thread::spawn(move || {
-            other.nudge();
-            other.end();
+            other.wake_reader();
+            other.request_stop();
         });
-        let bell = mailbox.bell();
+        let notifier = mailbox.notifier();
         loop {
             mailbox.take(&mut VecDeque::new());
             match mailbox.may_sleep() {
-                true => bell.wait(),
+                true => notifier.wait(),
                 // Something other than a command: a nudge, which the take clears, or the end, which it does not.
                 false => {
                     mailbox.take(&mut VecDeque::new());
                     if !mailbox.may_sleep() {
                         break;
                     }
-                    bell.wait();
+                    notifier.wait();
                 }
             }
         }
@@ -147,20 +147,20 @@ fn a_flush_returns_when_what_was_sent_before_is_served() {
             assert!(other.send(Command::Panic).is_ok());
             other.flush(Duration::from_secs(1000));
             assert_eq!(seen.load(Ordering::SeqCst), 1);
-            other.end();
+            other.request_stop();
         });
         let mut taken = 0;
-        let bell = mailbox.bell();
+        let notifier = mailbox.notifier();
         while taken == 0 || !flusher_is_done(&mailbox) {
             let mut commands = VecDeque::new();
             let flush = mailbox.take(&mut commands);
             taken += commands.len();
             carried_out.fetch_add(commands.len() as u32, Ordering::SeqCst);
             if flush {
-                mailbox.served(0);
+                mailbox.acknowledge(0);
             }
             if mailbox.may_sleep() {
-                bell.wait();
+                notifier.wait();
             }
         }
         flusher.join().expect("no panic");
@@ -170,7 +170,7 @@ fn a_flush_returns_when_what_was_sent_before_is_served() {
 /// The end was told, which no take clears.
 fn flusher_is_done(mailbox: &Mailbox) -> bool {
     mailbox.take(&mut VecDeque::new());
-    mailbox.served(0);
+    mailbox.acknowledge(0);
     !mailbox.may_sleep()
 }
 
@@ -179,7 +179,7 @@ fn flusher_is_done(mailbox: &Mailbox) -> bool {
 fn each_exit_goes_through_a_full_queue_once() {
     check(|| {
         let queue = Arc::new(ExitQueue::new(1).expect("memory"));
-        let room = Arc::new(ModelBell::default());
+        let room = Arc::new(ModelNotifier::default());
         let workers: Vec<_> = (0..2)
             .map(|_| {
                 let (queue, room) = (Arc::clone(&queue), Arc::clone(&room));
@@ -187,7 +187,7 @@ fn each_exit_goes_through_a_full_queue_once() {
                     let mut taken = Vec::new();
                     while let Some(popped) = queue.pop() {
                         if popped.tell_producer {
-                            room.ring();
+                            room.notify();
                         }
                         taken.push(popped.value);
                     }
@@ -215,15 +215,15 @@ fn each_exit_goes_through_a_full_queue_once() {
 
 fn record() -> Arc<Record> {
     let pid = Pid::new(1).expect("positive");
-    Arc::new(Record::new(pid, Kin::Child, Moment::Exited))
+    Arc::new(Record::new(pid, Ownership::Child, WatchFor::Exited))
 }
 
 /// The exit comes, in another thread, and callbacks run, at once or by way of the mailbox.
-fn ring_thread(shared: &Arc<Shared>, duty: Duty) -> thread::JoinHandle<()> {
+fn ring_thread(shared: &Arc<Shared>, guard: DeliveryGuard) -> thread::JoinHandle<()> {
     let shared = Arc::clone(shared);
     thread::spawn(move || {
-        if let Some(duty) = duty.finish(Outcome::Exited(0), None, Instant::now()) {
-            duty.run_callbacks(&shared, None);
+        if let Some(guard) = guard.finish(Outcome::Exited(0), None, Instant::now()) {
+            guard.run_callbacks(&shared, None);
         }
     })
 }
@@ -258,7 +258,7 @@ fn a_cancelled_callback_never_runs_and_one_that_was_not_has_run_when_cancel_retu
         let id = record
             .on_exit(&shared, Box::new(move |_| runs.run()))
             .expect("open");
-        let ring_thread = ring_thread(&shared, Duty::new(Arc::clone(&record)));
+        let ring_thread = ring_thread(&shared, DeliveryGuard::new(Arc::clone(&record)));
         match record.cancel(id) {
             Cancel::Cancelled => {
                 assert_eq!(trace.seen(), (0, 0));
@@ -280,7 +280,7 @@ fn a_callback_added_while_the_exit_comes_runs_once() {
     check(|| {
         let (shared, record) = (shared(), record());
         let trace = Arc::new(Trace::default());
-        let ring_thread = ring_thread(&shared, Duty::new(Arc::clone(&record)));
+        let ring_thread = ring_thread(&shared, DeliveryGuard::new(Arc::clone(&record)));
         let runs = Arc::clone(&trace);
         record
             .on_exit(&shared, Box::new(move |_| runs.run()))
@@ -291,7 +291,7 @@ fn a_callback_added_while_the_exit_comes_runs_once() {
         shared.mailbox.take(&mut commands);
         for command in commands {
             match command {
-                Command::Schedule(duty) => duty.run_callbacks(&shared, None),
+                Command::Schedule(guard) => guard.run_callbacks(&shared, None),
                 _ => panic!("nothing else was asked for"),
             }
         }
@@ -308,7 +308,7 @@ fn two_who_cancel_one_callback_are_told_once_that_they_did() {
         let id = record
             .on_exit(&shared, Box::new(move |_| runs.run()))
             .expect("open");
-        let ring_thread = ring_thread(&shared, Duty::new(Arc::clone(&record)));
+        let ring_thread = ring_thread(&shared, DeliveryGuard::new(Arc::clone(&record)));
         let other = Arc::clone(&record);
         let canceller = thread::spawn(move || other.cancel(id));
         let mine = record.cancel(id);
@@ -327,15 +327,15 @@ fn two_who_cancel_one_callback_are_told_once_that_they_did() {
 fn who_waits_gets_the_exit_or_is_told_of_the_end() {
     check(|| {
         let (shared, record) = (shared(), record());
-        let duty = Duty::new(Arc::clone(&record));
-        let ender = thread::spawn(move || drop(duty));
+        let guard = DeliveryGuard::new(Arc::clone(&record));
+        let ender = thread::spawn(move || drop(guard));
         let (watched, waits) = (Arc::clone(&record), Arc::clone(&shared));
         let waiter = thread::spawn(move || watched.wait(&waits, None).is_err());
         ender.join().expect("no panic");
         assert!(waiter.join().expect("no panic"));
 
         let (shared, record) = (self::shared(), self::record());
-        let ring_thread = ring_thread(&shared, Duty::new(Arc::clone(&record)));
+        let ring_thread = ring_thread(&shared, DeliveryGuard::new(Arc::clone(&record)));
         let exit = record.wait(&shared, None).expect("it comes");
         assert_eq!(exit.map(crate::Exit::outcome), Some(Outcome::Exited(0)));
         ring_thread.join().expect("no panic");
@@ -347,7 +347,7 @@ fn the_last_of_several_deadlines_is_taken_whenever_the_ring_thread_looks() {
     check(|| {
         let mailbox = Arc::new(mailbox());
         let pid = Pid::new(1).expect("a pid");
-        let record = Arc::new(Record::new(pid, Kin::Owned, Moment::Exited));
+        let record = Arc::new(Record::new(pid, Ownership::Owned, WatchFor::Exited));
         let (theirs, sent_to) = (Arc::clone(&record), Arc::clone(&mailbox));
         let caller = thread::spawn(move || {
             for seconds in 1..=2 {

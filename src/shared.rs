@@ -3,39 +3,41 @@
 use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 
-use crate::backend::Chosen;
-use crate::duty::Duty;
+use crate::backend::SelectedBackend;
+use crate::dispatch::exit_queue::ExitQueue;
 use crate::error::{Closed, WatchError};
-use crate::exit_queue::ExitQueue;
-use crate::mailbox::Mailbox;
-use crate::per_process::Process;
-use crate::stats::{Counters, Stats};
-use crate::stop::Stop;
+use crate::record::delivery_guard::DeliveryGuard;
+use crate::ring_thread::mailbox::Mailbox;
+use crate::ring_thread::stop::Stop;
+use crate::sync::per_process::ProcessIdentity;
+use crate::sync::wait_graph::Node;
 use crate::sys::SignalMask;
-use crate::wait_graph::Node;
+use crate::types::stats::{Counters, Stats};
 
 thread_local! {
     /// The process in which this is a ring thread. A forked child goes on as a copy of the thread that forked, and may build
     /// a watcher of its own and wait.
-    static A_RING_THREAD: Cell<Option<Process>> = const { Cell::new(None) };
+    static RING_THREAD_OF: Cell<Option<ProcessIdentity>> = const { Cell::new(None) };
 }
 
 /// This is a ring thread from here on.
-pub(crate) fn i_am_a_ring_thread() {
-    A_RING_THREAD.set(Some(Process::current()));
+pub(crate) fn mark_ring_thread() {
+    RING_THREAD_OF.set(Some(ProcessIdentity::current()));
 }
 
 /// Whether this is the ring thread of some watcher.
-pub(crate) fn on_a_ring_thread() -> bool {
-    A_RING_THREAD.get().is_some_and(Process::is_current)
+pub(crate) fn is_ring_thread() -> bool {
+    RING_THREAD_OF
+        .get()
+        .is_some_and(ProcessIdentity::is_current)
 }
 
 pub(crate) struct Shared {
     /// The process that built the watcher: in a forked child its threads are not there,
     /// and its locks may stay locked for ever.
-    process: Process,
+    process: ProcessIdentity,
     pub(crate) mailbox: Mailbox,
-    pub(crate) queue: ExitQueue<Duty>,
+    pub(crate) queue: ExitQueue<DeliveryGuard>,
     pub(crate) max_watches: usize,
     /// No worker threads: callbacks run on the ring thread.
     pub(crate) inline: bool,
@@ -47,19 +49,19 @@ pub(crate) struct Shared {
     pub(crate) ring_thread: Node,
     death: OnceLock<String>,
     /// Known before the builder gives the watcher out.
-    backend: OnceLock<Chosen>,
+    backend: OnceLock<SelectedBackend>,
 }
 
 impl Shared {
     pub(crate) fn new(
         mailbox: Mailbox,
-        queue: ExitQueue<Duty>,
+        queue: ExitQueue<DeliveryGuard>,
         max_watches: usize,
         inline: bool,
         signal_mask: SignalMask,
     ) -> Self {
         Self {
-            process: Process::current(),
+            process: ProcessIdentity::current(),
             mailbox,
             queue,
             max_watches,
@@ -105,12 +107,12 @@ impl Shared {
 
     pub(crate) fn stop(&self) {
         self.stop.stop();
-        self.mailbox.end();
+        self.mailbox.request_stop();
         self.queue.close();
     }
 
     /// What the ring thread waits with.
-    pub(crate) fn wait_with(&self, backend: Chosen) {
+    pub(crate) fn wait_with(&self, backend: SelectedBackend) {
         let _ = self.backend.set(backend);
     }
 
@@ -136,7 +138,7 @@ impl Shared {
             watched: counters.watched.get(),
             armed: counters.armed.get(),
             queued: self.queue.len() as u64,
-            parked: counters.parked.get(),
+            backlog: counters.backlog.get(),
             delivered: counters.delivered.get(),
             unknown: counters.unknown.get(),
             callbacks: counters.callbacks.get(),

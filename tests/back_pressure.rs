@@ -36,7 +36,7 @@ fn a_queue_of_one_delivers_a_thousand_exits_once_each() {
         child.exit(0);
         (0..WATCHES).for_each(|_| receive(&receiver));
         let stats = until_stats(&watcher, "all is over", |stats| {
-            stats.watched == 0 && stats.parked == 0
+            stats.watched == 0 && stats.backlog == 0
         });
         assert!(runs.iter().all(|runs| runs.load(Ordering::SeqCst) == 1));
         assert_eq!(stats.delivered, WATCHES as u64);
@@ -77,7 +77,7 @@ fn while_callbacks_are_stuck_exits_are_seen_and_registrations_taken() {
         assert_eq!(watch.wait().unwrap().outcome(), Outcome::Exited(code));
     }
     let stats = until_stats(&watcher, "the rest is parked", |stats| {
-        stats.parked == CHILDREN as u64 - 2
+        stats.backlog == CHILDREN as u64 - 2
     });
     assert_eq!(stats.queued, 2);
     assert_eq!(stats.stalls, CHILDREN as u64 - 2);

@@ -7,12 +7,12 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use io_uring::opcode;
 use io_uring::types::{Fd, Fixed};
 
-use super::engine::{Evidence, no_descriptor};
-use super::slots::{Hold, Stage};
+use super::engine::{StatusSource, no_descriptor};
+use super::slots::{PidIdentity, Stage};
 use super::token::Kind;
 use super::uring::Uring;
-use crate::record::{Kin, Moment};
-use crate::sys::{self, Ask, Waited};
+use crate::record::{Ownership, WatchFor};
+use crate::sys::{self, WaitResult, WaitTarget};
 
 impl Uring {
     /// Puts the pidfd where the identity is kept. The result also says what to poll, and
@@ -20,21 +20,21 @@ impl Uring {
     pub(super) fn place(
         &mut self,
         pidfd: OwnedFd,
-        moment: Moment,
-    ) -> (Hold, Target, Option<OwnedFd>) {
+        watch_for: WatchFor,
+    ) -> (PidIdentity, Target, Option<OwnedFd>) {
         if let Some(slot) = self.ring.register(&pidfd) {
-            return (Hold::Table(slot), Target::Slot(slot), Some(pidfd));
+            return (PidIdentity::Table(slot), Target::Slot(slot), Some(pidfd));
         }
         let target = Target::Descriptor(pidfd.as_raw_fd());
         // A process is found again by its pid only until it is reaped.
-        if moment == Moment::Exited
+        if watch_for == WatchFor::Exited
             && self.ring.features().pidfs
             && let Some(inode) = sys::pidfs_inode(pidfd.as_fd())
         {
-            return (Hold::Inode(inode), target, Some(pidfd));
+            return (PidIdentity::Inode(inode), target, Some(pidfd));
         }
         self.held += 1;
-        (Hold::Pidfd(pidfd), target, None)
+        (PidIdentity::Pidfd(pidfd), target, None)
     }
 
     pub(super) fn stage_poll(
@@ -43,10 +43,10 @@ impl Uring {
         target: Target,
         close: Option<OwnedFd>,
     ) -> io::Result<()> {
-        let mask = match self.slots.get(key).duty.record().moment() {
-            Moment::Exited => libc::POLLIN as u32,
+        let mask = match self.slots.get(key).guard.record().watch_for() {
+            WatchFor::Exited => libc::POLLIN as u32,
             // POLLHUP is always told, so this waits for nothing else (Linux 6.9).
-            Moment::Reaped => 0,
+            WatchFor::Reaped => 0,
         };
         let poll = match target {
             Target::Slot(slot) => opcode::PollAdd::new(Fixed(slot), mask).build(),
@@ -66,22 +66,22 @@ impl Uring {
     /// process was not quite over.
     pub(super) fn rearm(&mut self, key: u32) -> io::Result<()> {
         let (target, close) = match self.slots.get(key).hold {
-            Hold::Table(slot) => (Target::Slot(slot), None),
-            Hold::Pidfd(ref pidfd) => (Target::Descriptor(pidfd.as_raw_fd()), None),
-            Hold::Inode(_) | Hold::Owned(_) => match self.reopen(key)? {
+            PidIdentity::Table(slot) => (Target::Slot(slot), None),
+            PidIdentity::Pidfd(ref pidfd) => (Target::Descriptor(pidfd.as_raw_fd()), None),
+            PidIdentity::Inode(_) | PidIdentity::Owned(_) => match self.reopen(key)? {
                 Reopened::Pidfd(pidfd) => (Target::Descriptor(pidfd.as_raw_fd()), Some(pidfd)),
                 Reopened::Ended(pidfd) => {
                     // One system call, as an enter for it would be; and often there is nothing else to enter for.
                     drop(pidfd);
                     let inode = self.slots.get(key).inode();
-                    let evidence = Evidence::Owned {
+                    let source = StatusSource::Owned {
                         pidfd: None,
                         inode,
                         late: false,
                     };
-                    return self.ended_early(key, evidence);
+                    return self.ended_early(key, source);
                 }
-                Reopened::Reaped => return self.ended_early(key, Evidence::Reaped),
+                Reopened::Reaped => return self.ended_early(key, StatusSource::Reaped),
                 Reopened::NoDescriptor(_) => return self.without_descriptor(key),
             },
         };
@@ -98,28 +98,28 @@ impl Uring {
     /// Nothing can be armed for want of a descriptor. A child of ours that has ended needs none.
     fn without_descriptor(&mut self, key: u32) -> io::Result<()> {
         let slot = self.slots.get(key);
-        if let Hold::Owned(inode) = slot.hold
+        if let PidIdentity::Owned(inode) = slot.hold
             && !matches!(
-                sys::waitid(Ask::LookAtChild(slot.duty.record().pid())),
-                Ok(Waited::NotYet)
+                sys::waitid(WaitTarget::LookAtChild(slot.guard.record().pid())),
+                Ok(WaitResult::NotYet)
             )
         {
             // Nobody looked for as long as there was no descriptor.
-            let evidence = Evidence::Owned {
+            let source = StatusSource::Owned {
                 pidfd: None,
                 inode,
                 late: true,
             };
-            return self.ended_early(key, evidence);
+            return self.ended_early(key, source);
         }
         self.rest(key);
         Ok(())
     }
 
     /// As [`ended`](Self::ended), while arming.
-    pub(super) fn ended_early(&mut self, key: u32, evidence: Evidence) -> io::Result<()> {
+    pub(super) fn ended_early(&mut self, key: u32, source: StatusSource) -> io::Result<()> {
         let mut early = std::mem::take(&mut self.early);
-        let result = self.ended(key, evidence, &mut early);
+        let result = self.ended(key, source, &mut early);
         self.early = early;
         result
     }
@@ -127,9 +127,9 @@ impl Uring {
     /// Opens a pidfd of a process by its pid, if it is still the same process.
     pub(super) fn reopen(&mut self, key: u32) -> io::Result<Reopened> {
         let slot = self.slots.get(key);
-        let (pid, kin, inode) = (
-            slot.duty.record().pid(),
-            slot.duty.record().kin(),
+        let (pid, ownership, inode) = (
+            slot.guard.record().pid(),
+            slot.guard.record().ownership(),
             slot.inode(),
         );
         let mut pidfd = sys::pidfd_open(pid);
@@ -147,13 +147,13 @@ impl Uring {
                 Reopened::Reaped
             }
             // It is ours to reap, unless something else has reaped it and its pid is a stranger's.
-            Ok(pidfd) if kin == Kin::Owned => {
+            Ok(pidfd) if ownership == Ownership::Owned => {
                 if inode.is_none() && self.ring.features().pidfs {
-                    self.slots.get(key).hold = Hold::Owned(sys::inode(pidfd.as_fd()));
+                    self.slots.get(key).hold = PidIdentity::Owned(sys::inode(pidfd.as_fd()));
                 }
-                match sys::waitid(Ask::Look(pidfd.as_fd())) {
-                    Ok(Waited::NoChild) => Reopened::Reaped,
-                    Ok(Waited::Ended(..)) => Reopened::Ended(pidfd),
+                match sys::waitid(WaitTarget::Look(pidfd.as_fd())) {
+                    Ok(WaitResult::NoChild) => Reopened::Reaped,
+                    Ok(WaitResult::Ended(..)) => Reopened::Ended(pidfd),
                     _ => Reopened::Pidfd(pidfd),
                 }
             }

@@ -4,9 +4,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use crate::duty::Duty;
-use crate::exit::{Outcome, Usage};
 use crate::record::Record;
+use crate::record::delivery_guard::DeliveryGuard;
+use crate::types::exit::{Outcome, Usage};
 
 /// Arm, disarm, wait; the wake-up (by an eventfd given to it at first) and the timer are part of waiting. Records go
 /// in and come back with their event; keys and tokens of the kernel stay inside. One thread uses it.
@@ -15,10 +15,10 @@ use crate::record::Record;
 pub(crate) trait Engine {
     /// Watches the process behind the pidfd, which is somebody else's to reap; without a pidfd, a child that
     /// is ours to reap. Its pid cannot be another's before we do that, so it is all the identity needed.
-    fn arm(&mut self, duty: Duty, pidfd: Option<OwnedFd>) -> io::Result<()>;
+    fn arm(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()>;
 
     /// As [`arm`](Self::arm), after a while: the process ended, and its status is not to be had yet.
-    fn arm_later(&mut self, duty: Duty, pidfd: Option<OwnedFd>) -> io::Result<()>;
+    fn arm_after_delay(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()>;
 
     /// Stops watching what was given up. An event follows, which may be the process's end if that came first.
     fn disarm(&mut self, record: &Record) -> io::Result<()>;
@@ -27,7 +27,7 @@ pub(crate) trait Engine {
     /// event, and before the time.
     fn wait(
         &mut self,
-        patience: Patience,
+        mode: WaitMode,
         timeout: Option<Duration>,
         events: &mut Vec<Event>,
     ) -> io::Result<()>;
@@ -44,13 +44,13 @@ pub(crate) trait Engine {
 /// What happened.
 pub(crate) enum Event {
     /// The process ended.
-    Ended(Duty, Evidence),
+    Ended(DeliveryGuard, StatusSource),
     /// The watch was given up, as asked.
     Disarmed,
 }
 
 /// How the process that ended can be asked for its status.
-pub(crate) enum Evidence {
+pub(crate) enum StatusSource {
     /// Through this pidfd, which surely is that process's. To be given back with
     /// [`Engine::close`].
     Pidfd(OwnedFd),
@@ -77,9 +77,9 @@ pub(crate) const LATE: Duration = Duration::from_millis(4);
 
 /// How to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Patience {
+pub(crate) enum WaitMode {
     /// Not at all: take what is there.
-    None,
+    Poll,
     /// Until something happens.
     One,
     /// Until a good many things have happened, or something and a short time has gone by.

@@ -12,17 +12,17 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::engine::{Engine, Event, Evidence, Gauges, Patience, earlier, no_descriptor};
-use super::resting::Resting;
-use super::slots::{Hold, Slots, Stage};
-use super::support;
+use super::engine::{Engine, Event, Gauges, StatusSource, WaitMode, earlier, no_descriptor};
+use super::probe;
+use super::retry_queue::RetryQueue;
+use super::slots::{PidIdentity, Slots, Stage};
 use super::token::{Kind, Token};
-use crate::duty::Duty;
 use crate::error::{BuildError, NoDescriptors, SystemError};
 use crate::faults;
-use crate::record::{Kin, Moment, Record};
-use crate::shrink::ShrinkIfSparse;
-use crate::sys::{self, Ask, Waited};
+use crate::record::delivery_guard::DeliveryGuard;
+use crate::record::{Ownership, Record, WatchFor};
+use crate::sync::shrink::ShrinkIfSparse;
+use crate::sys::{self, WaitResult, WaitTarget};
 
 /// How many events one wait brings at most.
 const EVENTS: usize = 256;
@@ -30,7 +30,7 @@ const EVENTS: usize = 256;
 pub(crate) struct Epoll {
     epoll: OwnedFd,
     slots: Slots,
-    resting: Resting,
+    retry_queue: RetryQueue,
     /// Found out while arming and disarming; the next wait tells them.
     early: Vec<Event>,
     ready: Vec<epoll::Event>,
@@ -43,14 +43,14 @@ pub(crate) struct Epoll {
 impl Epoll {
     /// `eventfd` wakes it, and outlives it.
     pub(crate) fn open(eventfd: BorrowedFd<'_>) -> Result<Self, BuildError> {
-        let epoll = faults::strike("epoll_create1")
+        let epoll = faults::inject("epoll_create1")
             .and_then(|()| Ok(epoll::create(CreateFlags::CLOEXEC)?))
             .map_err(|error| denied("epoll_create1", error))?;
         let add_wake = |fd: BorrowedFd<'_>, flags| {
             add(&epoll, fd, Token::WAKE, flags).map_err(|error| denied("epoll_ctl", error))
         };
         // Whether pidfds can be had and waited for is found out by trying.
-        let me = support::own_pidfd()?;
+        let me = probe::own_pidfd()?;
         add_wake(me.as_fd(), EventFlags::IN)?;
         epoll::delete(&epoll, &me).map_err(|errno| denied("epoll_ctl", errno.into()))?;
         // Edge-triggered: each ring of the bell is one event, and the count is never read.
@@ -59,7 +59,7 @@ impl Epoll {
         Ok(Self {
             epoll,
             slots: Slots::new(),
-            resting: Resting::default(),
+            retry_queue: RetryQueue::default(),
             early: Vec::new(),
             ready: Vec::with_capacity(EVENTS),
             held: 0,
@@ -68,27 +68,27 @@ impl Epoll {
         })
     }
 
-    fn insert(&mut self, duty: Duty, pidfd: Option<OwnedFd>) -> u32 {
+    fn insert(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> u32 {
         self.held += usize::from(pidfd.is_some());
-        let hold = pidfd.map_or(Hold::Owned(None), Hold::Pidfd);
-        self.slots.insert(duty, hold, Stage::Resting)
+        let hold = pidfd.map_or(PidIdentity::Owned(None), PidIdentity::Pidfd);
+        self.slots.insert(guard, hold, Stage::RetryQueue)
     }
 
     /// Arms a watch whose slot is filled.
     fn rearm(&mut self, key: u32) {
-        if let Hold::Owned(_) = self.slots.get(key).hold {
+        if let PidIdentity::Owned(_) = self.slots.get(key).hold {
             if self.held >= self.held_max {
                 return self.without_descriptor(key);
             }
-            match sys::pidfd_open(self.slots.get(key).duty.record().pid()) {
+            match sys::pidfd_open(self.slots.get(key).guard.record().pid()) {
                 Ok(pidfd) => {
-                    let looked = sys::waitid(Ask::Look(pidfd.as_fd()));
-                    self.slots.get(key).hold = Hold::Pidfd(pidfd);
+                    let looked = sys::waitid(WaitTarget::Look(pidfd.as_fd()));
+                    self.slots.get(key).hold = PidIdentity::Pidfd(pidfd);
                     self.held += 1;
                     match looked {
                         // Something else reaped it, and its pid may be a stranger's.
-                        Ok(Waited::NoChild) => return self.ended(key, true),
-                        Ok(Waited::Ended(..)) => return self.ended(key, false),
+                        Ok(WaitResult::NoChild) => return self.ended(key, true),
+                        Ok(WaitResult::Ended(..)) => return self.ended(key, false),
                         _ => {}
                     }
                 }
@@ -101,12 +101,12 @@ impl Epoll {
         }
         let token = self.slots.token(key, Kind::Poll);
         let slot = self.slots.get(key);
-        let flags = match slot.duty.record().moment() {
-            Moment::Exited => EventFlags::IN,
+        let flags = match slot.guard.record().watch_for() {
+            WatchFor::Exited => EventFlags::IN,
             // EPOLLHUP is always told, so this waits for nothing else (Linux 6.9).
-            Moment::Reaped => EventFlags::empty(),
+            WatchFor::Reaped => EventFlags::empty(),
         };
-        let Hold::Pidfd(pidfd) = &slot.hold else {
+        let PidIdentity::Pidfd(pidfd) = &slot.hold else {
             return;
         };
         match add(&self.epoll, pidfd.as_fd(), token, flags) {
@@ -119,45 +119,47 @@ impl Epoll {
     /// Nothing can be armed for want of something. Whether it has ended can be asked all the same.
     fn without_descriptor(&mut self, key: u32) {
         let slot = self.slots.get(key);
-        let record = slot.duty.record();
-        if record.kin() == Kin::Owned {
-            return match sys::waitid(Ask::LookAtChild(record.pid())) {
-                Ok(Waited::NotYet) => self.rest(key),
+        let record = slot.guard.record();
+        if record.ownership() == Ownership::Owned {
+            return match sys::waitid(WaitTarget::LookAtChild(record.pid())) {
+                Ok(WaitResult::NotYet) => self.rest(key),
                 _ => self.ended(key, false),
             };
         }
         let flags = match &slot.hold {
-            Hold::Pidfd(pidfd) => look(pidfd),
+            PidIdentity::Pidfd(pidfd) => look(pidfd),
             _ => PollFlags::empty(),
         };
         let reaped = flags.contains(PollFlags::HUP);
-        match reaped || record.moment() == Moment::Exited && flags.contains(PollFlags::IN) {
+        match reaped || record.watch_for() == WatchFor::Exited && flags.contains(PollFlags::IN) {
             true => self.ended(key, reaped),
             false => self.rest(key),
         }
     }
 
     fn rest(&mut self, key: u32) {
-        self.slots.set_stage(key, Stage::Resting);
-        self.resting.push(key);
+        self.slots.set_stage(key, Stage::RetryQueue);
+        self.retry_queue.push(key);
     }
 
     /// The process has ended. `reaped`: and nobody can ask for its status by its pid any more.
     fn ended(&mut self, key: u32, reaped: bool) {
-        let (duty, hold) = self.remove(key);
-        let evidence = match (hold, duty.record().kin()) {
-            (Hold::Pidfd(pidfd), Kin::Child | Kin::Stranger) => Evidence::Pidfd(pidfd),
-            _ if reaped => Evidence::Reaped,
-            (hold, _) => Evidence::Owned {
+        let (guard, hold) = self.remove(key);
+        let source = match (hold, guard.record().ownership()) {
+            (PidIdentity::Pidfd(pidfd), Ownership::Child | Ownership::NotChild) => {
+                StatusSource::Pidfd(pidfd)
+            }
+            _ if reaped => StatusSource::Reaped,
+            (hold, _) => StatusSource::Owned {
                 pidfd: match hold {
-                    Hold::Pidfd(pidfd) => Some(pidfd),
+                    PidIdentity::Pidfd(pidfd) => Some(pidfd),
                     _ => None,
                 },
                 inode: None,
                 late: false,
             },
         };
-        self.early.push(Event::Ended(duty, evidence));
+        self.early.push(Event::Ended(guard, source));
     }
 
     fn disarmed(&mut self, key: u32) {
@@ -167,9 +169,9 @@ impl Epoll {
 
     /// Frees the slot. The descriptor leaves the epoll by being told to: closing it would not do, if a forked
     /// process has a copy of it.
-    fn remove(&mut self, key: u32) -> (Duty, Hold) {
+    fn remove(&mut self, key: u32) -> (DeliveryGuard, PidIdentity) {
         let armed = self.slots.stage(key) == Stage::Armed;
-        if let Hold::Pidfd(pidfd) = &self.slots.get(key).hold {
+        if let PidIdentity::Pidfd(pidfd) = &self.slots.get(key).hold {
             self.held -= 1;
             if armed {
                 // Cannot fail: it is in there.
@@ -179,13 +181,13 @@ impl Epoll {
         self.slots.remove(key)
     }
 
-    fn work_off_resting(&mut self) {
-        if self.resting.is_empty() {
+    fn retry_due(&mut self) {
+        if self.retry_queue.is_empty() {
             return;
         }
         let now = Instant::now();
-        while let Some(key) = self.resting.pop_due(now) {
-            match self.slots.is_given_up(key) {
+        while let Some(key) = self.retry_queue.pop_due(now) {
+            match self.slots.is_abandoned(key) {
                 true => self.disarmed(key),
                 false => self.rearm(key),
             }
@@ -198,7 +200,7 @@ impl Epoll {
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         self.waits += 1;
         let ready = spare_capacity(&mut self.ready);
-        let waited = faults::strike("epoll_wait")
+        let waited = faults::inject("epoll_wait")
             .and_then(|()| Ok(epoll::wait(&self.epoll, ready, timeout.as_ref())?));
         match waited {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
@@ -220,14 +222,14 @@ impl Epoll {
 }
 
 impl Engine for Epoll {
-    fn arm(&mut self, duty: Duty, pidfd: Option<OwnedFd>) -> io::Result<()> {
-        let key = self.insert(duty, pidfd);
+    fn arm(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()> {
+        let key = self.insert(guard, pidfd);
         self.rearm(key);
         Ok(())
     }
 
-    fn arm_later(&mut self, duty: Duty, pidfd: Option<OwnedFd>) -> io::Result<()> {
-        let key = self.insert(duty, pidfd);
+    fn arm_after_delay(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()> {
+        let key = self.insert(guard, pidfd);
         self.rest(key);
         Ok(())
     }
@@ -246,26 +248,26 @@ impl Engine for Epoll {
 
     fn wait(
         &mut self,
-        patience: Patience,
+        mode: WaitMode,
         timeout: Option<Duration>,
         events: &mut Vec<Event>,
     ) -> io::Result<()> {
-        self.work_off_resting();
+        self.retry_due();
         let now = Some(Duration::ZERO);
-        let timeout = match patience == Patience::None || !self.early.is_empty() {
+        let timeout = match mode == WaitMode::Poll || !self.early.is_empty() {
             true => now,
             false => {
-                let rest = self.resting.next();
+                let rest = self.retry_queue.next();
                 let rest = rest.map(|at| at.saturating_duration_since(Instant::now()));
                 earlier(timeout, rest)
             }
         };
         self.take_ready(timeout)?;
         events.append(&mut self.early);
-        if patience != Patience::None {
+        if mode != WaitMode::Poll {
             self.early.shrink_if_sparse();
             self.slots.shrink();
-            self.resting.shrink();
+            self.retry_queue.shrink();
         }
         Ok(())
     }
@@ -299,7 +301,7 @@ fn look(pidfd: &OwnedFd) -> PollFlags {
 }
 
 fn add(epoll: &OwnedFd, fd: BorrowedFd<'_>, token: Token, flags: EventFlags) -> io::Result<()> {
-    faults::strike("epoll_ctl")?;
+    faults::inject("epoll_ctl")?;
     Ok(epoll::add(
         epoll,
         fd,

@@ -12,22 +12,22 @@
 //!    the status as long as the process is a zombie;
 //! 3. the pidfd, kept open.
 
-mod abandoned;
 mod arming;
-mod choice;
-mod claims;
 mod engine;
 mod epoll;
 mod file_table;
-mod resting;
+mod probe;
+mod retry_queue;
 mod ring;
+mod selection;
 mod slots;
-mod support;
+mod stale_polls;
+mod status_fd_queue;
+mod threads;
 mod token;
 mod uring;
-mod waiters;
 
-pub use choice::{Backend, InvalidBackend};
-pub(crate) use choice::{Chosen, open};
-pub(crate) use engine::{Engine, Event, Evidence, LATE, Patience};
+pub(crate) use engine::{Engine, Event, LATE, StatusSource, WaitMode};
+pub use selection::{Backend, InvalidBackend};
+pub(crate) use selection::{SelectedBackend, open};
 pub(crate) use token::KEYS_MAX;

@@ -11,14 +11,14 @@ use std::time::Duration;
 use io_uring::types::{Fd, Fixed, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, opcode, squeue};
 
-use super::engine::{Patience, earlier};
+use super::engine::{WaitMode, earlier};
 use super::file_table::FileTable;
-use super::support::{self, Features};
+use super::probe::{self, Features};
 use super::token::{Kind, Token};
 use crate::error::BuildError;
 use crate::faults;
-use crate::shrink::ShrinkIfSparse;
-use crate::stop::Stop;
+use crate::ring_thread::stop::Stop;
+use crate::sync::shrink::ShrinkIfSparse;
 use crate::sys;
 
 /// How many completions a patient wait waits for. Few enough that the first of them is
@@ -48,7 +48,7 @@ pub(super) struct Ring {
 impl Ring {
     /// Opens a ring of which the calling thread is the only user.
     pub(super) fn open(stop: Arc<Stop>) -> Result<Self, BuildError> {
-        let (ring, table, features) = support::open()?;
+        let (ring, table, features) = probe::open()?;
         Ok(Self {
             ring,
             features,
@@ -71,7 +71,7 @@ impl Ring {
     pub(super) fn register(&mut self, file: &OwnedFd) -> Option<u32> {
         let slot = self.table.take()?;
         let raw = [file.as_raw_fd()];
-        let registered = faults::strike("io_uring_register")
+        let registered = faults::inject("io_uring_register")
             .and_then(|()| self.ring.submitter().register_files_update(slot, &raw));
         match registered {
             Ok(_) => Some(slot),
@@ -117,7 +117,7 @@ impl Ring {
 
     /// Carries out what was staged.
     pub(super) fn submit(&mut self) -> io::Result<()> {
-        self.enter(Patience::None, None)
+        self.enter(WaitMode::Poll, None)
     }
 
     /// Stages a request whose success is of no interest.
@@ -145,36 +145,28 @@ impl Ring {
     }
 
     /// Carries out what was staged, waits, and copies out what has completed.
-    pub(super) fn enter(
-        &mut self,
-        patience: Patience,
-        timeout: Option<Duration>,
-    ) -> io::Result<()> {
-        let result = self.enter_until_taken(patience, timeout);
+    pub(super) fn enter(&mut self, mode: WaitMode, timeout: Option<Duration>) -> io::Result<()> {
+        let result = self.enter_until_taken(mode, timeout);
         self.collect();
         result
     }
 
-    fn enter_until_taken(
-        &mut self,
-        patience: Patience,
-        timeout: Option<Duration>,
-    ) -> io::Result<()> {
+    fn enter_until_taken(&mut self, mode: WaitMode, timeout: Option<Duration>) -> io::Result<()> {
         loop {
             let (staged, flagged) = {
                 let queue = self.ring.submission();
                 (queue.len(), queue.taskrun() || queue.cq_overflow())
             };
-            if patience == Patience::None && staged == 0 && !flagged {
+            if mode == WaitMode::Poll && staged == 0 && !flagged {
                 return Ok(());
             }
-            match self.enter_once(staged as u32, patience, timeout) {
+            match self.enter_once(staged as u32, mode, timeout) {
                 Ok(()) => {}
                 Err(error) => match error.raw_os_error() {
                     // The time is up.
                     Some(libc::ETIME) => {}
                     Some(libc::EINTR) => {
-                        if patience != Patience::None {
+                        if mode != WaitMode::Poll {
                             return Ok(());
                         }
                     }
@@ -193,7 +185,7 @@ impl Ring {
                 self.table.submitted();
                 return Ok(());
             }
-            if patience != Patience::None {
+            if mode != WaitMode::Poll {
                 // Waited, though not all was taken; the next round submits the rest.
                 return Ok(());
             }
@@ -203,21 +195,21 @@ impl Ring {
     fn enter_once(
         &mut self,
         staged: u32,
-        patience: Patience,
+        mode: WaitMode,
         timeout: Option<Duration>,
     ) -> io::Result<()> {
-        let want = match patience {
-            Patience::None => 0,
-            Patience::One => 1,
-            Patience::Batch => BATCH as u32,
+        let want = match mode {
+            WaitMode::Poll => 0,
+            WaitMode::One => 1,
+            WaitMode::Batch => BATCH as u32,
         };
         let mut flags = EnterFlags::EXT_ARG | EnterFlags::GETEVENTS;
         if self.features.no_iowait {
             flags |= EnterFlags::NO_IOWAIT;
         }
         // Without a minimum wait of the kernel's, a batch is a short time-out.
-        let timeout = match patience {
-            Patience::Batch if !self.features.min_wait => earlier(timeout, Some(BATCH_WAIT)),
+        let timeout = match mode {
+            WaitMode::Batch if !self.features.min_wait => earlier(timeout, Some(BATCH_WAIT)),
             _ => timeout,
         };
         let timespec;
@@ -226,11 +218,11 @@ impl Ring {
             timespec = Timespec::from(timeout);
             args = args.timespec(&timespec);
         }
-        if patience == Patience::Batch && self.features.min_wait {
+        if mode == WaitMode::Batch && self.features.min_wait {
             args = args.min_wait_usec(BATCH_WAIT.as_micros() as u32);
         }
         self.enters += 1;
-        faults::strike("io_uring_enter")?;
+        faults::inject("io_uring_enter")?;
         // SAFETY: the arguments are those of io_uring_enter(2): as many entries as are
         // staged, and an io_uring_getevents_arg, which SubmitArgs is, with EXT_ARG.
         unsafe {
@@ -266,7 +258,7 @@ impl Drop for Ring {
                 break;
             }
             // EBADR, which may be why we end, is said once and then over.
-            let _ = self.enter_once(staged as u32, Patience::None, None);
+            let _ = self.enter_once(staged as u32, WaitMode::Poll, None);
         }
         self.collect();
         for completion in self.completions.drain(..) {

@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use slab::Slab;
 
 use super::token::{Kind, Token};
-use crate::duty::Duty;
-use crate::shrink::is_sparse;
+use crate::record::delivery_guard::DeliveryGuard;
+use crate::sync::shrink::is_sparse;
 
 pub(super) struct Slots {
     slab: Slab<Slot>,
@@ -18,8 +18,8 @@ pub(super) struct Slots {
 }
 
 pub(super) struct Slot {
-    pub(super) duty: Duty,
-    pub(super) hold: Hold,
+    pub(super) guard: DeliveryGuard,
+    pub(super) hold: PidIdentity,
     stage: Stage,
     generation: u32,
     /// The poll said that the process was reaped, too.
@@ -27,7 +27,7 @@ pub(super) struct Slot {
 }
 
 /// What holds the identity of the process.
-pub(super) enum Hold {
+pub(super) enum PidIdentity {
     /// A slot of the file table.
     Table(u32),
     /// The inode number of its pidfds.
@@ -48,16 +48,16 @@ pub(super) enum Stage {
     /// stands in line or was asked of the kernel.
     Claiming,
     /// The clock: it is armed again after a while.
-    Resting,
+    RetryQueue,
 }
 
 impl Slot {
     /// The inode number of the process's pidfds, if that was taken down.
     pub(super) fn inode(&self) -> Option<u64> {
         match self.hold {
-            Hold::Inode(inode) => Some(inode),
-            Hold::Owned(inode) => inode,
-            Hold::Table(_) | Hold::Pidfd(_) => None,
+            PidIdentity::Inode(inode) => Some(inode),
+            PidIdentity::Owned(inode) => inode,
+            PidIdentity::Table(_) | PidIdentity::Pidfd(_) => None,
         }
     }
 }
@@ -73,14 +73,14 @@ impl Slots {
     }
 
     /// Takes a watch in. Its record learns the token of its poll.
-    pub(super) fn insert(&mut self, duty: Duty, hold: Hold, stage: Stage) -> u32 {
+    pub(super) fn insert(&mut self, guard: DeliveryGuard, hold: PidIdentity, stage: Stage) -> u32 {
         self.generation = self.generation.wrapping_add(1);
         let entry = self.slab.vacant_entry();
         // Fits: the builder allows fewer watches than there are keys.
         let key = entry.key() as u32;
-        duty.record().set_token(poll_token(key, self.generation));
+        guard.record().set_token(poll_token(key, self.generation));
         entry.insert(Slot {
-            duty,
+            guard,
             hold,
             stage,
             generation: self.generation,
@@ -101,8 +101,8 @@ impl Slots {
     }
 
     /// Whether the watch was given up.
-    pub(super) fn is_given_up(&self, key: u32) -> bool {
-        self.slab[key as usize].duty.record().is_given_up()
+    pub(super) fn is_abandoned(&self, key: u32) -> bool {
+        self.slab[key as usize].guard.record().is_abandoned()
     }
 
     pub(super) fn token(&self, key: u32, kind: Kind) -> Token {
@@ -126,10 +126,10 @@ impl Slots {
     }
 
     /// Frees the slot.
-    pub(super) fn remove(&mut self, key: u32) -> (Duty, Hold) {
+    pub(super) fn remove(&mut self, key: u32) -> (DeliveryGuard, PidIdentity) {
         let slot = self.slab.remove(key as usize);
         self.armed -= usize::from(slot.stage == Stage::Armed);
-        (slot.duty, slot.hold)
+        (slot.guard, slot.hold)
     }
 
     pub(super) fn armed(&self) -> usize {

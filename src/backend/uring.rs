@@ -12,20 +12,20 @@ use std::time::{Duration, Instant};
 use io_uring::opcode;
 use io_uring::types::Fd;
 
-use super::abandoned::{self, Abandoned};
-use super::claims::Claims;
-use super::engine::{Engine, Event, Evidence, Gauges, Patience, earlier};
-use super::resting::{RETRY_AFTER, Resting};
+use super::engine::{Engine, Event, Gauges, StatusSource, WaitMode, earlier};
+use super::probe;
+use super::retry_queue::{RETRY_AFTER, RetryQueue};
 use super::ring::{Completion, Ring};
-use super::slots::{Hold, Slots, Stage};
-use super::support;
+use super::slots::{PidIdentity, Slots, Stage};
+use super::stale_polls::{self, StalePolls};
+use super::status_fd_queue::StatusFdQueue;
 use super::token::{Kind, Token};
-use crate::duty::Duty;
 use crate::error::BuildError;
 use crate::faults;
 use crate::record::Record;
-use crate::shrink::ShrinkIfSparse;
-use crate::stop::Stop;
+use crate::record::delivery_guard::DeliveryGuard;
+use crate::ring_thread::stop::Stop;
+use crate::sync::shrink::ShrinkIfSparse;
 use crate::sys;
 
 /// A poll that is taken back is over within microseconds.
@@ -40,11 +40,11 @@ pub(crate) struct Uring {
     /// Given up when a descriptor is needed and there is none.
     pub(super) spare: Option<OwnedFd>,
     /// Ended, and in line for a descriptor.
-    pub(super) claims: Claims,
+    pub(super) status_fd_queue: StatusFdQueue,
     /// Slots that are [`Stage::Resting`].
-    resting: Resting,
+    retry_queue: RetryQueue,
     /// Polls of watches that were given up.
-    abandoned: Abandoned,
+    stale_polls: StalePolls,
     /// The poll of the eventfd failed, and is armed again then. Until then nothing wakes a wait.
     wake_again: Option<Instant>,
     /// Found out while arming; the next wait returns them.
@@ -62,9 +62,9 @@ impl Uring {
             slots: Slots::new(),
             eventfd: eventfd.as_raw_fd(),
             spare: sys::duplicate(eventfd.as_raw_fd()).ok(),
-            claims: Claims::new(),
-            resting: Resting::default(),
-            abandoned: Abandoned::new(),
+            status_fd_queue: StatusFdQueue::new(),
+            retry_queue: RetryQueue::default(),
+            stale_polls: StalePolls::new(),
             wake_again: None,
             early: Vec::new(),
             held: 0,
@@ -75,7 +75,7 @@ impl Uring {
 
     /// Arms the wake-up, and finds out if pidfds can be polled by polling one and taking that back.
     fn try_out(&mut self) -> Result<(), BuildError> {
-        let me = support::own_pidfd()?;
+        let me = probe::own_pidfd()?;
         // No slot has this one yet.
         let trial = Token {
             kind: Kind::Poll,
@@ -87,12 +87,12 @@ impl Uring {
         self.arm_wake()
             .and_then(|()| self.ring.push(poll.user_data(trial.pack())))
             .and_then(|()| self.ring.push_quiet(remove))
-            .map_err(support::enter_denied)?;
+            .map_err(probe::enter_denied)?;
         let until = Instant::now() + TRIAL;
         while Instant::now() < until {
             self.ring
-                .enter(Patience::One, Some(TRIAL))
-                .map_err(support::enter_denied)?;
+                .enter(WaitMode::One, Some(TRIAL))
+                .map_err(probe::enter_denied)?;
             while let Some(completion) = self.ring.next_completion() {
                 match (completion.token.kind, -completion.result) {
                     // A kernel without multishot polls refuses at once.
@@ -102,12 +102,12 @@ impl Uring {
                         });
                     }
                     (Kind::Poll, libc::ECANCELED) => return Ok(()),
-                    (Kind::Poll, errno) => return Err(support::poll_denied(errno)),
+                    (Kind::Poll, errno) => return Err(probe::poll_denied(errno)),
                     _ => {}
                 }
             }
         }
-        Err(support::poll_denied(libc::ETIME))
+        Err(probe::poll_denied(libc::ETIME))
     }
 
     fn arm_wake(&mut self) -> io::Result<()> {
@@ -128,21 +128,21 @@ impl Uring {
     pub(super) fn ended(
         &mut self,
         key: u32,
-        evidence: Evidence,
+        source: StatusSource,
         events: &mut Vec<Event>,
     ) -> io::Result<()> {
-        let (duty, hold) = self.slots.remove(key);
+        let (guard, hold) = self.slots.remove(key);
         self.release(hold)?;
-        events.push(Event::Ended(duty, evidence));
+        events.push(Event::Ended(guard, source));
         Ok(())
     }
 
     /// The watch is over, and held a descriptor itself.
     pub(super) fn ended_with_own(&mut self, key: u32, events: &mut Vec<Event>) {
-        let (duty, hold) = self.slots.remove(key);
-        if let Hold::Pidfd(pidfd) = hold {
+        let (guard, hold) = self.slots.remove(key);
+        if let PidIdentity::Pidfd(pidfd) = hold {
             self.held -= 1;
-            events.push(Event::Ended(duty, Evidence::Pidfd(pidfd)));
+            events.push(Event::Ended(guard, StatusSource::Pidfd(pidfd)));
         }
     }
 
@@ -153,11 +153,11 @@ impl Uring {
         Ok(())
     }
 
-    fn release(&mut self, hold: Hold) -> io::Result<()> {
+    fn release(&mut self, hold: PidIdentity) -> io::Result<()> {
         match hold {
-            Hold::Table(slot) => self.ring.unregister(slot),
-            Hold::Inode(_) | Hold::Owned(_) => Ok(()),
-            Hold::Pidfd(pidfd) => {
+            PidIdentity::Table(slot) => self.ring.unregister(slot),
+            PidIdentity::Inode(_) | PidIdentity::Owned(_) => Ok(()),
+            PidIdentity::Pidfd(pidfd) => {
                 self.held -= 1;
                 self.ring.close(pidfd)
             }
@@ -166,32 +166,32 @@ impl Uring {
 
     // ---- watches that wait for the clock
 
-    fn next_rest(&self) -> Option<Duration> {
+    fn next_retry(&self) -> Option<Duration> {
         let now = Instant::now();
-        let resting = self.resting.next().into_iter();
-        let next = resting
-            .chain(self.claims.rest_until())
+        let retry_queue = self.retry_queue.next().into_iter();
+        let next = retry_queue
+            .chain(self.status_fd_queue.retry_at())
             .chain(self.wake_again)
-            .chain(self.abandoned.next(now))
+            .chain(self.stale_polls.next(now))
             .min()?;
         Some(next.saturating_duration_since(now))
     }
 
-    fn work_off_resting(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
-        if self.resting.is_empty()
-            && self.claims.rest_until().is_none()
+    fn retry_due(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+        if self.retry_queue.is_empty()
+            && self.status_fd_queue.retry_at().is_none()
             && self.wake_again.is_none()
         {
             return Ok(());
         }
         let now = Instant::now();
-        self.claims.wake_up(now);
+        self.status_fd_queue.wake_up(now);
         if self.wake_again.is_some_and(|at| at <= now) {
             self.wake_again = None;
             self.arm_wake()?;
         }
-        while let Some(key) = self.resting.pop_due(now) {
-            match self.slots.is_given_up(key) {
+        while let Some(key) = self.retry_queue.pop_due(now) {
+            match self.slots.is_abandoned(key) {
                 true => self.disarmed(key, events)?,
                 false => self.rearm(key)?,
             }
@@ -200,17 +200,21 @@ impl Uring {
     }
 
     /// Removes some polls of watches that were given up, if that is due.
-    fn remove_abandoned(&mut self) -> io::Result<()> {
-        if self.abandoned.len() == 0 {
+    fn remove_stale_polls(&mut self) -> io::Result<()> {
+        if self.stale_polls.len() == 0 {
             return Ok(());
         }
         let began = Instant::now();
-        if self.abandoned.next(began).is_some_and(|next| next > began) {
+        if self
+            .stale_polls
+            .next(began)
+            .is_some_and(|next| next > began)
+        {
             return Ok(());
         }
         loop {
             let mut some = false;
-            for poll in self.abandoned.take(began) {
+            for poll in self.stale_polls.take(began) {
                 let remove = opcode::PollRemove::new(poll.pack()).build();
                 self.ring.push_quiet(remove)?;
                 some = true;
@@ -220,26 +224,26 @@ impl Uring {
             }
             self.ring.submit()?;
         }
-        self.abandoned.rest(began);
+        self.stale_polls.rest(began);
         Ok(())
     }
 
     pub(super) fn rest(&mut self, key: u32) {
-        self.slots.set_stage(key, Stage::Resting);
-        self.resting.push(key);
+        self.slots.set_stage(key, Stage::RetryQueue);
+        self.retry_queue.push(key);
     }
 
     fn shrink(&mut self) {
         self.slots.shrink();
-        self.claims.shrink();
-        self.resting.shrink();
+        self.status_fd_queue.shrink();
+        self.retry_queue.shrink();
         self.early.shrink_if_sparse();
         self.ring.shrink();
     }
 
     // ---- completions
 
-    fn work_off_completions(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+    fn process_completions(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
         while let Some(completion) = self.ring.next_completion() {
             match completion.token.kind {
                 Kind::Poll => self.poll_completed(completion, events)?,
@@ -251,14 +255,14 @@ impl Uring {
                 }
                 Kind::Wake if !completion.more => self.arm_wake()?,
                 // A test has the poll fail by having it taken away.
-                Kind::Wake if faults::strike("wake").is_err() => {
+                Kind::Wake if faults::inject("wake").is_err() => {
                     let remove = opcode::PollRemove::new(Token::WAKE.pack()).build();
                     self.ring.push_quiet(remove)?;
                 }
                 Kind::Wake | Kind::Quiet => {}
             }
         }
-        self.claims.put_back_refused();
+        self.status_fd_queue.requeue_refused();
         Ok(())
     }
 
@@ -269,50 +273,52 @@ impl Uring {
     ) -> io::Result<()> {
         let Some(key) = self.slots.find(completion.token) else {
             // Given up, and completed by itself or removed.
-            self.abandoned.completed(completion.token);
+            self.stale_polls.completed(completion.token);
             return Ok(());
         };
         // What strikes here has ended, and is found ended again when it is armed again.
-        if self.slots.is_given_up(key) {
+        if self.slots.is_abandoned(key) {
             return self.disarmed(key, events);
         }
-        if completion.result < 0 || faults::strike("POLL_ADD").is_err() {
+        if completion.result < 0 || faults::inject("POLL_ADD").is_err() {
             // ENOMEM, or worse: the process has not ended, so try until it works.
             self.rest(key);
             return Ok(());
         }
         self.slots.get(key).reaped = completion.result & i32::from(libc::POLLHUP) != 0;
         self.slots.set_stage(key, Stage::Claiming);
-        self.claims.push(key);
+        self.status_fd_queue.push(key);
         Ok(())
     }
 }
 
 impl Engine for Uring {
-    fn arm(&mut self, duty: Duty, pidfd: Option<OwnedFd>) -> io::Result<()> {
+    fn arm(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()> {
         match pidfd {
             Some(pidfd) => {
-                let (hold, target, close) = self.place(pidfd, duty.record().moment());
-                let key = self.slots.insert(duty, hold, Stage::Armed);
+                let (hold, target, close) = self.place(pidfd, guard.record().watch_for());
+                let key = self.slots.insert(guard, hold, Stage::Armed);
                 self.stage_poll(key, target, close)
             }
             // Its pidfd can be opened here and now, out of what is kept aside if need be.
             None => {
-                let key = self.slots.insert(duty, Hold::Owned(None), Stage::Resting);
+                let key = self
+                    .slots
+                    .insert(guard, PidIdentity::Owned(None), Stage::RetryQueue);
                 self.rearm(key)
             }
         }
     }
 
-    fn arm_later(&mut self, duty: Duty, pidfd: Option<OwnedFd>) -> io::Result<()> {
+    fn arm_after_delay(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()> {
         let (hold, close) = match pidfd {
             Some(pidfd) => {
-                let (hold, _, close) = self.place(pidfd, duty.record().moment());
+                let (hold, _, close) = self.place(pidfd, guard.record().watch_for());
                 (hold, close)
             }
-            None => (Hold::Owned(None), None),
+            None => (PidIdentity::Owned(None), None),
         };
-        let key = self.slots.insert(duty, hold, Stage::Resting);
+        let key = self.slots.insert(guard, hold, Stage::RetryQueue);
         self.rest(key);
         close.map_or(Ok(()), |pidfd| self.ring.close(pidfd))
     }
@@ -329,8 +335,8 @@ impl Engine for Uring {
             return Ok(());
         }
         // The poll holds the file by itself. Its late completion finds no slot with its generation.
-        match self.abandoned.len() < abandoned::MAX {
-            true => self.abandoned.push(token),
+        match self.stale_polls.len() < stale_polls::MAX {
+            true => self.stale_polls.push(token),
             false => {
                 let remove = opcode::PollRemove::new(token.pack()).build();
                 self.ring.push_quiet(remove)?;
@@ -348,35 +354,34 @@ impl Engine for Uring {
 
     fn wait(
         &mut self,
-        patience: Patience,
+        mode: WaitMode,
         timeout: Option<Duration>,
         events: &mut Vec<Event>,
     ) -> io::Result<()> {
-        self.work_off_resting(events)?;
-        self.work_off_claims(events)?;
-        self.remove_abandoned()?;
+        self.retry_due(events)?;
+        self.process_status_requests(events)?;
+        self.remove_stale_polls()?;
         events.append(&mut self.early);
         // An enter that ran out of memory may have copied completions out on the way.
-        let busy = !events.is_empty() || self.ring.has_completions() || self.claims.can_go_on();
+        let busy =
+            !events.is_empty() || self.ring.has_completions() || self.status_fd_queue.has_ready();
         match busy {
             true => self.ring.submit()?,
-            false => self
-                .ring
-                .enter(patience, earlier(timeout, self.next_rest()))?,
+            false => self.ring.enter(mode, earlier(timeout, self.next_retry()))?,
         }
-        self.work_off_completions(events)?;
-        if self.claims.can_go_on() {
+        self.process_completions(events)?;
+        if self.status_fd_queue.has_ready() {
             // A claim is answered within the enter that asks, so the status of a lone
             // exit need not wait for the next round.
-            self.work_off_claims(events)?;
+            self.process_status_requests(events)?;
             self.ring.submit()?;
-            self.work_off_completions(events)?;
+            self.process_completions(events)?;
         }
         if self.spare.is_none() {
             self.refill_spare();
         }
         // Not while there is more to do: with hundreds of thousands of slots it takes milliseconds.
-        if patience != Patience::None {
+        if mode != WaitMode::Poll {
             self.shrink();
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::callback::{Callback, CallbackId};
+use crate::types::callback::{Callback, CallbackId};
 
 /// A cancelled one leaves a gap, so that cancelling takes a search among ordered ids and no move of the others. There is
 /// no gap at either end.

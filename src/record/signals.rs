@@ -5,17 +5,17 @@ use std::io;
 
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-use super::{Extra, Kin, NewDeadline, Record};
-use crate::deadlines::DeadlineKey;
+use super::{Extra, NewDeadline, Ownership, Record};
 use crate::error::SignalError;
-use crate::remnant::{Remnant, Remnants};
-use crate::sys::{self, Ask, Waited};
+use crate::ring_thread::deadlines::DeadlineKey;
+use crate::ring_thread::leftover_group::{LeftoverGroup, LeftoverGroups};
+use crate::sys::{self, WaitResult, WaitTarget};
 
 impl Record {
     /// Signals the process, or the group that it leads.
     pub(crate) fn signal(&self, signal: i32, group: bool) -> Result<(), SignalError> {
         let _state = self.lock();
-        if self.exit.get().is_some() || self.is_taken() {
+        if self.exit.get().is_some() || self.reaped_elsewhere() {
             return Err(SignalError::Exited);
         }
         let sent = match group {
@@ -27,14 +27,17 @@ impl Record {
 
     /// Whether the child, which is ours to reap, was reaped all the same: by itself (`SIGCHLD` is ignored)
     /// or by a wait for any child. Then its pid may be another's.
-    fn is_taken(&self) -> bool {
-        matches!(sys::waitid(Ask::LookAtChild(self.pid)), Ok(Waited::NoChild))
+    fn reaped_elsewhere(&self) -> bool {
+        matches!(
+            sys::waitid(WaitTarget::LookAtChild(self.pid)),
+            Ok(WaitResult::NoChild)
+        )
     }
 
     /// The signal that has stopped the child, if it is stopped (and no debugger's).
     pub(crate) fn stopped(&self) -> Option<i32> {
         let _state = self.lock();
-        if self.kin != Kin::Owned || self.exit.get().is_some() {
+        if self.ownership != Ownership::Owned || self.exit.get().is_some() {
             return None;
         }
         let look = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
@@ -46,21 +49,21 @@ impl Record {
     /// not reach what is stopped. Tells whether it was alive, and what holds on to the group.
     pub(crate) fn terminate_by_deadline(
         &self,
-        remnants: &Remnants,
-        held: Option<Remnant>,
-    ) -> (bool, Option<Remnant>) {
+        groups: &LeftoverGroups,
+        held: Option<LeftoverGroup>,
+    ) -> (bool, Option<LeftoverGroup>) {
         let mut state = self.lock();
         if !self.is_alive() {
             return (false, held);
         }
-        let held = held.or_else(|| remnants.hold(self.pid));
+        let held = held.or_else(|| groups.hold(self.pid));
         let sent = self.kill_group_or_process(libc::SIGTERM);
         if sent.is_ok() {
             let _ = self.kill_group_or_process(libc::SIGCONT);
         }
         let extra = state.extra();
         extra.by_deadline = true;
-        extra.group = held.as_ref().map(Remnant::watch).unwrap_or_default();
+        extra.group = held.as_ref().map(LeftoverGroup::watch).unwrap_or_default();
         extra.note_deadline_error(libc::SIGTERM, sent);
         (true, held)
     }
@@ -68,7 +71,7 @@ impl Record {
     /// A deadline's `SIGKILL`, likewise; also of what a leader that has ended and is not reaped leaves of its group.
     pub(crate) fn kill_by_deadline(&self) {
         let mut state = self.lock();
-        if self.exit.get().is_none() && !self.is_taken() {
+        if self.exit.get().is_none() && !self.reaped_elsewhere() {
             let sent = self.kill_group_or_process(libc::SIGKILL);
             state.extra().note_deadline_error(libc::SIGKILL, sent);
         }
@@ -80,7 +83,7 @@ impl Record {
     }
 
     /// What is left of the group could not be killed when its grace was over.
-    pub(crate) fn remnant_not_killed(&self, error: io::Error) {
+    pub(crate) fn set_group_kill_error(&self, error: io::Error) {
         self.lock()
             .extra()
             .note_deadline_error(libc::SIGKILL, Err(error));
@@ -111,7 +114,10 @@ impl Record {
     /// Under the lock, of a child that is ours: not ended, seen or not.
     fn is_alive(&self) -> bool {
         self.exit.get().is_none()
-            && matches!(sys::waitid(Ask::LookAtChild(self.pid)), Ok(Waited::NotYet))
+            && matches!(
+                sys::waitid(WaitTarget::LookAtChild(self.pid)),
+                Ok(WaitResult::NotYet)
+            )
     }
 
     /// Sets a deadline in place of one that the ring thread has not taken yet. `notify` has it taken, if that is not on
@@ -160,11 +166,15 @@ mod tests {
 
     use super::*;
     use crate::Pid;
-    use crate::record::Moment;
+    use crate::record::WatchFor;
 
     #[test]
     fn deadlines_set_while_one_is_on_its_way_take_its_place_and_cost_nothing() {
-        let record = Record::new(Pid::new(1).expect("a pid"), Kin::Owned, Moment::Exited);
+        let record = Record::new(
+            Pid::new(1).expect("a pid"),
+            Ownership::Owned,
+            WatchFor::Exited,
+        );
         let deadline = |seconds| NewDeadline {
             at: Some(Instant::now()),
             grace: Duration::from_secs(seconds),

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use super::{Ask, Waited, pidfd_open, waitid};
+use super::{WaitResult, WaitTarget, pidfd_open, waitid};
 use crate::Pid;
 
 /// Signals a child that is ours to reap. Through a pidfd where one can be had: it is looked at first whether the process is our
@@ -45,7 +45,7 @@ fn signal_child(pid: Pid, signal: i32, flags: libc::c_uint) -> Option<io::Result
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Some(Err(error)),
         opened => opened.ok()?,
     };
-    if let Ok(Waited::NoChild) = waitid(Ask::Look(pidfd.as_fd())) {
+    if let Ok(WaitResult::NoChild) = waitid(WaitTarget::Look(pidfd.as_fd())) {
         return Some(Err(io::Error::from_raw_os_error(libc::ESRCH)));
     }
     let sent = pidfd_send_signal(pidfd.as_fd(), signal, flags);

@@ -1,0 +1,203 @@
+//! Which backend: asked for, or the best that this process may use.
+
+use std::env;
+use std::fmt;
+use std::os::fd::BorrowedFd;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::engine::Engine;
+use super::epoll::Epoll;
+use super::threads::ThreadWaiters;
+use super::uring::Uring;
+use crate::error::BuildError;
+use crate::ring_thread::stop::Stop;
+
+/// For tests, and for whoever has to work around a kernel without building anew.
+const VARIABLE: &str = "EXITRING_BACKEND";
+
+/// What a watcher waits with; see [`Builder::backend`](crate::Builder::backend).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Backend {
+    /// io_uring, or what is next best where that is denied: epoll, and where even pidfds are denied, a thread
+    /// for each child, which can watch owned children and nothing else.
+    #[default]
+    Auto,
+    /// One io_uring, or an error. No descriptor for a watch.
+    Uring,
+    /// One epoll, or an error. A descriptor for each watch.
+    Epoll,
+    /// A thread for each child, 256 at most. Only owned children can be watched
+    /// ([`WatchError::PidfdDenied`](crate::WatchError::PidfdDenied)).
+    Threads,
+}
+
+/// The backends by name, as the environment variable and [`Stats::backend`](crate::Stats) have them.
+const NAMES: [(&str, Backend); 5] = [
+    ("auto", Backend::Auto),
+    ("uring", Backend::Uring),
+    ("epoll", Backend::Epoll),
+    ("threads", Backend::Threads),
+    (SelectedBackend::URING.name, Backend::Uring),
+];
+
+/// A text that names no [`Backend`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no backend: there are auto, uring, epoll and threads")]
+pub struct InvalidBackend(String);
+
+impl FromStr for Backend {
+    type Err = InvalidBackend;
+
+    /// `auto`, `uring` (or `io_uring`), `epoll`, `threads`.
+    fn from_str(name: &str) -> Result<Self, InvalidBackend> {
+        let found = NAMES.iter().find(|(known, _)| *known == name);
+        found
+            .map(|(_, backend)| *backend)
+            .ok_or_else(|| InvalidBackend(name.into()))
+    }
+}
+
+impl fmt::Display for Backend {
+    /// As [`FromStr`] takes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = NAMES.iter().find(|(_, backend)| backend == self);
+        f.pad(name.map_or("", |(name, _)| name))
+    }
+}
+
+/// What a watcher got, and why.
+#[derive(Clone, Debug)]
+pub(crate) struct SelectedBackend {
+    pub(crate) name: &'static str,
+    /// Descriptors of its own, the eventfd among them.
+    pub(crate) descriptors: u64,
+    /// Only children that are ours can be watched, for this errno.
+    pub(crate) no_pidfds: Option<i32>,
+    /// What spoke against the better ones.
+    pub(crate) fallback: Option<String>,
+}
+
+impl SelectedBackend {
+    const URING: Self = Self {
+        name: "io_uring",
+        // The ring, the eventfd, and the spare.
+        descriptors: 3,
+        no_pidfds: None,
+        fallback: None,
+    };
+    const EPOLL: Self = Self {
+        name: "epoll",
+        descriptors: 2,
+        no_pidfds: None,
+        fallback: None,
+    };
+    const WAITERS: Self = Self {
+        name: "threads",
+        // The eventfd, twice.
+        descriptors: 2,
+        no_pidfds: Some(libc::ENOSYS),
+        fallback: None,
+    };
+}
+
+/// Opens it for the calling thread. `eventfd` wakes it, and outlives it; `stop` says when the watcher ends, and no
+/// try is repeated from then on.
+pub(crate) fn open(
+    wanted: Backend,
+    eventfd: BorrowedFd<'_>,
+    stop: &Arc<Stop>,
+) -> Result<(Box<dyn Engine>, SelectedBackend), BuildError> {
+    match wanted {
+        Backend::Uring => Ok((
+            Box::new(Uring::open(eventfd, Arc::clone(stop))?),
+            SelectedBackend::URING,
+        )),
+        Backend::Epoll => Ok((Box::new(Epoll::open(eventfd)?), SelectedBackend::EPOLL)),
+        Backend::Threads => Ok((
+            Box::new(ThreadWaiters::open(eventfd)?),
+            SelectedBackend::WAITERS,
+        )),
+        Backend::Auto => match env::var_os(VARIABLE) {
+            None => best(eventfd, stop),
+            Some(value) => match value.to_str().map(Backend::from_str) {
+                Some(Ok(Backend::Auto)) => best(eventfd, stop),
+                Some(Ok(backend)) => open(backend, eventfd, stop),
+                _ => Err(BuildError::Variable {
+                    variable: VARIABLE,
+                    value,
+                }),
+            },
+        },
+    }
+}
+
+fn best(
+    eventfd: BorrowedFd<'_>,
+    stop: &Arc<Stop>,
+) -> Result<(Box<dyn Engine>, SelectedBackend), BuildError> {
+    let no_uring = match open(Backend::Uring, eventfd, stop) {
+        Err(error) if is_permanent(&error) => error,
+        opened => return opened,
+    };
+    let fallback = Some(no_uring.to_string());
+    let (no_pidfds, why) = match Epoll::open(eventfd) {
+        Ok(epoll) => {
+            let chosen = SelectedBackend {
+                fallback,
+                ..SelectedBackend::EPOLL
+            };
+            return Ok((Box::new(epoll), chosen));
+        }
+        Err(error @ BuildError::PidfdDenied { errno }) => (errno, error),
+        Err(error) => return Err(error),
+    };
+    let chosen = SelectedBackend {
+        no_pidfds: Some(no_pidfds),
+        fallback: Some(why.to_string()),
+        ..SelectedBackend::WAITERS
+    };
+    Ok((Box::new(ThreadWaiters::open(eventfd)?), chosen))
+}
+
+/// Whether trying again later would be of no use. What merely ran out is the caller's to know.
+fn is_permanent(error: &BuildError) -> bool {
+    matches!(
+        error,
+        BuildError::IoUringDenied { .. }
+            | BuildError::IoUringTooOld { .. }
+            | BuildError::PidfdDenied { .. }
+            // Before Linux 5.12 a ring counts against RLIMIT_MEMLOCK.
+            | BuildError::OutOfMemory
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_is_read_as_it_is_displayed() {
+        let all = [
+            Backend::Auto,
+            Backend::Uring,
+            Backend::Epoll,
+            Backend::Threads,
+        ];
+        for backend in all {
+            assert_eq!(backend.to_string().parse(), Ok(backend));
+        }
+        for chosen in [
+            SelectedBackend::URING,
+            SelectedBackend::EPOLL,
+            SelectedBackend::WAITERS,
+        ] {
+            assert!(chosen.name.parse::<Backend>().is_ok(), "{}", chosen.name);
+        }
+        for wrong in ["", "Uring", "kqueue", " epoll"] {
+            let error = wrong.parse::<Backend>().expect_err("it is none");
+            assert!(error.to_string().contains("threads"), "{error}");
+        }
+    }
+}

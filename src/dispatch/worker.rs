@@ -1,0 +1,25 @@
+//! The threads that run callbacks.
+
+use crate::shared::Shared;
+use crate::sync::signal_mask;
+use crate::sync::wait_graph::{self, Node};
+
+/// Takes ended processes from the queue and runs their callbacks, until the queue is closed.
+pub(crate) fn run(shared: &Shared, me: Node) {
+    let next = || {
+        shared.queue.try_pop().or_else(|| {
+            signal_mask::restore_own_mask();
+            shared.queue.pop()
+        })
+    };
+    signal_mask::with_builder_mask(shared.signal_mask, || {
+        wait_graph::as_thread(me, || {
+            while let Some(popped) = next() {
+                if popped.tell_producer {
+                    shared.mailbox.wake_reader();
+                }
+                popped.value.run_callbacks(shared, Some(popped.queued_at));
+            }
+        });
+    });
+}

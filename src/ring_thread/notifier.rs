@@ -1,0 +1,41 @@
+//! What wakes the ring thread: an eventfd.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+pub(crate) struct Notifier {
+    eventfd: OwnedFd,
+    /// In a model nobody polls the eventfd.
+    #[cfg(all(test, exitring_loom))]
+    model: crate::models::ModelNotifier,
+}
+
+impl Notifier {
+    pub(crate) fn new(eventfd: OwnedFd) -> Self {
+        Self {
+            eventfd,
+            #[cfg(all(test, exitring_loom))]
+            model: crate::models::ModelNotifier::default(),
+        }
+    }
+
+    #[cfg(not(all(test, exitring_loom)))]
+    pub(crate) fn notify(&self) {
+        crate::sys::ring_eventfd(&self.eventfd);
+    }
+
+    #[cfg(all(test, exitring_loom))]
+    pub(crate) fn notify(&self) {
+        self.model.notify();
+    }
+
+    #[cfg(all(test, exitring_loom))]
+    pub(crate) fn wait(&self) {
+        self.model.wait();
+    }
+}
+
+impl AsFd for Notifier {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.eventfd.as_fd()
+    }
+}
