@@ -1,16 +1,16 @@
 //! Which limit it was that `fork` met: it says `EAGAIN` for all of them.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, getrlimit};
 
 /// A limit on how many processes there may be.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProcessLimit {
     /// The cgroup's.
-    #[error("the cgroup's limit of {max} processes is reached ({}); raise it (systemd: TasksMax)", .file.display())]
     Cgroup {
         /// `pids.max`.
         max: u64,
@@ -18,10 +18,6 @@ pub enum ProcessLimit {
         file: PathBuf,
     },
     /// One of the user's or the machine's.
-    #[error(
-        "no process slot is free: RLIMIT_NPROC is {}, kernel.pid_max {}, kernel.threads-max {}",
-        number(*.nproc), number(*.pid_max), number(*.threads_max)
-    )]
     UserOrMachine {
         /// `RLIMIT_NPROC` (`ulimit -u`), which root is not held to.
         nproc: Option<u64>,
@@ -31,6 +27,32 @@ pub enum ProcessLimit {
         threads_max: Option<u64>,
     },
 }
+
+impl fmt::Display for ProcessLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cgroup { max, file } => write!(
+                f,
+                "the cgroup's limit of {max} processes is reached ({}); raise it (systemd: TasksMax)",
+                file.display()
+            ),
+            Self::UserOrMachine {
+                nproc,
+                pid_max,
+                threads_max,
+            } => write!(
+                f,
+                "no process slot is free: RLIMIT_NPROC is {}, kernel.pid_max {}, \
+                 kernel.threads-max {}",
+                number(*nproc),
+                number(*pid_max),
+                number(*threads_max)
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ProcessLimit {}
 
 impl ProcessLimit {
     /// Looks for the limit that is reached.

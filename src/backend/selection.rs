@@ -43,9 +43,20 @@ const NAMES: [(&str, Backend); 5] = [
 ];
 
 /// A text that names no [`Backend`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no backend: there are auto, uring, epoll and threads")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidBackend(String);
+
+impl fmt::Display for InvalidBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} is no backend; the backends are auto, uring, epoll and threads",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for InvalidBackend {}
 
 impl FromStr for Backend {
     type Err = InvalidBackend;

@@ -6,7 +6,7 @@ use std::io;
 use std::mem::discriminant;
 
 use super::*;
-use crate::{InvalidBackend, Unknown};
+use crate::{InvalidBackend, Pid, ProcessLimit, Unknown};
 
 fn assert_says_it_once(error: &dyn Error) {
     let text = error.to_string();

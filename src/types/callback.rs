@@ -1,15 +1,15 @@
-//! One callback: its id, and what becomes of it when it is cancelled.
+//! Callbacks: their type, their ids, and the result of a cancellation.
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::Exit;
 
-/// What a user gives to be called.
+/// A callback for one exit.
 pub(crate) type Callback = Box<dyn FnOnce(&Exit) + Send + 'static>;
 
-/// Names one callback. Never zero, and never given twice in a program, so an
-/// id kept too long cancels nothing else.
+/// The id of one callback. Never zero, and never reused within a program, so a stale id cancels
+/// nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallbackId(NonZeroU64);
 
@@ -27,18 +27,18 @@ impl CallbackId {
     }
 }
 
-/// What [`Watch::cancel`](crate::Watch::cancel) found.
+/// The result of [`Watch::cancel`](crate::Watch::cancel).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use = "Cancel::Running means that the callback still runs"]
 pub enum Cancel {
-    /// The callback had not begun, and never will.
+    /// The callback had not started and never will.
     Cancelled,
-    /// There is nothing to cancel: the callback has run to its end, was cancelled before, went with
-    /// its watcher, or is not one of this watch.
+    /// There is nothing to cancel: the callback has returned, was cancelled before, was dropped
+    /// with its watcher, or belongs to another watch.
     NotPending,
-    /// The callback runs, and cannot end before the caller returns: the caller is that
-    /// callback, or one that it waits for. Only a callback, a waker, or the `Drop` of what a callback
-    /// captured can get this answer.
+    /// The callback is running and cannot end before the caller returns: the caller is that
+    /// callback, or a callback for which it waits. Only calls from a callback, from a waker, or
+    /// from the `Drop` of a callback's captures get this result.
     Running,
 }

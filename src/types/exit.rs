@@ -1,5 +1,6 @@
 //! How a process ended.
 
+use std::error::Error;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::os::unix::process::ExitStatusExt;
@@ -8,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use crate::Pid;
 
-/// The end of one process: which, how, at what cost, and when it was seen.
+/// The exit of one process: its pid, outcome, resource usage, and when the watcher saw it.
 ///
-/// Two are equal if they tell of the same end, wherever they come from.
+/// Two values are equal if they describe the same exit, regardless of how they were delivered.
 #[derive(Clone, Debug)]
 pub struct Exit {
     pub(crate) pid: Pid,
@@ -18,12 +19,12 @@ pub struct Exit {
     pub(crate) usage: Option<Usage>,
     pub(crate) seen_at: Instant,
     pub(crate) by_deadline: bool,
-    /// Nanoseconds from `seen_at` to the queue. So little because each watch has one of these.
+    /// Nanoseconds from `seen_at` to the queue. Four bytes, because every watch stores an `Exit`.
     pub(crate) queued_after_ns: Option<NonZeroU32>,
 }
 
 impl PartialEq for Exit {
-    /// `queued_at` is of the way, not of the end.
+    /// `queued_at` describes the delivery, not the exit, and is not compared.
     fn eq(&self, other: &Self) -> bool {
         let all = |exit: &Self| {
             let Self {
@@ -43,48 +44,50 @@ impl PartialEq for Exit {
 impl Eq for Exit {}
 
 impl Exit {
-    /// The process that ended.
+    /// The pid of the process.
     pub fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// How it ended, or why that cannot be told.
+    /// How the process ended, or why that is unknown.
     pub fn outcome(&self) -> Outcome {
         self.outcome
     }
 
-    /// The same as the standard library has it; `None` for [`Outcome::Unknown`].
+    /// The outcome as the standard library's type; `None` for [`Outcome::Unknown`].
     pub fn status(&self) -> Option<ExitStatus> {
         self.outcome.status()
     }
 
-    /// Whether it is known to have exited with code 0.
+    /// Whether the process exited with code 0. `false` if the outcome is unknown.
     pub fn success(&self) -> bool {
         self.outcome == Outcome::Exited(0)
     }
 
-    /// What it used, if the kernel told: it does so for children of this
-    /// process that nobody else had reaped.
+    /// The resources that the process used. The kernel reports them for children of this process
+    /// that no other code has reaped; `None` otherwise.
     pub fn usage(&self) -> Option<Usage> {
         self.usage
     }
 
-    /// When the watcher took the exit from the kernel (`CLOCK_MONOTONIC`; the exits
-    /// that one wake-up brought share an instant).
+    /// When the watcher received the exit from the kernel (`CLOCK_MONOTONIC`). Exits received in
+    /// one wake-up share an instant.
     pub fn seen_at(&self) -> Instant {
         self.seen_at
     }
 
-    /// When it was put in the queue for the workers: what lies between this and the callback is time spent waiting for
-    /// a worker. Known in callbacks, unless they run on the ring thread
-    /// ([`workers(0)`](crate::Builder::workers)); `None` elsewhere. An exit that waited for room in the
-    /// queue for more than four seconds has it as four.
+    /// When the exit entered the queue to the workers. The time from here to the callback was
+    /// spent waiting for a worker.
+    ///
+    /// `Some` in callbacks that run on workers; `None` elsewhere, and with
+    /// [`workers(0)`](crate::Builder::workers). The distance from [`seen_at`](Self::seen_at)
+    /// saturates at four seconds.
     pub fn queued_at(&self) -> Option<Instant> {
         let after = Duration::from_nanos(self.queued_after_ns?.get().into());
         Some(self.seen_at + after)
     }
 
-    /// The same, on its way to a callback.
+    /// A copy for a callback, with the time at which it was queued.
     pub(crate) fn queued(&self, at: Instant) -> Self {
         let after = at.saturating_duration_since(self.seen_at).as_nanos();
         let after = u32::try_from(after).unwrap_or(u32::MAX).max(1);
@@ -94,31 +97,31 @@ impl Exit {
         }
     }
 
-    /// Whether it ended after its [deadline](crate::Child::deadline) had sent it a signal.
+    /// Whether the process ended after its [deadline](crate::Child::deadline) had sent it a signal.
     pub fn by_deadline(&self) -> bool {
         self.by_deadline
     }
 }
 
-/// How a process ended. Displayed as the standard library does an [`ExitStatus`]: `exit status: 3`.
+/// How a process ended. `Display` prints what [`ExitStatus`] prints, such as `exit status: 3`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// It called `exit` with this code (0 to 255).
+    /// The process called `exit` with this code (0 to 255).
     Exited(i32),
-    /// A signal ended it.
+    /// A signal terminated the process.
     Signaled {
         /// The signal's number.
         signal: i32,
-        /// Whether the kernel says that it dumped core.
+        /// Whether the kernel wrote a core dump.
         core_dumped: bool,
     },
-    /// It ended, and the status cannot be told.
+    /// The process ended, but its status is unknown.
     Unknown(Unknown),
 }
 
 impl Outcome {
-    /// The outcome in a wait status, as `waitpid(2)` and `PIDFD_GET_INFO` give it.
+    /// Decodes a wait status of `waitpid(2)` or `PIDFD_GET_INFO`.
     pub(crate) fn from_wait_status(raw: i32) -> Self {
         let status = ExitStatus::from_raw(raw);
         match status.signal() {
@@ -130,7 +133,7 @@ impl Outcome {
         }
     }
 
-    /// The same as the standard library has it; `None` for [`Outcome::Unknown`].
+    /// The outcome as the standard library's type; `None` for [`Outcome::Unknown`].
     pub fn status(self) -> Option<ExitStatus> {
         match self {
             Self::Exited(code) => Some(ExitStatus::from_raw((code & 0xff) << 8)),
@@ -157,32 +160,53 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Why the status of a process that ended cannot be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+/// Why the status of an ended process is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Unknown {
-    /// The process was not a child of this one. The kernel tells a status to the
-    /// parent only; to others from Linux 6.15 on, once the parent reaped it.
-    #[error("not a child of this process: the kernel tells its status to its parent only")]
+    /// The process was not a child of this process. The kernel reports a status to the parent
+    /// only; from Linux 6.15 on also to others, once the parent has reaped the process.
     NotAChild,
-    /// Something else in this program reaped it before the watcher could look:
-    /// a `waitpid(-1)` loop, or a wait for this very pid. (From Linux 6.15 on the
-    /// status is told all the same, except of a [`Child`](crate::Child), which nobody else is to reap.)
-    #[error("reaped by another wait in this program before its status could be read")]
+    /// Other code in this program reaped the process before the watcher read its status: a
+    /// `waitpid(-1)` loop, or a wait for this pid. From Linux 6.15 on the status is still
+    /// reported, except for a [`Child`](crate::Child), which only the watcher may reap.
     ReapedElsewhere,
-    /// `SIGCHLD` is ignored (or `SA_NOCLDWAIT` set), so the kernel reaped it
-    /// itself and kept no status. Set the signal's action to the default. (From Linux
-    /// 6.15 on the status is told all the same, except of a [`Child`](crate::Child).)
-    #[error("SIGCHLD is ignored, so the kernel kept no status; set its action to the default")]
+    /// `SIGCHLD` is ignored (or `SA_NOCLDWAIT` is set), so the kernel reaped the process itself
+    /// and kept no status. Set the signal's action to the default. From Linux 6.15 on the status
+    /// is still reported, except for a [`Child`](crate::Child).
     SigchldIgnored,
-    /// The one descriptor that reading the status takes could not be had: for half a second there was none for any exit that
-    /// needed one. Children of the watcher's own need none. The number is the errno: `EMFILE`
-    /// (raise `RLIMIT_NOFILE`), `ENFILE` (raise `fs.file-max`) or `ENOMEM`.
-    #[error("no descriptor to be had for reading the status (errno {0}); raise RLIMIT_NOFILE")]
+    /// Reading the status takes one descriptor, and for half a second none was free for any exit
+    /// that needed one. Owned children need none. The number is the errno: `EMFILE` (raise
+    /// `RLIMIT_NOFILE`), `ENFILE` (raise `fs.file-max`) or `ENOMEM`.
     NoDescriptor(i32),
 }
 
-/// What a process used, its waited-for descendants included.
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotAChild => {
+                "not a child of this process: the kernel reports its status to its parent only"
+            }
+            Self::ReapedElsewhere => {
+                "reaped by another wait in this program before its status could be read"
+            }
+            Self::SigchldIgnored => {
+                "SIGCHLD is ignored, so the kernel kept no status; set its action to the default"
+            }
+            Self::NoDescriptor(errno) => {
+                return write!(
+                    f,
+                    "no descriptor was free to read the status (errno {errno}); raise RLIMIT_NOFILE"
+                );
+            }
+        })
+    }
+}
+
+impl Error for Unknown {}
+
+/// The resources that a process used, including those of descendants that it waited for
+/// (`getrusage(2)`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
     pub(crate) user: Duration,
@@ -191,17 +215,17 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// Processor time in user space.
+    /// CPU time in user space.
     pub fn user(&self) -> Duration {
         self.user
     }
 
-    /// Processor time in the kernel.
+    /// CPU time in the kernel.
     pub fn system(&self) -> Duration {
         self.system
     }
 
-    /// The largest resident set, in bytes.
+    /// The maximum resident set size, in bytes.
     pub fn max_rss_bytes(&self) -> u64 {
         self.max_rss_kib * 1024
     }
@@ -212,7 +236,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_status_and_its_outcome_say_the_same() {
+    fn an_outcome_converts_back_to_the_wait_status_it_came_from() {
         for code in 0..=255 {
             let raw = code << 8;
             let outcome = Outcome::from_wait_status(raw);
@@ -235,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_is_displayed_as_the_standard_library_does() {
+    fn an_outcome_is_displayed_as_the_standard_library_displays_it() {
         for raw in [0, 3 << 8, libc::SIGTERM, libc::SIGSEGV | 0x80] {
             let outcome = Outcome::from_wait_status(raw);
             assert_eq!(outcome.to_string(), ExitStatus::from_raw(raw).to_string());

@@ -1,15 +1,15 @@
-//! The number of a process.
+//! Process ids.
 
 use std::fmt;
 use std::num::NonZeroI32;
 
 use crate::error::InvalidPid;
 
-/// The process id of one process (a thread group leader), always positive.
+/// The id of one process (a thread group leader). Always positive.
 ///
-/// A `Pid` is a plain number: the kernel gives it to a new process once the old
-/// one was reaped. [`Watcher::watch`](crate::Watcher::watch) turns it into a lasting
-/// identity at once, so the number has to be right only at that moment.
+/// A `Pid` is a plain number, which the kernel may reuse once the process was reaped.
+/// [`Watcher::watch`](crate::Watcher::watch) turns it into a lasting identity at once, so the
+/// number has to be valid only at the time of that call.
 ///
 /// ```
 /// use exitring::Pid;
@@ -24,12 +24,12 @@ use crate::error::InvalidPid;
 pub struct Pid(NonZeroI32);
 
 impl Pid {
-    /// Makes a `Pid` of a number as the C library has it (`pid_t`).
+    /// Converts a `pid_t`.
     ///
     /// # Errors
     ///
-    /// [`InvalidPid`] if `raw` is zero or negative: to the kernel those name
-    /// process groups, never one process.
+    /// [`InvalidPid`] if `raw` is zero or negative. The kernel reads such numbers as process
+    /// groups.
     pub fn new(raw: i32) -> Result<Self, InvalidPid> {
         match NonZeroI32::new(raw) {
             Some(pid) if raw > 0 => Ok(Self(pid)),
@@ -37,12 +37,12 @@ impl Pid {
         }
     }
 
-    /// The number, as the C library has it (`pid_t`).
+    /// The number as a `pid_t`.
     pub fn as_raw(self) -> i32 {
         self.0.get()
     }
 
-    /// As rustix has it.
+    /// The number as rustix's type.
     pub(crate) fn as_rustix(self) -> rustix::process::Pid {
         rustix::process::Pid::from_raw(self.as_raw()).expect("a Pid is never zero")
     }
@@ -59,7 +59,7 @@ impl TryFrom<i32> for Pid {
 impl TryFrom<u32> for Pid {
     type Error = InvalidPid;
 
-    /// For [`std::process::Child::id`] and [`std::process::id`].
+    /// Converts what [`std::process::Child::id`] and [`std::process::id`] return.
     fn try_from(raw: u32) -> Result<Self, InvalidPid> {
         i32::try_from(raw)
             .map_err(|_| InvalidPid(raw.into()))

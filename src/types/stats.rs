@@ -1,47 +1,57 @@
-//! What a watcher has done, and holds.
+//! Counters and gauges of a watcher.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A reading of a watcher's counters and gauges. Each number is exact; together they
-/// are read while the watcher goes on, so sums may be off by what happens meanwhile.
+/// A snapshot of a watcher's counters and gauges.
+///
+/// Each number is exact. They are read one after the other while the watcher keeps running, so
+/// sums can be off by the events in between.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// What the watcher waits with: `"io_uring"`, `"epoll"`, or, where not even pidfds are to be had, `"threads"`: one for each
-    /// owned child, 256 at most (children beyond are looked at every 10 ms, or every 20 µs times their number).
+    /// The backend: `"io_uring"`, `"epoll"`, or, where pidfds are denied, `"threads"`. The last
+    /// has one thread for each owned child, at most 256; further children are polled every 10 ms
+    /// (or every 20 µs times their number, if that is longer).
     pub backend: &'static str,
-    /// Why it is no better one than it is, if that was not the caller's choice.
+    /// Why the watcher fell back to this backend; `None` if it is the best one or was requested.
     pub fallback: Option<String>,
-    /// Processes being watched: registered, and their exit not yet handed on.
+    /// Watched processes: registered, and their exit not yet dispatched.
     pub watched: u64,
-    /// Of these, the ones with a poll armed in the kernel.
+    /// The part of `watched` that has a poll armed in the kernel.
     pub armed: u64,
-    /// Exits in the queue that no worker has taken yet.
+    /// Exits in the queue to the workers.
     pub queued: u64,
-    /// Exits that wait for room in the queue.
+    /// Exits that wait in the ring thread because the queue is full.
     pub backlog: u64,
-    /// Exits seen, ever.
+    /// Exits delivered so far.
     pub delivered: u64,
-    /// Of these, the ones whose status could not be told ([`Outcome::Unknown`](crate::Outcome::Unknown)).
+    /// The part of `delivered` with an unknown status
+    /// ([`Outcome::Unknown`](crate::Outcome::Unknown)).
     pub unknown: u64,
-    /// Callbacks run to their end, ever, those that panicked included.
+    /// Callbacks that have returned or panicked so far.
     pub callbacks: u64,
-    /// Callbacks that panicked, ever.
+    /// Callbacks that have panicked so far.
     pub panics: u64,
-    /// How often exits found the queue full and had to be parked.
+    /// How often the queue was full, so that exits went to the backlog.
     pub stalls: u64,
-    /// How often the ring thread entered the kernel to wait (`io_uring_enter`, which also submits; `epoll_wait`; `poll`).
+    /// How often the ring thread entered the kernel to wait (`io_uring_enter`, which also submits;
+    /// `epoll_wait`; `poll`).
     pub enters: u64,
-    /// Descriptors the watcher holds between its wake-ups: three of its own (one of which it gives up when there
-    /// is no other; with epoll two), one for each [`watch`](crate::Watcher::watch) on its way to the ring thread, and before
-    /// Linux 6.9 one for each watch on what is not its own, with epoll one for each watch. [`Exits`](crate::Exits) have one each, not counted here.
+    /// Descriptors that the watcher holds between two wake-ups:
+    ///
+    /// - three of its own (two with epoll), one of which it gives up when no other is free;
+    /// - one for each [`watch`](crate::Watcher::watch) that the ring thread has not taken yet;
+    /// - with epoll, one for each watch; before Linux 6.9, one for each watch of a process that
+    ///   is not an owned child.
+    ///
+    /// Each [`Exits`](crate::Exits) has one more, which is not counted.
     pub descriptors: u64,
-    /// Why the ring thread died, if it did; from then on every call gets
+    /// Why the ring thread died. From then on every call returns
     /// [`Closed::RingThreadDied`](crate::Closed::RingThreadDied).
     pub death: Option<String>,
 }
 
-/// The live numbers. `Relaxed` throughout: they order nothing.
+/// The live numbers. Counters are `Relaxed`: they order nothing.
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) watched: Counter,
@@ -68,7 +78,7 @@ impl Counter {
         self.0.fetch_sub(n, Ordering::Relaxed);
     }
 
-    /// One more, unless that would be more than `limit`.
+    /// Adds one unless the result would exceed `limit`. Returns whether it did.
     pub(crate) fn add_one_within(&self, limit: u64) -> bool {
         let within = self.0.fetch_add(1, Ordering::Relaxed) < limit;
         if !within {
@@ -77,7 +87,8 @@ impl Counter {
         within
     }
 
-    /// For gauges that one thread keeps. Who reads this one sees what was set before it, too.
+    /// Sets a gauge that only one thread writes. A thread that reads the value also sees the
+    /// gauges that were set before it.
     pub(crate) fn set(&self, n: u64) {
         self.0.store(n, Ordering::Release);
     }

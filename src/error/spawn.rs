@@ -1,0 +1,292 @@
+//! Errors of making children, of signalling them, and of reading their output.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::process;
+use std::{fmt, io};
+
+use super::common::{Closed, NoDescriptors, SystemError, impl_from};
+use super::watch::{WaitError, WatchError};
+use crate::ProcessLimit;
+
+/// The error of [`Watcher::fork_watchable`](crate::Watcher::fork_watchable) and
+/// [`Watcher::vfork_watchable`](crate::Watcher::vfork_watchable).
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ForkError {
+    /// The watcher could not accept another child (no descriptor, too many watches, closed), so
+    /// no child was made.
+    Refused(WatchError),
+    /// `fork` failed: `EAGAIN` (a limit on processes: `RLIMIT_NPROC`, the cgroup's `pids.max`,
+    /// `kernel.pid_max`) or `ENOMEM`.
+    Fork(io::Error),
+    /// The child was made but could not be watched. It was killed and reaped before it ran any
+    /// code of the caller's. With [`WatchError::NoSuchProcess`], other code killed and reaped it.
+    Watch(WatchError),
+}
+
+impl fmt::Display for ForkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Refused(_) => "nothing was forked",
+            Self::Fork(_) => {
+                "fork failed; see RLIMIT_NPROC, the cgroup's pids.max and kernel.pid_max"
+            }
+            Self::Watch(_) => "the forked child could not be watched, and was killed and reaped",
+        })
+    }
+}
+
+impl Error for ForkError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Fork(source) => Some(source),
+            Self::Refused(source) | Self::Watch(source) => Some(source),
+        }
+    }
+}
+
+/// The error of [`Watcher::spawn`](crate::Watcher::spawn).
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SpawnError {
+    /// The watcher could not accept another child, so none was started.
+    Refused(WatchError),
+    /// The program does not exist.
+    NotFound {
+        /// The program as the command names it.
+        program: OsString,
+        /// The error of the system call.
+        source: io::Error,
+    },
+    /// The file is not a program, or the caller may not execute it.
+    NotExecutable {
+        /// The program as the command names it.
+        program: OsString,
+        /// The error of the system call.
+        source: io::Error,
+    },
+    /// A limit on the number of processes is reached.
+    NoProcesses(ProcessLimit),
+    /// No descriptor is free to start the program.
+    NoDescriptors(NoDescriptors),
+    /// There is not enough memory for another process.
+    OutOfMemory,
+    /// Starting it failed for another reason (its working directory, the size of its arguments, a
+    /// `pre_exec` closure).
+    Other {
+        /// The program as the command names it.
+        program: OsString,
+        /// The error of the system call.
+        source: io::Error,
+    },
+    /// The child was started but could not be watched, because the watcher ended at that moment.
+    /// It was killed and reaped.
+    Watch(WatchError),
+}
+
+impl SpawnError {
+    /// Whether a later attempt can succeed: the call ran out of something that other code may
+    /// release.
+    pub fn is_throttling(&self) -> bool {
+        match self {
+            Self::Refused(error) => error.is_throttling(),
+            Self::NoProcesses(_) | Self::NoDescriptors(_) | Self::OutOfMemory => true,
+            _ => false,
+        }
+    }
+
+    pub(crate) fn from_spawn(command: &process::Command, source: io::Error) -> Self {
+        let errno = source.raw_os_error().unwrap_or(0);
+        if let Some(none) = NoDescriptors::from_errno(errno) {
+            return none.into();
+        }
+        let program = command.get_program().to_owned();
+        match errno {
+            libc::EAGAIN => Self::NoProcesses(ProcessLimit::find()),
+            libc::ENOMEM => Self::OutOfMemory,
+            // Or its directory (current_dir), or the interpreter in its first line.
+            libc::ENOENT => Self::NotFound { program, source },
+            libc::EACCES | libc::ENOEXEC | libc::EPERM | libc::EISDIR => {
+                Self::NotExecutable { program, source }
+            }
+            _ => Self::Other { program, source },
+        }
+    }
+}
+
+impl fmt::Display for SpawnError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(_) => f.write_str("nothing was started"),
+            Self::NotFound { program, .. } => write!(
+                f,
+                "cannot start {program:?}: no such program; check its path, or PATH"
+            ),
+            Self::NotExecutable { program, .. } => write!(
+                f,
+                "cannot start {program:?}: it may not be executed; check its mode and its first \
+                 line"
+            ),
+            Self::NoProcesses(limit) => write!(f, "cannot start another process: {limit}"),
+            Self::NoDescriptors(cause) => cause.fmt(f),
+            Self::OutOfMemory => f.write_str("no memory for another process"),
+            Self::Other { program, .. } => write!(f, "cannot start {program:?}"),
+            Self::Watch(_) => {
+                f.write_str("the child could not be watched, and was killed and reaped")
+            }
+        }
+    }
+}
+
+impl Error for SpawnError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::NotFound { source, .. }
+            | Self::NotExecutable { source, .. }
+            | Self::Other { source, .. } => Some(source),
+            Self::Refused(source) | Self::Watch(source) => Some(source),
+            Self::NoProcesses(_) | Self::NoDescriptors(_) | Self::OutOfMemory => None,
+        }
+    }
+}
+
+impl_from!(NoDescriptors => SpawnError);
+
+/// The error of [`Watcher::adopt`](crate::Watcher::adopt). It returns the child to the caller.
+#[derive(Debug)]
+pub struct AdoptError {
+    pub(crate) child: Box<process::Child>,
+    pub(crate) source: WatchError,
+}
+
+impl AdoptError {
+    /// The reason, which is also the [`source`](std::error::Error::source).
+    pub fn reason(&self) -> &WatchError {
+        &self.source
+    }
+
+    /// The child, unchanged.
+    pub fn into_child(self) -> process::Child {
+        *self.child
+    }
+
+    /// The child and the reason.
+    pub fn into_parts(self) -> (process::Child, WatchError) {
+        (*self.child, self.source)
+    }
+}
+
+impl fmt::Display for AdoptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the child could not be adopted")
+    }
+}
+
+impl Error for AdoptError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// The error of [`Child::wait_with_output`](crate::Child::wait_with_output).
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OutputError {
+    /// Waiting for the exit failed.
+    Wait(WaitError),
+    /// Reading a pipe of the child failed.
+    Read(io::Error),
+}
+
+impl fmt::Display for OutputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wait(cause) => cause.fmt(f),
+            Self::Read(_) => f.write_str("the output of the child cannot be read"),
+        }
+    }
+}
+
+impl Error for OutputError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Wait(cause) => cause.source(),
+            Self::Read(source) => Some(source),
+        }
+    }
+}
+
+impl From<WaitError> for OutputError {
+    fn from(cause: WaitError) -> Self {
+        Self::Wait(cause)
+    }
+}
+
+/// The error of signalling a child.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SignalError {
+    /// The process has ended.
+    Exited,
+    /// The process does not lead a process group.
+    NoGroup,
+    /// The number is not a signal.
+    NoSuchSignal(i32),
+    /// The process runs as another user now.
+    Denied,
+    /// The watcher no longer accepts calls.
+    Closed(Closed),
+    /// Another system call failed.
+    System(SystemError),
+}
+
+impl SignalError {
+    pub(crate) fn from_kill(signal: i32, source: io::Error) -> Self {
+        match source.raw_os_error() {
+            // Other code reaped a child that is ours.
+            Some(libc::ESRCH) => Self::Exited,
+            Some(libc::EINVAL) => Self::NoSuchSignal(signal),
+            Some(libc::EPERM) => Self::Denied,
+            _ => SystemError {
+                call: "kill",
+                source,
+            }
+            .into(),
+        }
+    }
+}
+
+impl fmt::Display for SignalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited => f.write_str("the process has ended"),
+            Self::NoGroup => f.write_str(
+                "the process leads no process group; start it with CommandExt::process_group(0)",
+            ),
+            Self::NoSuchSignal(signal) => write!(f, "there is no signal {signal}"),
+            Self::Denied => {
+                f.write_str("the process runs as another user and may not be signalled (EPERM)")
+            }
+            Self::Closed(cause) => cause.fmt(f),
+            Self::System(cause) => cause.fmt(f),
+        }
+    }
+}
+
+impl Error for SignalError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::System(cause) => cause.source(),
+            _ => None,
+        }
+    }
+}
+
+impl_from!(Closed => SignalError);
+
+impl From<SystemError> for SignalError {
+    fn from(cause: SystemError) -> Self {
+        Self::System(cause)
+    }
+}
