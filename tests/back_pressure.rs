@@ -1,4 +1,4 @@
-//! Full queues: nothing is lost, nothing comes twice, and the order stays.
+//! Full queues: each exit is delivered once, and in order.
 
 mod common;
 
@@ -10,7 +10,7 @@ use common::*;
 use exitring::{Outcome, Watcher};
 
 #[test]
-fn a_queue_of_one_delivers_a_thousand_exits_once_each() {
+fn a_queue_of_one_delivers_each_of_a_thousand_exits_once() {
     const WATCHES: usize = 1000;
     for workers in [1, 3] {
         let watcher = Watcher::builder()
@@ -18,7 +18,7 @@ fn a_queue_of_one_delivers_a_thousand_exits_once_each() {
             .queue_capacity(1)
             .build()
             .unwrap();
-        let mut child = Obedient::spawn();
+        let mut child = ControlledChild::spawn();
         let runs: Arc<Vec<AtomicUsize>> =
             Arc::new((0..WATCHES).map(|_| AtomicUsize::new(0)).collect());
         let (sender, receiver) = mpsc::channel();
@@ -35,7 +35,7 @@ fn a_queue_of_one_delivers_a_thousand_exits_once_each() {
         drop(sender);
         child.exit(0);
         (0..WATCHES).for_each(|_| receive(&receiver));
-        let stats = until_stats(&watcher, "all is over", |stats| {
+        let stats = until_stats(&watcher, "nothing is watched", |stats| {
             stats.watched == 0 && stats.backlog == 0
         });
         assert!(runs.iter().all(|runs| runs.load(Ordering::SeqCst) == 1));
@@ -46,24 +46,15 @@ fn a_queue_of_one_delivers_a_thousand_exits_once_each() {
 }
 
 #[test]
-fn while_callbacks_are_stuck_exits_are_seen_and_registrations_taken() {
+fn while_callbacks_block_exits_are_seen_and_registrations_accepted() {
     const CHILDREN: i32 = 50;
     let watcher = Watcher::builder()
         .workers(1)
         .queue_capacity(2)
         .build()
         .unwrap();
-    let (release, released) = mpsc::channel::<()>();
-    let blocker = zombie(0);
-    let blocking = watcher.watch(blocker.pid()).unwrap();
-    let (started, has_started) = mpsc::channel();
-    blocking
-        .on_exit(move |_| {
-            started.send(()).unwrap();
-            let _ = released.recv();
-        })
-        .unwrap();
-    receive(&has_started);
+    let ended = zombie(0);
+    let release = block_in_callback(&watcher.watch(ended.pid()).unwrap());
 
     let order = Arc::new(Mutex::new(Vec::new()));
     for code in 0..CHILDREN {
@@ -73,10 +64,10 @@ fn while_callbacks_are_stuck_exits_are_seen_and_registrations_taken() {
         watch
             .on_exit(move |exit| order.lock().unwrap().push(exit.outcome()))
             .unwrap();
-        // Seen, though no callback can run.
+        // The exit is seen although no callback can run.
         assert_eq!(watch.wait().unwrap().outcome(), Outcome::Exited(code));
     }
-    let stats = until_stats(&watcher, "the rest is parked", |stats| {
+    let stats = until_stats(&watcher, "the rest is in the backlog", |stats| {
         stats.backlog == CHILDREN as u64 - 2
     });
     assert_eq!(stats.queued, 2);
@@ -87,17 +78,17 @@ fn while_callbacks_are_stuck_exits_are_seen_and_registrations_taken() {
     until_stats(&watcher, "all have run", |stats| {
         stats.callbacks == CHILDREN as u64 + 1
     });
-    // With one worker, in the order in which they ended.
+    // One worker runs them in the order of the exits.
     let expected: Vec<_> = (0..CHILDREN).map(Outcome::Exited).collect();
     assert_eq!(*order.lock().unwrap(), expected);
 }
 
 #[test]
-fn exits_run_in_the_order_of_the_ends_with_or_without_workers() {
+fn callbacks_run_in_the_order_of_the_exits_with_or_without_workers() {
     for workers in [0, 1] {
         let watcher = Watcher::builder().workers(workers).build().unwrap();
         let order = Arc::new(Mutex::new(Vec::new()));
-        let mut children: Vec<_> = (0..10).map(|_| Obedient::spawn()).collect();
+        let mut children: Vec<_> = (0..10).map(|_| ControlledChild::spawn()).collect();
         let watches: Vec<_> = children
             .iter()
             .map(|child| {
@@ -122,14 +113,14 @@ fn exits_run_in_the_order_of_the_ends_with_or_without_workers() {
 }
 
 #[test]
-fn dropping_the_watcher_in_a_storm_runs_no_callback_afterwards() {
+fn no_callback_runs_after_a_watcher_is_dropped_under_load() {
     for round in 0..20 {
         let watcher = Watcher::builder()
             .workers(round % 3)
             .queue_capacity(4)
             .build()
             .unwrap();
-        let mut children: Vec<_> = (0..8).map(|_| Obedient::spawn()).collect();
+        let mut children: Vec<_> = (0..8).map(|_| ControlledChild::spawn()).collect();
         let dropped = Arc::new(AtomicUsize::new(0));
         let late = Arc::new(AtomicUsize::new(0));
         for child in &children {
@@ -150,13 +141,13 @@ fn dropping_the_watcher_in_a_storm_runs_no_callback_afterwards() {
         dropped.store(1, Ordering::SeqCst);
         drop(children);
         assert_eq!(late.load(Ordering::SeqCst), 0);
-        // What did not run has been let go of.
+        // The callbacks that did not run are dropped.
         assert_eq!(Arc::strong_count(&dropped), 1);
     }
 }
 
 #[test]
-fn a_callback_is_told_how_long_its_exit_was_in_the_queue() {
+fn a_callback_sees_when_its_exit_was_queued() {
     for workers in [0, 1] {
         let watcher = Watcher::builder().workers(workers).build().unwrap();
         let child = zombie(3);
@@ -169,14 +160,49 @@ fn a_callback_is_told_how_long_its_exit_was_in_the_queue() {
                     .unwrap()
             })
             .unwrap();
-        let (told, now) = receive(&receiver);
-        assert_eq!(told.queued_at().is_some(), workers > 0);
-        if let Some(queued_at) = told.queued_at() {
-            assert!(told.seen_at() < queued_at && queued_at <= now, "{told:?}");
+        let (received, now) = receive(&receiver);
+        assert_eq!(received.queued_at().is_some(), workers > 0);
+        if let Some(queued_at) = received.queued_at() {
+            assert!(
+                received.seen_at() < queued_at && queued_at <= now,
+                "{received:?}"
+            );
         }
-        // It is of the way, not of the end.
+        // The time belongs to this delivery, not to the exit.
         let exit = watch.exit().unwrap();
         assert_eq!(exit.queued_at(), None);
-        assert_eq!(exit, told);
+        assert_eq!(exit, received);
     }
+}
+
+#[test]
+fn a_queue_of_one_delivers_each_of_ten_thousand_exits_once() {
+    const CHILDREN: usize = 10_000;
+    let test = "a_queue_of_one_delivers_each_of_ten_thousand_exits_once";
+    if !in_own_process() {
+        return run_in_own_process(test, |_| ());
+    }
+    let builder = Watcher::builder().workers(3).queue_capacity(1);
+    let watcher = builder.build().unwrap();
+    let runs: Arc<Vec<AtomicUsize>> =
+        Arc::new((0..CHILDREN).map(|_| AtomicUsize::new(0)).collect());
+    let gate = ExitGate::new();
+    for index in 0..CHILDREN {
+        let child = watcher.adopt_pid(gate.fork((index % 256) as i32)).unwrap();
+        let runs = Arc::clone(&runs);
+        child
+            .on_exit(move |exit| {
+                assert_eq!(exit.outcome(), Outcome::Exited((index % 256) as i32));
+                runs[index].fetch_add(1, Ordering::SeqCst);
+            })
+            .unwrap();
+    }
+    gate.open();
+    let stats = until_stats(&watcher, "nothing is watched", |stats| {
+        stats.callbacks == CHILDREN as u64 && stats.watched == 0
+    });
+    assert_eq!((stats.delivered, stats.panics), (CHILDREN as u64, 0));
+    assert!(stats.stalls > 0, "{stats:?}");
+    drop(watcher);
+    assert!(runs.iter().all(|runs| runs.load(Ordering::SeqCst) == 1));
 }

@@ -1,4 +1,4 @@
-//! The Shadow watcher's surface and behaviour.
+//! The API of Shadow's `ChildPidWatcher`, and its behaviour.
 
 mod common;
 
@@ -10,9 +10,9 @@ use common::*;
 use exitring::compat::ChildPidWatcher;
 
 #[test]
-fn callback_before_exit() {
+fn a_callback_registered_before_the_exit_runs() {
     let watcher = ChildPidWatcher::new();
-    let mut child = Obedient::spawn();
+    let mut child = ControlledChild::spawn();
     watcher.register_pid(child.pid());
     let (sender, receiver) = mpsc::channel();
     let handle = watcher.register_callback(child.pid(), move |pid| sender.send(pid).unwrap());
@@ -24,7 +24,7 @@ fn callback_before_exit() {
 }
 
 #[test]
-fn callback_after_exit() {
+fn a_callback_registered_after_the_exit_runs() {
     let watcher = ChildPidWatcher::default();
     let child = zombie(2);
     watcher.register_pid(child.pid());
@@ -37,9 +37,9 @@ fn callback_after_exit() {
 }
 
 #[test]
-fn several_callbacks_of_which_one_is_cancelled() {
+fn an_unregistered_callback_never_runs_and_the_others_do() {
     let watcher = ChildPidWatcher::new();
-    let mut child = Obedient::spawn();
+    let mut child = ControlledChild::spawn();
     watcher.register_pid(child.pid());
     let (sender, receiver) = mpsc::channel();
     let handles: Vec<_> = (0..3)
@@ -58,9 +58,9 @@ fn several_callbacks_of_which_one_is_cancelled() {
 }
 
 #[test]
-fn unregister_then_exit() {
+fn callbacks_of_an_unregistered_pid_still_run() {
     let watcher = ChildPidWatcher::new();
-    let mut child = Obedient::spawn();
+    let mut child = ControlledChild::spawn();
     watcher.register_pid(child.pid());
     let (sender, receiver) = mpsc::channel();
     let cancelled = watcher.register_callback(child.pid(), {
@@ -104,25 +104,21 @@ fn fork_watchable_registers_its_child() {
     let (sender, receiver) = mpsc::channel();
     watcher.register_callback(pid, move |pid| sender.send(pid).unwrap());
     assert_eq!(receive(&receiver), pid);
-    let mut status = 0;
-    // SAFETY: the pointer is to a live integer.
-    let reaped = unsafe { libc::waitpid(pid.as_raw(), &raw mut status, 0) };
-    assert_eq!(reaped, pid.as_raw());
-    assert_eq!(status, 33 << 8);
+    assert_eq!(reap(pid), 33);
 }
 
 #[test]
-fn after_the_drop_no_callback_runs() {
+fn no_callback_runs_after_the_drop() {
     let watcher = ChildPidWatcher::new();
-    let mut child = Obedient::spawn();
+    let mut child = ControlledChild::spawn();
     watcher.register_pid(child.pid());
     let (sender, receiver) = mpsc::channel();
     watcher.register_callback(child.pid(), move |pid| sender.send(pid).unwrap());
     drop(watcher);
     child.exit(0);
-    // Not run, and let go of.
+    // The callback is dropped and has not run.
     assert_eq!(
-        receiver.recv_timeout(FOREVER),
+        receiver.recv_timeout(TEST_TIMEOUT),
         Err(mpsc::RecvTimeoutError::Disconnected)
     );
 }
@@ -141,7 +137,7 @@ fn registering_a_pid_that_does_not_exist_panics() {
 #[should_panic(expected = "registered already")]
 fn registering_twice_panics() {
     let watcher = ChildPidWatcher::new();
-    let child = Obedient::spawn();
+    let child = ControlledChild::spawn();
     watcher.register_pid(child.pid());
     watcher.register_pid(child.pid());
 }
@@ -150,16 +146,16 @@ fn registering_twice_panics() {
 #[should_panic(expected = "not registered")]
 fn a_callback_for_an_unregistered_pid_panics() {
     let watcher = ChildPidWatcher::new();
-    let child = Obedient::spawn();
+    let child = ControlledChild::spawn();
     watcher.register_pid(child.pid());
     watcher.unregister_pid(child.pid());
     watcher.register_callback(child.pid(), |_| ());
 }
 
 #[test]
-fn registering_twice_leaves_the_first_registration_as_it_was() {
+fn registering_twice_does_not_change_the_first_registration() {
     let watcher = ChildPidWatcher::new();
-    let mut child = Obedient::spawn();
+    let mut child = ControlledChild::spawn();
     let pid = child.pid();
     watcher.register_pid(pid);
     let (sender, receiver) = mpsc::channel();

@@ -1,26 +1,23 @@
-//! io_uring and pidfds denied, as containers and old kernels do it: what is next best is taken, all that it can do
-//! works, and the rest is an error with a remedy.
+//! Denied system calls, as in containers and on old kernels. The next best backend is chosen; what
+//! it cannot do is an error with a remedy.
 
 mod common;
-#[path = "common/deny.rs"]
-mod deny;
 
-use std::error::Error;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use common::deny::deny;
 use common::*;
-use deny::deny;
 use exitring::{Backend, BuildError, Cancel, ForkError, Outcome, WatchError, Watcher};
 
-/// Runs the test alone, with the call denied by either errno that denies.
+/// Runs the test in its own process, with the call denied, once for each errno of a denied call.
 #[track_caller]
 fn run_denied(test: &str, call: libc::c_long) {
     for errno in [libc::EPERM, libc::ENOSYS] {
-        run_alone(test, |command| {
+        run_in_own_process(test, |command| {
             command.env("EXITRING_TEST_ERRNO", errno.to_string());
             command.env_remove("EXITRING_BACKEND");
             // SAFETY: `deny` makes system calls only.
@@ -29,22 +26,19 @@ fn run_denied(test: &str, call: libc::c_long) {
     }
 }
 
-fn denied_with() -> i32 {
+/// The errno of the denied call, in the process that [`run_denied`] starts.
+fn denied_errno() -> i32 {
     let errno = std::env::var("EXITRING_TEST_ERRNO").unwrap();
     errno.parse().unwrap()
 }
 
-fn message(error: impl Error) -> String {
-    error.to_string()
-}
-
-/// What every backend can do: children that the watcher owns.
-fn own_children(watcher: Watcher) {
+/// Checks what every backend can do: watch owned children.
+fn check_owned_children(watcher: Watcher) {
     let (sender, receiver) = mpsc::channel();
     let exits = watcher.exits(100).unwrap();
     let children: Vec<_> = (0..100)
         .map(|code| {
-            let child = watcher.spawn(sh(&format!("exit {code}"))).unwrap();
+            let child = watcher.spawn(&mut sh(&format!("exit {code}"))).unwrap();
             let sender = sender.clone();
             child
                 .on_exit(move |exit| sender.send(exit.outcome()).unwrap())
@@ -72,24 +66,13 @@ fn own_children(watcher: Watcher) {
     tags.sort_unstable();
     assert!(tags.iter().copied().eq(0..100));
 
-    let endless = || watcher.spawn(sh("exec sleep 1000")).unwrap();
-    let (killed, overdue, cancelled) = (endless(), endless(), endless());
+    let spawn = || watcher.spawn(&mut sleep()).unwrap();
+    let (killed, overdue, cancelled) = (spawn(), spawn(), spawn());
     let id = cancelled.on_exit(|_| panic!("it was cancelled")).unwrap();
     assert_eq!(cancelled.cancel(id), Cancel::Cancelled);
-    assert!(
-        killed
-            .wait_timeout(Duration::from_millis(1))
-            .unwrap()
-            .is_none()
-    );
+    assert_eq!(killed.wait_timeout(Duration::from_millis(1)), Ok(None));
     killed.kill().unwrap();
-    assert!(matches!(
-        killed.wait().unwrap().outcome(),
-        Outcome::Signaled {
-            signal: libc::SIGKILL,
-            ..
-        }
-    ));
+    assert_eq!(killed.wait().unwrap().outcome(), signaled(libc::SIGKILL));
     overdue
         .deadline(Duration::from_millis(5), Duration::from_secs(10))
         .unwrap();
@@ -102,25 +85,20 @@ fn own_children(watcher: Watcher) {
         Err(WatchError::NoSuchProcess { .. })
     ));
 
-    // One outlives the watcher, and is reaped all the same.
-    let orphan = endless();
+    // A child that outlives the watcher is reaped, too.
+    let orphan = spawn();
     let pid = orphan.pid();
     drop(watcher);
-    // SAFETY: it lives until it is killed here.
+    // SAFETY: no pointers; the child runs until it is killed here.
     assert_eq!(unsafe { libc::kill(pid.as_raw(), libc::SIGKILL) }, 0);
-    until("the orphan is reaped", || {
-        !std::path::Path::new(&format!("/proc/{pid}")).exists()
-    });
+    until_reaped(pid);
 }
 
-/// What takes pidfds: processes that are somebody else's to reap.
-fn others(watcher: Watcher) {
-    let mut child = Obedient::spawn();
+/// Checks what needs pidfds: processes that another part of the program reaps.
+fn check_other_processes(watcher: Watcher) {
+    let mut child = ControlledChild::spawn();
     let watch = watcher.watch(child.pid()).unwrap();
-    let (sender, receiver) = mpsc::channel();
-    watch
-        .on_exit(move |exit| sender.send(exit.outcome()).unwrap())
-        .unwrap();
+    let receiver = outcome_receiver(&watch);
     drop(watcher.watch(child.pid()).unwrap());
     child.exit(7);
     assert_eq!(receive(&receiver), Outcome::Exited(7));
@@ -141,40 +119,36 @@ fn others(watcher: Watcher) {
     // SAFETY: the child does nothing.
     let forked = unsafe { watcher.fork_watchable(|| ()) }.unwrap();
     assert_eq!(forked.wait().unwrap().outcome(), Outcome::Exited(0));
-    // SAFETY: a null pointer; it is ours to reap.
-    unsafe { libc::waitpid(forked.pid().as_raw(), std::ptr::null_mut(), 0) };
-    until_stats(&watcher, "all is over", |stats| stats.watched == 0);
-}
-
-fn sh(script: &str) -> &'static mut std::process::Command {
-    let mut command = std::process::Command::new("sh");
-    command.args(["-c", script]);
-    Box::leak(Box::new(command))
+    assert_eq!(reap(forked.pid()), 0);
+    until_stats(&watcher, "nothing is watched", |stats| stats.watched == 0);
 }
 
 #[track_caller]
-fn assert_falls_back(backend: &str, why: &str) {
+fn assert_falls_back(backend: &str, reason: &str) {
     for workers in [0, 1] {
         let watcher = || Watcher::builder().workers(workers).build().unwrap();
         let stats = watcher().stats();
         assert_eq!(stats.backend, backend);
         let fallback = stats.fallback.unwrap();
-        assert!(fallback.contains(why), "{fallback}");
-        own_children(watcher());
+        assert!(fallback.contains(reason), "{fallback}");
+        check_owned_children(watcher());
     }
 }
 
 #[test]
-fn without_io_uring_it_is_epoll() {
-    if !alone() {
-        return run_denied("without_io_uring_it_is_epoll", libc::SYS_io_uring_setup);
+fn without_io_uring_the_backend_is_epoll() {
+    if !in_own_process() {
+        return run_denied(
+            "without_io_uring_the_backend_is_epoll",
+            libc::SYS_io_uring_setup,
+        );
     }
     assert_falls_back("epoll", "io_uring is denied");
-    others(Watcher::new().unwrap());
+    check_other_processes(Watcher::new().unwrap());
     let before = open_descriptors();
     match Watcher::builder().backend(Backend::Uring).build() {
         Err(BuildError::IoUringDenied { errno, remedy }) => {
-            assert_eq!(errno, denied_with());
+            assert_eq!(errno, denied_errno());
             assert!(remedy.contains("seccomp"), "{remedy}");
         }
         other => panic!("{other:?}"),
@@ -182,16 +156,16 @@ fn without_io_uring_it_is_epoll() {
     assert_eq!(open_descriptors(), before);
 }
 
-/// What takes longer than the old call can say (24 days) takes the new one.
+/// The timeout of `epoll_wait` is at most 24 days; longer ones need `epoll_pwait2`.
 #[test]
 fn without_epoll_pwait2_a_deadline_may_be_weeks_away() {
-    if !alone() {
+    if !in_own_process() {
         let test = "without_epoll_pwait2_a_deadline_may_be_weeks_away";
         return run_denied(test, libc::SYS_epoll_pwait2);
     }
     let builder = Watcher::builder().backend(Backend::Epoll);
     let watcher = builder.build().unwrap();
-    let child = watcher.spawn(sh("exec sleep 1000")).unwrap();
+    let child = watcher.spawn(&mut sleep()).unwrap();
     let month = Duration::from_secs(30 * 24 * 60 * 60);
     child.deadline(month, Duration::ZERO).unwrap();
     assert_eq!(child.wait_timeout(Duration::from_millis(20)), Ok(None));
@@ -200,59 +174,59 @@ fn without_epoll_pwait2_a_deadline_may_be_weeks_away() {
 }
 
 #[test]
-fn with_a_ring_that_may_not_be_entered_it_is_epoll() {
-    if !alone() {
-        let test = "with_a_ring_that_may_not_be_entered_it_is_epoll";
+fn with_io_uring_enter_denied_the_backend_is_epoll() {
+    if !in_own_process() {
+        let test = "with_io_uring_enter_denied_the_backend_is_epoll";
         return run_denied(test, libc::SYS_io_uring_enter);
     }
     assert_falls_back("epoll", "io_uring_enter");
-    others(Watcher::new().unwrap());
+    check_other_processes(Watcher::new().unwrap());
     match Watcher::builder().backend(Backend::Uring).build() {
-        Err(BuildError::IoUringDenied { errno, .. }) => assert_eq!(errno, denied_with()),
+        Err(BuildError::IoUringDenied { errno, .. }) => assert_eq!(errno, denied_errno()),
         other => panic!("{other:?}"),
     }
 }
 
-/// Without the file table the identity is held otherwise.
+/// Without the file table the watcher keeps the identity of a process in another way.
 #[test]
-fn with_a_ring_that_takes_no_files_it_is_io_uring_all_the_same() {
-    if !alone() {
-        let test = "with_a_ring_that_takes_no_files_it_is_io_uring_all_the_same";
+fn with_io_uring_register_denied_the_backend_is_still_io_uring() {
+    if !in_own_process() {
+        let test = "with_io_uring_register_denied_the_backend_is_still_io_uring";
         return run_denied(test, libc::SYS_io_uring_register);
     }
     let watcher = Watcher::new().unwrap();
     assert_eq!(watcher.stats().backend, "io_uring");
-    own_children(watcher);
-    others(Watcher::new().unwrap());
+    check_owned_children(watcher);
+    check_other_processes(Watcher::new().unwrap());
 }
 
 #[test]
-fn without_pidfds_it_is_threads_for_own_children_and_an_error_for_others() {
-    if !alone() {
-        let test = "without_pidfds_it_is_threads_for_own_children_and_an_error_for_others";
+fn without_pidfds_owned_children_are_watched_by_threads_and_others_are_refused() {
+    if !in_own_process() {
+        let test = "without_pidfds_owned_children_are_watched_by_threads_and_others_are_refused";
         return run_denied(test, libc::SYS_pidfd_open);
     }
     assert_falls_back("threads", "pidfd_open is denied");
     let watcher = Watcher::new().unwrap();
-    let mut child = Obedient::spawn();
-    let said = |error: WatchError| {
-        assert!(matches!(error, WatchError::PidfdDenied { errno } if errno == denied_with()));
-        assert!(message(error).contains("seccomp"));
+    let mut child = ControlledChild::spawn();
+    let assert_denied = |error: WatchError| {
+        assert!(matches!(error, WatchError::PidfdDenied { errno } if errno == denied_errno()));
+        assert!(error.to_string().contains("seccomp"));
     };
-    said(watcher.watch(child.pid()).unwrap_err());
-    said(watcher.watch_reaped(child.pid()).unwrap_err());
-    let no_pidfd = std::fs::File::open("/dev/null").unwrap();
-    said(watcher.watch_pidfd(no_pidfd.into()).unwrap_err());
+    assert_denied(watcher.watch(child.pid()).unwrap_err());
+    assert_denied(watcher.watch_reaped(child.pid()).unwrap_err());
+    let not_a_pidfd = std::fs::File::open("/dev/null").unwrap();
+    assert_denied(watcher.watch_pidfd(not_a_pidfd.into()).unwrap_err());
     // SAFETY: refused, or else the child does nothing.
     match unsafe { watcher.fork_watchable(|| ()) } {
-        Err(ForkError::Refused(error)) => said(error),
+        Err(ForkError::Refused(error)) => assert_denied(error),
         other => panic!("{other:?}"),
     }
     for backend in [Backend::Uring, Backend::Epoll] {
         match Watcher::builder().backend(backend).build() {
             Err(error @ BuildError::PidfdDenied { errno }) => {
-                assert_eq!(errno, denied_with());
-                assert!(message(error).contains("seccomp"));
+                assert_eq!(errno, denied_errno());
+                assert!(error.to_string().contains("seccomp"));
             }
             other => panic!("{other:?}"),
         }
@@ -264,19 +238,19 @@ fn without_pidfds_it_is_threads_for_own_children_and_an_error_for_others() {
 
 /// More children than there are threads.
 #[test]
-fn without_pidfds_a_thousand_children_are_watched_by_so_many_threads() {
-    if !alone() {
-        let test = "without_pidfds_a_thousand_children_are_watched_by_so_many_threads";
+fn without_pidfds_a_thousand_children_are_watched_by_256_threads() {
+    if !in_own_process() {
+        let test = "without_pidfds_a_thousand_children_are_watched_by_256_threads";
         return run_denied(test, libc::SYS_pidfd_open);
     }
     let watcher = Watcher::new().unwrap();
-    let gate = Gate::new();
+    let gate = ExitGate::new();
     let children: Vec<_> = (0..1000)
         .map(|index| watcher.adopt_pid(gate.fork(index % 256)).unwrap())
         .collect();
     until_stats(&watcher, "all threads wait", |stats| stats.armed == 256);
-    let threads = std::fs::read_dir("/proc/self/task").unwrap().count();
-    assert!(threads < 256 + 10, "{threads} threads");
+    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
+    assert!(threads() < 256 + 10, "{} threads", threads());
     gate.open();
     for (index, child) in (0..).zip(&children) {
         assert_eq!(
@@ -284,33 +258,35 @@ fn without_pidfds_a_thousand_children_are_watched_by_so_many_threads() {
             Outcome::Exited(index % 256)
         );
     }
-    let threads = || std::fs::read_dir("/proc/self/task").unwrap().count();
-    until("the threads are gone", || threads() < 10);
+    until("the threads have ended", || threads() < 10);
 }
 
 #[test]
-fn with_both_denied_it_is_threads() {
-    if !alone() {
-        return run_alone("with_both_denied_it_is_threads", |command| {
-            command.env_remove("EXITRING_BACKEND");
-            // SAFETY: `deny` makes system calls only.
-            unsafe {
-                command.pre_exec(|| {
-                    deny(libc::SYS_io_uring_setup, libc::EPERM)?;
-                    deny(libc::SYS_pidfd_open, libc::ENOSYS)
-                });
-            }
-        });
+fn without_io_uring_and_pidfds_the_backend_is_threads() {
+    if !in_own_process() {
+        return run_in_own_process(
+            "without_io_uring_and_pidfds_the_backend_is_threads",
+            |command| {
+                command.env_remove("EXITRING_BACKEND");
+                // SAFETY: `deny` makes system calls only.
+                unsafe {
+                    command.pre_exec(|| {
+                        deny(libc::SYS_io_uring_setup, libc::EPERM)?;
+                        deny(libc::SYS_pidfd_open, libc::ENOSYS)
+                    });
+                }
+            },
+        );
     }
     assert_falls_back("threads", "pidfd_open is denied");
 }
 
 #[test]
-fn the_variable_chooses_a_backend_where_none_is_asked_for() {
-    let test = "the_variable_chooses_a_backend_where_none_is_asked_for";
-    if !alone() {
+fn the_environment_variable_chooses_the_backend_unless_the_builder_does() {
+    let test = "the_environment_variable_chooses_the_backend_unless_the_builder_does";
+    if !in_own_process() {
         for value in ["uring", "epoll", "threads", "kqueue"] {
-            run_alone(test, |command| {
+            run_in_own_process(test, |command| {
                 command.env("EXITRING_BACKEND", value);
             });
         }
@@ -323,7 +299,7 @@ fn the_variable_chooses_a_backend_where_none_is_asked_for() {
         (_, Err(error @ BuildError::Variable { .. })) => {
             assert_eq!(value, "kqueue");
             assert_eq!(
-                message(error),
+                error.to_string(),
                 r#"EXITRING_BACKEND is "kqueue", and must be one of auto, uring, epoll, threads"#
             );
         }
@@ -338,16 +314,17 @@ fn the_variable_chooses_a_backend_where_none_is_asked_for() {
 
 #[test]
 fn without_pidfds_the_rest_of_a_group_keeps_its_grace() {
-    if !alone() {
+    if !in_own_process() {
         let test = "without_pidfds_the_rest_of_a_group_keeps_its_grace";
         return run_denied(test, libc::SYS_pidfd_open);
     }
     let watcher = Watcher::new().unwrap();
-    // The leader ends of SIGTERM, and the other cleans up.
-    let script = "(trap 'sleep 0.05; echo clean; exit' TERM; echo ready; while true; do sleep 0.01; done) & wait";
-    let mut command = std::process::Command::new("sh");
-    command.args(["-c", script]).process_group(0);
-    let child = watcher.spawn(command.stdout(Stdio::piped())).unwrap();
+    // SIGTERM ends the leader, and the other process cleans up.
+    let cleans_up =
+        "trap 'sleep 0.05; echo clean; exit' TERM; echo ready; while true; do sleep 0.01; done";
+    let mut command = sh(&format!("({cleans_up}) & wait"));
+    command.process_group(0).stdout(Stdio::piped());
+    let child = watcher.spawn(&mut command).unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "ready");
     child
@@ -355,5 +332,5 @@ fn without_pidfds_the_rest_of_a_group_keeps_its_grace() {
         .unwrap();
     child.wait().unwrap();
     assert_eq!(lines.next().unwrap().unwrap(), "clean");
-    until("nobody is left of the group", || !child.group_in_grace());
+    until("the grace is over", || !child.group_in_grace());
 }

@@ -1,9 +1,10 @@
-//! Exits fetched from a queue.
+//! Exits received from a queue.
 
 mod common;
 
 use std::collections::HashSet;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use common::*;
@@ -13,20 +14,18 @@ use exitring::{
 };
 
 fn spawn(watcher: &Watcher, code: i32) -> Child {
-    let mut command = Command::new("sh");
-    command.args(["-c", &format!("exit {code}")]);
-    watcher.spawn(&mut command).unwrap()
+    watcher.spawn(&mut sh(&format!("exit {code}"))).unwrap()
 }
 
-/// Runs until its standard input is closed.
+/// Spawns a child that runs until its standard input is closed.
 fn spawn_waiting(watcher: &Watcher) -> Child {
-    let mut command = Command::new("sh");
-    command.args(["-c", "read line"]).stdin(Stdio::piped());
-    watcher.spawn(&mut command).unwrap()
+    watcher
+        .spawn(sh("read line").stdin(Stdio::piped()))
+        .unwrap()
 }
 
 #[test]
-fn each_exit_comes_once_with_its_tag_also_of_watches_that_are_gone() {
+fn each_exit_is_delivered_once_with_its_tag_even_if_its_watch_is_dropped() {
     each_worker_count(|watcher| {
         let exits = watcher.exits(100).unwrap();
         for code in 0..100 {
@@ -40,12 +39,13 @@ fn each_exit_comes_once_with_its_tag_also_of_watches_that_are_gone() {
         assert_eq!(tags.len(), 100);
         assert_eq!(exits.outstanding(), 0);
         assert_eq!(exits.try_recv(), Ok(None));
-        assert_eq!(exits.recv_timeout(FOREVER), Ok(None), "nothing can come");
+        let end = exits.recv_timeout(TEST_TIMEOUT);
+        assert_eq!(end, Ok(None), "nothing is outstanding");
     });
 }
 
 #[test]
-fn a_watch_that_ended_before_is_fetched_too_and_as_often_as_it_was_added() {
+fn a_process_that_ended_before_the_add_is_delivered_once_for_each_add() {
     let watcher = Watcher::new().unwrap();
     let child = zombie(9);
     let watch = watcher.watch(child.pid()).unwrap();
@@ -63,7 +63,7 @@ fn a_watch_that_ended_before_is_fetched_too_and_as_often_as_it_was_added() {
 }
 
 #[test]
-fn more_than_there_is_room_for_are_refused_until_some_are_fetched() {
+fn watches_beyond_the_capacity_are_refused_until_some_exits_are_received() {
     let watcher = Watcher::new().unwrap();
     let exits = watcher.exits(2).unwrap();
     let (first, second, third) = (
@@ -93,30 +93,30 @@ fn a_capacity_of_zero_is_refused() {
 }
 
 #[test]
-fn several_threads_share_the_exits() {
+fn several_threads_may_receive_the_exits() {
     let watcher = Watcher::new().unwrap();
     let exits = watcher.exits(200).unwrap();
     for tag in 0..200 {
         exits.add(&spawn(&watcher, 0), tag).unwrap();
     }
-    let fetched: Vec<u64> = std::thread::scope(|scope| {
-        let fetch = || {
+    let received: Vec<u64> = std::thread::scope(|scope| {
+        let receive_all = || {
             let mut tags = Vec::new();
             while let Some(tagged) = exits.recv().unwrap() {
                 tags.push(tagged.tag);
             }
             tags
         };
-        let threads: Vec<_> = (0..4).map(|_| scope.spawn(fetch)).collect();
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(receive_all)).collect();
         let tags = threads.into_iter().map(|thread| thread.join().unwrap());
         tags.flatten().collect()
     });
-    assert_eq!(fetched.len(), 200);
-    assert_eq!(HashSet::<u64>::from_iter(fetched).len(), 200);
+    assert_eq!(received.len(), 200);
+    assert_eq!(HashSet::<u64>::from_iter(received).len(), 200);
 }
 
 #[test]
-fn the_descriptor_is_readable_exactly_while_there_is_something() {
+fn the_descriptor_is_readable_exactly_while_an_exit_is_queued() {
     let watcher = Watcher::new().unwrap();
     let exits = watcher.exits(10).unwrap();
     let readable = |timeout: Duration| {
@@ -131,8 +131,8 @@ fn the_descriptor_is_readable_exactly_while_there_is_something() {
         exits.add(&child, 1).unwrap();
         assert!(!readable(Duration::from_millis(10)));
         drop(child);
-        assert!(readable(FOREVER));
-        until("both are there", || {
+        assert!(readable(TEST_TIMEOUT));
+        until("both are received", || {
             let _ = exits.try_recv();
             exits.outstanding() == 0
         });
@@ -141,7 +141,7 @@ fn the_descriptor_is_readable_exactly_while_there_is_something() {
 }
 
 #[test]
-fn dropping_the_watcher_is_told_once_after_what_had_come() {
+fn dropping_the_watcher_is_reported_once_after_the_queued_exits() {
     let watcher = Watcher::new().unwrap();
     let exits = watcher.exits(10).unwrap();
     let (ended, mut runs) = (spawn(&watcher, 1), spawn_waiting(&watcher));
@@ -150,13 +150,13 @@ fn dropping_the_watcher_is_told_once_after_what_had_come() {
     exits.add(&ended, 1).unwrap();
     exits.add(&runs, 2).unwrap();
     std::thread::scope(|scope| {
-        let fetcher = scope.spawn(|| {
+        let receiver = scope.spawn(|| {
             let first = exits.recv();
             (first, exits.recv(), exits.recv())
         });
         std::thread::sleep(Duration::from_millis(10));
         drop(watcher);
-        let (first, second, third) = fetcher.join().unwrap();
+        let (first, second, third) = receiver.join().unwrap();
         assert_eq!(first.unwrap().unwrap().tag, 1);
         assert_eq!(second, Err(RecvError::Closed(Closed::Dropped)));
         assert_eq!(third, Ok(None));
@@ -165,13 +165,13 @@ fn dropping_the_watcher_is_told_once_after_what_had_come() {
 }
 
 #[test]
-fn waiting_for_what_has_not_come_on_the_ring_thread_is_refused() {
+fn a_blocking_recv_on_the_ring_thread_is_refused() {
     let watcher = Watcher::builder().workers(0).build().unwrap();
     let exits = watcher.exits(10).unwrap();
     let mut runs = spawn_waiting(&watcher);
     runs.kill_on_drop(true);
     exits.add(&runs, 1).unwrap();
-    let (sender, receiver) = std::sync::mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let ended = spawn(&watcher, 0);
     ended
         .on_exit(move |_| sender.send((exits.recv(), exits.try_recv())).unwrap())
@@ -182,22 +182,24 @@ fn waiting_for_what_has_not_come_on_the_ring_thread_is_refused() {
 }
 
 #[test]
-fn exits_dropped_before_their_watches_are_of_no_consequence() {
+fn exits_may_be_dropped_before_their_watches_end() {
     let watcher = Watcher::new().unwrap();
     let exits = watcher.exits(10).unwrap();
     let child = spawn_waiting(&watcher);
     exits.add(&child, 1).unwrap();
     drop(exits);
     drop(child);
-    until_stats(&watcher, "it is over", |stats| stats.delivered == 1);
+    until_stats(&watcher, "the exit is delivered", |stats| {
+        stats.delivered == 1
+    });
 }
 
 #[test]
-fn a_refused_watch_leaves_the_others_alone() {
+fn a_refused_watch_does_not_affect_the_others() {
     let watcher = Watcher::new().unwrap();
     let exits = watcher.exits(2).unwrap();
     let other_watcher = Watcher::new().unwrap();
-    let lives = Obedient::spawn();
+    let lives = ControlledChild::spawn();
     let refused = other_watcher.watch(lives.pid()).unwrap();
     drop(other_watcher);
     let child = spawn_waiting(&watcher);
@@ -212,7 +214,7 @@ fn a_refused_watch_leaves_the_others_alone() {
 }
 
 #[test]
-fn not_yet_is_told_from_nothing_outstanding() {
+fn not_yet_is_distinguished_from_nothing_outstanding() {
     each_worker_count(|watcher| {
         let exits = watcher.exits(2).unwrap();
         assert_eq!(exits.try_recv(), Ok(None));
@@ -223,10 +225,10 @@ fn not_yet_is_told_from_nothing_outstanding() {
         let in_time = exits.recv_timeout(Duration::ZERO);
         assert_eq!(in_time, Err(RecvTimeoutError::Timeout));
         drop(child);
-        let tagged = exits.recv_timeout(FOREVER).unwrap().unwrap();
+        let tagged = exits.recv_timeout(TEST_TIMEOUT).unwrap().unwrap();
         assert_eq!(tagged.tag, 7);
         assert_eq!(exits.try_recv(), Ok(None));
-        assert_eq!(exits.recv_timeout(FOREVER), Ok(None));
+        assert_eq!(exits.recv_timeout(TEST_TIMEOUT), Ok(None));
     });
 }
 
@@ -238,7 +240,7 @@ fn tags(exits: impl IntoIterator<Item = Result<Tagged, RecvError>>) -> HashSet<u
 }
 
 #[test]
-fn exits_are_iterated_until_nothing_is_outstanding_borrowed_or_owned() {
+fn an_iteration_borrowed_or_owned_ends_when_nothing_is_outstanding() {
     let watcher = Watcher::new().unwrap();
     let exits = watcher.exits(10).unwrap();
     let add = |from: u64| {
@@ -257,7 +259,7 @@ fn exits_are_iterated_until_nothing_is_outstanding_borrowed_or_owned() {
 }
 
 #[test]
-fn an_iterator_that_does_not_wait_ends_where_nothing_has_come_and_goes_on_later() {
+fn try_iter_ends_when_the_queue_is_empty_and_continues_later() {
     let watcher = Watcher::new().unwrap();
     let exits = watcher.exits(2).unwrap();
     let (ended, waiting) = (spawn(&watcher, 1), spawn_waiting(&watcher));
@@ -268,13 +270,13 @@ fn an_iterator_that_does_not_wait_ends_where_nothing_has_come_and_goes_on_later(
     assert_eq!(ready.next().unwrap().unwrap().tag, 1);
     assert!(ready.next().is_none());
     waiting.wait().unwrap();
-    until("it is there", || {
+    until("the second exit is received", || {
         ready.next().is_some_and(|tagged| tagged.unwrap().tag == 2)
     });
 }
 
 #[test]
-fn an_iteration_reports_a_watcher_that_ended_and_goes_on() {
+fn an_iteration_reports_a_dropped_watcher_and_continues() {
     let watcher = Watcher::new().unwrap();
     let other = Watcher::new().unwrap();
     let exits = watcher.exits(3).unwrap();
@@ -293,13 +295,13 @@ fn an_iteration_reports_a_watcher_that_ended_and_goes_on() {
 }
 
 #[test]
-fn an_iteration_on_the_ring_thread_ends_with_its_refusal() {
+fn an_iteration_on_the_ring_thread_ends_after_one_error() {
     let watcher = Watcher::builder().workers(0).build().unwrap();
     let exits = watcher.exits(1).unwrap();
     let mut runs = spawn_waiting(&watcher);
     runs.kill_on_drop(true);
     exits.add(&runs, 1).unwrap();
-    let (sender, receiver) = std::sync::mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     spawn(&watcher, 0)
         .on_exit(move |_| sender.send(Vec::from_iter(&exits)).unwrap())
         .unwrap();

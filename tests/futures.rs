@@ -1,4 +1,4 @@
-//! Waiting without blocking, under different executors.
+//! Futures of exits, with different executors.
 
 mod common;
 
@@ -13,18 +13,18 @@ use common::*;
 use exitring::{Closed, Outcome, Watcher};
 
 #[test]
-fn a_plain_block_on_gets_the_exit() {
+fn a_plain_block_on_returns_the_exit() {
     let watcher = Watcher::new().unwrap();
     let ended = zombie(1);
     let watch = watcher.watch(ended.pid()).unwrap();
     let exit = futures_lite::future::block_on(watch.exited()).unwrap();
     assert_eq!(exit.outcome(), Outcome::Exited(1));
-    // Again, though it was seen.
+    // Again, after the exit was seen.
     assert_eq!(futures_lite::future::block_on(watch.exited()), Ok(exit));
 }
 
 #[test]
-fn tokio_tasks_get_their_exits() {
+fn tokio_tasks_await_their_exits() {
     for mut builder in [
         tokio::runtime::Builder::new_current_thread(),
         tokio::runtime::Builder::new_multi_thread(),
@@ -33,8 +33,7 @@ fn tokio_tasks_get_their_exits() {
             let watcher = Watcher::new().unwrap();
             let tasks: Vec<_> = (0..50)
                 .map(|code| {
-                    let mut command = std::process::Command::new("sh");
-                    command.args(["-c", &format!("sleep 0.0{}; exit {code}", code % 10)]);
+                    let mut command = sh(&format!("sleep 0.0{}; exit {code}", code % 10));
                     let child = watcher.spawn(&mut command).unwrap();
                     tokio::spawn(async move { child.exited().await })
                 })
@@ -48,43 +47,43 @@ fn tokio_tasks_get_their_exits() {
 }
 
 #[test]
-fn a_waker_may_drop_the_watcher_and_callbacks_are_let_go_of() {
-    struct DropsIt(Mutex<Option<Watcher>>);
-    impl Wake for DropsIt {
+fn a_waker_may_drop_the_watcher_and_its_callbacks_run_or_are_dropped() {
+    struct DropWatcherWaker(Mutex<Option<Watcher>>);
+    impl Wake for DropWatcherWaker {
         fn wake(self: Arc<Self>) {
             drop(self.0.lock().unwrap().take());
         }
     }
     let watcher = Watcher::new().unwrap();
-    let mut child = Obedient::spawn();
+    let mut child = ControlledChild::spawn();
     let watch = watcher.watch(child.pid()).unwrap();
     let (sender, receiver) = mpsc::channel::<()>();
     watch.on_exit(move |_| drop(sender)).unwrap();
-    let waker = Waker::from(Arc::new(DropsIt(Mutex::new(Some(watcher)))));
+    let waker = Waker::from(Arc::new(DropWatcherWaker(Mutex::new(Some(watcher)))));
     let mut future = pin!(watch.exited());
     let polled = future.as_mut().poll(&mut Context::from_waker(&waker));
     assert!(polled.is_pending());
     child.exit(3);
-    // It has run, or never will and is dropped.
-    let end = receiver.recv_timeout(FOREVER);
+    // The callback has run, or it was dropped and never will.
+    let end = receiver.recv_timeout(TEST_TIMEOUT);
     assert_eq!(end, Err(mpsc::RecvTimeoutError::Disconnected));
     assert_eq!(watch.exit().unwrap().outcome(), Outcome::Exited(3));
     assert_eq!(child.reap().code(), Some(3));
 }
 
 #[test]
-fn a_future_may_be_given_up_and_another_made() {
+fn a_future_may_be_dropped_and_another_created() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()
         .unwrap();
     runtime.block_on(async {
         let watcher = Watcher::new().unwrap();
-        let mut child = Obedient::spawn();
+        let mut child = ControlledChild::spawn();
         let watch = watcher.watch(child.pid()).unwrap();
         for _ in 0..3 {
-            let given_up = tokio::time::timeout(Duration::from_millis(5), watch.exited());
-            assert!(given_up.await.is_err());
+            let dropped = tokio::time::timeout(Duration::from_millis(5), watch.exited());
+            assert!(dropped.await.is_err());
         }
         let (one, other) = (watch.exited(), watch.exited());
         child.exit(2);
@@ -94,9 +93,17 @@ fn a_future_may_be_given_up_and_another_made() {
     });
 }
 
-struct Count(AtomicUsize);
+/// A waker that counts its calls.
+#[derive(Default)]
+struct CountingWaker(AtomicUsize);
 
-impl Wake for Count {
+impl CountingWaker {
+    fn calls(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+impl Wake for CountingWaker {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
@@ -105,9 +112,9 @@ impl Wake for Count {
 #[test]
 fn only_the_last_waker_is_woken_and_that_of_a_dropped_future_is_not() {
     let watcher = Watcher::new().unwrap();
-    let mut child = Obedient::spawn();
+    let mut child = ControlledChild::spawn();
     let watch = watcher.watch(child.pid()).unwrap();
-    let counts: [Arc<Count>; 3] = std::array::from_fn(|_| Arc::new(Count(AtomicUsize::new(0))));
+    let counts: [Arc<CountingWaker>; 3] = Default::default();
     let wakers: Vec<Waker> = counts.iter().map(|count| count.clone().into()).collect();
     let mut future = pin!(watch.exited());
     for waker in &wakers[..2] {
@@ -122,9 +129,9 @@ fn only_the_last_waker_is_woken_and_that_of_a_dropped_future_is_not() {
         assert_eq!(dropped.as_mut().poll(&mut context), Poll::Pending);
     }
     child.exit(0);
-    until("it is woken", || counts[1].0.load(Ordering::SeqCst) == 1);
-    assert_eq!(counts[0].0.load(Ordering::SeqCst), 0);
-    assert_eq!(counts[2].0.load(Ordering::SeqCst), 0);
+    until("the last waker is woken", || counts[1].calls() == 1);
+    assert_eq!(counts[0].calls(), 0);
+    assert_eq!(counts[2].calls(), 0);
     assert!(
         future
             .as_mut()
@@ -134,8 +141,8 @@ fn only_the_last_waker_is_woken_and_that_of_a_dropped_future_is_not() {
 }
 
 #[test]
-fn dropping_the_watcher_wakes_and_refuses() {
-    let child = Obedient::spawn();
+fn dropping_the_watcher_wakes_a_future_with_an_error() {
+    let child = ControlledChild::spawn();
     let watcher = Watcher::new().unwrap();
     let watch = watcher.watch(child.pid()).unwrap();
     let dropper = std::thread::spawn(move || {
@@ -148,14 +155,10 @@ fn dropping_the_watcher_wakes_and_refuses() {
 }
 
 #[test]
-fn a_watch_and_a_child_are_awaited_by_themselves_and_by_reference() {
+fn a_watch_and_a_child_can_be_awaited_by_value_and_by_reference() {
     let watcher = Watcher::new().unwrap();
-    let spawn = || {
-        let mut command = std::process::Command::new("sh");
-        watcher.spawn(command.args(["-c", "exit 6"])).unwrap()
-    };
     futures_lite::future::block_on(async {
-        let child = spawn();
+        let child = watcher.spawn(&mut sh("exit 6")).unwrap();
         assert_eq!((&child).await.unwrap().outcome(), Outcome::Exited(6));
         assert_eq!((&child).await.unwrap().outcome(), Outcome::Exited(6));
         assert_eq!(child.await.unwrap().outcome(), Outcome::Exited(6));
@@ -172,11 +175,9 @@ fn a_watch_and_a_child_are_awaited_by_themselves_and_by_reference() {
 }
 
 #[test]
-fn a_future_that_owns_its_child_goes_to_another_thread_and_takes_the_child_along() {
+fn a_future_that_owns_its_child_can_be_sent_and_drops_the_child() {
     let watcher = Watcher::new().unwrap();
-    let mut child = watcher
-        .spawn(std::process::Command::new("sleep").arg("1000"))
-        .unwrap();
+    let mut child = watcher.spawn(&mut sleep()).unwrap();
     child.kill_on_drop(true);
     let pid = child.pid();
     let future = child.into_future();
@@ -192,20 +193,16 @@ fn a_future_that_owns_its_child_goes_to_another_thread_and_takes_the_child_along
     })
     .join()
     .unwrap();
-    until("it is killed and reaped", || {
-        !std::path::Path::new(&format!("/proc/{pid}")).exists()
-    });
+    until_reaped(pid);
 }
 
-/// With a search among all of them for each this took minutes.
+/// This took minutes when each wake and drop searched all futures.
 #[test]
-fn a_hundred_thousand_futures_of_one_watch_are_woken_or_dropped() {
+fn each_of_a_hundred_thousand_futures_of_one_watch_is_woken_or_dropped() {
     const FUTURES: usize = 100_000;
     let watcher = Watcher::new().unwrap();
-    let child = watcher
-        .spawn(std::process::Command::new("sleep").arg("1000"))
-        .unwrap();
-    let count = Arc::new(Count(AtomicUsize::new(0)));
+    let child = watcher.spawn(&mut sleep()).unwrap();
+    let count = Arc::new(CountingWaker::default());
     let waker = Waker::from(count.clone());
     let mut context = Context::from_waker(&waker);
     let mut futures: Vec<_> = (0..FUTURES).map(|_| Box::pin(child.exited())).collect();
@@ -213,7 +210,7 @@ fn a_hundred_thousand_futures_of_one_watch_are_woken_or_dropped() {
         for future in &mut futures {
             assert!(future.as_mut().poll(&mut context).is_pending());
         }
-        // Others take the places of these.
+        // Replaces every second future.
         for index in (round..FUTURES).step_by(2) {
             futures[index] = Box::pin(child.exited());
         }
@@ -224,8 +221,8 @@ fn a_hundred_thousand_futures_of_one_watch_are_woken_or_dropped() {
     futures.truncate(FUTURES / 2);
     child.kill().unwrap();
     child.wait().unwrap();
-    until("each that is left is woken", || {
-        count.0.load(Ordering::SeqCst) == FUTURES / 2
+    until("each remaining future is woken", || {
+        count.calls() == FUTURES / 2
     });
     for future in futures {
         assert!(futures_lite::future::block_on(future).is_ok());

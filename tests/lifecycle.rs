@@ -1,4 +1,4 @@
-//! What a watcher takes, it gives back.
+//! The life of a watcher: what its drop releases, and how threads may share it.
 
 mod common;
 
@@ -17,40 +17,40 @@ fn threads() -> Vec<String> {
         .collect()
 }
 
-fn until_named(name: &str) {
+fn until_thread_runs(name: &str) {
     until(name, || threads().iter().any(|thread| thread == name));
 }
 
-/// In a process of its own, because the tests of one binary share theirs.
+/// Runs in a process of its own, because the tests of one binary share a process.
 #[test]
-fn dropping_a_watcher_gives_back_threads_and_descriptors() {
-    if !alone() {
-        return run_alone(
-            "dropping_a_watcher_gives_back_threads_and_descriptors",
+fn dropping_a_watcher_releases_threads_and_descriptors() {
+    if !in_own_process() {
+        return run_in_own_process(
+            "dropping_a_watcher_releases_threads_and_descriptors",
             |_| (),
         );
     }
     let (descriptors, tasks) = (open_descriptors(), threads().len());
-    let child = Obedient::spawn();
+    let child = ControlledChild::spawn();
     let with_child = open_descriptors();
     let mut kept = Vec::new();
     for workers in [0, 1, 4] {
         let watcher = Watcher::builder().workers(workers).build().unwrap();
         // Each thread names itself when it starts.
-        until_named("exitring");
+        until_thread_runs("exitring");
         for index in 0..workers {
-            until_named(&format!("exitring-w{index}"));
+            until_thread_runs(&format!("exitring-w{index}"));
         }
         for _ in 0..100 {
             let watch = watcher.watch(child.pid()).unwrap();
-            watch.on_exit(|_| panic!("it does not end")).unwrap();
+            watch.on_exit(|_| panic!("the child runs")).unwrap();
             kept.push(watch);
         }
         drop(watcher);
-        // A thread that was joined may be listed for a moment more.
-        until("the threads are gone", || threads().len() == tasks);
-        // The kernel closes a ring behind our back.
-        until("the descriptors are gone", || {
+        // The kernel may list a joined thread for another moment.
+        until("the threads have ended", || threads().len() == tasks);
+        // The kernel closes a ring asynchronously.
+        until("the descriptors are closed", || {
             open_descriptors() == with_child
         });
     }
@@ -59,11 +59,11 @@ fn dropping_a_watcher_gives_back_threads_and_descriptors() {
     assert_eq!(open_descriptors(), descriptors);
 }
 
-/// The moment right after an exit, when the descriptor for reading its status is about to be closed.
+/// Right after an exit the descriptor for the status query is about to be closed.
 #[test]
 fn a_watcher_dropped_right_after_an_exit_leaves_no_descriptor_open() {
-    if !alone() {
-        return run_alone(
+    if !in_own_process() {
+        return run_in_own_process(
             "a_watcher_dropped_right_after_an_exit_leaves_no_descriptor_open",
             |_| (),
         );
@@ -81,14 +81,16 @@ fn a_watcher_dropped_right_after_an_exit_leaves_no_descriptor_open() {
             drop(watcher);
         }
     }
-    until("the descriptors are gone", || open_descriptors() == before);
+    until("the descriptors are closed", || {
+        open_descriptors() == before
+    });
 }
 
 #[test]
-fn watchers_built_at_the_same_time_leave_the_descriptor_limit_alone() {
-    if !alone() {
-        return run_alone(
-            "watchers_built_at_the_same_time_leave_the_descriptor_limit_alone",
+fn watchers_built_concurrently_do_not_change_the_descriptor_limit() {
+    if !in_own_process() {
+        return run_in_own_process(
+            "watchers_built_concurrently_do_not_change_the_descriptor_limit",
             |_| (),
         );
     }
@@ -107,16 +109,16 @@ fn watchers_built_at_the_same_time_leave_the_descriptor_limit_alone() {
 }
 
 #[test]
-fn watches_and_watchers_may_be_shared_and_sent() {
-    fn shared_and_sent<T: Send + Sync + 'static>() {}
-    shared_and_sent::<Watcher>();
-    shared_and_sent::<Watch>();
-    shared_and_sent::<exitring::compat::ChildPidWatcher>();
-    shared_and_sent::<exitring::Child>();
-    shared_and_sent::<exitring::Exits>();
+fn handles_are_send_and_sync() {
+    fn send_and_sync<T: Send + Sync + 'static>() {}
+    send_and_sync::<Watcher>();
+    send_and_sync::<Watch>();
+    send_and_sync::<exitring::compat::ChildPidWatcher>();
+    send_and_sync::<exitring::Child>();
+    send_and_sync::<exitring::Exits>();
 }
 
-/// So that they can be used within `catch_unwind`.
+/// Unwind-safe types can be used within `catch_unwind`.
 #[test]
 fn all_public_types_are_unwind_safe() {
     use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -152,7 +154,7 @@ fn many_threads_may_watch_at_once() {
         for _ in 0..8 {
             scope.spawn(|| {
                 for code in 0..50 {
-                    let mut child = Obedient::spawn();
+                    let mut child = ControlledChild::spawn();
                     let watch = watcher.watch(child.pid()).unwrap();
                     child.exit(code);
                     assert_eq!(watch.wait().unwrap().status(), Some(exited(code)));
@@ -165,10 +167,10 @@ fn many_threads_may_watch_at_once() {
     assert_eq!(stats.delivered, 400);
 }
 
-/// The drop meets the ring thread at every point of its loop, falling asleep among them.
+/// The drop may come at any point of the ring thread's loop, also just before it sleeps.
 #[test]
 fn a_watcher_may_be_dropped_at_any_moment() {
-    let child = Obedient::spawn();
+    let child = ControlledChild::spawn();
     for round in 0..3000_u32 {
         let watcher = Watcher::builder()
             .workers(round as usize % 2)

@@ -1,17 +1,22 @@
-//! Waiting for an exit, and what it says.
+//! Waiting for an exit, and what the exit reports.
 
 mod common;
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::*;
-use exitring::{Closed, Outcome, Unknown, WaitError, Watcher};
+use exitring::{Closed, Outcome, Unknown, WaitError, WatchError, Watcher};
 
 #[test]
 fn wait_returns_the_exit_of_a_child() {
     let watcher = Watcher::new().unwrap();
-    let mut child = Obedient::spawn();
+    let mut child = ControlledChild::spawn();
     let watch = watcher.watch(child.pid()).unwrap();
     assert_eq!(watch.wait_timeout(Duration::from_millis(20)), Ok(None));
     let before = Instant::now();
@@ -27,7 +32,7 @@ fn wait_returns_the_exit_of_a_child() {
 #[test]
 fn many_threads_may_wait_for_one_process() {
     let watcher = Watcher::new().unwrap();
-    let mut child = Obedient::spawn();
+    let mut child = ControlledChild::spawn();
     let watch = watcher.watch(child.pid()).unwrap();
     std::thread::scope(|scope| {
         let waiters: Vec<_> = (0..8).map(|_| scope.spawn(|| watch.wait())).collect();
@@ -40,27 +45,23 @@ fn many_threads_may_wait_for_one_process() {
 }
 
 #[test]
-fn a_signal_is_told_as_such() {
+fn a_killed_child_is_reported_as_signaled() {
     let watcher = Watcher::new().unwrap();
-    let mut child = Obedient::spawn();
+    let mut child = ControlledChild::spawn();
     let watch = watcher.watch(child.pid()).unwrap();
     child.kill();
-    let expected = Outcome::Signaled {
-        signal: libc::SIGKILL,
-        core_dumped: false,
-    };
+    let expected = signaled(libc::SIGKILL);
     assert_eq!(watch.wait().unwrap().outcome(), expected);
 }
 
 #[test]
-fn usage_is_told_for_a_child_that_worked() {
+fn the_usage_of_a_child_is_reported() {
     let watcher = Watcher::new().unwrap();
-    let mut child = std::process::Command::new("sh")
-        .args(["-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"])
+    let mut child = sh("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done")
         .spawn()
         .unwrap();
     let exit = watcher.watch(child.id()).unwrap().wait().unwrap();
-    let usage = exit.usage().expect("a child's usage is told");
+    let usage = exit.usage().expect("it is a child");
     assert!(
         usage.user() + usage.system() > Duration::from_millis(1),
         "{usage:?}"
@@ -72,7 +73,7 @@ fn usage_is_told_for_a_child_that_worked() {
 #[test]
 fn stopping_and_continuing_is_no_exit() {
     let watcher = Watcher::new().unwrap();
-    let mut child = Obedient::spawn();
+    let mut child = ControlledChild::spawn();
     let watch = watcher.watch(child.pid()).unwrap();
     for signal in [libc::SIGSTOP, libc::SIGCONT] {
         // SAFETY: no pointers; the pid is our child's.
@@ -84,21 +85,18 @@ fn stopping_and_continuing_is_no_exit() {
 }
 
 #[test]
-fn a_process_that_is_no_childs_exit_is_seen_and_its_status_unknown() {
+fn the_exit_of_a_non_child_is_seen_and_its_status_is_unknown() {
     let watcher = Watcher::new().unwrap();
-    // A grandchild that stays its parent's zombie: sh forks it and then is exec'ed into
-    // something that never reaps.
-    let mut parent = std::process::Command::new("sh")
-        .args(["-c", "sleep 0.2 & echo $!; exec sleep 1000"])
-        .stdout(std::process::Stdio::piped())
+    // A grandchild that stays a zombie: its parent forks it and then executes a program that never
+    // reaps.
+    let mut parent = sh("sleep 0.2 & echo $!; exec sleep 1000")
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut line = String::new();
-    std::io::BufRead::read_line(
-        &mut std::io::BufReader::new(parent.stdout.take().unwrap()),
-        &mut line,
-    )
-    .unwrap();
+    BufReader::new(parent.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     let pid: i32 = line.trim().parse().unwrap();
     let watch = watcher.watch(pid).unwrap();
     let exit = watch.wait().unwrap();
@@ -110,32 +108,15 @@ fn a_process_that_is_no_childs_exit_is_seen_and_its_status_unknown() {
 }
 
 #[test]
-fn what_another_wait_reaps_first_is_told_or_said_to_be_reaped() {
-    let watcher = Watcher::new().unwrap();
-    for code in 0..100 {
-        let mut child = Obedient::spawn();
-        let watch = watcher.watch(child.pid()).unwrap();
-        child.exit(code);
-        // Races with the watcher's look.
-        assert_eq!(child.reap(), exited(code));
-        let outcome = watch.wait().unwrap().outcome();
-        assert!(
-            outcome == Outcome::Exited(code)
-                || outcome == Outcome::Unknown(Unknown::ReapedElsewhere),
-            "{outcome:?}"
-        );
-    }
-}
-
-#[test]
-fn dropping_the_watcher_frees_who_waits() {
-    let child = Obedient::spawn();
+fn dropping_the_watcher_wakes_blocked_waiters() {
+    let child = ControlledChild::spawn();
     let watcher = Watcher::new().unwrap();
     let watch = Arc::new(watcher.watch(child.pid()).unwrap());
     let waiter = std::thread::spawn({
         let watch = watch.clone();
         move || watch.wait()
     });
+    // The waiter is probably blocked after this.
     std::thread::sleep(Duration::from_millis(20));
     drop(watcher);
     let closed = Err(WaitError::Closed(Closed::Dropped));
@@ -155,18 +136,14 @@ fn an_exit_that_was_seen_outlives_the_watcher() {
     assert_eq!(watch.wait(), Ok(exit));
 }
 
-/// The end of a traced child is its tracer's to see first; until then its parent is told "not yet"
-/// though the pidfd says that it ended. The watch must neither give up nor spin.
+/// The kernel reports the end of a traced child to the tracer first. Until then the parent's
+/// `waitid` finds nothing although the pidfd is readable. The watch must neither fail nor spin.
 #[test]
-fn a_traced_childs_exit_is_told_when_the_tracer_has_seen_it() {
-    use std::io::{Read, Write};
-    use std::os::unix::process::CommandExt;
+fn the_exit_of_a_traced_child_is_reported_once_its_tracer_has_seen_it() {
     let watcher = Watcher::new().unwrap();
-    let mut command = std::process::Command::new("sh");
-    command
-        .args(["-c", "read line; exit 9"])
-        .stdin(std::process::Stdio::piped());
-    // SAFETY: prctl is a bare system call. It fails where there is no Yama, and need not work there.
+    let mut command = sh("read line; exit 9");
+    command.stdin(Stdio::piped());
+    // SAFETY: prctl is a bare system call. It fails without Yama, where it is not needed.
     unsafe {
         command.pre_exec(|| {
             libc::prctl(libc::PR_SET_PTRACER, libc::PR_SET_PTRACER_ANY);
@@ -175,37 +152,26 @@ fn a_traced_childs_exit_is_told_when_the_tracer_has_seen_it() {
     }
     let mut child = command.spawn().unwrap();
     let pid = child.id() as i32;
-    let (mut from_tracer, to_us) = std::io::pipe().unwrap();
-    let (from_us, mut to_tracer) = std::io::pipe().unwrap();
-    // SAFETY: the child only makes system calls.
-    let tracer = unsafe { libc::fork() };
-    if tracer == 0 {
-        // SAFETY: system calls on live arguments, then the end.
-        unsafe {
-            drop(to_tracer);
-            let seized = libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) == 0;
-            let byte = [u8::from(seized)];
-            libc::write(
-                std::os::fd::AsRawFd::as_raw_fd(&to_us),
-                byte.as_ptr().cast(),
-                1,
-            );
-            let mut go = [0];
-            libc::read(
-                std::os::fd::AsRawFd::as_raw_fd(&from_us),
-                go.as_mut_ptr().cast(),
-                1,
-            );
+    let (mut from_tracer, to_test) = pipe();
+    let (from_test, mut to_tracer) = pipe();
+    // SAFETY: the child makes system calls only, with pointers to live values.
+    let tracer = unsafe {
+        fork(|| {
+            libc::close(to_tracer.as_raw_fd());
+            let seized = u8::from(libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) == 0);
+            libc::write(to_test.as_raw_fd(), (&raw const seized).cast(), 1);
+            let mut go = 0_u8;
+            libc::read(from_test.as_raw_fd(), (&raw mut go).cast(), 1);
             libc::waitpid(pid, std::ptr::null_mut(), libc::__WALL);
-            libc::_exit(0);
-        }
-    }
+            0
+        })
+    };
     let mut seized = [0];
     from_tracer.read_exact(&mut seized).unwrap();
     assert_eq!(seized, [1], "the tracer could not attach");
 
     let watch = watcher.watch(pid).unwrap();
-    // Not by closing: the tracer has a copy of the pipe.
+    // Closing the pipe would not do: the tracer has a copy of it.
     child.stdin.take().unwrap().write_all(b"\n").unwrap();
     until("the child is a zombie", || is_zombie(watch.pid()));
     let enters = watcher.stats().enters;
@@ -215,6 +181,54 @@ fn a_traced_childs_exit_is_told_when_the_tracer_has_seen_it() {
     to_tracer.write_all(&[1]).unwrap();
     assert_eq!(watch.wait().unwrap().outcome(), Outcome::Exited(9));
     assert_eq!(child.wait().unwrap(), exited(9));
-    // SAFETY: the tracer is our child; no status is wanted.
-    unsafe { libc::waitpid(tracer, std::ptr::null_mut(), 0) };
+    assert_eq!(reap(tracer), 0);
+}
+
+#[test]
+fn the_status_of_a_non_child_is_reported_once_its_parent_reaped_it() {
+    let watcher = Watcher::new().unwrap();
+    let (mut socket, parents_end) = UnixStream::pair().unwrap();
+    let fd = parents_end.as_raw_fd();
+    // A child that forks a child, sends its pid, and reaps it and exits on command.
+    // SAFETY: both make system calls only.
+    let parent = unsafe {
+        fork(|| {
+            let grandchild = libc::fork();
+            if grandchild == 0 {
+                libc::_exit(9);
+            }
+            let mut byte = 0_u8;
+            libc::write(fd, (&raw const grandchild).cast(), 4);
+            libc::read(fd, (&raw mut byte).cast(), 1);
+            libc::waitpid(grandchild, std::ptr::null_mut(), 0);
+            libc::read(fd, (&raw mut byte).cast(), 1);
+            0
+        })
+    };
+    let parent = watcher.adopt_pid(parent).unwrap();
+    let mut pid = [0; 4];
+    socket.read_exact(&mut pid).unwrap();
+    let pid = i32::from_ne_bytes(pid);
+    let exited = watcher.watch(pid).unwrap();
+    let reaped = watcher.watch_reaped(pid);
+    let outcome = exited.wait().unwrap().outcome();
+    assert_eq!(outcome, Outcome::Unknown(Unknown::NotAChild));
+    assert!(is_zombie(exited.pid()));
+    match reaped {
+        // Before Linux 6.9.
+        Err(WatchError::Unsupported) => socket.write_all(b"r").unwrap(),
+        Err(other) => panic!("{other:?}"),
+        Ok(reaped) => {
+            assert_eq!(reaped.wait_timeout(Duration::from_millis(20)), Ok(None));
+            socket.write_all(b"r").unwrap();
+            let outcome = reaped.wait().unwrap().outcome();
+            // The status is known from Linux 6.15 on.
+            assert!(
+                outcome == Outcome::Exited(9) || outcome == Outcome::Unknown(Unknown::NotAChild),
+                "{outcome:?}"
+            );
+        }
+    }
+    socket.write_all(b"e").unwrap();
+    assert!(parent.wait().unwrap().success());
 }

@@ -1,4 +1,4 @@
-//! Lines of any kind: each has an answer, and what is taken for a request says the same again.
+//! Decodes arbitrary lines: each yields a request or an error, and a request survives a round trip.
 
 #![no_main]
 
@@ -16,13 +16,13 @@ fuzz_target!(|line: &[u8]| {
                 id: decoded.id,
                 request,
             };
-            let text = serde_json::to_vec(&line).expect("a request can be written");
+            let text = serde_json::to_vec(&line).expect("a request can be encoded");
             let again = decode(&text);
             assert_eq!(again.id, line.id);
             assert_eq!(again.request.as_ref(), Ok(&line.request));
         }
         Err(error) => {
-            // The message may quote the line, and does not grow beyond it.
+            // The message may quote the line, but must not be much longer.
             assert!(
                 error.message.len() < 2 * line.len() + 1000,
                 "{}",

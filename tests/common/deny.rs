@@ -1,7 +1,7 @@
 //! System calls that this process is denied, as container runtimes do it.
 
-/// Has the kernel answer a system call with an errno from now on, as container runtimes do.
-/// What is async-signal-safe only: it runs between fork and exec.
+/// Makes the kernel answer a system call with an errno from now on, for this process and all its
+/// children. Async-signal-safe: it may run between fork and exec.
 pub fn deny(call: libc::c_long, errno: i32) -> std::io::Result<()> {
     let answer = libc::SECCOMP_RET_ERRNO | (errno as u32 & libc::SECCOMP_RET_DATA);
     let statement = |code: u32, k: u32| libc::sock_filter {
@@ -10,7 +10,7 @@ pub fn deny(call: libc::c_long, errno: i32) -> std::io::Result<()> {
         jf: 0,
         k,
     };
-    let is_the_call = libc::sock_filter {
+    let is_call = libc::sock_filter {
         code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
         jt: 0,
         jf: 1,
@@ -19,7 +19,7 @@ pub fn deny(call: libc::c_long, errno: i32) -> std::io::Result<()> {
     // The number is the first word of struct seccomp_data.
     let mut filter = [
         statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
-        is_the_call,
+        is_call,
         statement(libc::BPF_RET | libc::BPF_K, answer),
         statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
     ];
@@ -29,7 +29,7 @@ pub fn deny(call: libc::c_long, errno: i32) -> std::io::Result<()> {
     };
     // SAFETY: the program and its filter live through the call.
     let result = unsafe {
-        // Without privileges a filter is allowed to those who cannot get any.
+        // An unprivileged process may install a filter only if it cannot gain privileges.
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
         libc::prctl(
             libc::PR_SET_SECCOMP,
