@@ -1,0 +1,129 @@
+//! Diagnostics for [`tracing`](https://docs.rs/tracing), with the feature `tracing`.
+//!
+//! There are spans for building a watcher and for spawning, and events for a full queue and for
+//! the death of the ring thread. Nothing is traced per exit. Without the feature every function
+//! here is empty.
+//!
+//! A subscriber runs on the thread that calls: for a full queue and for a death that is the ring
+//! thread, which delivers no exits meanwhile. A panic in it is caught there.
+
+#[cfg(feature = "tracing")]
+mod imp {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use tracing::span::EnteredSpan;
+    use tracing::{Level, error, field, span, warn};
+
+    use crate::record::drop_catching_panics;
+    use crate::{BuildError, SpawnError, Stats};
+
+    const TARGET: &str = "exitring";
+
+    /// The span of a call; it ends when this is dropped.
+    pub(crate) struct Span(EnteredSpan);
+
+    /// The span of building a watcher.
+    pub(crate) fn build(workers: usize, queue_capacity: usize) -> Span {
+        Span(
+            span!(
+                target: TARGET,
+                Level::DEBUG,
+                "build",
+                workers,
+                queue_capacity,
+                backend = field::Empty,
+                fallback = field::Empty,
+                error = field::Empty,
+            )
+            .entered(),
+        )
+    }
+
+    /// The span of spawning a child.
+    pub(crate) fn spawn(program: &std::ffi::OsStr) -> Span {
+        Span(
+            span!(
+                target: TARGET,
+                Level::DEBUG,
+                "spawn",
+                ?program,
+                pid = field::Empty,
+                error = field::Empty,
+            )
+            .entered(),
+        )
+    }
+
+    impl Span {
+        pub(crate) fn built(&self, stats: &Stats) {
+            self.0.record("backend", stats.backend);
+            if let Some(fallback) = &stats.fallback {
+                self.0.record("fallback", fallback.as_str());
+            }
+        }
+
+        pub(crate) fn not_built(&self, error: &BuildError) {
+            self.0.record("error", field::display(error));
+        }
+
+        pub(crate) fn spawned(&self, pid: u32) {
+            self.0.record("pid", pid);
+        }
+
+        pub(crate) fn not_spawned(&self, error: &SpawnError) {
+            self.0.record("error", field::display(error));
+        }
+    }
+
+    /// The queue to the workers was found full.
+    pub(crate) fn queue_full(backlog: usize) {
+        catching(|| warn!(target: TARGET, backlog, "the queue of exits is full"));
+    }
+
+    /// The ring thread ends because of an error or a panic.
+    pub(crate) fn ring_thread_died(reason: &str) {
+        catching(|| error!(target: TARGET, reason, "the ring thread died"));
+    }
+
+    fn catching(emit: impl FnOnce()) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(emit)) {
+            drop_catching_panics(payload);
+        }
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+mod imp {
+    use crate::{BuildError, SpawnError, Stats};
+
+    pub(crate) struct Span;
+
+    #[inline(always)]
+    pub(crate) fn build(_: usize, _: usize) -> Span {
+        Span
+    }
+
+    #[inline(always)]
+    pub(crate) fn spawn(_: &std::ffi::OsStr) -> Span {
+        Span
+    }
+
+    impl Span {
+        pub(crate) fn built(&self, _: &Stats) {}
+
+        pub(crate) fn not_built(&self, _: &BuildError) {}
+
+        pub(crate) fn spawned(&self, _: u32) {}
+
+        pub(crate) fn not_spawned(&self, _: &SpawnError) {}
+    }
+
+    #[inline(always)]
+    pub(crate) fn queue_full(_: usize) {}
+
+    #[inline(always)]
+    pub(crate) fn ring_thread_died(_: &str) {}
+}
+
+
+pub(crate) use imp::{build, queue_full, ring_thread_died, spawn};
