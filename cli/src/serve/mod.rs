@@ -11,10 +11,10 @@
 //! - `watches/`: live watches, in memory. `metrics.rs`: the counters.
 //! - `sys/`: processes, clocks, files.
 //!
-//! The way of an exit: the library calls back `service/arm.rs`; that sends the exit to the writer
-//! in `store/`; the writer commits it, publishes its sequence number, and reaps the process; each
-//! subscription in `session/` waits for that number, and sends the record. Nothing waits for a
-//! client but its own session.
+//! The path of an exit: the library calls the callback in `service/arm.rs`, which sends the exit to
+//! the writer in `store/`. The writer commits it, publishes its sequence number, and reaps the
+//! process. Each subscription in `session/` waits for that number, and sends the record. Only a
+//! session waits for its own client.
 
 mod accept;
 mod http;

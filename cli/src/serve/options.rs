@@ -32,7 +32,8 @@ pub(super) const DESCRIPTORS_SPARE: u64 = 256;
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ServeOptions {
-    /// Socket that clients connect to; its folder must exist (ignored under socket activation)
+    /// Socket that clients connect to; its folder must exist (under socket activation, systemd's
+    /// socket is used)
     #[arg(long, value_name = "PATH", env = "EXITRING_SOCKET")]
     pub(crate) socket: PathBuf,
 

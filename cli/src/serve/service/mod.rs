@@ -1,6 +1,6 @@
 //! What all connections share, and the operations on it.
 //!
-//! - `shared.rs`: `Service`, the shared state. `peer.rs`: who is at the other end of a connection.
+//! - `shared.rs`: `Service`, the shared state. `peer.rs`: the user of a connection.
 //! - `arm.rs`: begins and discards watches. `signal.rs`: sends signals. `timeouts.rs`: sends them
 //!   to processes that have timed out.
 //! - `quotas.rs`: how much of a resource one user may have. `errors.rs`: refusals.

@@ -47,8 +47,8 @@ pub(super) struct Committed {
     pub(super) acked: Option<(u64, bool)>,
     /// How many records were dropped by the retention limits.
     pub(super) dropped: u64,
-    /// Whether more records may be outdated.
-    pub(super) more_outdated: bool,
+    /// Whether all outdated records were deleted.
+    pub(super) housekeeping_done: bool,
     /// How many records there are now.
     pub(super) records: RecordCounts,
 }
@@ -101,7 +101,7 @@ impl Transaction<'_> {
             let before = age_ms.saturating_sub(age);
             let dropped = tables::drop_outdated(&change, before, DELETE_MAX)?;
             done.dropped += records.subtract(&dropped);
-            done.more_outdated = done.dropped == DELETE_MAX;
+            done.housekeeping_done = done.dropped < DELETE_MAX;
             if records.total() > 0 {
                 state.age.save(&change)?;
             }

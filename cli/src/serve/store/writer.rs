@@ -253,8 +253,7 @@ impl Writer {
                 "unacknowledged records were dropped: they exceeded the limits of --keep and --keep-for"
             );
         }
-        // If only a part was dropped, outdated records may be left.
-        if !done.more_outdated && self.next_housekeeping <= Instant::now() {
+        if done.housekeeping_done {
             self.next_housekeeping = Instant::now() + HOUSEKEEPING_INTERVAL;
         }
     }

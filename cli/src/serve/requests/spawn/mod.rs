@@ -9,7 +9,8 @@
 //! - `start_gate.rs`: the service's end of the start gate. `messages.rs`: what goes through it.
 //! - `child.rs`: the child between fork and exec. `program.rs`: the exec.
 //!
-//! `request.rs` is the entry. The others call each other downwards in this order.
+//! `request.rs` calls `command.rs` and `start_gate.rs`. `command.rs` sets up `child.rs`, which
+//! calls `program.rs` after the fork. Both ends of the start gate use `messages.rs`.
 
 mod child;
 mod command;
