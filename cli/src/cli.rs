@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{client, completions, doctor, man, run, serve, wait};
+#[cfg(feature = "serve")]
+use crate::serve;
+use crate::{client, completions, doctor, man, run, wait};
 
 /// Run thousands of commands, and learn at once when any process ends and how
 #[derive(Debug, Parser)]
@@ -21,6 +23,7 @@ pub(crate) enum Command {
     /// Tell what this machine allows, and what to change
     Doctor(doctor::Options),
     /// Serve exits to other processes over a Unix socket, durably
+    #[cfg(feature = "serve")]
     Serve(Box<serve::ServeOptions>),
     /// Have a service watch processes, and wait for them
     Watch(client::WatchOptions),

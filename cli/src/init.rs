@@ -10,7 +10,7 @@ use std::{io, ptr};
 
 use libc::{c_int, sigset_t};
 
-use crate::serve::HANDOVER;
+use crate::descriptors::HANDOVER_VARIABLE;
 
 /// Which process these are for: what they speak of is the command's.
 const NAMES_OF_PROCESS: [&str; 2] = ["LISTEN_PID", "WATCHDOG_PID"];
@@ -77,7 +77,7 @@ pub(crate) fn stay_behind() -> io::Result<()> {
 
 /// Whether this is a service that executed itself anew as process 1, and has children already.
 fn is_handed_over() -> bool {
-    std::env::var(HANDOVER).is_ok_and(|left| left.starts_with("1:"))
+    std::env::var(HANDOVER_VARIABLE).is_ok_and(|left| left.starts_with("1:"))
 }
 
 fn take_names() {

@@ -4,6 +4,7 @@ mod cli;
 mod client;
 mod code;
 mod completions;
+mod descriptors;
 mod dispositions;
 mod doctor;
 mod duration;
@@ -13,6 +14,7 @@ mod locale;
 mod man;
 mod run;
 mod say;
+#[cfg(feature = "serve")]
 mod serve;
 mod signal_name;
 mod standard;
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(options),
         Command::Wait(options) => wait::wait(&options),
         Command::Doctor(options) => doctor::doctor(&options),
+        #[cfg(feature = "serve")]
         Command::Serve(options) => serve::run(&options).map_err(Failure::from),
         Command::Watch(options) => client::watch(&options).map_err(Failure::from),
         Command::Exits(options) => client::exits(&options).map_err(Failure::from),

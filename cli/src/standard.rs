@@ -1,7 +1,7 @@
 //! Our standard streams. Whoever shares them may have made them non-blocking (node, ssh and asyncio do): the flag belongs to the
 //! open file, not to us, so it stays as it is, and we wait with poll(2).
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -15,19 +15,6 @@ pub(crate) fn write_out(bytes: &[u8]) -> io::Result<()> {
 /// Writes all of it to standard error.
 pub(crate) fn write_err(bytes: &[u8]) -> io::Result<()> {
     write_all(rustix::stdio::stderr(), bytes)
-}
-
-/// Standard error, for what wants a `Write`.
-pub(crate) struct Stderr;
-
-impl Write for Stderr {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        write_err(bytes).map(|()| bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Reads as from a blocking file, whether it is one or not.

@@ -19,8 +19,8 @@ use rustix::net::{
 };
 
 use crate::code;
+use crate::descriptors::close_on_exec;
 use crate::failure::Failure;
-use crate::serve::close_on_exec;
 
 /// The hidden subcommand.
 pub(crate) const SUBCOMMAND: &str = "drain-pipes";

@@ -1,4 +1,4 @@
-//! `/metrics` on a port of this machine.
+//! `/metrics` over HTTP, on a loopback address.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -16,24 +16,24 @@ use tokio::net::TcpListener;
 use super::service::Service;
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// Who is slower is no scraper.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Scrapers at a time.
-const SCRAPERS_MAX: usize = 8;
+/// How long a scraper may take to send its request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections at a time.
+const CONNECTIONS_MAX: usize = 8;
 
 pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener> {
     let listener = TcpListener::bind(address)
         .await
-        .with_context(|| format!("listening for scrapers on {address}"))?;
-    tracing::info!(address = %listener.local_addr()?, "metrics");
+        .with_context(|| format!("listening for HTTP on {address}"))?;
+    tracing::info!(address = %listener.local_addr()?, "serving metrics");
     Ok(listener)
 }
 
-/// Answers scrapers, for ever.
+/// Answers requests. Never returns.
 pub(super) async fn serve(service: Arc<Service>, listener: TcpListener) {
-    let scrapers = Arc::new(tokio::sync::Semaphore::new(SCRAPERS_MAX));
+    let permits = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let Ok(turn) = Arc::clone(&scrapers).acquire_owned().await else {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
             return;
         };
         let Ok((stream, _)) = listener.accept().await else {
@@ -48,12 +48,12 @@ pub(super) async fn serve(service: Arc<Service>, listener: TcpListener) {
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(PATIENCE)
+                .header_read_timeout(REQUEST_TIMEOUT)
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), answer);
-            // Whatever goes wrong is the scraper's.
-            let _ = tokio::time::timeout(2 * PATIENCE, connection).await;
-            drop(turn);
+            // An error concerns only this connection.
+            let _ = tokio::time::timeout(2 * REQUEST_TIMEOUT, connection).await;
+            drop(permit);
         });
     }
 }
@@ -64,7 +64,7 @@ fn answer(service: &Service, request: &Request<Incoming>) -> Response<Full<Bytes
         _ => (
             StatusCode::NOT_FOUND,
             "text/plain",
-            "there is only GET /metrics\n".into(),
+            "not found; use GET /metrics\n".into(),
         ),
     };
     let mut response = Response::new(Full::new(Bytes::from(body)));

@@ -1,4 +1,4 @@
-//! What the service counts, as OpenMetrics text.
+//! The metrics of the service, as OpenMetrics text.
 
 use std::sync::atomic::AtomicU64;
 
@@ -9,6 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+/// All metrics. The names are a public interface.
 pub(crate) struct Metrics {
     registry: Registry,
     pub(crate) clients: Gauge,
@@ -60,7 +61,7 @@ impl Metrics {
         r.register("records", "Records kept", this.records.clone());
         r.register(
             "exits_pending",
-            "Exits seen and not written down yet, because the state cannot be written",
+            "Exits seen and not stored yet, because the state cannot be written",
             this.pending.clone(),
         );
         r.register(
@@ -70,7 +71,7 @@ impl Metrics {
         );
         r.register(
             "watcher_armed",
-            "Of these, the ones with a poll in the kernel",
+            "Watched processes with a poll in the kernel",
             this.watcher_armed.clone(),
         );
         r.register(
@@ -85,13 +86,13 @@ impl Metrics {
         );
         r.register(
             "last_seq",
-            "The last place in the log",
+            "Sequence number of the last record",
             this.last_seq.clone(),
         );
-        r.register("exits", "Exits written down", this.exits.clone());
+        r.register("exits", "Exits stored", this.exits.clone());
         r.register(
             "exits_unknown",
-            "Exits written down of unknown outcome",
+            "Exits stored with unknown outcome",
             this.unknown.clone(),
         );
         r.register("commits", "Transactions committed", this.commits.clone());
@@ -101,11 +102,11 @@ impl Metrics {
             this.dropped.clone(),
         );
         r.register("spawned", "Processes started", this.spawned.clone());
-        r.register("requests", "Requests, by kind", this.requests.clone());
+        r.register("requests", "Requests, by operation", this.requests.clone());
         r.register("refused", "Requests refused, by code", this.refused.clone());
         r.register_with_unit(
             "commit",
-            "How long a transaction took",
+            "Duration of a transaction",
             Unit::Seconds,
             this.commit_seconds.clone(),
         );
@@ -129,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_only_grows_is_a_counter_and_named_so_and_nothing_else_is() {
+    fn only_counters_have_names_that_end_in_total() {
         let metrics = Metrics::new();
         let labels = vec![("op".to_owned(), "hello".to_owned())];
         metrics.requests.get_or_create(&labels).inc();
@@ -139,7 +140,10 @@ mod tests {
         for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
             let (name, kind) = line.split_once(' ').expect("a name and a kind");
             assert!(name.starts_with("exitring_"), "{name}");
-            assert!(!name.ends_with("_total"), "{name}: the samples are");
+            assert!(
+                !name.ends_with("_total"),
+                "{name}: only its samples end in _total"
+            );
             let sample = |end: &str| {
                 let sample = format!("{name}{end}");
                 text.lines()

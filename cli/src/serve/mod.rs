@@ -1,43 +1,34 @@
 //! `exitring serve`: one watcher for all processes of a machine, over a Unix socket.
 //!
-//! - `options.rs`: the command line. `run.rs`: from the start to the end. `signals.rs`, `anew.rs`: what ends it, and the end that is none.
-//! - `listen.rs`, `named_file.rs`, `inherited.rs`, `systemd.rs`: the socket, and what comes from or goes to the outside.
-//! - `wire.rs`, `session.rs`, `subscription.rs`: a connection. `closer.rs`: what is closed elsewhere. `watch.rs`; `spawn.rs`, `spawner.rs`, `gate.rs`: the two larger requests.
-//! - `shares.rs`: how much of it all one user may have.
-//! - `service.rs`, `live.rs`, `deadlines.rs`, `metrics.rs`, `http.rs`: what connections share.
-//! - `store/`: what outlives the service. `restore.rs`: what becomes of it at the next start.
-//! - `process.rs`: what is asked of the kernel about one process. `clock.rs`: which clock is for what.
+//! From the top to the bottom; a file or folder calls only what is listed below it:
 //!
-//! Who may talk to whom: sessions ask the service; the service tells the store's writer; the writer, after a commit, tells
-//! everybody who waits for the log to grow, and reaps. Nobody waits for a client but its own session.
+//! - `run.rs`: from the start to the end. `options.rs`: the command line.
+//! - `accept.rs`: the main loop. `http.rs`: `/metrics` over HTTP.
+//! - `lifecycle/`: the socket, signals, systemd, and the restart.
+//! - `session/`: a connection. `requests/`: the requests that begin a watch.
+//! - `service/`: what all connections share.
+//! - `store/`: the SQLite log and its writer. `threads/`: the spawner, and the descriptor closer.
+//! - `watches/`: live watches, in memory. `metrics.rs`: the counters.
+//! - `sys/`: processes, clocks, files.
+//!
+//! The path of an exit: the library calls the callback in `service/arm.rs`, which sends the exit to
+//! the writer in `store/`. The writer commits it, publishes its sequence number, and reaps the
+//! process. Each subscription in `session/` waits for that number, and sends the record. Only a
+//! session waits for its own client.
 
-mod anew;
-mod clock;
-mod closer;
-mod deadlines;
-mod gate;
+mod accept;
 mod http;
-mod inherited;
-mod listen;
-mod live;
+mod lifecycle;
 mod metrics;
-mod named_file;
 mod options;
-mod process;
-mod restore;
+mod requests;
 mod run;
 mod service;
 mod session;
-mod shares;
-mod signals;
-mod spawn;
-mod spawner;
 mod store;
-mod subscription;
-mod systemd;
-mod watch;
-mod wire;
+mod sys;
+mod threads;
+mod watches;
 
-pub(crate) use self::inherited::{HANDOVER, close_on_exec};
 pub(crate) use self::options::ServeOptions;
 pub(crate) use self::run::run;

@@ -7,14 +7,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use exitring_protocol::{Outcome, Spawn};
 
-use crate::service::{Service, counts, eventually, kept, record, sh};
+use crate::service::{Service, counts, eventually, next_record, sh, stored_records};
 
 const TERMINATED: Outcome = Outcome::Signaled {
     signal: libc::SIGTERM,
     core_dumped: false,
 };
 
-/// A library that has the wall clock go wrong by so many seconds as `SHIFT` says.
+/// Builds a library that shifts the wall clock by `SHIFT` seconds.
 fn shift(folder: &Path) -> PathBuf {
     let source = folder.join("shift.c");
     let library = folder.join("shift.so");
@@ -40,7 +40,7 @@ fn shift(folder: &Path) -> PathBuf {
     library
 }
 
-/// Starts it again with a clock that is wrong by so many seconds.
+/// Restarts the service with a wall clock that is shifted by some seconds.
 fn start_with_clock(service: &mut Service, seconds: i64) {
     let library = shift(service.folder.path());
     let mut command = service.command();
@@ -59,23 +59,23 @@ fn sleeps(timeout_ms: u64, tag: &str) -> Spawn {
 }
 
 #[test]
-fn a_clock_that_was_set_forward_brings_no_time_out_nearer_and_drops_no_record() {
+fn a_wall_clock_set_forward_ends_no_timeout_early_and_drops_no_record() {
     let mut service = Service::start(&["--keep-for", "1h"]);
     let mut client = service.client();
-    client.subscribe(0).expect("it may be had");
+    client.subscribe(0).expect("it subscribes");
     client.spawn(sh("exit 0", "kept")).expect("it starts");
-    record(&mut client);
+    next_record(&mut client);
     client.spawn(sleeps(3_000_000, "long")).expect("it starts");
     service.terminate();
     start_with_clock(&mut service, 7 * 24 * 3600);
     let mut client = service.client();
-    // What is past is ended before what comes later.
+    // The earlier deadline comes first.
     client.spawn(sleeps(200, "short")).expect("it starts");
-    client.subscribe(0).expect("it may be had");
-    assert_eq!(record(&mut client).tag, "kept");
-    let short = record(&mut client);
+    client.subscribe(0).expect("it subscribes");
+    assert_eq!(next_record(&mut client).tag, "kept");
+    let short = next_record(&mut client);
     assert_eq!((short.tag.as_str(), short.outcome), ("short", TERMINATED));
-    // By the clock that is wrong, for people.
+    // Records have the time of the shifted wall clock.
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .expect("it is later");
@@ -85,26 +85,26 @@ fn a_clock_that_was_set_forward_brings_no_time_out_nearer_and_drops_no_record() 
 }
 
 #[test]
-fn a_clock_that_was_set_back_puts_no_time_out_off() {
+fn a_wall_clock_set_back_delays_no_timeout() {
     let mut service = Service::start(&[]);
     service.client().spawn(sleeps(500, "")).expect("it starts");
     service.terminate();
     start_with_clock(&mut service, -3600);
     let mut client = service.client();
-    client.subscribe(0).expect("it may be had");
-    let record = record(&mut client);
+    client.subscribe(0).expect("it subscribes");
+    let record = next_record(&mut client);
     assert!(record.timed_out);
     assert_eq!(record.outcome, TERMINATED);
 }
 
 #[test]
-fn a_state_of_version_1_is_taken_over_with_what_is_left_of_its_time_outs() {
+fn a_version_1_state_is_upgraded_with_its_remaining_timeouts() {
     let mut service = Service::start(&["--keep-for", "1h"]);
     let mut client = service.client();
-    client.subscribe(0).expect("it may be had");
+    client.subscribe(0).expect("it subscribes");
     for tag in ["old", "young"] {
         client.spawn(sh("exit 0", tag)).expect("it starts");
-        record(&mut client);
+        next_record(&mut client);
     }
     client.spawn(sleeps(3_000_000, "due")).expect("it starts");
     client.spawn(sleeps(3_000_000, "long")).expect("it starts");
@@ -137,13 +137,15 @@ fn a_state_of_version_1_is_taken_over_with_what_is_left_of_its_time_outs() {
     drop(state);
     service.start_again();
     let mut client = service.client();
-    client.subscribe(2).expect("it may be had");
-    assert_eq!(record(&mut client).tag, "young");
-    let due = record(&mut client);
+    client.subscribe(2).expect("it subscribes");
+    assert_eq!(next_record(&mut client).tag, "young");
+    let due = next_record(&mut client);
     assert_eq!((due.tag.as_str(), due.outcome), ("due", TERMINATED));
     assert_eq!(counts(&mut client).watched, 2);
     eventually("the old one is dropped", || {
-        !kept(&service, 0).iter().any(|record| record.tag == "old")
+        !stored_records(&service, 0)
+            .iter()
+            .any(|record| record.tag == "old")
     });
     end_all(&service);
 }
@@ -162,6 +164,6 @@ fn end_all(service: &Service) {
         };
         client
             .ask(exitring_protocol::Request::Signal(signal))
-            .expect("it lives");
+            .expect("it is alive");
     }
 }

@@ -1,4 +1,4 @@
-//! Killed again and again under load.
+//! A service that is killed repeatedly under load.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use exitring_protocol::{Client, Notice, Outcome, Record, Unknown};
 
-use crate::service::{Service, counts, eventually, kept, sh};
+use crate::service::{Service, counts, eventually, sh, stored_records};
 
-/// How often, unless `EXITRING_SERVE_CYCLES` says.
+/// The number of cycles, unless `EXITRING_SERVE_CYCLES` sets it.
 const CYCLES: u64 = 5;
 const CLIENTS: u64 = 8;
 
@@ -20,7 +20,7 @@ fn code_of(tag: u64) -> i32 {
 }
 
 #[test]
-fn killed_under_load_again_and_again_every_child_has_one_record_and_none_a_wrong_one() {
+fn a_service_killed_under_load_records_every_child_once_and_correctly() {
     let cycles = std::env::var("EXITRING_SERVE_CYCLES");
     let cycles = cycles.map_or(CYCLES, |cycles| cycles.parse().expect("a number of cycles"));
     let mut service = Service::start(&[]);
@@ -28,44 +28,44 @@ fn killed_under_load_again_and_again_every_child_has_one_record_and_none_a_wrong
     fs::write(&started, "").expect("it can be written");
     let random = RandomState::new();
     let next_tag = AtomicU64::new(0);
-    // What clients were told: answers to spawns, and records as they came.
+    // What clients received: answers to spawns, and records.
     let answered = Mutex::new(BTreeMap::<u64, u64>::new());
-    let told = Mutex::new(BTreeMap::<u64, Record>::new());
+    let received = Mutex::new(BTreeMap::<u64, Record>::new());
 
     for cycle in 0..cycles {
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for _ in 0..CLIENTS {
                 scope.spawn(|| {
-                    spawn_until_it_dies(&service, &started, &next_tag, &answered, &stop);
+                    spawn_until_killed(&service, &started, &next_tag, &answered, &stop);
                 });
             }
-            scope.spawn(|| listen_until_it_dies(&service, &told));
+            scope.spawn(|| listen_until_killed(&service, &received));
             let pause = 20 + random.hash_one(cycle) % 100;
             std::thread::sleep(Duration::from_millis(pause));
             kill(&service);
             stop.store(true, Ordering::Release);
         });
-        service.process.wait().expect("it is ours");
+        service.process.wait().expect("it is a child");
         service.start_again();
     }
 
     let mut client = service.client();
     eventually("all have ended", || counts(&mut client).watched == 0);
-    let records = kept(&service, 0);
+    let records = stored_records(&service, 0);
     let mut by_tag = BTreeMap::new();
     for record in &records {
-        let tag: u64 = record.tag.parse().expect("ours have numbers");
+        let tag: u64 = record.tag.parse().expect("every tag is a number");
         let before = by_tag.insert(tag, record);
         assert_eq!(before, None, "two records of one child: {record:?}");
-        // Its own status, or none.
+        // Its own status, or an unknown one.
         match record.outcome {
             Outcome::Exited(code) => assert_eq!(code, code_of(tag), "{record:?}"),
             Outcome::Unknown(Unknown::ServiceDown) => {}
-            other => panic!("{other:?} is none of theirs: {record:?}"),
+            other => panic!("{other:?} is not a status of these children: {record:?}"),
         }
     }
-    let started = fs::read_to_string(&started).expect("it is there");
+    let started = fs::read_to_string(&started).expect("it exists");
     let started: Vec<u64> = started
         .lines()
         .map(|line| line.parse().expect("a number"))
@@ -78,7 +78,8 @@ fn killed_under_load_again_and_again_every_child_has_one_record_and_none_a_wrong
             "child {tag} ran, and has no record"
         );
     }
-    // The other way round: what did not run was killed with the service at the gate, and its record does not say otherwise.
+    // Conversely, a child that did not run exited at its start gate when the service was killed,
+    // and its record claims nothing else.
     let mut not_run = 0;
     for (tag, record) in &by_tag {
         if !unique.contains(tag) {
@@ -90,15 +91,15 @@ fn killed_under_load_again_and_again_every_child_has_one_record_and_none_a_wrong
             );
         }
     }
-    for (tag, watch) in &*answered.lock().expect("nobody panicked") {
+    for (tag, watch) in &*answered.lock().expect("no thread panicked") {
         let record = by_tag
             .get(tag)
             .unwrap_or_else(|| panic!("{tag} was answered, and has no record"));
         assert_eq!(record.watch, *watch);
     }
-    // What was once told is so for ever.
-    let told = told.lock().expect("nobody panicked");
-    for (seq, record) in &*told {
+    // A record that was published never changes.
+    let received = received.lock().expect("no thread panicked");
+    for (seq, record) in &*received {
         let now = records.iter().find(|now| now.seq == *seq);
         assert_eq!(now, Some(record));
     }
@@ -107,21 +108,21 @@ fn killed_under_load_again_and_again_every_child_has_one_record_and_none_a_wrong
         .filter(|record| matches!(record.outcome, Outcome::Unknown(_)));
     println!(
         "{cycles} cycles: {} children ran, {} records, {} of unknown outcome, {not_run} of which did not run; \
-         {} were told before the end",
+         {} were received before the end",
         unique.len(),
         records.len(),
         unknown.count(),
-        told.len(),
+        received.len(),
     );
     assert!(unique.len() as u64 >= cycles, "there was no load");
 }
 
 fn kill(service: &Service) {
     rustix::process::kill_process(service.pid(), rustix::process::Signal::KILL)
-        .expect("it is ours");
+        .expect("it is a child");
 }
 
-fn spawn_until_it_dies(
+fn spawn_until_killed(
     service: &Service,
     started: &std::path::Path,
     next_tag: &AtomicU64,
@@ -144,7 +145,7 @@ fn spawn_until_it_dies(
         );
         match client.spawn(sh(&script, &tag.to_string())) {
             Ok(watched) => {
-                let mut answered = answered.lock().expect("nobody panicked");
+                let mut answered = answered.lock().expect("no thread panicked");
                 answered.insert(tag, watched.watch);
             }
             Err(error) => {
@@ -155,13 +156,13 @@ fn spawn_until_it_dies(
     }
 }
 
-fn listen_until_it_dies(service: &Service, told: &Mutex<BTreeMap<u64, Record>>) {
+fn listen_until_killed(service: &Service, received: &Mutex<BTreeMap<u64, Record>>) {
     let Ok(mut client) = Client::connect(service.socket(), None) else {
         return;
     };
-    let last = told
+    let last = received
         .lock()
-        .expect("nobody panicked")
+        .expect("no thread panicked")
         .keys()
         .next_back()
         .copied();
@@ -172,11 +173,11 @@ fn listen_until_it_dies(service: &Service, told: &Mutex<BTreeMap<u64, Record>>) 
         let Notice::Exit(record) = notice else {
             continue;
         };
-        let mut told = told.lock().expect("nobody panicked");
-        let before = told.insert(record.seq, *record);
+        let mut received = received.lock().expect("no thread panicked");
+        let before = received.insert(record.seq, *record);
         assert_eq!(
             before, None,
-            "one place in the log was told twice on one connection"
+            "a sequence number was received twice on one connection"
         );
     }
 }

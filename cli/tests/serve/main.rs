@@ -1,12 +1,13 @@
-//! `exitring serve`, as its clients see it.
+//! Tests of `exitring serve`, through its protocol.
 
+mod client_commands;
 mod clock;
 mod descriptors;
 mod disk;
-mod gone;
-mod guards;
 mod kill;
+mod limits;
 mod model;
+mod permissions;
 mod protocol;
 mod records;
 mod restart;
@@ -14,4 +15,7 @@ mod service;
 mod slow;
 mod socket;
 mod starting;
+mod state_loss;
 mod systemd;
+mod watches;
+mod zombie;

@@ -1,21 +1,21 @@
-//! Random sessions against a model of what has to be answered.
+//! Random sessions, checked against a model of the answers.
 
 use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::records::Zombie;
-use crate::service::{Raw, Service};
+use crate::service::{RawClient, Service};
+use crate::zombie::Zombie;
 
-/// What a client does next.
+/// A step of a client.
 #[derive(Clone, Debug)]
 enum Act {
     Hello(u32),
     Nonsense(Vec<u8>),
     Watch,
-    WatchNobody,
-    WatchDead,
+    WatchNoProcess,
+    WatchZombie,
     Unwatch(usize),
     Signal(usize),
     List,
@@ -32,8 +32,8 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         2 => prop_oneof![4 => Just(1), 1 => any::<u32>()].prop_map(Act::Hello),
         2 => nonsense.prop_map(Act::Nonsense),
         4 => Just(Act::Watch),
-        1 => Just(Act::WatchNobody),
-        2 => Just(Act::WatchDead),
+        1 => Just(Act::WatchNoProcess),
+        2 => Just(Act::WatchZombie),
         3 => (0_usize..8).prop_map(Act::Unwatch),
         1 => (0_usize..8).prop_map(Act::Signal),
         2 => Just(Act::List),
@@ -43,13 +43,13 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     proptest::collection::vec(act, 1..60)
 }
 
-/// What the service has to know of a session.
+/// The expected state of a session.
 #[derive(Default)]
 struct Model {
-    greeted: bool,
-    /// Live watches, of ourselves, who do not end.
+    has_said_hello: bool,
+    /// Live watches of this process, which does not end.
     live: BTreeSet<u64>,
-    /// All there ever were.
+    /// All watches of this process that there were.
     all: Vec<u64>,
 }
 
@@ -61,10 +61,10 @@ fn line(act: &Act, model: &Model, zombie: &Zombie, id: usize) -> Vec<u8> {
             json!({"id": id, "op": "hello", "version": version, "client": "model"})
         }
         Act::Watch => json!({"id": id, "op": "watch", "pid": std::process::id()}),
-        Act::WatchNobody => json!({"id": id, "op": "watch", "pid": 0}),
-        Act::WatchDead => json!({"id": id, "op": "watch", "pid": zombie.pid()}),
+        Act::WatchNoProcess => json!({"id": id, "op": "watch", "pid": 0}),
+        Act::WatchZombie => json!({"id": id, "op": "watch", "pid": zombie.pid()}),
         Act::Unwatch(watch) => json!({"id": id, "op": "unwatch", "watch": nth(watch)}),
-        // Signal 0 does nothing.
+        // Signal 0 only checks for permission.
         Act::Signal(watch) => json!({"id": id, "op": "signal", "watch": nth(watch), "signal": 0}),
         Act::List => json!({"id": id, "op": "list"}),
         Act::Ack(upto) => json!({"id": id, "op": "ack", "upto": upto}),
@@ -73,7 +73,7 @@ fn line(act: &Act, model: &Model, zombie: &Zombie, id: usize) -> Vec<u8> {
     line.to_string().into_bytes()
 }
 
-/// Whether the answer is one that the model allows; the model goes on.
+/// Checks an answer against the model, and updates the model.
 fn check(act: &Act, answer: &Value, model: &mut Model) -> Result<(), TestCaseError> {
     let code = answer["error"]["code"].as_str();
     let ok = &answer["ok"];
@@ -87,20 +87,20 @@ fn check(act: &Act, answer: &Value, model: &mut Model) -> Result<(), TestCaseErr
         }
         Act::Hello(1) => {
             prop_assert!(ok["hello"].is_object(), "{}", answer);
-            model.greeted = true;
+            model.has_said_hello = true;
         }
         Act::Hello(_) => prop_assert_eq!(code, Some("version")),
-        _ if !model.greeted => prop_assert_eq!(code, Some("hello_first")),
-        Act::Watch | Act::WatchDead => {
+        _ if !model.has_said_hello => prop_assert_eq!(code, Some("hello_first")),
+        Act::Watch | Act::WatchZombie => {
             let watch = ok["watched"]["watch"].as_u64();
             let watch = watch.ok_or_else(|| TestCaseError::fail(answer.to_string()))?;
-            prop_assert!(!model.all.contains(&watch), "a number was given twice");
+            prop_assert!(!model.all.contains(&watch), "an id was used twice");
             if matches!(act, Act::Watch) {
                 model.all.push(watch);
                 model.live.insert(watch);
             }
         }
-        Act::WatchNobody => prop_assert_eq!(code, Some("no_such_process")),
+        Act::WatchNoProcess => prop_assert_eq!(code, Some("no_such_process")),
         Act::Unwatch(nth) | Act::Signal(nth) => {
             let watch = model
                 .all
@@ -118,11 +118,11 @@ fn check(act: &Act, answer: &Value, model: &mut Model) -> Result<(), TestCaseErr
             }
         }
         Act::List => {
-            let listed = ok["live"]["watches"].as_array().expect("it lists");
+            let listed = ok["live"]["watches"].as_array().expect("it returns a list");
             let listed: BTreeSet<u64> = listed
                 .iter()
                 .filter(|live| live["pid"] == std::process::id())
-                .map(|live| live["watch"].as_u64().expect("it has a number"))
+                .map(|live| live["watch"].as_u64().expect("it has an id"))
                 .collect();
             prop_assert_eq!(&listed, &model.live);
         }
@@ -133,7 +133,7 @@ fn check(act: &Act, answer: &Value, model: &mut Model) -> Result<(), TestCaseErr
 }
 
 #[test]
-fn random_sessions_are_answered_as_the_model_says() {
+fn random_sessions_match_the_model() {
     let service = Service::start(&[]);
     let zombie = Zombie::new();
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
@@ -141,11 +141,11 @@ fn random_sessions_are_answered_as_the_model_says() {
         ..ProptestConfig::with_cases(48)
     });
     let result = runner.run(&acts(), |acts| {
-        let mut raw = Raw::connect(&service);
+        let mut raw = RawClient::connect(&service);
         let mut model = Model::default();
         for (id, act) in acts.iter().enumerate() {
             let line = line(act, &model, &zombie, id);
-            // A blank line is none, and has no answer.
+            // A blank line has no answer.
             if line.iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
@@ -155,7 +155,7 @@ fn random_sessions_are_answered_as_the_model_says() {
             }
             check(act, &answer, &mut model)?;
         }
-        // The next case has the same name, and begins with none.
+        // The next case has the same client name, and starts without watches.
         for watch in &model.live {
             let answer = raw.ask(json!({"op": "unwatch", "watch": watch}).to_string());
             prop_assert!(answer["ok"].is_object(), "{}", answer);

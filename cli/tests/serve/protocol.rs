@@ -1,13 +1,13 @@
-//! Lines, good and bad, and their answers.
+//! Valid and invalid lines, and their answers.
 
 use serde_json::json;
 
-use crate::service::{Raw, Service};
+use crate::service::{RawClient, Service};
 
 #[test]
-fn hello_comes_first_and_in_the_right_version() {
+fn hello_must_come_first_with_a_supported_version() {
     let service = Service::start(&[]);
-    let mut raw = Raw::connect(&service);
+    let mut raw = RawClient::connect(&service);
     let answer = raw.ask(r#"{"id": 1, "op": "stats"}"#);
     assert_eq!(answer["id"], 1);
     assert_eq!(answer["error"]["code"], "hello_first");
@@ -21,9 +21,9 @@ fn hello_comes_first_and_in_the_right_version() {
 }
 
 #[test]
-fn a_malformed_line_is_answered_with_its_id_and_the_connection_goes_on() {
+fn a_malformed_line_gets_an_error_with_its_id_and_the_connection_continues() {
     let service = Service::start(&[]);
-    let mut raw = Raw::connect(&service);
+    let mut raw = RawClient::connect(&service);
     raw.hello();
     let deep = format!("{}1{}", "[".repeat(1000), "]".repeat(1000));
     let cases: &[(&[u8], Option<u64>, &str)] = &[
@@ -78,62 +78,62 @@ fn a_malformed_line_is_answered_with_its_id_and_the_connection_goes_on() {
             "{line}: {answer}"
         );
     }
-    // Blank lines are none.
-    raw.say("");
-    raw.say("  \r");
+    // Blank lines are ignored.
+    raw.send_line("");
+    raw.send_line("  \r");
     assert_eq!(raw.ask(r#"{"id": 99, "op": "stats"}"#)["id"], 99);
 }
 
 #[test]
-fn a_line_that_is_too_long_ends_its_connection_and_no_other() {
+fn an_oversized_line_ends_only_its_own_connection() {
     let service = Service::start(&["--line", "1000"]);
-    let (mut long, mut other) = (Raw::connect(&service), Raw::connect(&service));
+    let (mut long, mut other) = (RawClient::connect(&service), RawClient::connect(&service));
     long.hello();
     other.hello();
     let fits = format!(r#"{{"id": 1, "op": "stats", "x": "{}"}}"#, "x".repeat(900));
     assert_eq!(long.ask(fits)["error"]["code"], "bad_request");
     let answer = long.ask("x".repeat(2000));
     assert_eq!(answer["error"]["code"], "line_too_long");
-    assert_eq!(long.hear(), None);
+    assert_eq!(long.receive(), None);
     assert!(other.ask(r#"{"op": "stats"}"#)["ok"].is_object());
 }
 
 #[test]
 fn answers_come_in_the_order_of_the_requests() {
     let service = Service::start(&[]);
-    let mut raw = Raw::connect(&service);
+    let mut raw = RawClient::connect(&service);
     raw.hello();
     for id in 0..200 {
-        raw.say(match id % 3 {
+        raw.send_line(match id % 3 {
             0 => format!(r#"{{"id": {id}, "op": "spawn", "argv": ["true"]}}"#),
             1 => format!(r#"{{"id": {id}, "op": "list"}}"#),
             _ => format!(r#"{{"id": {id}, "op": "#),
         });
     }
     for id in 0..200 {
-        let answer = raw.hear().expect("it answers");
+        let answer = raw.receive().expect("it answers");
         assert_eq!(answer["id"], id, "{answer}");
         assert_eq!(answer["ok"].is_object(), id % 3 < 2, "{answer}");
     }
 }
 
 #[test]
-fn the_record_of_what_was_asked_for_comes_after_the_answer() {
+fn a_record_comes_after_the_reply_to_its_request() {
     let service = Service::start(&[]);
-    let mut raw = Raw::connect(&service);
+    let mut raw = RawClient::connect(&service);
     raw.hello();
     raw.ask(r#"{"op": "subscribe"}"#);
     let mut answered = std::collections::BTreeSet::new();
     let mut ended = 0;
     for _ in 0..300 {
-        raw.say(r#"{"op": "spawn", "argv": ["true"]}"#);
+        raw.send_line(r#"{"op": "spawn", "argv": ["true"]}"#);
     }
     while ended < 300 {
-        let line = raw.hear().expect("it answers");
+        let line = raw.receive().expect("it answers");
         if let Some(watch) = line["ok"]["watched"]["watch"].as_u64() {
             answered.insert(watch);
         } else if let Some(watch) = line["exit"]["watch"].as_u64() {
-            assert!(answered.contains(&watch), "{line} came before the answer");
+            assert!(answered.contains(&watch), "{line} came before the reply");
             ended += 1;
         } else {
             assert_eq!(line["caught_up"], 0, "{line}");
@@ -142,13 +142,13 @@ fn the_record_of_what_was_asked_for_comes_after_the_answer() {
 }
 
 #[test]
-fn the_published_schema_is_that_of_this_version() {
+fn the_published_schema_matches_this_version() {
     let published = include_str!("../../../docs/protocol.schema.json");
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_exitring"))
         .arg("protocol-schema")
         .output()
         .expect("it starts");
-    let now = String::from_utf8(output.stdout).expect("it is text");
+    let now = String::from_utf8(output.stdout).expect("it is UTF-8");
     assert_eq!(
         published, now,
         "run: exitring protocol-schema > docs/protocol.schema.json"
@@ -156,16 +156,16 @@ fn the_published_schema_is_that_of_this_version() {
 }
 
 #[test]
-fn what_is_said_is_of_the_published_schema() {
+fn all_lines_of_the_service_match_the_published_schema() {
     let schema: serde_json::Value =
         serde_json::from_str(include_str!("../../../docs/protocol.schema.json")).expect("JSON");
     let mut of_service = schema.clone();
     of_service["properties"] = json!({});
     of_service["required"] = json!([]);
     of_service["$ref"] = schema["properties"]["service"]["$ref"].clone();
-    let validator = jsonschema::validator_for(&of_service).expect("it is a schema");
+    let validator = jsonschema::validator_for(&of_service).expect("it is a valid schema");
     let service = Service::start(&[]);
-    let mut raw = Raw::connect(&service);
+    let mut raw = RawClient::connect(&service);
     raw.hello();
     let lines = [
         r#"{"id": 1, "op": "subscribe"}"#,
@@ -177,18 +177,18 @@ fn what_is_said_is_of_the_published_schema() {
         r#"{"id": 6, "op": "spawn", "argv": ["true"], "tag": "t"}"#,
     ];
     for line in lines {
-        raw.say(line);
+        raw.send_line(line);
     }
     let mut heard = Vec::new();
     while heard.len() < lines.len() + 2 {
-        let line = raw.hear().expect("it answers");
+        let line = raw.receive().expect("it answers");
         assert!(validator.is_valid(&line), "{line}");
         heard.push(line);
     }
     let caught_up = heard.iter().position(|line| line["caught_up"] == 0);
-    // After the answer to the subscription, and before what is new.
+    // After the answer to the subscription, and before new records.
     assert!(caught_up.is_some_and(|at| at > 0), "{heard:?}");
-    let exit = heard.pop().expect("there are some");
+    let exit = heard.pop().expect("lines were received");
     assert!(
         exit["exit"].is_object() && validator.is_valid(&exit),
         "{exit}"

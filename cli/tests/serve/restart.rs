@@ -1,4 +1,4 @@
-//! The service ends, one way or another, and goes on.
+//! The service stops in several ways, and restarts.
 
 use std::fs;
 use std::process::Command;
@@ -6,10 +6,10 @@ use std::process::Command;
 use exitring_protocol::{Client, Moment, Outcome, Record, Unknown, Watch};
 use rustix::process::{Signal, kill_process};
 
-use crate::service::{Service, counts, eventually, kept, record, sh, watch_of};
+use crate::service::{Service, counts, eventually, next_record, sh, stored_records, watch_of};
 
-/// Starts what waits for a file, and then exits with a code.
-fn waits_for(service: &Service, client: &mut Client, name: &str, code: i32) -> i32 {
+/// Starts a process that waits for a file, and then exits with a code.
+fn spawn_waiting(service: &Service, client: &mut Client, name: &str, code: i32) -> i32 {
     let file = service.folder.path().join(name);
     let script = format!(
         "while [ ! -e {} ]; do sleep 0.02; done; exit {code}",
@@ -18,28 +18,28 @@ fn waits_for(service: &Service, client: &mut Client, name: &str, code: i32) -> i
     client.spawn(sh(&script, name)).expect("it starts").pid
 }
 
-fn let_go(service: &Service, name: &str) {
+fn release(service: &Service, name: &str) {
     fs::write(service.folder.path().join(name), "").expect("it can be written");
 }
 
 fn by_tag(records: &[Record], tag: &str) -> Record {
     let mut of_tag = records.iter().filter(|record| record.tag == tag);
-    let one = of_tag.next().expect("there is one").clone();
-    assert_eq!(of_tag.next(), None, "there are two");
+    let one = of_tag.next().expect("a record has the tag").clone();
+    assert_eq!(of_tag.next(), None, "two records have the tag");
     one
 }
 
-fn is_gone(pid: i32) -> bool {
+fn is_reaped(pid: i32) -> bool {
     fs::metadata(format!("/proc/{pid}")).is_err()
 }
 
 #[test]
-fn executed_anew_in_place_every_status_and_usage_is_told() {
+fn a_reexec_in_place_reports_every_status_and_usage() {
     let service = Service::start(&[]);
     let mut client = service.client();
-    let before = waits_for(&service, &mut client, "before", 3);
-    waits_for(&service, &mut client, "after", 4);
-    // Ends somewhere on the way.
+    let before = spawn_waiting(&service, &mut client, "before", 3);
+    spawn_waiting(&service, &mut client, "after", 4);
+    // These end at any time during the reexecs.
     for nth in 0..50 {
         client
             .spawn(sh(
@@ -48,22 +48,22 @@ fn executed_anew_in_place_every_status_and_usage_is_told() {
             ))
             .expect("it starts");
     }
-    let_go(&service, "before");
-    eventually("it has ended", || is_gone(before));
+    release(&service, "before");
+    eventually("it has ended", || is_reaped(before));
     for _ in 0..3 {
-        kill_process(service.pid(), Signal::USR2).expect("it lives");
-        // The old one's connection ends, and the socket has been there all the time.
+        kill_process(service.pid(), Signal::USR2).expect("it is alive");
+        // The connection to the old image ends. The socket stays in place.
         let ended = (0..10_000).any(|_| {
             std::thread::sleep(std::time::Duration::from_millis(1));
             client
                 .ask(exitring_protocol::Request::Stats(Default::default()))
                 .is_err()
         });
-        assert!(ended, "it was not executed anew");
+        assert!(ended, "the service did not reexec");
         client = service.client();
     }
-    // It has its locks still.
-    let other = tempfile::TempDir::new().expect("a folder can be made");
+    // The service still has its locks.
+    let other = tempfile::TempDir::new().expect("a folder can be created");
     for (socket, state) in [
         (service.socket(), other.path().join("state")),
         (
@@ -82,9 +82,9 @@ fn executed_anew_in_place_every_status_and_usage_is_told() {
         let error = String::from_utf8_lossy(&second.stderr);
         assert!(error.contains("another service has"), "{error}");
     }
-    let_go(&service, "after");
+    release(&service, "after");
     eventually("all have ended", || counts(&mut client).watched == 0);
-    let records = kept(&service, 0);
+    let records = stored_records(&service, 0);
     assert_eq!(records.len(), 52);
     assert_eq!(by_tag(&records, "before").outcome, Outcome::Exited(3));
     assert_eq!(by_tag(&records, "after").outcome, Outcome::Exited(4));
@@ -93,22 +93,20 @@ fn executed_anew_in_place_every_status_and_usage_is_told() {
         assert_eq!(record.outcome, Outcome::Exited(nth));
         assert!(record.usage.is_some());
     }
-    // No zombie is left.
+    // There are no zombies.
     let children = format!("/proc/{0}/task/{0}/children", service.process.id());
     assert_eq!(
-        fs::read_to_string(children)
-            .expect("the kernel tells")
-            .trim(),
+        fs::read_to_string(children).expect("it is readable").trim(),
         ""
     );
 }
 
 #[test]
-fn killed_and_started_again_it_tells_what_the_kernel_still_tells_and_what_it_cannot() {
+fn a_restart_reports_what_the_kernel_still_knows() {
     let mut service = Service::start(&[]);
     let mut client = service.client();
-    let while_down = waits_for(&service, &mut client, "while-down", 5);
-    waits_for(&service, &mut client, "afterwards", 6);
+    let while_down = spawn_waiting(&service, &mut client, "while-down", 5);
+    spawn_waiting(&service, &mut client, "afterwards", 6);
     let mut others = Command::new("cat")
         .stdin(std::process::Stdio::piped())
         .spawn()
@@ -118,45 +116,45 @@ fn killed_and_started_again_it_tells_what_the_kernel_still_tells_and_what_it_can
         tag: "others".into(),
         ..watch_of(others.id())
     };
-    client.watch(watch).expect("it lives");
+    client.watch(watch).expect("it is alive");
     client.spawn(sh("exit 1", "early")).expect("it starts");
     eventually("it is recorded", || counts(&mut client).last_seq == 1);
-    let early = by_tag(&kept(&service, 0), "early");
+    let early = by_tag(&stored_records(&service, 0), "early");
     service.kill();
-    let_go(&service, "while-down");
-    eventually("whoever inherited it has reaped it", || is_gone(while_down));
+    release(&service, "while-down");
+    eventually("its new parent has reaped it", || is_reaped(while_down));
     service.start_again();
     let mut client = service.client();
-    client.subscribe(2).expect("it may be had");
-    let down = record(&mut client);
+    client.subscribe(2).expect("it subscribes");
+    let down = next_record(&mut client);
     assert_eq!(down.tag, "while-down");
     assert_eq!(down.outcome, Outcome::Unknown(Unknown::ServiceDown));
-    let_go(&service, "afterwards");
-    let afterwards = record(&mut client);
+    release(&service, "afterwards");
+    let afterwards = next_record(&mut client);
     assert_eq!(afterwards.tag, "afterwards");
-    // By PIDFD_INFO_EXIT, from whoever inherited it; Linux 6.15.
+    // By PIDFD_INFO_EXIT, once its new parent has reaped it (Linux 6.15).
     assert_eq!(afterwards.outcome, Outcome::Exited(6));
     drop(others.stdin.take());
-    others.wait().expect("it is ours");
-    let others = record(&mut client);
+    others.wait().expect("it is a child");
+    let others = next_record(&mut client);
     assert_eq!(
         (others.tag.as_str(), others.outcome),
         ("others", Outcome::Exited(0))
     );
-    let records = kept(&service, 0);
+    let records = stored_records(&service, 0);
     assert_eq!(by_tag(&records, "early"), early);
     assert_eq!(records.len(), 4);
 }
 
 #[test]
-fn a_pid_that_is_another_process_by_now_is_not_taken_for_the_old_one() {
+fn a_reused_pid_is_not_taken_for_the_old_process() {
     let mut service = Service::start(&[]);
     let mut client = service.client();
-    let pid = waits_for(&service, &mut client, "gone", 5);
+    let pid = spawn_waiting(&service, &mut client, "gone", 5);
     service.kill();
-    let_go(&service, "gone");
-    eventually("it was reaped", || is_gone(pid));
-    // As if its number had been given to us.
+    release(&service, "gone");
+    eventually("it was reaped", || is_reaped(pid));
+    // As if this process had reused its pid.
     let state = rusqlite::Connection::open(service.folder.path().join("state/exits.sqlite"));
     let changed = state
         .expect("it is a database")
@@ -164,18 +162,20 @@ fn a_pid_that_is_another_process_by_now_is_not_taken_for_the_old_one() {
     assert_eq!(changed.expect("it can be written"), 1);
     service.start_again();
     let mut client = service.client();
-    client.subscribe(0).expect("it may be had");
+    client.subscribe(0).expect("it subscribes");
     assert_eq!(
-        record(&mut client).outcome,
+        next_record(&mut client).outcome,
         Outcome::Unknown(Unknown::ServiceDown)
     );
 }
 
 #[test]
-fn a_boot_later_nothing_lives() {
+fn after_a_boot_no_watch_is_live() {
     let mut service = Service::start(&[]);
     let mut client = service.client();
-    let watched = client.watch(watch_of(std::process::id())).expect("we live");
+    let watched = client
+        .watch(watch_of(std::process::id()))
+        .expect("this process is alive");
     service.kill();
     let state = rusqlite::Connection::open(service.folder.path().join("state/exits.sqlite"));
     let changed = state
@@ -184,14 +184,14 @@ fn a_boot_later_nothing_lives() {
     assert_eq!(changed.expect("it can be written"), 1);
     service.start_again();
     let mut client = service.client();
-    client.subscribe(0).expect("it may be had");
-    let record = record(&mut client);
+    client.subscribe(0).expect("it subscribes");
+    let record = next_record(&mut client);
     assert_eq!(record.watch, watched.watch);
     assert_eq!(record.outcome, Outcome::Unknown(Unknown::ServiceDown));
 }
 
 #[test]
-fn a_time_out_holds_over_a_restart() {
+fn a_timeout_survives_a_restart() {
     let mut service = Service::start(&[]);
     let mut client = service.client();
     let spawn = exitring_protocol::Spawn {
@@ -202,8 +202,8 @@ fn a_time_out_holds_over_a_restart() {
     service.kill();
     service.start_again();
     let mut client = service.client();
-    client.subscribe(0).expect("it may be had");
-    let record = record(&mut client);
+    client.subscribe(0).expect("it subscribes");
+    let record = next_record(&mut client);
     let signal = libc::SIGTERM;
     assert_eq!(
         record.outcome,
@@ -216,9 +216,9 @@ fn a_time_out_holds_over_a_restart() {
 }
 
 #[test]
-fn of_two_services_on_one_socket_or_one_state_the_second_is_refused() {
+fn a_second_service_on_the_same_socket_or_state_is_refused() {
     let mut service = Service::start(&[]);
-    let other = tempfile::TempDir::new().expect("a folder can be made");
+    let other = tempfile::TempDir::new().expect("a folder can be created");
     let serve = |socket: &std::path::Path, state: &std::path::Path| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_exitring"));
         command
@@ -229,7 +229,7 @@ fn of_two_services_on_one_socket_or_one_state_the_second_is_refused() {
             .arg(state);
         let output = command.output().expect("it starts");
         assert_eq!(output.status.code(), Some(2));
-        String::from_utf8(output.stderr).expect("it is text")
+        String::from_utf8(output.stderr).expect("it is UTF-8")
     };
     let error = serve(&service.socket(), &other.path().join("state"));
     assert!(error.contains("has the socket"), "{error}");
@@ -238,20 +238,20 @@ fn of_two_services_on_one_socket_or_one_state_the_second_is_refused() {
         &service.folder.path().join("state"),
     );
     assert!(error.contains("has the state folder"), "{error}");
-    fs::write(other.path().join("file"), "mine").expect("it can be written");
+    fs::write(other.path().join("file"), "content").expect("it can be written");
     let error = serve(&other.path().join("file"), &other.path().join("state"));
-    assert!(error.contains("no socket"), "{error}");
+    assert!(error.contains("not a socket"), "{error}");
     assert_eq!(
-        fs::read_to_string(other.path().join("file")).expect("it is there"),
-        "mine"
+        fs::read_to_string(other.path().join("file")).expect("it exists"),
+        "content"
     );
-    // Somebody else's socket, who takes no locks.
+    // The socket of a program that takes no lock.
     let foreign = other.path().join("foreign");
     let _listener = std::os::unix::net::UnixListener::bind(&foreign).expect("it can be bound");
     let error = serve(&foreign, &other.path().join("state"));
-    assert!(error.contains("somebody answers"), "{error}");
+    assert!(error.contains("another process listens"), "{error}");
     assert!(service.counts().clients >= 1);
-    // What a killed one has left is replaced.
+    // The socket file of a killed service is replaced.
     service.kill();
     assert!(service.socket().exists());
     service.start_again();
@@ -260,13 +260,14 @@ fn of_two_services_on_one_socket_or_one_state_the_second_is_refused() {
 }
 
 #[test]
-fn told_again_and_again_to_execute_itself_anew_it_does_and_lives() {
+fn repeated_reexec_requests_keep_the_service_running() {
     use std::os::unix::process::CommandExt;
     let mut service = Service::start(&[]);
     service.terminate();
-    // By a name that can be taken away.
+    // Started by a link, which the test can delete.
     let program = service.folder.path().join("program");
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_exitring"), &program).expect("it can be made");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_exitring"), &program)
+        .expect("it can be created");
     let mut command = Command::new(&program);
     command.args(service.command().get_args());
     command.env("RUST_LOG", "off");
@@ -276,7 +277,7 @@ fn told_again_and_again_to_execute_itself_anew_it_does_and_lives() {
         rustix::process::setrlimit(rustix::process::Resource::Nofile, limit)?;
         Ok(())
     };
-    // SAFETY: it makes system calls only.
+    // SAFETY: the closure only makes system calls.
     unsafe { command.pre_exec(limit) };
     service.process = command.spawn().expect("it starts");
     service.wait_until_it_answers();
@@ -287,30 +288,30 @@ fn told_again_and_again_to_execute_itself_anew_it_does_and_lives() {
             ..sh("ulimit -Sn", name)
         };
         let mut client = service.client();
-        client.subscribe(u64::MAX).expect("it may be had");
+        client.subscribe(u64::MAX).expect("it subscribes");
         client.spawn(spawn).expect("it starts");
-        record(&mut client);
+        next_record(&mut client);
         fs::read_to_string(out).expect("it was written")
     };
     assert_eq!(descriptors("before").trim(), "321");
     for _ in 0..60 {
-        kill_process(service.pid(), Signal::USR2).expect("it lives");
+        kill_process(service.pid(), Signal::USR2).expect("it is alive");
         std::thread::sleep(std::time::Duration::from_millis(4));
     }
     service.wait_until_it_answers();
-    // The last one may be on its way still.
+    // The last reexec may not be finished.
     let mut after = None;
-    eventually("it answers and goes on to", || {
+    eventually("it answers until the process has ended", || {
         let answered =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| descriptors("after")));
         after = answered.ok();
         after.is_some()
     });
-    assert_eq!(after.expect("it is there").trim(), "321");
-    // With nothing to execute it goes on as it is.
-    fs::remove_file(&program).expect("it is there");
+    assert_eq!(after.expect("it exists").trim(), "321");
+    // Without a program to execute, the service keeps running.
+    fs::remove_file(&program).expect("it exists");
     let mut client = service.client();
-    kill_process(service.pid(), Signal::USR2).expect("it lives");
+    kill_process(service.pid(), Signal::USR2).expect("it is alive");
     for _ in 0..100 {
         counts(&mut client);
         std::thread::sleep(std::time::Duration::from_millis(2));
@@ -318,10 +319,10 @@ fn told_again_and_again_to_execute_itself_anew_it_does_and_lives() {
 }
 
 #[test]
-fn programs_with_an_environment_of_their_own_are_waited_for_all_at_once() {
+fn programs_with_their_own_environment_share_one_restore_timeout() {
     let mut service = Service::start(&[]);
     let mut client = service.client();
-    // Each by itself, it would take longer than anything is waited for.
+    // One after the other, their timeouts would exceed that of this test.
     let spawn = || {
         client
             .spawn(sh("exec env -i sleep 1000", ""))
@@ -335,14 +336,14 @@ fn programs_with_an_environment_of_their_own_are_waited_for_all_at_once() {
         let name = fs::read_to_string(format!("/proc/{pid}/comm"));
         name.is_ok_and(|name| name.trim() == "sleep")
     };
-    eventually("all have it", || pids.iter().all(sleeps));
+    eventually("all have executed sleep", || pids.iter().all(sleeps));
     service.kill();
     service.start_again();
     let mut client = service.client();
     assert_eq!(counts(&mut client).watched, 20);
     let exitring_protocol::Answer::Live(page) = client
         .ask(exitring_protocol::Request::List(Default::default()))
-        .expect("it lists")
+        .expect("it returns a list")
     else {
         panic!("no list");
     };
@@ -354,7 +355,7 @@ fn programs_with_an_environment_of_their_own_are_waited_for_all_at_once() {
         };
         client
             .ask(exitring_protocol::Request::Signal(signal))
-            .expect("it lives");
+            .expect("it is alive");
     }
     eventually("all have ended", || counts(&mut client).watched == 0);
 }

@@ -1,4 +1,4 @@
-//! A service of a test's own, and what every test does with one.
+//! A service for one test, and helpers for all tests.
 
 use std::io::{BufRead, BufReader, IoSlice, Write};
 use std::mem::MaybeUninit;
@@ -16,10 +16,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// What never takes so long, but on a machine that is stuck.
-pub(crate) const LONG: Duration = Duration::from_secs(30);
+/// The timeout of all waits. Only a stuck machine takes this long.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A running service; killed at the end of the test.
+/// A running service. It is killed at the end of the test.
 pub(crate) struct Service {
     pub(crate) folder: TempDir,
     pub(crate) process: Child,
@@ -28,7 +28,7 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let folder = TempDir::new().expect("a folder can be made");
+        let folder = TempDir::new().expect("a folder can be created");
         Self::start_in(folder, arguments)
     }
 
@@ -44,7 +44,7 @@ impl Service {
         this
     }
 
-    /// As a command, for what a test wants to change of it.
+    /// Its command, which a test may change.
     pub(crate) fn command(&self) -> Command {
         command(self.folder.path(), &self.arguments)
     }
@@ -63,7 +63,9 @@ impl Service {
 
     pub(crate) fn named(&self, name: Option<&str>) -> Client {
         let mut client = Client::connect(self.socket(), name).expect("it answers");
-        client.set_timeout(Some(LONG)).expect("it is a time");
+        client
+            .set_timeout(Some(TIMEOUT))
+            .expect("it is a valid timeout");
         client
     }
 
@@ -71,18 +73,17 @@ impl Service {
         counts(&mut self.client())
     }
 
-    /// No last words.
     pub(crate) fn kill(&mut self) {
-        self.process.kill().expect("it is ours");
-        self.process.wait().expect("it is ours");
+        self.process.kill().expect("it is a child");
+        self.process.wait().expect("it is a child");
     }
 
-    /// Tells it to end, and waits until it has.
+    /// Sends SIGTERM, and waits for the end.
     pub(crate) fn terminate(&mut self) {
-        kill_process(self.pid(), Signal::TERM).expect("it is ours");
+        kill_process(self.pid(), Signal::TERM).expect("it is a child");
         let mut status = None;
         eventually("it ends", || {
-            status = self.process.try_wait().expect("it is ours");
+            status = self.process.try_wait().expect("it is a child");
             status.is_some()
         });
         let status = status.expect("it has ended");
@@ -129,26 +130,27 @@ fn launch(command: &mut Command) -> Child {
 pub(crate) fn counts(client: &mut Client) -> Counts {
     match client
         .ask(Request::Stats(Default::default()))
-        .expect("it counts")
+        .expect("it returns counts")
     {
         Answer::Stats(counts) => *counts,
         other => panic!("no stats: {other:?}"),
     }
 }
 
-/// The service's memory that is of no file.
+/// The anonymous memory of the service.
 pub(crate) fn anonymous_kib(service: &Service) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", service.process.id()));
-    let status = status.expect("it lives");
+    let status = status.expect("it is alive");
     let line = status
         .lines()
         .find_map(|line| line.strip_prefix("RssAnon:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
-    kib.expect("the kernel tells")
+    kib.expect("it is readable")
 }
 
-/// Asks so often, from several connections at once: where one would wait for each answer, a loaded machine takes minutes.
-pub(crate) fn ask_often<T: Send>(
+/// Sends requests on several connections at once. On one connection, with a round trip for each, a
+/// loaded machine takes minutes.
+pub(crate) fn ask_in_parallel<T: Send>(
     service: &Service,
     times: usize,
     ask: impl Fn(&mut Client) -> T + Sync,
@@ -172,12 +174,15 @@ pub(crate) fn ask_often<T: Send>(
     })
 }
 
-/// Waits for what has to come.
+/// Waits until a condition holds.
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(start.elapsed() < LONG, "not within {LONG:?}: {what}");
+        assert!(
+            start.elapsed() < TIMEOUT,
+            "timeout after {TIMEOUT:?}: {what}"
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -198,9 +203,9 @@ pub(crate) fn watch_of(pid: u32) -> Watch {
 }
 
 #[track_caller]
-pub(crate) fn record(client: &mut Client) -> Record {
+pub(crate) fn next_record(client: &mut Client) -> Record {
     loop {
-        match client.notice().expect("a record comes") {
+        match client.notice().expect("a record is received") {
             Notice::Exit(record) => return *record,
             Notice::CaughtUp(_) => {}
             Notice::Lost(lost) => panic!("lost: {lost:?}"),
@@ -208,13 +213,13 @@ pub(crate) fn record(client: &mut Client) -> Record {
     }
 }
 
-/// All records that are kept, from a place in the log on.
-pub(crate) fn kept(service: &Service, from: u64) -> Vec<Record> {
+/// All stored records, from a sequence number on.
+pub(crate) fn stored_records(service: &Service, from: u64) -> Vec<Record> {
     let mut client = service.client();
-    client.subscribe(from).expect("it may be had");
+    client.subscribe(from).expect("it subscribes");
     let mut records = Vec::new();
     loop {
-        match client.notice().expect("all come") {
+        match client.notice().expect("all are received") {
             Notice::Exit(record) => records.push(*record),
             Notice::Lost(_) => {}
             Notice::CaughtUp(_) => return records,
@@ -223,38 +228,43 @@ pub(crate) fn kept(service: &Service, from: u64) -> Vec<Record> {
 }
 
 #[track_caller]
-pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, ClientError>) -> Code {
+pub(crate) fn error_code<T: std::fmt::Debug>(result: Result<T, ClientError>) -> Code {
     result
         .expect_err("it is refused")
         .code()
-        .expect("with a code")
+        .expect("it has a code")
 }
 
 pub(crate) const EXITED_0: Outcome = Outcome::Exited(0);
 
-/// A connection for lines of any kind.
-pub(crate) struct Raw {
+/// A connection for raw lines.
+pub(crate) struct RawClient {
     writer: UnixStream,
     reader: BufReader<UnixStream>,
 }
 
-impl Raw {
+impl RawClient {
     pub(crate) fn connect(service: &Service) -> Self {
         let writer = UnixStream::connect(service.socket()).expect("it answers");
-        writer.set_read_timeout(Some(LONG)).expect("it is a time");
-        let reader = BufReader::new(writer.try_clone().expect("a descriptor is left"));
+        writer
+            .set_read_timeout(Some(TIMEOUT))
+            .expect("it is a valid timeout");
+        let reader = BufReader::new(writer.try_clone().expect("a descriptor is free"));
         Self { writer, reader }
     }
 
-    pub(crate) fn say(&mut self, line: impl AsRef<[u8]>) {
+    pub(crate) fn send_line(&mut self, line: impl AsRef<[u8]>) {
         let mut line = line.as_ref().to_owned();
         line.push(b'\n');
-        self.writer.write_all(&line).expect("it listens");
+        self.writer.write_all(&line).expect("it accepts input");
     }
 
-    /// Text, a line or not, with descriptors that come with its first byte.
+    /// Sends text, with descriptors that come with its first byte.
     pub(crate) fn send(&mut self, text: &str, fds: &[BorrowedFd<'_>]) {
-        assert_eq!(self.try_send(text, fds).expect("it listens"), text.len());
+        assert_eq!(
+            self.try_send(text, fds).expect("it accepts input"),
+            text.len()
+        );
     }
 
     pub(crate) fn try_send(
@@ -274,20 +284,20 @@ impl Raw {
         )?)
     }
 
-    /// `None`: it was closed.
-    pub(crate) fn hear(&mut self) -> Option<Value> {
+    /// The next line. `None` if the connection was closed.
+    pub(crate) fn receive(&mut self) -> Option<Value> {
         let mut line = String::new();
         match self.reader.read_line(&mut line) {
             Ok(0) => None,
-            Ok(_) => Some(serde_json::from_str(&line).expect("it says JSON")),
+            Ok(_) => Some(serde_json::from_str(&line).expect("it is JSON")),
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => None,
             Err(error) => panic!("{error}"),
         }
     }
 
     pub(crate) fn ask(&mut self, line: impl AsRef<[u8]>) -> Value {
-        self.say(line);
-        self.hear().expect("it answers")
+        self.send_line(line);
+        self.receive().expect("it answers")
     }
 
     pub(crate) fn hello(&mut self) {
@@ -296,15 +306,16 @@ impl Raw {
     }
 }
 
-/// Whether we are root. The one who develops this need not be, and is told what was not shown; CI has to be.
+/// Whether the test runs as root. Otherwise it is skipped with a message, but CI has to run as
+/// root.
 pub fn is_root(test: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
     assert!(
         root || std::env::var_os("CI").is_none(),
-        "{test} takes root"
+        "{test} needs root"
     );
     if !root {
-        eprintln!("{test} was not run: it takes root");
+        eprintln!("{test} was skipped: it needs root");
     }
     root
 }

@@ -1,4 +1,4 @@
-//! The socket in its folder, and what others do to it.
+//! The socket file, and what other programs do to it.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -8,25 +8,25 @@ use std::process::Command;
 use exitring_protocol::Client;
 use rustix::process::{Signal, kill_process};
 
-use crate::service::{EXITED_0, Service, counts, eventually, record, sh};
+use crate::service::{EXITED_0, Service, counts, eventually, next_record, sh};
 
 fn answers(service: &Service) -> bool {
     Client::connect(service.socket(), None).is_ok()
 }
 
 #[test]
-fn the_kernel_lists_the_socket_by_the_name_that_it_has() {
+fn the_kernel_lists_the_socket_by_its_path() {
     let mut service = Service::start(&[]);
     let path = service.socket();
     let listed = || {
-        let all = fs::read_to_string("/proc/net/unix").expect("the kernel tells");
+        let all = fs::read_to_string("/proc/net/unix").expect("it is readable");
         let listening = " 00010000 0001 01 ";
         all.lines()
             .filter(|line| line.contains(listening))
             .any(|line| line.ends_with(&format!(" {}", path.display())))
     };
     assert!(listed());
-    // Also where one was left by a service that was killed.
+    // Also after a killed service has left its file.
     service.kill();
     assert!(!listed());
     service.start_again();
@@ -40,23 +40,23 @@ fn the_kernel_lists_the_socket_by_the_name_that_it_has() {
 }
 
 #[test]
-fn a_deleted_socket_is_made_again_and_who_is_connected_stays_so() {
+fn a_deleted_socket_is_created_again_and_connections_continue() {
     let mut service = Service::start(&["--mode", "0640"]);
     let mut client = service.client();
-    client.subscribe(0).expect("it may be had");
+    client.subscribe(0).expect("it subscribes");
     let lock = service.folder.path().join("socket.lock");
     for _ in 0..2 {
-        fs::remove_file(service.socket()).expect("it is there");
-        fs::remove_file(&lock).expect("it is there");
-        eventually("it is made again", || answers(&service));
+        fs::remove_file(service.socket()).expect("it exists");
+        fs::remove_file(&lock).expect("it exists");
+        eventually("it is created again", || answers(&service));
         let mode = fs::metadata(service.socket())
-            .expect("it is there")
+            .expect("it exists")
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o640);
-        client.spawn(sh("exit 0", "")).expect("it is taken");
-        assert_eq!(record(&mut client).outcome, EXITED_0);
-        // It is this service's still.
+        client.spawn(sh("exit 0", "")).expect("it is accepted");
+        assert_eq!(next_record(&mut client).outcome, EXITED_0);
+        // The path still belongs to this service.
         let mut second = service.command();
         second
             .arg("--state")
@@ -75,23 +75,23 @@ fn a_deleted_socket_is_made_again_and_who_is_connected_stays_so() {
 }
 
 #[test]
-fn a_socket_that_is_gone_is_made_again_also_by_the_image_that_is_executed_anew() {
+fn a_reexec_creates_a_missing_socket_again() {
     let service = Service::start(&[]);
     let mut client = service.client();
-    fs::remove_file(service.socket()).expect("it is there");
-    kill_process(service.pid(), Signal::USR2).expect("it lives");
+    fs::remove_file(service.socket()).expect("it exists");
+    kill_process(service.pid(), Signal::USR2).expect("it is alive");
     eventually("the old image's connection ends", || {
         client
             .ask(exitring_protocol::Request::Stats(Default::default()))
             .is_err()
     });
-    eventually("it is made again", || answers(&service));
-    // And is known as its own: nothing is made again now.
-    let made = fs::symlink_metadata(service.socket())
-        .expect("it is there")
+    eventually("it is created again", || answers(&service));
+    // The next image knows the file as its own, and does not create it again.
+    let inode = fs::symlink_metadata(service.socket())
+        .expect("it exists")
         .ino();
     let mut client = service.client();
-    kill_process(service.pid(), Signal::USR2).expect("it lives");
+    kill_process(service.pid(), Signal::USR2).expect("it is alive");
     eventually("the old image's connection ends", || {
         client
             .ask(exitring_protocol::Request::Stats(Default::default()))
@@ -100,37 +100,36 @@ fn a_socket_that_is_gone_is_made_again_also_by_the_image_that_is_executed_anew()
     eventually("it answers", || answers(&service));
     assert_eq!(
         fs::symlink_metadata(service.socket())
-            .expect("it is there")
+            .expect("it exists")
             .ino(),
-        made
+        inode
     );
 }
 
 #[test]
-fn what_somebody_has_put_in_the_sockets_place_is_replaced_only_if_it_is_a_socket_that_nobody_answers_on()
- {
+fn a_file_at_the_socket_path_is_replaced_only_if_it_is_a_dead_socket() {
     let service = Service::start(&[]);
     let mut client = service.client();
     let path = service.socket();
-    fs::remove_file(&path).expect("it is there");
+    fs::remove_file(&path).expect("it exists");
     drop(UnixListener::bind(&path).expect("it can be bound"));
-    eventually("it is made again", || answers(&service));
-    // A file is somebody's.
+    eventually("it is created again", || answers(&service));
+    // A regular file is not replaced.
     let other = service.folder.path().join("file");
-    fs::write(&other, "mine").expect("it can be written");
+    fs::write(&other, "content").expect("it can be written");
     fs::rename(&other, &path).expect("it can be moved");
-    // A turn of looking passes, in which it goes on for who is connected.
+    // The service has checked the path meanwhile, and still serves existing connections.
     std::thread::sleep(std::time::Duration::from_millis(1500));
     counts(&mut client);
-    assert_eq!(fs::read_to_string(&path).expect("it is there"), "mine");
-    // So is a socket on which somebody answers.
-    fs::remove_file(&path).expect("it is there");
+    assert_eq!(fs::read_to_string(&path).expect("it exists"), "content");
+    // Nor is a socket that another process listens on.
+    fs::remove_file(&path).expect("it exists");
     let foreign = UnixListener::bind(&path).expect("it can be bound");
-    let (mut looks, _) = foreign.accept().expect("the service looks");
-    let its = UnixStream::connect(&path).expect("it is there still");
+    let (mut probe, _) = foreign.accept().expect("the service connects");
+    let its = UnixStream::connect(&path).expect("it still exists");
     drop(its);
     counts(&mut client);
-    let _ = std::io::Write::write(&mut looks, b"\n");
+    let _ = std::io::Write::write(&mut probe, b"\n");
     drop(foreign);
-    eventually("it is made again", || answers(&service));
+    eventually("it is created again", || answers(&service));
 }

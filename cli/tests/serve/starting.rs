@@ -1,4 +1,4 @@
-//! Processes on the way to their program.
+//! Processes that the service starts.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,15 +7,17 @@ use std::process::Command;
 use exitring_protocol::{Code, Outcome, Spawn, Watched};
 use rustix::process::{Signal, kill_process};
 
-use crate::service::{EXITED_0, Raw, Service, counts, eventually, record, refused, sh};
+use crate::service::{
+    EXITED_0, RawClient, Service, counts, error_code, eventually, next_record, sh,
+};
 
 #[test]
-fn what_is_started_has_its_arguments_environment_folder_and_files_and_a_record() {
+fn a_spawned_process_has_its_arguments_environment_cwd_and_files() {
     let service = Service::start(&[]);
     let place = service.folder.path();
     fs::write(place.join("in"), "from a file\n").expect("it can be written");
     let mut client = service.client();
-    client.subscribe(0).expect("it may be had");
+    client.subscribe(0).expect("it subscribes");
     let spawn = Spawn {
         argv: [
             "sh",
@@ -37,14 +39,14 @@ fn what_is_started_has_its_arguments_environment_folder_and_files_and_a_record()
         ..Spawn::default()
     };
     let Watched { watch, pid } = client.spawn(spawn).expect("it starts");
-    let record = record(&mut client);
+    let record = next_record(&mut client);
     assert_eq!((record.watch, record.pid, record.seq), (watch, pid, 1));
     assert_eq!(record.outcome, Outcome::Exited(3));
     assert_eq!(record.tag, "a tag");
     assert!(record.spawned && !record.timed_out);
-    assert!(record.usage.expect("it is told").max_rss_bytes > 0);
+    assert!(record.usage.expect("it is reported").max_rss_bytes > 0);
     assert!(record.began_ms <= record.ended_ms && record.began_ms > 1_600_000_000_000);
-    let folder = place.canonicalize().expect("it is there");
+    let folder = place.canonicalize().expect("it exists");
     let folder = folder.display();
     let out = fs::read_to_string(place.join("out")).expect("it was written");
     let own_limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
@@ -66,22 +68,22 @@ fn what_is_started_has_its_arguments_environment_folder_and_files_and_a_record()
 }
 
 #[test]
-fn what_is_started_has_no_descriptors_but_its_own() {
+fn a_spawned_process_inherits_no_descriptors() {
     let service = Service::start(&[]);
     let mut client = service.client();
-    client.subscribe(0).expect("it may be had");
+    client.subscribe(0).expect("it subscribes");
     let out = service.folder.path().join("out");
     let mut spawn = sh("ls /proc/self/fd | wc -l", "");
     spawn.stdout = Some(out.clone());
     client.spawn(spawn).expect("it starts");
-    record(&mut client);
+    next_record(&mut client);
     let count = fs::read_to_string(out).expect("it was written");
-    // Three, and the one that ls reads the folder with.
+    // The three standard streams, and the folder that ls reads.
     assert_eq!(count.trim(), "4");
 }
 
 #[test]
-fn what_cannot_be_started_is_refused_with_the_reason_and_leaves_nothing() {
+fn a_failed_spawn_reports_its_cause_and_leaves_no_watch() {
     let service = Service::start(&[]);
     let mut client = service.client();
     let argv = |program: &str| Spawn {
@@ -97,7 +99,7 @@ fn what_cannot_be_started_is_refused_with_the_reason_and_leaves_nothing() {
             ..argv("true")
         },
     ] {
-        assert_eq!(refused(client.spawn(spawn)), Code::CannotStart);
+        assert_eq!(error_code(client.spawn(spawn)), Code::CannotStart);
     }
     let with_file = Spawn {
         stderr: Some("/nonesuch/file".into()),
@@ -110,35 +112,35 @@ fn what_cannot_be_started_is_refused_with_the_reason_and_leaves_nothing() {
             env: Some([env].map(|(k, v)| (k.into(), v.into())).into()),
             ..argv("true")
         };
-        assert_eq!(refused(client.spawn(spawn)), Code::OutOfRange);
+        assert_eq!(error_code(client.spawn(spawn)), Code::OutOfRange);
     }
     let mut spawn = argv("true");
     spawn.tag = "x".repeat(257);
-    assert_eq!(refused(client.spawn(spawn)), Code::OutOfRange);
+    assert_eq!(error_code(client.spawn(spawn)), Code::OutOfRange);
     let counts = counts(&mut client);
     assert_eq!((counts.watched, counts.records, counts.last_seq), (0, 0, 0));
 }
 
 #[test]
-fn a_fifo_that_nobody_has_open_holds_up_nothing() {
+fn a_fifo_without_a_peer_blocks_no_spawn() {
     let mut service = Service::start(&[]);
     let fifo = service.folder.path().join("fifo");
     let made = Command::new("mkfifo").arg(&fifo).status();
     assert!(made.expect("there is mkfifo").success());
     let mut client = service.client();
-    client.subscribe(0).expect("it may be had");
-    // More of them than are started at a time.
-    let mut many: Vec<_> = (0..40).map(|_| Raw::connect(&service)).collect();
+    client.subscribe(0).expect("it subscribes");
+    // More than are started at a time.
+    let mut many: Vec<_> = (0..40).map(|_| RawClient::connect(&service)).collect();
     for raw in &mut many {
         raw.hello();
         let path = fifo.display();
-        raw.say(format!(
+        raw.send_line(format!(
             r#"{{"op": "spawn", "argv": ["true"], "stdin": "{path}", "stdout": "{path}"}}"#
         ));
     }
     for raw in &mut many {
-        let answer = raw.hear().expect("it answers");
-        // Its own standard input has it open for reading, as long as another one's has not ended: either is right.
+        let answer = raw.receive().expect("it answers");
+        // It succeeds if another process of these has the FIFO open for reading at the moment.
         assert!(answer["ok"].is_object() || answer["error"]["code"] == "cannot_start");
     }
     drop(many);
@@ -159,8 +161,9 @@ fn a_fifo_that_nobody_has_open_holds_up_nothing() {
         ..sh("read line || exit 0; exit 1", "reads")
     };
     client.spawn(from_fifo).expect("it starts");
-    let reads = std::iter::repeat_with(|| record(&mut client)).find(|record| record.tag == "reads");
-    assert_eq!(reads.expect("it comes").outcome, EXITED_0);
+    let reads =
+        std::iter::repeat_with(|| next_record(&mut client)).find(|record| record.tag == "reads");
+    assert_eq!(reads.expect("its record is received").outcome, EXITED_0);
     assert!(counts(&mut client).last_seq > before.last_seq);
     service.kill();
     service.start_again();
@@ -168,11 +171,11 @@ fn a_fifo_that_nobody_has_open_holds_up_nothing() {
 }
 
 #[test]
-fn a_program_is_looked_for_in_its_own_path_and_a_script_without_a_first_line_is_the_shells() {
+fn a_program_is_found_in_its_own_path_and_a_script_without_a_shebang_runs_in_the_shell() {
     use std::os::unix::fs::PermissionsExt;
     let service = Service::start(&[]);
     let mut client = service.client();
-    client.subscribe(0).expect("it may be had");
+    client.subscribe(0).expect("it subscribes");
     let folder = service.folder.path();
     let script = folder.join("its-script");
     std::fs::write(&script, "test \"$1\" = one && exit 0\n").expect("it can be written");
@@ -182,28 +185,28 @@ fn a_program_is_looked_for_in_its_own_path_and_a_script_without_a_first_line_is_
         ..Spawn::default()
     };
     let with_it = || spawn(format!("/nowhere:{}:/bin", folder.display()));
-    // It may not be executed.
-    assert_eq!(refused(client.spawn(with_it())), Code::CannotStart);
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("it is ours");
+    // It is not executable yet.
+    assert_eq!(error_code(client.spawn(with_it())), Code::CannotStart);
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))
+        .expect("permissions can be set");
     client.spawn(with_it()).expect("it starts");
-    assert_eq!(record(&mut client).outcome, EXITED_0);
+    assert_eq!(next_record(&mut client).outcome, EXITED_0);
     assert_eq!(
-        refused(client.spawn(spawn("/bin".into()))),
+        error_code(client.spawn(spawn("/bin".into()))),
         Code::CannotStart
     );
 }
 
-/// What the main thread of a process has forked, as long as it was not reaped.
+/// The children that the main thread of a process has forked, and that are not reaped.
 fn forked_by_main_thread(process: u32) -> Vec<i32> {
     let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
-    let children = children.expect("the kernel tells");
+    let children = children.expect("it is readable");
     let pids = children.split_whitespace().map(str::parse);
     pids.collect::<Result<_, _>>().expect("numbers")
 }
 
 #[test]
-fn what_asked_for_a_signal_at_its_parents_death_gets_it_at_the_services_end_and_not_when_that_is_executed_anew()
- {
+fn a_parent_death_signal_comes_at_the_services_end_and_not_at_a_reexec() {
     let mut service = Service::start(&[]);
     let mut client = service.client();
     let start = |client: &mut exitring_protocol::Client, tag: &str| {
@@ -218,13 +221,13 @@ fn what_asked_for_a_signal_at_its_parents_death_gets_it_at_the_services_end_and_
     let mut pids = Vec::new();
     for tag in ["first", "second", "third"] {
         pids.push(start(&mut client, tag));
-        // The thread that forked it is the one that lives as long as the service.
+        // The thread that forked it lives as long as the service.
         assert_eq!(forked_by_main_thread(service.process.id()), pids);
         let name = || fs::read_to_string(format!("/proc/{}/comm", pids[pids.len() - 1]));
         eventually("it has asked for the signal", || {
             name().is_ok_and(|name| name.trim() == "sleep")
         });
-        kill_process(service.pid(), Signal::USR2).expect("it lives");
+        kill_process(service.pid(), Signal::USR2).expect("it is alive");
         eventually("the old image's connection ends", || {
             client
                 .ask(exitring_protocol::Request::Stats(Default::default()))
@@ -235,20 +238,20 @@ fn what_asked_for_a_signal_at_its_parents_death_gets_it_at_the_services_end_and_
         assert_eq!(forked_by_main_thread(service.process.id()), pids);
     }
     service.terminate();
-    eventually("all have got it", || {
-        let gone = |pid: &i32| fs::metadata(format!("/proc/{pid}")).is_err();
-        pids.iter().all(gone)
+    eventually("all have received the signal", || {
+        let is_reaped = |pid: &i32| fs::metadata(format!("/proc/{pid}")).is_err();
+        pids.iter().all(is_reaped)
     });
 }
 
 #[test]
-fn what_the_parent_ignored_and_blocked_makes_neither_the_service_deaf_nor_what_it_starts() {
+fn inherited_signal_settings_affect_neither_the_service_nor_its_children() {
     use std::os::unix::process::CommandExt;
     let mut service = Service::start(&[]);
     service.terminate();
     let mut command = service.command();
-    let spoil = || {
-        // SAFETY: no handler is set, and the set is a full one before it is used.
+    let ignore_and_block_all = || {
+        // SAFETY: no handler is set, and the set is filled before it is used.
         unsafe {
             for signal in 1..=64 {
                 libc::signal(signal, libc::SIG_IGN);
@@ -259,12 +262,12 @@ fn what_the_parent_ignored_and_blocked_makes_neither_the_service_deaf_nor_what_i
         }
         Ok(())
     };
-    // SAFETY: it makes system calls only.
-    unsafe { command.pre_exec(spoil) };
+    // SAFETY: the closure only makes system calls.
+    unsafe { command.pre_exec(ignore_and_block_all) };
     service.process = command.spawn().expect("it starts");
     service.wait_until_it_answers();
     let mut client = service.client();
-    client.subscribe(0).expect("it may be had");
+    client.subscribe(0).expect("it subscribes");
     let out = service.folder.path().join("status");
     let spawn = Spawn {
         argv: ["grep", "-E", "Sig(Ign|Blk)", "/proc/self/status"]
@@ -275,31 +278,32 @@ fn what_the_parent_ignored_and_blocked_makes_neither_the_service_deaf_nor_what_i
     };
     client.spawn(spawn).expect("it starts");
     // Its status is known, so SIGCHLD is not ignored.
-    assert_eq!(record(&mut client).outcome, EXITED_0);
+    assert_eq!(next_record(&mut client).outcome, EXITED_0);
     assert_eq!(
         fs::read_to_string(out).expect("it was written"),
         "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"
     );
-    // What a parent ignores on purpose stays ignored: `nohup`, and the background of a script.
+    // Signals that a parent ignores on purpose stay ignored: by `nohup`, and in the background of a
+    // script.
     for signal in [Signal::HUP, Signal::INT] {
-        kill_process(service.pid(), signal).expect("it lives");
+        kill_process(service.pid(), signal).expect("it is alive");
     }
     counts(&mut client);
     service.terminate();
 }
 
 #[test]
-fn what_is_stopped_when_its_time_is_over_can_clean_up() {
+fn a_stopped_process_can_clean_up_after_its_timeout() {
     let service = Service::start(&[]);
     let mut client = service.client();
-    client.subscribe(0).expect("it may be had");
+    client.subscribe(0).expect("it subscribes");
     let spawn = Spawn {
         timeout_ms: Some(300),
         grace_ms: Some(1_000_000),
         ..sh("trap 'exit 7' TERM; kill -STOP $$; sleep 1000", "")
     };
     client.spawn(spawn).expect("it starts");
-    let record = record(&mut client);
+    let record = next_record(&mut client);
     assert!(record.timed_out);
     assert_eq!(record.outcome, Outcome::Exited(7));
 }

@@ -1,4 +1,4 @@
-//! What systemd would do: a socket, a place to be told things, a store for pidfds.
+//! The service under systemd: socket activation, notifications, and the store for pidfds.
 
 use std::io::{IoSliceMut, Read};
 use std::mem::MaybeUninit;
@@ -12,13 +12,14 @@ use exitring_protocol::{Client, Outcome, Unknown};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::service::{LONG, Service, eventually, kept, record, sh};
+use crate::service::{Service, TIMEOUT, eventually, next_record, sh, stored_records};
 
-/// What is told, and what comes with it, read as it comes: the queue takes few, and who tells waits.
+/// Reads notifications and their descriptors as they arrive: the queue of the socket is short, and
+/// a full one blocks the sender.
 fn listen(socket: UnixDatagram) -> Receiver<(String, Vec<OwnedFd>)> {
-    let (told, hear) = channel();
-    std::thread::spawn(move || while told.send(read(&socket)).is_ok() {});
-    hear
+    let (send, notifications) = channel();
+    std::thread::spawn(move || while send.send(read(&socket)).is_ok() {});
+    notifications
 }
 
 fn read(socket: &UnixDatagram) -> (String, Vec<OwnedFd>) {
@@ -42,10 +43,10 @@ fn read(socket: &UnixDatagram) -> (String, Vec<OwnedFd>) {
     (text, fds)
 }
 
-/// Gives a command descriptors from 3 on, as systemd does.
+/// Passes descriptors to a command, from number 3 on, as systemd does.
 fn pass(command: &mut Command, fds: Vec<(String, OwnedFd)>) {
     let names: Vec<_> = fds.iter().map(|(name, _)| name.as_str()).collect();
-    // It has to name its own pid, which only it knows.
+    // LISTEN_PID is the pid of the new process, which only that knows.
     let inner = format!(
         "LISTEN_PID=$$ LISTEN_FDS={} LISTEN_FDNAMES={} exec \"$@\"",
         fds.len(),
@@ -61,7 +62,8 @@ fn pass(command: &mut Command, fds: Vec<(String, OwnedFd)>) {
             wrapped.env(name, value);
         }
     }
-    // SAFETY: only system calls. Ours are above what they become, so none is overwritten before its turn.
+    // SAFETY: the closure only makes system calls. The descriptors are above the numbers that they
+    // are copied to, so none is overwritten before its turn.
     unsafe {
         wrapped.pre_exec(move || {
             for (nth, (_, fd)) in fds.iter().enumerate() {
@@ -75,23 +77,23 @@ fn pass(command: &mut Command, fds: Vec<(String, OwnedFd)>) {
     *command = wrapped;
 }
 
-/// A copy with a number well above those that are passed.
+/// A copy with a number above those that are passed.
 fn high(fd: impl AsFd) -> OwnedFd {
-    rustix::io::fcntl_dupfd_cloexec(fd, 100).expect("a descriptor is left")
+    rustix::io::fcntl_dupfd_cloexec(fd, 100).expect("a descriptor is free")
 }
 
 #[test]
-fn readiness_and_life_are_told_and_pidfds_are_kept_over_a_restart() {
+fn readiness_and_watchdog_are_notified_and_pidfds_are_stored_over_a_restart() {
     let mut service = Service::start(&[]);
     service.terminate();
-    let told = service.folder.path().join("notify");
-    let notify = UnixDatagram::bind(&told).expect("it can be bound");
+    let notify_path = service.folder.path().join("notify");
+    let notify = UnixDatagram::bind(&notify_path).expect("it can be bound");
     let notify = listen(notify);
-    let hear = || notify.recv_timeout(LONG).expect("it is told");
+    let receive = || notify.recv_timeout(TIMEOUT).expect("it is reported");
     let start = |service: &Service, fds| {
         let mut command = service.command();
         command
-            .env("NOTIFY_SOCKET", &told)
+            .env("NOTIFY_SOCKET", &notify_path)
             .env("WATCHDOG_USEC", "300000");
         pass(&mut command, fds);
         command.stdin(Stdio::null()).spawn().expect("it starts")
@@ -100,8 +102,8 @@ fn readiness_and_life_are_told_and_pidfds_are_kept_over_a_restart() {
     let listener = UnixListener::bind(service.socket()).expect("it can be bound");
     let socket = || ("exitring.socket".to_owned(), high(&listener));
     service.process = start(&service, vec![socket()]);
-    assert_eq!(hear().0.trim(), "READY=1");
-    assert_eq!(hear().0.trim(), "WATCHDOG=1");
+    assert_eq!(receive().0.trim(), "READY=1");
+    assert_eq!(receive().0.trim(), "WATCHDOG=1");
     let mut client = service.client();
     let release = |name: &str| place.join(name);
     let script = |name: &str, code| {
@@ -122,9 +124,9 @@ fn readiness_and_life_are_told_and_pidfds_are_kept_over_a_restart() {
     service.terminate();
     let mut stored = Vec::new();
     while stored.len() < 2 {
-        let (text, mut fds) = hear();
+        let (text, mut fds) = receive();
         if text.contains("FDSTORE=1") {
-            // Otherwise systemd closes it when the process ends.
+            // Without it, systemd closes the pidfd when the process ends.
             assert!(text.contains("FDPOLL=0"), "{text}");
             let name = text.lines().find_map(|line| line.strip_prefix("FDNAME="));
             let fd = fds.pop().expect("it comes along");
@@ -136,7 +138,7 @@ fn readiness_and_life_are_told_and_pidfds_are_kept_over_a_restart() {
         names,
         [down.watch, lives.watch].map(|watch| format!("watch-{watch}"))
     );
-    // The socket is systemd's: it stays, and who comes meanwhile waits.
+    // The socket is systemd's: it stays, and new connections wait.
     assert!(service.socket().exists());
     std::fs::write(release("down"), "").expect("it can be written");
     eventually("it was reaped", || {
@@ -147,17 +149,17 @@ fn readiness_and_life_are_told_and_pidfds_are_kept_over_a_restart() {
     service.process = start(&service, fds);
     let mut removed = 0;
     while removed < 2 {
-        removed += usize::from(hear().0.contains("FDSTOREREMOVE=1"));
+        removed += usize::from(receive().0.contains("FDSTOREREMOVE=1"));
     }
     std::fs::write(release("lives"), "").expect("it can be written");
     eventually("all have ended", || service.counts().watched == 0);
-    let records = kept(&service, 0);
+    let records = stored_records(&service, 0);
     let outcome = |tag: &str| {
         let record = records.iter().find(|record| record.tag == tag);
-        record.expect("it is there").outcome
+        record.expect("it exists").outcome
     };
     assert_eq!(outcome("before"), Outcome::Exited(0));
-    // Ended while the service was down: the pidfd that systemd kept tells how (Linux 6.15).
+    // It ended while the service was down. The pidfd in the store reports its status (Linux 6.15).
     assert_ne!(outcome("down"), Outcome::Unknown(Unknown::ServiceDown));
     assert_eq!(outcome("down"), Outcome::Exited(5));
     assert_eq!(outcome("lives"), Outcome::Exited(6));
@@ -165,32 +167,32 @@ fn readiness_and_life_are_told_and_pidfds_are_kept_over_a_restart() {
 }
 
 #[test]
-fn who_does_not_read_what_it_is_told_holds_up_nobody() {
+fn an_unread_notify_socket_blocks_nothing() {
     let mut service = Service::start(&[]);
     service.terminate();
-    let told = service.folder.path().join("notify");
-    let _deaf = UnixDatagram::bind(&told).expect("it can be bound");
-    let other = UnixDatagram::unbound().expect("a descriptor is left");
-    other.set_nonblocking(true).expect("it is ours");
-    while other.send_to(b"more", &told).is_ok() {}
+    let notify_path = service.folder.path().join("notify");
+    let _unread = UnixDatagram::bind(&notify_path).expect("it can be bound");
+    let other = UnixDatagram::unbound().expect("a descriptor is free");
+    other.set_nonblocking(true).expect("it succeeds");
+    while other.send_to(b"full", &notify_path).is_ok() {}
     let mut command = service.command();
     command
-        .env("NOTIFY_SOCKET", &told)
+        .env("NOTIFY_SOCKET", &notify_path)
         .env("WATCHDOG_USEC", "300000");
     service.process = command.spawn().expect("it starts");
     service.wait_until_it_answers();
     let mut client = service.client();
-    client.subscribe(0).expect("it may be had");
+    client.subscribe(0).expect("it subscribes");
     client.spawn(sh("exit 3", "")).expect("it starts");
-    assert_eq!(record(&mut client).outcome, Outcome::Exited(3));
+    assert_eq!(next_record(&mut client).outcome, Outcome::Exited(3));
     let lives = client.spawn(sh("exec sleep 1000", "")).expect("it starts");
     service.terminate();
     let lives = Pid::from_raw(lives.pid).expect("it is one");
-    kill_process(lives, Signal::KILL).expect("it lives on");
+    kill_process(lives, Signal::KILL).expect("it is still alive");
 }
 
 #[test]
-fn metrics_are_served_on_a_loopback_port_and_nowhere_else() {
+fn metrics_are_served_only_on_a_loopback_address() {
     let mut service = Service::start(&[]);
     service.terminate();
     let mut command = service.command();
@@ -210,17 +212,17 @@ fn metrics_are_served_on_a_loopback_port_and_nowhere_else() {
         }
     };
     let get = |path: &str| {
-        let mut stream = std::net::TcpStream::connect(&address).expect("it listens");
+        let mut stream = std::net::TcpStream::connect(&address).expect("it accepts input");
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        std::io::Write::write_all(&mut stream, request.as_bytes()).expect("it listens");
+        std::io::Write::write_all(&mut stream, request.as_bytes()).expect("it accepts input");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("it answers");
         answer
     };
     let mut client = Client::connect(service.socket(), None).expect("it answers");
-    client.subscribe(0).expect("it may be had");
+    client.subscribe(0).expect("it subscribes");
     client.spawn(sh("exit 0", "")).expect("it starts");
-    record(&mut client);
+    next_record(&mut client);
     let answer = get("/metrics");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(answer.contains("application/openmetrics-text"), "{answer}");

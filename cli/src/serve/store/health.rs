@@ -5,78 +5,76 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-/// The writer finds out, and all may ask.
+/// The state's condition. The writer sets it, and all threads may read it.
 #[derive(Default)]
 pub(super) struct Health {
-    trouble: Mutex<Option<Trouble>>,
-    /// The state was deleted or replaced: the trouble will not pass.
-    gone: CancellationToken,
+    failure: Mutex<Option<Failure>>,
+    /// Cancelled once the state was deleted or replaced: that failure is permanent.
+    lost: CancellationToken,
 }
 
-/// Why nothing can be written.
-struct Trouble {
-    why: String,
-    /// Since when there are exits among what is not.
+struct Failure {
+    cause: String,
+    /// Since when exits have been waiting to be stored.
     exits_since: Option<Instant>,
 }
 
 impl Health {
-    /// Why nothing can be written, if so.
-    pub(super) fn trouble(&self) -> Option<String> {
-        self.lock().as_ref().map(|trouble| trouble.why.clone())
+    /// Why the state cannot be written, or `None` if it can.
+    pub(super) fn write_error(&self) -> Option<String> {
+        self.lock().as_ref().map(|failure| failure.cause.clone())
     }
 
-    /// The same, if exits have waited for so long.
-    pub(super) fn exits_kept_waiting(&self, patience: Duration) -> Option<String> {
-        let trouble = self.lock();
-        let trouble = trouble.as_ref()?;
-        (trouble.exits_since?.elapsed() >= patience).then(|| trouble.why.clone())
+    /// The cause, if exits have been waiting to be stored for this long.
+    pub(super) fn exits_delayed(&self, limit: Duration) -> Option<String> {
+        let failure = self.lock();
+        let failure = failure.as_ref()?;
+        (failure.exits_since?.elapsed() >= limit).then(|| failure.cause.clone())
     }
 
-    pub(super) fn is_well(&self) -> bool {
+    pub(super) fn is_writable(&self) -> bool {
         self.lock().is_none()
     }
 
-    pub(super) fn is_gone(&self) -> bool {
-        self.gone.is_cancelled()
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
     }
 
-    /// When the state was deleted or replaced.
-    pub(super) async fn gone(&self) {
-        self.gone.cancelled().await;
+    /// Waits until the state is deleted or replaced.
+    pub(super) async fn lost(&self) {
+        self.lost.cancelled().await;
     }
 
-    /// It can be written.
-    pub(super) fn get_well(&self) {
+    pub(super) fn set_writable(&self) {
         if self.lock().take().is_some() {
             tracing::info!("the state can be written again");
         }
     }
 
-    /// It cannot be written; `exits`: whether some have to wait for it.
-    pub(super) fn fall_ill(&self, why: &str, exits: bool) {
-        let mut trouble = self.lock();
-        if trouble.is_none() {
+    /// Records a failed write. `exits`: whether exits wait for the next one.
+    pub(super) fn set_failing(&self, cause: &str, exits: bool) {
+        let mut failure = self.lock();
+        if failure.is_none() {
             tracing::error!(
-                error = why,
-                "the state cannot be written: nothing new is taken, exits are kept in memory until it can"
+                error = cause,
+                "the state cannot be written: new requests are refused, exits are kept in memory until it can"
             );
         }
-        let since = trouble.take().and_then(|trouble| trouble.exits_since);
-        *trouble = Some(Trouble {
-            why: why.to_owned(),
+        let since = failure.take().and_then(|failure| failure.exits_since);
+        *failure = Some(Failure {
+            cause: cause.to_owned(),
             exits_since: since.or_else(|| exits.then(Instant::now)),
         });
     }
 
-    /// It will never be written again.
-    pub(super) fn lose(&self, why: &str) {
-        let (why, exits_since) = (why.to_owned(), None);
-        *self.lock() = Some(Trouble { why, exits_since });
-        self.gone.cancel();
+    /// Records that the state was deleted or replaced.
+    pub(super) fn set_lost(&self, cause: &str) {
+        let (cause, exits_since) = (cause.to_owned(), None);
+        *self.lock() = Some(Failure { cause, exits_since });
+        self.lost.cancel();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Trouble>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Failure>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

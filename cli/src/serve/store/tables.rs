@@ -1,40 +1,42 @@
-//! What the writer does to the tables, inside its transaction.
+//! The statements of the writer's transaction.
 
 use exitring_protocol::Moment;
 use rusqlite::{Connection, Result, params};
 
-use super::Scope;
-use crate::serve::live::Birth;
+use super::record_counts::UserCount;
+use crate::serve::watches::{Scope, WatchInfo};
 
-/// Of so many names of one user it is kept that records were dropped: of the last ones.
+/// For how many client names of a user the dropped records are counted: the most recent ones.
 const LOSSES_MAX: u32 = 64;
 
-pub(super) fn begin(db: &Connection, birth: &Birth, boot: &str) -> Result<()> {
+pub(super) fn begin(db: &Connection, info: &WatchInfo, boot: &str) -> Result<()> {
     db.prepare_cached(
         "INSERT INTO watches (id, uid, client, tag, pid, start_ticks, inode, boot, spawned, reaped, began_ms, \
          deadline_monotonic_ms, grace_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?
     .execute(params![
-        birth.id,
-        birth.uid,
-        birth.client,
-        birth.tag,
-        birth.pid,
-        birth.start_ticks,
-        birth.inode.map(|inode| inode as i64),
+        info.id,
+        info.uid,
+        info.client,
+        info.tag,
+        info.pid,
+        info.start_ticks,
+        info.inode.map(|inode| inode as i64),
         boot,
-        birth.spawned,
-        birth.until == Moment::Reaped,
-        birth.began_ms,
-        birth.deadline_ms,
-        birth.grace_ms,
+        info.spawned,
+        info.until == Moment::Reaped,
+        info.began_ms,
+        info.deadline_ms,
+        info.grace_ms,
     ])?;
     Ok(())
 }
 
-/// Whether there was one. This is what makes exactly one record of a watch: who strikes it out writes the record, in the
-/// same transaction.
-pub(super) fn strike_out(db: &Connection, watch: u64) -> Result<bool> {
+/// Deletes a live watch. Returns whether there was one.
+///
+/// This makes sure that a watch has exactly one record: the transaction that deletes the watch
+/// inserts its record.
+pub(super) fn delete_watch(db: &Connection, watch: u64) -> Result<bool> {
     let mut delete = db.prepare_cached("DELETE FROM watches WHERE id = ?")?;
     Ok(delete.execute([watch])? == 1)
 }
@@ -42,35 +44,41 @@ pub(super) fn strike_out(db: &Connection, watch: u64) -> Result<bool> {
 pub(super) fn insert_record(
     db: &Connection,
     seq: u64,
-    birth: &Birth,
+    info: &WatchInfo,
     age_ms: u64,
     body: &str,
 ) -> Result<()> {
     db.prepare_cached(
         "INSERT INTO records (seq, watch, uid, client, age_ms, body) VALUES (?, ?, ?, ?, ?, ?)",
     )?
-    .execute(params![
-        seq,
-        birth.id,
-        birth.uid,
-        birth.client,
-        age_ms,
-        body
-    ])?;
+    .execute(params![seq, info.id, info.uid, info.client, age_ms, body])?;
     Ok(())
+}
+
+/// The SQL condition for the rows of a scope.
+///
+/// A condition such as `(?1 IS NULL OR uid = ?1)` would fit all scopes, but SQLite does not use an
+/// index for it.
+pub(super) fn condition(scope: &Scope) -> &'static str {
+    match (scope.uid, &scope.client) {
+        (Some(_), Some(_)) => "uid = ?1 AND client = ?2",
+        (Some(_), None) => "uid = ?1 AND ?2 IS NULL",
+        (None, Some(_)) => "?1 IS NULL AND client = ?2",
+        (None, None) => "?1 IS NULL AND ?2 IS NULL",
+    }
 }
 
 fn acknowledged(scope: &Scope) -> String {
     format!(
         "SELECT seq FROM records WHERE {} AND seq <= ?3 ORDER BY seq LIMIT ?4",
-        scope.condition()
+        condition(scope)
     )
 }
 
-/// Lets go of acknowledged records, the first `limit` of them. Returns how many there were.
+/// Deletes acknowledged records, the first `limit` of them. Returns how many there were.
 pub(super) fn acknowledge(db: &Connection, scope: &Scope, upto: u64, limit: u64) -> Result<u64> {
     let uid = scope.uid.map(i64::from);
-    let its = scope.condition();
+    let its = condition(scope);
     let mut delete = db.prepare_cached(&format!(
         "DELETE FROM records WHERE seq IN ({})",
         acknowledged(scope)
@@ -84,37 +92,34 @@ pub(super) fn acknowledge(db: &Connection, scope: &Scope, upto: u64, limit: u64)
     Ok(deleted)
 }
 
-/// Records of one user that were dropped, or are kept.
-pub(super) type OfUser = (u32, u64);
-
-/// Of one user, the oldest of so many.
+/// The oldest records of one user.
 const SURPLUS: &str =
     "SELECT seq FROM records INDEXED BY records_of_user WHERE uid = ?1 ORDER BY seq LIMIT ?2";
-/// Of the oldest of so many, those written down before. In a store from before there was a clock for it, the order does not
-/// say which these are.
+/// Among the oldest records, those stored before a time. A state folder that is older than the age
+/// clock may have them in any order.
 const OUTDATED: &str =
     "SELECT seq FROM (SELECT seq, age_ms FROM records ORDER BY seq LIMIT ?2) WHERE age_ms < ?1";
 
-/// Drops so many of a user's oldest records.
-pub(super) fn drop_surplus(db: &Connection, uid: u32, count: u64) -> Result<Vec<OfUser>> {
-    drop_those(db, SURPLUS, params![uid, count])
+/// Drops the oldest `count` records of a user.
+pub(super) fn drop_surplus(db: &Connection, uid: u32, count: u64) -> Result<Vec<UserCount>> {
+    drop_records(db, SURPLUS, params![uid, count])
 }
 
-/// Drops records that were written down before; of the first `limit` in the log.
-pub(super) fn drop_outdated(db: &Connection, before_ms: u64, limit: u64) -> Result<Vec<OfUser>> {
-    drop_those(db, OUTDATED, params![before_ms, limit])
+/// Drops the records that were stored before a time, among the first `limit` in the log.
+pub(super) fn drop_outdated(db: &Connection, before_ms: u64, limit: u64) -> Result<Vec<UserCount>> {
+    drop_records(db, OUTDATED, params![before_ms, limit])
 }
 
-/// Writes down whose they were, and drops them. Looks at nothing but them.
-fn drop_those(
+/// Deletes records and counts them as lost for their owners. Reads no other records.
+fn drop_records(
     db: &Connection,
     which: &str,
     its: impl rusqlite::Params + Copy,
-) -> Result<Vec<OfUser>> {
+) -> Result<Vec<UserCount>> {
     let mut count = db.prepare_cached(&format!(
         "SELECT uid, count(*) FROM records WHERE seq IN ({which}) GROUP BY uid"
     ))?;
-    let dropped: Vec<OfUser> = count
+    let dropped: Vec<UserCount> = count
         .query_map(its, |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_>>()?;
     if dropped.is_empty() {
@@ -138,14 +143,14 @@ fn drop_those(
     Ok(dropped)
 }
 
-/// How many records there are, by user.
-pub(super) fn count_records(db: &Connection) -> Result<Vec<OfUser>> {
+/// Counts the records of each user.
+pub(super) fn count_records(db: &Connection) -> Result<Vec<UserCount>> {
     let mut count = db.prepare("SELECT uid, count(*) FROM records GROUP BY uid")?;
     let rows = count.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     rows.collect()
 }
 
-/// Something harmless, to see whether anything can be written.
+/// A harmless write, which shows whether the state can be written.
 pub(super) fn probe(db: &Connection) -> Result<()> {
     db.execute(
         "INSERT INTO meta VALUES ('probe', 1) ON CONFLICT DO UPDATE SET value = value + 1",
@@ -157,7 +162,7 @@ pub(super) fn probe(db: &Connection) -> Result<()> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::serve::store::open::{INDEX, SCHEMA};
+    use crate::serve::store::schema::{INDEX, SCHEMA};
 
     fn tables() -> Connection {
         let db = Connection::open_in_memory().expect("there is memory");
@@ -166,7 +171,7 @@ pub(super) mod tests {
         db
     }
 
-    /// How SQLite goes about it.
+    /// How SQLite executes a statement.
     fn plan(db: &Connection, sql: &str, parameters: usize) -> String {
         let mut explain = db
             .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
@@ -177,7 +182,7 @@ pub(super) mod tests {
         steps.expect("it is planned").join("; ")
     }
 
-    /// Whatever is asked for is found in order, without looking at anything else.
+    /// Asserts that a query finds its rows in order, by an index.
     pub(in crate::serve::store) fn assert_in_order(sql: impl Fn(&Scope) -> String) {
         let db = tables();
         let scope = |uid, client: Option<&str>| Scope {
@@ -196,7 +201,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_acknowledged_or_dropped_is_found_in_an_index_and_nothing_is_sorted() {
+    fn acknowledged_and_dropped_records_are_found_by_an_index_without_a_sort() {
         assert_in_order(acknowledged);
         let db = tables();
         let surplus = plan(&db, SURPLUS, 2);
@@ -225,7 +230,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn only_what_is_outdated_is_dropped_though_the_clock_was_set() {
+    fn only_outdated_records_are_dropped_after_the_clock_was_set() {
         let db = tables();
         for (seq, age_ms) in [(1, 100), (2, 900), (3, 100), (4, 900)] {
             insert(&db, seq, 7, "", age_ms);
@@ -236,7 +241,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_surplus_is_one_users_and_of_its_names_only_some_are_remembered() {
+    fn a_surplus_is_dropped_from_one_user_and_losses_are_kept_for_some_of_its_names() {
         let db = tables();
         for seq in 0..200 {
             insert(&db, 2 * seq + 1, 7, &format!("name {seq}"), 1);

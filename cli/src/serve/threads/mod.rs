@@ -1,0 +1,9 @@
+//! Threads for work that must not run on the runtime's threads.
+//!
+//! - `spawner.rs`: the main thread, which forks.
+//! - `descriptor_closer.rs`: the threads that close descriptors whose close may block.
+//!
+//! `service/` holds the handles, and requests and sessions use them. This folder calls no other.
+
+pub(crate) mod descriptor_closer;
+pub(crate) mod spawner;
