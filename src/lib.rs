@@ -52,6 +52,7 @@ mod exits;
 mod faults;
 mod fork_gate;
 mod future;
+pub mod limits;
 mod mailbox;
 #[cfg(all(test, exitring_loom))]
 mod models;
