@@ -384,7 +384,7 @@ fn log(options: &ServeOptions) {
         .from_env_lossy();
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(|| crate::standard::Stderr)
+        .with_writer(|| crate::stdio::Stderr)
         .with_target(false)
         .with_ansi(false);
     match options.log_json {

@@ -16,7 +16,7 @@ use crate::code;
 use crate::failure::{Failure, chain};
 use crate::say::say;
 use crate::signal_name::signal_name;
-use crate::standard;
+use crate::stdio;
 
 /// Waits. Returns the exit code.
 pub(crate) fn wait(options: &Options) -> Result<u8, Failure> {
@@ -155,7 +155,7 @@ fn tell(end: &End, jsonl: bool, begun: Instant) -> Result<bool, Failure> {
 
 /// `false`: nobody reads it.
 fn print(line: &str) -> Result<bool, Failure> {
-    match standard::write_out(format!("{line}\n").as_bytes()) {
+    match stdio::write_out(format!("{line}\n").as_bytes()) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Failure::writing("standard output", &error)),
