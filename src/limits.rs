@@ -1,8 +1,8 @@
 //! Limits of the kernel on processes and descriptors, and how much of each is in use.
 //!
-//! `fork` and `clone` report every limit on processes as `EAGAIN`. This module reads the limits that
-//! apply to the calling process, so that a program can name the one that is in the way, or check it
-//! before it starts thousands of children.
+//! `fork` and `clone` report every limit on processes as `EAGAIN`. This module reads the limits
+//! that apply to the calling process, so that a program can name the one that is in the way, or
+//! check it before it starts thousands of children.
 //!
 //! ```
 //! use exitring::limits;
@@ -14,8 +14,8 @@
 //! println!("{} descriptors are open, of {:?}", descriptors.open, descriptors.soft);
 //! ```
 //!
-//! A limit that cannot be read, because `/proc` or `/sys/fs/cgroup` is not mounted, is left out. The
-//! numbers are a snapshot: other processes start and end meanwhile.
+//! A limit that cannot be read, because `/proc` or `/sys/fs/cgroup` is not mounted, is left out.
+//! The numbers are a snapshot: other processes start and end meanwhile.
 
 use std::fmt;
 use std::fs;

@@ -32,7 +32,8 @@ pub enum ProcessLimit {
 }
 
 impl ProcessLimit {
-    /// Finds the limit that is reached: a full cgroup if there is one, the one of this process first.
+    /// Finds the limit that is reached: a full cgroup if there is one, the one of this process
+    /// first.
     pub(crate) fn find() -> Self {
         let full = |limit: &Limit| limit.used >= limit.max;
         match limits::cgroups().into_iter().find(full) {

@@ -62,7 +62,8 @@ impl Failure {
         self.code
     }
 
-    /// Writes the failure to standard error, in colour if that is a terminal. Returns the exit code.
+    /// Writes the failure to standard error, in colour if that is a terminal. Returns the exit
+    /// code.
     pub(crate) fn report(&self) -> u8 {
         say(&self.to_lines());
         self.code

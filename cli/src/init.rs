@@ -2,8 +2,8 @@
 //!
 //! Orphans become children of process 1. It has to reap them, or zombies exhaust the limit on
 //! processes. Signals whose default action ends a process have no effect on process 1. So where the
-//! command would be process 1, it forks: the child is the command, and process 1 only reaps, forwards
-//! signals, and exits with the exit code of the command.
+//! command would be process 1, it forks: the child is the command, and process 1 only reaps,
+//! forwards signals, and exits with the exit code of the command.
 
 use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,8 +45,8 @@ pub(crate) fn run_in_process_1() -> io::Result<()> {
     }
     let signals = asynchronous_signals();
     let mut before = MaybeUninit::uninit();
-    // Before the fork, so that the end of the child is not missed. A blocked signal stays pending even
-    // if process 1 ignores it.
+    // Before the fork, so that the end of the child is not missed. A blocked signal stays pending
+    // even if process 1 ignores it.
     // SAFETY: both pointers are to sets; the call writes to the second.
     unsafe { libc::sigprocmask(libc::SIG_BLOCK, &signals, before.as_mut_ptr()) };
     // SAFETY: the call above has initialised the set.
@@ -99,7 +99,8 @@ fn address_command() {
 fn supervise(command: libc::pid_t, signals: &sigset_t) -> c_int {
     loop {
         let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-        // SAFETY: the call reads a set and writes a `siginfo_t`, of which all zeroes is a valid value.
+        // SAFETY: the call reads a set and writes a `siginfo_t`, of which all zeroes is a valid
+        // value.
         let (signal, info) = unsafe {
             let signal = libc::sigwaitinfo(signals, info.as_mut_ptr());
             (signal, info.assume_init())
@@ -123,8 +124,8 @@ fn supervise(command: libc::pid_t, signals: &sigset_t) -> c_int {
 }
 
 fn is_sent_to_group(signal: c_int) -> bool {
-    // When a terminal hangs up, the kernel signals the leader of its session first, and the group only
-    // once the leader has ended.
+    // When a terminal hangs up, the kernel signals the leader of its session first, and the group
+    // only once the leader has ended.
     // SAFETY: both calls take and return numbers.
     let leads = || unsafe { libc::getsid(0) == libc::getpid() };
     TERMINAL.contains(&signal) || (signal == libc::SIGHUP && !leads())

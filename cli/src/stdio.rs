@@ -1,7 +1,8 @@
 //! Blocking reads and writes of the standard streams.
 //!
 //! Another program that shares a stream may have made it non-blocking, as node, ssh and asyncio do.
-//! The flag belongs to the open file description and stays as it is; this module waits with poll(2).
+//! The flag belongs to the open file description and stays as it is; this module waits with
+//! poll(2).
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};

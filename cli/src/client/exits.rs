@@ -11,7 +11,8 @@ use crate::say::say;
 const ACK_EVERY: u64 = 1000;
 
 pub(crate) fn exits(options: &ExitsOptions) -> Result<u8> {
-    // An acknowledgement covers all older records, too, also those before the first that is printed.
+    // An acknowledgement covers all older records, too, also those before the first that is
+    // printed.
     ensure!(
         options.from == 0 || !options.ack,
         "--ack would also acknowledge the records before --from {}, which are not printed; leave out one of the two",

@@ -18,7 +18,8 @@ pub(crate) struct ServiceOptions {
 
     /// The name of the client
     ///
-    /// Watches and records belong to a name. Those of other names are neither seen nor acknowledged.
+    /// Watches and records belong to a name. Those of other names are neither seen nor
+    /// acknowledged.
     #[arg(long, value_name = "NAME")]
     pub(crate) client: Option<String>,
 }
@@ -27,8 +28,8 @@ pub(crate) struct ServiceOptions {
 ///
 /// The record of each process is printed as a line of JSON when the process has ended.
 ///
-/// Exit status: 0 if each process exited with code 0 or its status is unknown; 1 if one failed; 2 if
-/// one could not be watched.
+/// Exit status: 0 if each process exited with code 0 or its status is unknown; 1 if one failed; 2
+/// if one could not be watched.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct WatchOptions {
     #[command(flatten)]

@@ -15,7 +15,8 @@ pub(crate) fn watch(options: &WatchOptions) -> Result<u8> {
         Client::connect(&service.socket, service.client.as_deref())
             .with_context(|| format!("connecting to {}", service.socket.display()))
     };
-    // One connection for requests and one for records, so that records never queue in front of answers.
+    // One connection for requests and one for records, so that records never queue in front of
+    // answers.
     let (mut requests, mut records) = (connect()?, connect()?);
     // From the end of the log on, and before the first watch, so that no record of it is missed.
     records.subscribe(u64::MAX)?;

@@ -14,7 +14,8 @@ const WATCHES_MAX: u64 = 1 << 20;
 /// The descriptors of `exitring run` besides those of the watcher: the list, the two ends of the
 /// signal pipe (the write end with a copy for each of four signals), the event queue, an epoll.
 const RUN_DESCRIPTORS: u64 = 1 + 5 + 1 + 1;
-/// The descriptors that the start of a job needs: its ends of the job's pipes, and one for the spawn.
+/// The descriptors that the start of a job needs: its ends of the job's pipes, and one for the
+/// spawn.
 const SPAWN_DESCRIPTORS: u64 = 3;
 
 const NO_WATCHER: &str = "no watcher can be built";

@@ -1,8 +1,8 @@
 //! The reference sections of the man pages.
 //!
 //! They are text with little markup: `# ` begins a section, `= ` a tagged paragraph, whose text is
-//! the next line; four spaces begin a verbatim line; a blank line separates paragraphs, which are one
-//! line each; backquotes set words in bold.
+//! the next line; four spaces begin a verbatim line; a blank line separates paragraphs, which are
+//! one line each; backquotes set words in bold.
 
 use clap_mangen::roff::{Inline, Roff, bold, roman};
 

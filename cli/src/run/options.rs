@@ -30,11 +30,12 @@ const POINTERS: &str = "Details and examples: --help. Reference: exitring-run(1)
 
 /// Run many commands, a number of them at a time, and report how each ended
 ///
-/// Commands come from FILE or standard input, one per line, and start as they are read, so the list may
-/// be endless. Or they come from a template after --, and arguments.
+/// Commands come from FILE or standard input, one per line, and start as they are read, so the list
+/// may be endless. Or they come from a template after --, and arguments.
 ///
-/// Each job is a process group of its own. A timeout or Ctrl-C sends SIGTERM to the group, and SIGKILL
-/// after the grace. Processes that a job leaves in the background when it ends by itself live on.
+/// Each job is a process group of its own. A timeout or Ctrl-C sends SIGTERM to the group, and
+/// SIGKILL after the grace. Processes that a job leaves in the background when it ends by itself
+/// live on.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES, after_help = POINTERS)]
 pub(crate) struct Options {
@@ -45,9 +46,9 @@ pub(crate) struct Options {
 
     /// A template: COMMAND {} ::: ARGUMENTS
     ///
-    /// {} stands for the argument, {1} and {2} for those of the first and second :::, {#} for the number
-    /// of the job. Arguments are appended to a template without a placeholder. Without ::: the arguments
-    /// are the lines of FILE or standard input.
+    /// {} stands for the argument, {1} and {2} for those of the first and second :::, {#} for the
+    /// number of the job. Arguments are appended to a template without a placeholder. Without :::
+    /// the arguments are the lines of FILE or standard input.
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 
@@ -77,8 +78,8 @@ pub(crate) struct Options {
 
     /// Start no more jobs after a failure
     ///
-    /// With soon, which is the default, running jobs go on to their ends. With now, they get SIGTERM, and
-    /// SIGKILL after the grace.
+    /// With soon, which is the default, running jobs go on to their ends. With now, they get
+    /// SIGTERM, and SIGKILL after the grace.
     #[arg(
         long,
         value_name = "HOW",
@@ -92,9 +93,9 @@ pub(crate) struct Options {
 
     /// Report, fail, or foreground a stopped job
     ///
-    /// A job is stopped if it reads from the terminal, for example. It is reported, once, and waited for
-    /// (report); or ended, and failed (fail); or, with -j 1, given the terminal if it wants that
-    /// (foreground).
+    /// A job is stopped if it reads from the terminal, for example. It is reported, once, and
+    /// waited for (report); or ended, and failed (fail); or, with -j 1, given the terminal if it
+    /// wants that (foreground).
     #[arg(
         long,
         value_name = "HOW",
@@ -107,8 +108,8 @@ pub(crate) struct Options {
 
     /// Run only part I of N of the list [default: auto]
     ///
-    /// none runs all of the list. auto takes the part from the environment: from EXITRING_SHARD, which has
-    /// the values of this option, or as Slurm, Kubernetes or a CI service sets it.
+    /// none runs all of the list. auto takes the part from the environment: from EXITRING_SHARD,
+    /// which has the values of this option, or as Slurm, Kubernetes or a CI service sets it.
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<Wanted>,
 
@@ -132,8 +133,8 @@ pub(crate) struct Options {
 
     /// Standard output: human (default) or jsonl
     ///
-    /// human passes on what the jobs write, by whole lines. jsonl writes lines of JSON: a record for each
-    /// finished job, and for each line that a job writes.
+    /// human passes on what the jobs write, by whole lines. jsonl writes lines of JSON: a record
+    /// for each finished job, and for each line that a job writes.
     #[arg(
         long,
         value_name = "FORMAT",
@@ -147,8 +148,8 @@ pub(crate) struct Options {
 
     /// Have jobs write to DIR/NUMBER.out and DIR/NUMBER.err
     ///
-    /// The jobs write to the files themselves. A file that is empty when its job ends is removed, unless a
-    /// process still has it open. On a full disk jobs fail, which then ends the run.
+    /// The jobs write to the files themselves. A file that is empty when its job ends is removed,
+    /// unless a process still has it open. On a full disk jobs fail, which then ends the run.
     #[arg(long, value_name = "DIR", group = "streams", help_heading = "Output")]
     pub(crate) log: Option<PathBuf>,
 

@@ -22,9 +22,9 @@ pub(super) const DESCRIPTORS_SPARE: u64 = 256;
 
 /// Serve exits to other processes over a Unix socket, durably
 ///
-/// SIGTERM ends the service, but not the processes that it has started. SIGUSR2 makes it execute itself
-/// again, for example after an update. When it starts again with the same state, it resumes: exits that
-/// happened meanwhile are recorded, with the status where the kernel still reports it.
+/// SIGTERM ends the service, but not the processes that it has started. SIGUSR2 makes it execute
+/// itself again, for example after an update. When it starts again with the same state, it resumes:
+/// exits that happened meanwhile are recorded, with the status where the kernel still reports it.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ServeOptions {
@@ -53,8 +53,8 @@ pub(crate) struct ServeOptions {
 
     /// process (default) or power: what records survive
     ///
-    /// process: a record, once delivered, survives crashes of the service. power: it also survives a power
-    /// failure, and each commit waits for the disk.
+    /// process: a record, once delivered, survives crashes of the service. power: it also survives
+    /// a power failure, and each commit waits for the disk.
     #[arg(
         long,
         value_name = "LEVEL",
