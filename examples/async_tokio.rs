@@ -1,4 +1,4 @@
-//! Awaits children in tokio tasks; the futures work under any other executor, too.
+//! Awaits children in tokio tasks. The futures work with any other executor, too.
 
 use std::error::Error;
 use std::process::Command;
@@ -14,7 +14,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .map(|code| {
             let watcher = Arc::clone(&watcher);
             tokio::spawn(async move {
-                // Spawning blocks for the moment of the exec.
+                // A spawn blocks until the exec.
                 let child = tokio::task::spawn_blocking(move || {
                     watcher.spawn(Command::new("sh").args(["-c", &format!("exit {code}")]))
                 })
@@ -33,16 +33,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .and_then(|status| status.code())
             .unwrap_or(0);
     }
-    println!("the codes' sum is {sum}");
+    println!("the sum of the exit codes is {sum}");
     assert_eq!(sum, (0..100).sum());
 
-    // Giving up a wait is free; the child goes on.
+    // A future that is dropped costs nothing, and the child goes on.
     let mut slow = watcher.spawn(Command::new("sleep").arg("1000"))?;
     slow.kill_on_drop(true);
-    let given_up = tokio::time::timeout(Duration::from_millis(10), slow.exited()).await;
+    let result = tokio::time::timeout(Duration::from_millis(10), slow.exited()).await;
     println!(
         "after 10 ms: {}",
-        if given_up.is_err() {
+        if result.is_err() {
             "still running"
         } else {
             "ended"

@@ -1,5 +1,5 @@
-//! Runs shell commands, one a line, so many at a time, and says how each ended:
-//! `cargo run --example batch_executor -- [FILE] [AT_ONCE]`. Without a file, standard input is read.
+//! Runs shell commands, one a line, so many at a time, and says how each ended: `cargo run
+//! --example batch_executor -- [FILE] [AT_ONCE]`. Without a file, standard input is read.
 
 use std::error::Error;
 use std::fs::File;

@@ -43,6 +43,7 @@ pub mod compat;
 mod dispatch;
 mod error;
 mod faults;
+pub mod limits;
 #[cfg(all(test, exitring_loom))]
 mod models;
 mod process_limit;

@@ -1,25 +1,24 @@
-//! Which limit it was that `fork` met: it says `EAGAIN` for all of them.
+//! The limit behind an `EAGAIN` of `fork`, which reports all limits on processes by this one error.
 
 use std::fmt;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use rustix::process::{Resource, getrlimit};
+use crate::limits::{self, Limit, Source};
 
-/// A limit on how many processes there may be.
+/// The limit because of which a process could not be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProcessLimit {
-    /// The cgroup's.
+    /// The limit of the cgroup, or of one above it.
     Cgroup {
         /// `pids.max`.
         max: u64,
-        /// Where it is.
+        /// The path of `pids.max`.
         file: PathBuf,
     },
-    /// One of the user's or the machine's.
+    /// A limit of the user or of the machine. The kernel does not say which.
     UserOrMachine {
-        /// `RLIMIT_NPROC` (`ulimit -u`), which root is not held to.
+        /// `RLIMIT_NPROC` (`ulimit -u`), from which root is exempt.
         nproc: Option<u64>,
         /// The sysctl `kernel.pid_max`.
         pid_max: Option<u64>,
@@ -55,40 +54,23 @@ impl fmt::Display for ProcessLimit {
 impl std::error::Error for ProcessLimit {}
 
 impl ProcessLimit {
-    /// Looks for the limit that is reached.
+    /// Finds the limit that is reached: a full cgroup if there is one, the one of this process
+    /// first.
     pub(crate) fn find() -> Self {
-        full_cgroup().unwrap_or_else(|| Self::UserOrMachine {
-            nproc: getrlimit(Resource::Nproc).current,
-            pid_max: read_number(Path::new("/proc/sys/kernel/pid_max")),
-            threads_max: read_number(Path::new("/proc/sys/kernel/threads-max")),
-        })
+        let full = |limit: &Limit| limit.used >= limit.max;
+        match limits::cgroups().into_iter().find(full) {
+            Some(Limit {
+                source: Source::Cgroup { file },
+                max,
+                ..
+            }) => Self::Cgroup { max, file },
+            _ => Self::UserOrMachine {
+                nproc: limits::nproc(),
+                pid_max: limits::pid_max(),
+                threads_max: limits::threads_max(),
+            },
+        }
     }
-}
-
-/// Our cgroup, or the first above it that is full, in either version of cgroups.
-fn full_cgroup() -> Option<ProcessLimit> {
-    let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    cgroups.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let mount = match fields.next()? {
-            "" => "/sys/fs/cgroup",
-            "pids" => "/sys/fs/cgroup/pids",
-            _ => return None,
-        };
-        let group = Path::new(mount).join(fields.next()?.trim_start_matches('/'));
-        let mut groups = group.ancestors().take_while(|dir| dir.starts_with(mount));
-        groups.find_map(|group| {
-            let file = group.join("pids.max");
-            // "max" is no number, and no limit.
-            let max = read_number(&file)?;
-            let used = read_number(&group.join("pids.current"))?;
-            (used >= max).then_some(ProcessLimit::Cgroup { max, file })
-        })
-    })
-}
-
-fn read_number(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 fn number(number: Option<u64>) -> String {

@@ -1,14 +1,13 @@
-//! `exitring completions`: for the shell's tab key.
+//! `exitring completions`: completion scripts for shells.
 
 use std::io::ErrorKind;
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
-use crate::cli::Cli;
 use crate::code;
 use crate::failure::Failure;
-use crate::standard;
+use crate::stdio;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -16,17 +15,20 @@ Examples:
   exitring completions zsh > ~/.zfunc/_exitring
   exitring completions fish > ~/.config/fish/completions/exitring.fish";
 
-/// Print completions for a shell
+/// Print a completion script for a shell
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
+    /// The shell: bash, elvish, fish, powershell or zsh
+    #[arg(hide_possible_values = true)]
     shell: Shell,
 }
 
-pub(crate) fn print(options: &Options) -> Result<u8, Failure> {
+/// Prints the script for the command line `exitring`. Returns the exit code.
+pub(crate) fn print(options: &Options, mut exitring: Command) -> Result<u8, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(options.shell, &mut Cli::command(), "exitring", &mut script);
-    match standard::write_out(&script) {
+    clap_complete::generate(options.shell, &mut exitring, "exitring", &mut script);
+    match stdio::write_out(&script) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Failure::writing("standard output", &error))
         }

@@ -1,12 +1,14 @@
-//! What is done about signals, and which are blocked: a program inherits both from whatever starts it, and sets its own.
+//! Dispositions of signals and the signal mask. A program inherits both from its parent; this one
+//! resets them, and raises signals with their default action.
 
 use std::io;
 use std::mem;
 
 use rustix::process::{Signal, kill_current_process_group};
 
-/// What starts us has these ignored on purpose, and so they stay: SIGHUP by `nohup`, SIGINT and SIGQUIT in the background of a
-/// script, SIGTSTP where there is no job control; SIGUSR2 by a service that executes itself anew.
+/// Signals that stay ignored, because the parent ignores them on purpose: SIGHUP by `nohup`, SIGINT
+/// and SIGQUIT in the background of a script, SIGTSTP where there is no job control, SIGUSR2 by a
+/// service that executes itself again.
 const KEPT: [i32; 5] = [
     libc::SIGHUP,
     libc::SIGINT,
@@ -15,18 +17,20 @@ const KEPT: [i32; 5] = [
     libc::SIGUSR2,
 ];
 
-/// Whatever was ignored (but what is kept) is not any more, and nothing is blocked: with SIGCHLD ignored the kernel keeps no
-/// status of a child, and what ignores or blocks SIGTERM does not hear of it, and passes that on to all that it starts. To be
-/// called before there is another thread, for threads inherit what is blocked.
-pub(crate) fn set_own() {
+/// Resets inherited dispositions to the default, except [`KEPT`] ones, and unblocks all signals.
+///
+/// With SIGCHLD ignored the kernel keeps no status of a child. A process that ignores or blocks
+/// SIGTERM cannot be ended by it, and its children inherit that. Call this before a second thread
+/// starts, because threads inherit the signal mask.
+pub(crate) fn reset() {
     for signal in all() {
-        // The standard library ignores SIGPIPE itself, and not in what it starts.
+        // The standard library ignores SIGPIPE, and resets it in the children that it spawns.
         let kept = KEPT.contains(&signal) || signal == libc::SIGPIPE;
         if signal == libc::SIGCHLD || !kept && is_ignored(signal) {
             let _ = set_default(signal);
         }
     }
-    // SAFETY: the set is filled before it is used; where to put the old one is not given.
+    // SAFETY: the set is initialised before it is used; the pointer to the old set may be null.
     unsafe {
         let mut none: libc::sigset_t = mem::zeroed();
         libc::sigemptyset(&raw mut none);
@@ -34,7 +38,7 @@ pub(crate) fn set_own() {
     }
 }
 
-/// Every signal that is not the C library's own.
+/// All signals, except those that the C library reserves.
 pub(crate) fn all() -> impl Iterator<Item = i32> {
     (1..32).chain(libc::SIGRTMIN()..=libc::SIGRTMAX())
 }
@@ -43,33 +47,34 @@ pub(crate) fn is_ignored(signal: i32) -> bool {
     action(signal).is_ok_and(|action| action.sa_sigaction == libc::SIG_IGN)
 }
 
-/// Has a signal do to us what it does to a program that knows nothing of it, and then handles it again as before. SIGTSTP stops
-/// us here, but not where nobody could have us go on.
-pub(crate) fn obey(signal: i32) -> io::Result<()> {
+/// Raises a signal with its default action, then restores the handler. SIGTSTP stops this process,
+/// unless its process group is orphaned, so that no shell could continue it.
+pub(crate) fn raise_default(signal: i32) -> io::Result<()> {
     by_default(signal, || signal_hook::low_level::raise(signal))
 }
 
-/// The same for our whole process group, which a Ctrl-Z that came to another group did not reach: a shell has its prompt again when
-/// all of a pipeline, and a script that runs us, are stopped.
-pub(crate) fn obey_with_group(signal: Signal) -> io::Result<()> {
+/// Sends a signal to this process group, with its default action for this process. A Ctrl-Z that
+/// went to another group did not reach this one; a shell shows its prompt again once the whole
+/// pipeline, and the script that runs this command, are stopped.
+pub(crate) fn raise_default_in_group(signal: Signal) -> io::Result<()> {
     by_default(signal.as_raw(), || Ok(kill_current_process_group(signal)?))
 }
 
 fn by_default(signal: i32, raise: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-    let ours = set_default(signal)?;
+    let before = set_default(signal)?;
     let raised = raise();
-    // SAFETY: the action is the one that was there before.
-    unsafe { libc::sigaction(signal, &raw const ours, std::ptr::null_mut()) };
+    // SAFETY: the action is the one that `set_default` replaced.
+    unsafe { libc::sigaction(signal, &raw const before, std::ptr::null_mut()) };
     raised
 }
 
-/// Blocks a signal in this thread, or not any more.
+/// Blocks a signal in this thread, or unblocks it.
 pub(crate) fn block(signal: i32, blocked: bool) {
     let how = match blocked {
         true => libc::SIG_BLOCK,
         false => libc::SIG_UNBLOCK,
     };
-    // SAFETY: the set is filled before it is used; where to put the old one is not given.
+    // SAFETY: the set is initialised before it is used; the pointer to the old set may be null.
     unsafe {
         let mut set: libc::sigset_t = mem::zeroed();
         libc::sigemptyset(&raw mut set);
@@ -79,7 +84,8 @@ pub(crate) fn block(signal: i32, blocked: bool) {
 }
 
 fn action(signal: i32) -> io::Result<libc::sigaction> {
-    // SAFETY: a plain C structure for which all zeroes is a valid value; the call only writes the current action into it.
+    // SAFETY: all zeroes is a valid value of this C structure; the call only writes the current
+    // action into it.
     unsafe {
         let mut action: libc::sigaction = mem::zeroed();
         match libc::sigaction(signal, std::ptr::null(), &raw mut action) {
@@ -89,7 +95,7 @@ fn action(signal: i32) -> io::Result<libc::sigaction> {
     }
 }
 
-/// Gives what was there before.
+/// Sets the default action. Returns the action that it replaces.
 fn set_default(signal: i32) -> io::Result<libc::sigaction> {
     // SAFETY: no handler is installed; a zeroed action has no flags, an empty mask, and SIG_DFL.
     unsafe {

@@ -1,4 +1,4 @@
-//! Durations on the command line.
+//! Durations, as the command line takes them and as people read them.
 
 use std::time::Duration;
 
@@ -6,27 +6,30 @@ use jiff::SignedDuration;
 
 use crate::locale;
 
-/// `90`, `1.5` (seconds), `300ms`, `1m30s`, `2 hours`.
+/// Parses `90`, `1.5` (seconds), `300ms`, `1m30s`, `2 hours`.
 pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     const WANTED: &str =
         "a duration is a number of seconds, or like 300ms, 1m30s, 24h (there are no days)";
     if let Ok(seconds) = text.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).map_err(|error| format!("{error}; {WANTED}"));
     }
-    // What the parser says is of its grammar.
+    // The message of the parser speaks of its grammar.
     let duration: SignedDuration = text.parse().map_err(|_| WANTED.to_owned())?;
     Duration::try_from(duration).map_err(|_| format!("it is negative; {WANTED}"))
 }
 
-/// As `parse`, and not nothing.
+/// Parses a duration that is not zero.
 pub(crate) fn parse_positive(text: &str) -> Result<Duration, String> {
     match parse(text)? {
-        Duration::ZERO => Err("no time at all would end everything; leave it out for none".into()),
+        Duration::ZERO => Err(
+            "a timeout of zero would end everything at once; leave the option out for no timeout"
+                .into(),
+        ),
         duration => Ok(duration),
     }
 }
 
-/// For people: `850 µs`, `12.3 ms`, `1.2 s`, `1h 2m 3s`.
+/// Formats a duration for people: `850 µs`, `12.3 ms`, `1.2 s`, `1h 2m 3s`.
 pub(crate) fn show(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     match seconds {
@@ -43,17 +46,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn seconds_and_units_are_understood_and_nonsense_is_not() {
+    fn seconds_and_units_are_accepted_and_other_texts_are_refused() {
         assert_eq!(parse("90"), Ok(Duration::from_secs(90)));
         assert_eq!(parse("0.25"), Ok(Duration::from_millis(250)));
         assert_eq!(parse("300ms"), Ok(Duration::from_millis(300)));
         assert_eq!(parse("1m30s"), Ok(Duration::from_secs(90)));
-        for nonsense in ["", "-1", "-1s", "soon", "1e400", "nan", "5 parsecs", "1d"] {
-            parse(nonsense).expect_err(nonsense);
+        for invalid in ["", "-1", "-1s", "soon", "1e400", "nan", "5 parsecs", "1d"] {
+            parse(invalid).expect_err(invalid);
         }
-        for nothing in ["0", "0s", "0.0", "0ms"] {
-            assert_eq!(parse(nothing), Ok(Duration::ZERO));
-            parse_positive(nothing).expect_err(nothing);
+        for zero in ["0", "0s", "0.0", "0ms"] {
+            assert_eq!(parse(zero), Ok(Duration::ZERO));
+            parse_positive(zero).expect_err(zero);
         }
     }
 }

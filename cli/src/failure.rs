@@ -1,4 +1,4 @@
-//! Why the command ends early: the cause, what to do, and the exit code.
+//! Failures that end the command: the cause, the remedy, and the exit code.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -19,12 +19,12 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// What the user asked for cannot be.
+    /// The command line, or a file that it names, is wrong.
     pub(crate) fn usage(cause: impl Into<String>) -> Self {
         Self::new(code::USAGE, cause)
     }
 
-    /// Something ran out or is denied.
+    /// A resource ran out or is denied.
     pub(crate) fn resource(cause: impl Into<String>) -> Self {
         Self::new(code::RESOURCE, cause)
     }
@@ -37,7 +37,7 @@ impl Failure {
         }
     }
 
-    /// What to do about it.
+    /// Adds what the user can do.
     pub(crate) fn remedy(self, remedy: impl Into<String>) -> Self {
         Self {
             remedy: Some(remedy.into()),
@@ -45,12 +45,12 @@ impl Failure {
         }
     }
 
-    /// Nothing could be written there.
+    /// A write failed.
     pub(crate) fn writing(what: &str, error: &io::Error) -> Self {
         let failure = Self::resource(format!("cannot write {what}: {error}"));
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                failure.remedy("make room on the disk, or write elsewhere")
+                failure.remedy("free space on the disk, or write elsewhere")
             }
             io::ErrorKind::FileTooLarge => failure.remedy("raise RLIMIT_FSIZE (ulimit -f)"),
             io::ErrorKind::PermissionDenied => failure.remedy("check the mode of its directory"),
@@ -62,7 +62,8 @@ impl Failure {
         self.code
     }
 
-    /// Says it on standard error, in colour if that is a terminal. Returns the exit code.
+    /// Writes the failure to standard error, in colour if that is a terminal. Returns the exit
+    /// code.
     pub(crate) fn report(&self) -> u8 {
         say(&self.to_lines());
         self.code
@@ -85,13 +86,13 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-/// An error and what caused it, on one line.
+/// An error and its sources, on one line.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
         let cause = error.to_string();
-        // Some errors have their source in their own words.
+        // Some errors contain the message of their source.
         if !text.contains(&cause) {
             let _ = write!(text, ": {cause}");
         }

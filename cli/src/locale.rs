@@ -1,9 +1,9 @@
-//! Whether people's terminal shows more than ASCII.
+//! The encoding of the user's terminal.
 
 use std::env;
 use std::sync::LazyLock;
 
-/// Whether the locale's encoding is UTF-8, by the variables of `locale(7)`: the first that is set counts.
+/// Whether the locale's encoding is UTF-8. The first variable of `locale(7)` that is set decides.
 pub(crate) fn is_utf8() -> bool {
     static IS_UTF8: LazyLock<bool> = LazyLock::new(|| {
         let variables = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter();
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_locale_says_its_encoding() {
+    fn the_encoding_is_part_of_the_name_of_a_locale() {
         for utf8 in ["C.UTF-8", "en_GB.utf8", "de_DE.UTF-8@euro"] {
             assert!(names_utf8(utf8), "{utf8}");
         }

@@ -17,24 +17,24 @@ mod say;
 #[cfg(feature = "serve")]
 mod serve;
 mod signal_name;
-mod standard;
+mod stdio;
 mod wait;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
 use crate::say::{say, styled_out};
 
 fn main() -> ExitCode {
-    dispositions::set_own();
-    // Before there are threads.
-    if let Err(error) = init::stay_behind() {
+    // Both before the first thread starts.
+    dispositions::reset();
+    if let Err(error) = init::run_in_process_1() {
         let failure = Failure::resource(format!("process 1 cannot start a child: {error}"));
         return failure
-            .remedy("raise the container's limit of processes")
+            .remedy("raise the limit on processes of the container")
             .report()
             .into();
     }
@@ -50,21 +50,21 @@ fn main() -> ExitCode {
         Command::Serve(options) => serve::run(&options).map_err(Failure::from),
         Command::Watch(options) => client::watch(&options).map_err(Failure::from),
         Command::Exits(options) => client::exits(&options).map_err(Failure::from),
-        Command::Completions(options) => completions::print(&options),
-        Command::Man(options) => man::write(&options),
+        Command::Completions(options) => completions::print(&options, Cli::command()),
+        Command::Man(options) => man::write(&options, Cli::command()),
         Command::DrainPipes => run::drain(),
         Command::ProtocolSchema => client::schema().map_err(Failure::from),
     };
     ended.unwrap_or_else(|failure| failure.report()).into()
 }
 
-/// Shows help, the version, or what is wrong with the command line. Returns the exit code.
+/// Prints help, the version, or an error in the command line. Returns the exit code.
 fn show(error: &clap::Error) -> u8 {
     let text = error.render().ansi().to_string();
     match error.use_stderr() {
         true => say(&text),
-        // Who reads no more of it has seen enough.
-        false => drop(standard::write_out(styled_out(&text).as_bytes())),
+        // A reader that closes the pipe early has seen enough.
+        false => drop(stdio::write_out(styled_out(&text).as_bytes())),
     }
     u8::try_from(error.exit_code()).unwrap_or(code::USAGE)
 }

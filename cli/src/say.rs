@@ -5,11 +5,11 @@ use std::io::{stderr, stdout};
 
 use anstream::{AutoStream, ColorChoice};
 
-use crate::standard;
+use crate::stdio;
 
 /// Says it. A terminal that hung up, or a full disk, is no reason to fail: nobody could be told of it.
 pub(crate) fn say(text: &str) {
-    let _ = standard::write_err(styled(text).as_bytes());
+    let _ = stdio::write_err(styled(text).as_bytes());
 }
 
 /// In colour, if standard error is a terminal.

@@ -1,6 +1,6 @@
-//! Signals, by their names.
+//! Names of signals.
 
-/// ` (SIGTERM)`, to stand behind the number; nothing for one without a name.
+/// A name to print after the number, as ` (SIGTERM)`. Empty for a signal without a name.
 pub(crate) fn signal_name(signal: i32) -> String {
     match known(signal) {
         Some(name) => format!(" ({name})"),

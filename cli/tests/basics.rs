@@ -368,34 +368,3 @@ fn closed_standard_streams_are_no_crash() {
         .unwrap();
     assert_eq!(output.stdout, b"0\n0\n", "{output:?}");
 }
-
-#[test]
-fn help_teaches() {
-    let text = stdout(&mut exitring(["run", "--help"]));
-    for words in [
-        "Examples:",
-        "Exit code:",
-        "--joblog",
-        ":::",
-        "lives on, as with xargs",
-        "1 MiB",
-        "Ctrl-\\ (SIGQUIT)",
-        "EXITRING_SHARD",
-    ] {
-        assert!(text.contains(words), "{words}: {text}");
-    }
-}
-
-#[test]
-fn completions_and_man_pages_are_made() {
-    for shell in ["bash", "zsh", "fish"] {
-        assert!(
-            stdout(&mut exitring(["completions", shell])).contains("joblog"),
-            "{shell}"
-        );
-    }
-    let dir = tempfile::tempdir().unwrap();
-    assert_eq!(code(exitring(["man"]).arg(dir.path())), Some(0));
-    let page = std::fs::read_to_string(dir.path().join("exitring-run.1")).unwrap();
-    assert!(page.contains("joblog"), "{page}");
-}

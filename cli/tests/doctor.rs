@@ -11,7 +11,7 @@ fn findings(script: &str) -> Value {
 }
 
 #[test]
-fn it_tells_what_is_waited_with_and_which_limits_there_are() {
+fn it_reports_the_backend_and_the_limits() {
     let text = stdout(&mut exitring(["doctor"]));
     for words in [
         "kernel",
@@ -33,7 +33,7 @@ fn it_tells_what_is_waited_with_and_which_limits_there_are() {
 }
 
 #[test]
-fn the_numbers_are_those_of_this_process() {
+fn the_numbers_are_the_limits_of_the_process() {
     let findings = findings("ulimit -n 200; $EXITRING doctor --json");
     assert_eq!(findings["descriptors_soft"], 200);
     assert!(findings["processes_at_a_time"].as_u64().unwrap() > 0);
@@ -42,7 +42,7 @@ fn the_numbers_are_those_of_this_process() {
 }
 
 #[test]
-fn with_epoll_descriptors_bound_the_watches() {
+fn with_epoll_descriptors_limit_the_watches() {
     let findings = findings(
         "unset EXITRING_BACKEND; ulimit -n 200; EXITRING_BACKEND=epoll $EXITRING doctor --json",
     );
@@ -57,7 +57,7 @@ fn with_epoll_descriptors_bound_the_watches() {
 }
 
 #[test]
-fn a_user_is_held_to_the_limit_of_a_user() {
+fn the_limit_on_processes_of_a_user_applies_to_users_other_than_root() {
     let findings = findings(
         "ulimit -u 1234; chmod a+rx . 2>/dev/null; cp $EXITRING /tmp/exitring-doctor-$$; \
         setpriv --reuid 65534 --clear-groups /tmp/exitring-doctor-$$ doctor --json; rm /tmp/exitring-doctor-$$",
@@ -66,23 +66,23 @@ fn a_user_is_held_to_the_limit_of_a_user() {
     let nproc = limits
         .iter()
         .find(|limit| limit["name"] == "RLIMIT_NPROC")
-        .expect("users are held to it");
+        .expect("it applies to this user");
     assert_eq!(nproc["max"], 1234);
 }
 
 #[test]
-fn where_all_is_well_jobs_run_and_where_not_it_says_why() {
+fn jobs_run_where_it_reports_success_and_fail_where_it_reports_a_remedy() {
     let codes = |limit: u32, backend: &str, script: &str| {
         let script = format!("ulimit -n {limit}; export EXITRING_BACKEND={backend}; {script}");
         let output = shell(&script).output().unwrap();
         (output.status.code(), output)
     };
     for backend in ["auto", "epoll"] {
-        let mut well = 0;
+        let mut usable = 0;
         for limit in 5..32 {
             let (found, output) = codes(limit, backend, "$EXITRING doctor");
             if found == Some(0) {
-                well += 1;
+                usable += 1;
                 let run = "yes 'echo x' | head -n 300 | $EXITRING run -j 4";
                 let (ran, output) = codes(limit, backend, run);
                 assert_eq!(ran, Some(0), "{backend}, {limit}: {output:?}");
@@ -98,12 +98,12 @@ fn where_all_is_well_jobs_run_and_where_not_it_says_why() {
                 assert!(text.contains("ulimit -n"), "{backend}, {limit}: {text}");
             }
         }
-        assert!(well > 5, "{backend}");
+        assert!(usable > 5, "{backend}");
     }
 }
 
 #[test]
-fn where_nothing_can_be_watched_it_says_why() {
+fn it_names_the_remedy_where_nothing_can_be_watched() {
     let output = shell("ulimit -n 4; $EXITRING doctor --json")
         .output()
         .unwrap();

@@ -1,4 +1,4 @@
-//! The command as the first process of a container.
+//! `exitring` as process 1 of a container.
 
 mod common;
 
@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 use common::{EXITRING, Started, read_all, wait_until};
 use tempfile::TempDir;
 
-/// The command as process 1 of a pid namespace of its own; `None` where that may not be made.
-fn first(words: &[&str], folder: &Path) -> Option<Command> {
+/// `exitring` as process 1 of a new pid namespace; `None` where namespaces are not permitted.
+fn in_namespace(words: &[&str], folder: &Path) -> Option<Command> {
     let unshare = ["--pid", "--fork", "--kill-child", "--mount-proc"];
     let root = rustix::process::geteuid().is_root();
     let user: &[&str] = if root {
@@ -27,9 +27,9 @@ fn first(words: &[&str], folder: &Path) -> Option<Command> {
     if !tried.is_ok_and(|status| status.success()) {
         assert!(
             std::env::var_os("CI").is_none(),
-            "CI has to allow namespaces"
+            "CI must permit pid namespaces"
         );
-        eprintln!("not run: no pid namespace may be made");
+        eprintln!("not run: pid namespaces are not permitted");
         return None;
     }
     let mut command = Command::new("unshare");
@@ -49,8 +49,8 @@ fn children(pid: u32) -> Vec<u32> {
     pids.collect::<Result<_, _>>().expect("numbers")
 }
 
-/// Process 1, from outside; it has a child already.
-fn first_of(unshare: &Started) -> u32 {
+/// The pid of process 1 outside of the namespace, once it has a child.
+fn process_1_of(unshare: &Started) -> u32 {
     let mut first = None;
     wait_until("process 1 has a child", || {
         first = children(unshare.0.id()).first().copied();
@@ -66,16 +66,16 @@ fn send(pid: u32, signal: i32) {
 }
 
 #[test]
-fn what_loses_its_parent_is_reaped() {
+fn orphans_are_reaped() {
     let folder = TempDir::new().expect("a folder can be made");
-    // The last one waits until there is no zombie; all that were before would stay.
+    // The last job waits until there is no zombie. Without a reaper they would stay.
     let orphans = "sh -c '(true &); true'\n".repeat(50);
     let zombies = "grep -lsE '^State:.Z' /proc/[0-9]*/status";
     let look = format!(
         "n=0; while {zombies} >&2 && [ $n -lt 600 ]; do n=$((n+1)); sleep 0.1; done; ! {zombies}\n"
     );
     list(folder.path(), &(orphans + &look));
-    let Some(mut command) = first(&["run", "-j1", "-q", "list"], folder.path()) else {
+    let Some(mut command) = in_namespace(&["run", "-j1", "-q", "list"], folder.path()) else {
         return;
     };
     let output = command.output().expect("it starts");
@@ -83,12 +83,12 @@ fn what_loses_its_parent_is_reaped() {
 }
 
 #[test]
-fn it_ends_as_the_command_has() {
+fn it_exits_with_the_exit_code_of_the_command() {
     let folder = TempDir::new().expect("a folder can be made");
     list(folder.path(), "exit 3\n");
     let code = |lines: &str| {
         list(folder.path(), lines);
-        let mut command = first(&["run", "-q", "list"], folder.path())?;
+        let mut command = in_namespace(&["run", "-q", "list"], folder.path())?;
         let status = command.stderr(Stdio::null()).status().expect("it starts");
         Some(status.code())
     };
@@ -108,28 +108,28 @@ fn signals_to_process_1_reach_the_command() {
         folder.path(),
         "trap 'echo ended > trapped; exit 0' TERM; echo > up; sleep 1000 & wait\n",
     );
-    let Some(mut command) = first(&["run", "-q", "list"], folder.path()) else {
+    let Some(mut command) = in_namespace(&["run", "-q", "list"], folder.path()) else {
         return;
     };
     let mut unshare = Started::new(command.stderr(Stdio::null()));
     wait_until("the job runs", || folder.path().join("up").exists());
-    send(first_of(&unshare), libc::SIGTERM);
-    // As of any run that was interrupted.
+    send(process_1_of(&unshare), libc::SIGTERM);
+    // The exit code of an interrupted run.
     assert_eq!(unshare.code(), Some(130));
     assert!(folder.path().join("trapped").exists());
 }
 
 #[test]
-fn a_service_is_executed_anew_by_a_signal_to_process_1_and_goes_on_below_it() {
+fn a_service_reexecutes_itself_on_a_signal_to_process_1_and_stays_its_child() {
     let folder = TempDir::new().expect("a folder can be made");
     let words = ["serve", "--socket", "socket", "--state", "state"];
-    let Some(mut command) = first(&words, folder.path()) else {
+    let Some(mut command) = in_namespace(&words, folder.path()) else {
         return;
     };
     let mut unshare = Started::new(command.stderr(Stdio::piped()));
     let connect = || exitring_protocol::Client::connect(folder.path().join("socket"), None);
     wait_until("it answers", || connect().is_ok());
-    let first = first_of(&unshare);
+    let first = process_1_of(&unshare);
     let service = children(first);
     let mut client = connect().expect("it answers");
     send(first, libc::SIGUSR2);
@@ -147,10 +147,10 @@ fn a_service_is_executed_anew_by_a_signal_to_process_1_and_goes_on_below_it() {
 }
 
 #[test]
-fn what_names_process_1_for_the_command_names_the_command() {
+fn variables_with_the_pid_of_process_1_get_the_pid_of_the_command() {
     let folder = TempDir::new().expect("a folder can be made");
     list(folder.path(), "echo $LISTEN_PID $WATCHDOG_PID $PPID\n");
-    let Some(mut command) = first(&["run", "-q", "list"], folder.path()) else {
+    let Some(mut command) = in_namespace(&["run", "-q", "list"], folder.path()) else {
         return;
     };
     command.env("LISTEN_PID", "1").env("WATCHDOG_PID", "1");
@@ -165,9 +165,9 @@ fn what_names_process_1_for_the_command_names_the_command() {
 }
 
 #[test]
-fn doctor_tells_who_reaps() {
+fn doctor_reports_that_exitring_reaps() {
     let folder = TempDir::new().expect("a folder can be made");
-    let Some(mut command) = first(&["doctor"], folder.path()) else {
+    let Some(mut command) = in_namespace(&["doctor"], folder.path()) else {
         return;
     };
     let output = command.output().expect("it starts");
@@ -178,32 +178,34 @@ fn doctor_tells_who_reaps() {
     );
 }
 
-/// Of a process; empty if it has ended.
+/// A field of `/proc/PID/status`; empty if the process has ended.
 fn status(pid: u32, name: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     line.unwrap_or_default().trim().to_owned()
 }
 
-/// Whether a signal waits to be taken by a process.
+/// Whether a signal is pending for a process.
 fn is_pending(pid: u32, signal: i32) -> bool {
     let mask = u64::from_str_radix(&status(pid, "ShdPnd:"), 16);
-    // None waits for what has ended.
+    // No signal is pending for a process that has ended.
     mask.is_ok_and(|mask| mask & (1 << (signal - 1)) != 0)
 }
 
-/// A Ctrl-C at a terminal reaches the command and process 1, and is one: a second one would kill jobs at once.
+/// A Ctrl-C at a terminal reaches both the command and process 1, and must count as one request: a
+/// second one would kill jobs at once.
 #[test]
-fn a_ctrl_c_at_a_terminal_is_one() {
+fn a_ctrl_c_at_a_terminal_counts_as_one_request() {
     let folder = TempDir::new().expect("a folder can be made");
     let job = "trap '' INT; \
-        trap 'echo > told; while [ ! -e go ]; do sleep 0.05; done; echo > trapped; exit 0' TERM; \
+        trap 'echo > asked; while [ ! -e go ]; do sleep 0.05; done; echo > trapped; exit 0' TERM; \
         echo $PPID > up; while :; do sleep 0.1; done\n";
     list(folder.path(), job);
-    let Some(command) = first(&["run", "-q", "--grace", "1000s", "list"], folder.path()) else {
+    let Some(command) = in_namespace(&["run", "-q", "--grace", "1000s", "list"], folder.path())
+    else {
         return;
     };
-    // `script` makes a terminal. Where tests run in the background of a script, SIGINT is ignored.
+    // `script` makes a terminal. SIGINT is ignored where tests run in the background of a script.
     let words: Vec<_> = std::iter::once(command.get_program())
         .chain(command.get_args())
         .map(|word| word.to_str().expect("UTF-8"))
@@ -225,13 +227,14 @@ fn a_ctrl_c_at_a_terminal_is_one() {
     wait_until("the job runs", || there("up"));
     let unshare = children(started.0.id())[0];
     let first = children(unshare)[0];
-    // Process 1 gets it when the command has had it, so that the two are not taken for one.
+    // Process 1 gets the signal later than the command, so that the two do not count as one request
+    // because they come at the same time.
     send(first, libc::SIGSTOP);
     wait_until("process 1 is stopped", || {
         status(first, "State:").starts_with('T')
     });
     rustix::io::write(&stdin, b"\x03").expect("it reads");
-    wait_until("the job is told to end", || there("told"));
+    wait_until("the job is asked to end", || there("asked"));
     assert!(is_pending(first, libc::SIGINT));
     send(first, libc::SIGCONT);
     wait_until("process 1 has taken it", || {

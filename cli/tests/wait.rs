@@ -19,7 +19,7 @@ fn pids(children: &[&Child]) -> Vec<String> {
 }
 
 #[test]
-fn the_status_of_no_child_of_its_is_told_once_its_parent_knows() {
+fn the_status_of_a_foreign_child_is_reported_once_its_parent_has_reaped_it() {
     let mut child = Started::new(Command::new("sh").args(["-c", "sleep 0.3; exit 7"]));
     let pid = child.0.id().to_string();
     let mut command = std_exitring(["wait", "--jsonl", &pid]);
@@ -41,7 +41,7 @@ fn the_status_of_no_child_of_its_is_told_once_its_parent_knows() {
 }
 
 #[test]
-fn a_zombie_has_ended_though_its_status_is_not_told() {
+fn a_zombie_has_ended_with_an_unknown_status() {
     let child = Started::new(&mut Command::new("true"));
     let pid = child.0.id().to_string();
     let text = common::stdout(&mut exitring(["wait", &pid]));
@@ -53,7 +53,7 @@ fn a_zombie_has_ended_though_its_status_is_not_told() {
 }
 
 #[test]
-fn children_that_it_was_given_by_an_exec_tell_it_their_status() {
+fn the_status_of_children_inherited_by_an_exec_is_reported() {
     let output = shell("(sleep 0.1; exit 5) & exec $EXITRING wait $!")
         .output()
         .unwrap();
@@ -62,7 +62,7 @@ fn children_that_it_was_given_by_an_exec_tell_it_their_status() {
 }
 
 #[test]
-fn any_ends_with_the_first_and_all_with_the_last() {
+fn any_ends_with_the_first_exit_and_all_with_the_last() {
     let (mut quick, slow) = (
         Started::new(Command::new("sleep").arg("0.2")),
         Started(sleeper("1000")),
@@ -86,7 +86,7 @@ fn any_ends_with_the_first_and_all_with_the_last() {
 }
 
 #[test]
-fn the_time_may_be_over_first() {
+fn a_timeout_lists_the_processes_that_still_run() {
     let slow = Started(sleeper("1000"));
     let output = exitring(["wait", "--timeout", "50ms"])
         .args(pids(&[&slow.0]))
@@ -100,7 +100,7 @@ fn the_time_may_be_over_first() {
 }
 
 #[test]
-fn one_that_is_named_twice_is_told_once() {
+fn a_process_that_is_named_twice_is_reported_once() {
     let mut quick = Started::new(Command::new("sleep").arg("0.1"));
     let pid = quick.0.id().to_string();
     let waiting = thread::spawn(move || exitring(["wait", &pid, &pid, &pid]).output().unwrap());
@@ -114,7 +114,7 @@ fn one_that_is_named_twice_is_told_once() {
 }
 
 #[test]
-fn what_is_no_process_is_refused_with_a_reason() {
+fn pids_without_a_process_are_refused_with_a_reason() {
     let mut dead = sleeper("0");
     dead.wait().unwrap();
     let dead = dead.id().to_string();
@@ -132,7 +132,7 @@ fn what_is_no_process_is_refused_with_a_reason() {
     }
     let own = shell("exec $EXITRING wait $$").output().unwrap();
     assert_eq!(own.status.code(), Some(2), "{own:?}");
-    // The first process of all lives as long as we do.
+    // Process 1 lives as long as this test.
     assert_eq!(
         code(&mut exitring(["wait", "--timeout", "50ms", "1"])),
         Some(124)
@@ -140,7 +140,7 @@ fn what_is_no_process_is_refused_with_a_reason() {
 }
 
 #[test]
-fn the_others_are_waited_for_all_the_same() {
+fn a_refused_pid_does_not_stop_the_wait_for_the_others() {
     let mut dead = sleeper("0");
     dead.wait().unwrap();
     let mut quick = Started::new(Command::new("sleep").arg("0.2"));
@@ -153,7 +153,7 @@ fn the_others_are_waited_for_all_the_same() {
 }
 
 #[test]
-fn any_is_content_with_one_though_another_is_none() {
+fn any_succeeds_with_one_exit_although_another_pid_is_refused() {
     let mut dead = sleeper("0");
     dead.wait().unwrap();
     let mut quick = Started::new(Command::new("sleep").arg("0.2"));
@@ -169,14 +169,14 @@ fn any_is_content_with_one_though_another_is_none() {
     let output = waiting.join().unwrap();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let records = records(&String::from_utf8(output.stdout).unwrap());
-    let told = |index: usize| {
+    let reported = |index: usize| {
         (
             records[index]["type"].as_str(),
             records[index]["pid"].to_string(),
         )
     };
-    assert_eq!(told(0), (Some("error"), both[0].clone()));
+    assert_eq!(reported(0), (Some("error"), both[0].clone()));
     assert!(records[0]["error"].as_str().unwrap().contains("no process"));
-    assert_eq!(told(1), (Some("exit"), both[1].clone()));
+    assert_eq!(reported(1), (Some("exit"), both[1].clone()));
     assert_eq!(code(exitring(["wait", "--any"]).arg(&both[0])), Some(1));
 }

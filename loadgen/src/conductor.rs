@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::cli::Options;
 use crate::contestants::Kind;
 use crate::interrupt::{self, interrupted};
-use crate::limits;
 use crate::output;
+use crate::preflight;
 use crate::report::{Absent, Report};
 use crate::run::Run;
 use crate::scenarios::{Order, Scenario};
@@ -126,7 +126,7 @@ pub(crate) fn conduct(plan: &Plan, options: &Options) -> Result<ExitCode> {
     let mut orders = Vec::new();
     for scenario in &plan.scenarios {
         scenario.check()?;
-        limits::check_processes(scenario.children())?;
+        preflight::check_processes(scenario.children())?;
         let mut able = Vec::new();
         for order in plan.orders(scenario, options) {
             match why_not(&order) {
@@ -225,8 +225,8 @@ fn description(order: &Order) -> String {
 /// Why an order cannot be carried out by this contestant on this machine.
 fn why_not(order: &Order) -> Option<String> {
     let here = || {
-        limits::check_processes(order.tasks())?;
-        limits::check_descriptors(order.descriptors())
+        preflight::check_processes(order.tasks())?;
+        preflight::check_descriptors(order.descriptors())
     };
     let cannot = order.kind.cannot(&order.scenario);
     cannot.or_else(|| here().err().map(|error| format!("{error:#}")))

@@ -1,4 +1,4 @@
-//! A client that blocks.
+//! A blocking client.
 
 use std::io::{self, BufRead, BufReader, IoSlice, Write};
 use std::mem::MaybeUninit;
@@ -14,58 +14,60 @@ use crate::{
     Watched, Welcome,
 };
 
-/// How long the answer to the hello is waited for, which takes a service that lives no time.
-pub const HELLO_PATIENCE: Duration = Duration::from_secs(30);
+/// How long [`Client::connect`] waits for the answer to the hello, which a running service sends at
+/// once.
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A connection to the service.
 ///
-/// Events that come while an answer is waited for are kept and given by [`notice`](Self::notice) afterwards: at most as many as
-/// the service sends before the answer.
+/// Events that come before an answer are queued, and [`notice`](Self::notice) returns them later.
+/// The queue holds at most the events that the service sends before the answer.
 pub struct Client {
     writer: UnixStream,
     reader: BufReader<UnixStream>,
     welcome: Welcome,
     next_id: u64,
-    /// A line that has come in part, when the time was over.
+    /// The beginning of a line that was incomplete when a timeout expired.
     partial: Vec<u8>,
     events: std::collections::VecDeque<Notice>,
 }
 
-/// What a subscription brings.
+/// An event of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// A process ended.
     Exit(Box<Record>),
-    /// Records are gone.
+    /// Records were dropped unacknowledged.
     Lost(Loss),
-    /// All up to this place in the log, where it ended when the subscription began, has come.
+    /// All records up to this position were delivered. The log ended there when the subscription
+    /// began.
     CaughtUp(u64),
 }
 
-/// What can go wrong for a client.
+/// An error of a client.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The socket.
+    /// A system call on the socket failed.
     #[error("the service cannot be reached")]
     Io(#[from] io::Error),
-    /// The service said no.
+    /// The service refused the request.
     #[error(transparent)]
     Refused(#[from] Error),
-    /// The service said something that this version does not understand.
-    #[error("the service said what is no answer: {0}")]
-    Nonsense(String),
+    /// The service sent a line that this version does not understand.
+    #[error("the service sent an unexpected line: {0}")]
+    Protocol(String),
     /// The service closed the connection.
     #[error("the service closed the connection")]
     Closed,
 }
 
 impl ClientError {
-    /// Whether it was only that nothing came in time.
+    /// Whether a timeout expired before a line came.
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// The code of a refusal.
+    /// The code of a refused request.
     pub fn code(&self) -> Option<crate::Code> {
         match self {
             Self::Refused(error) => Some(error.code),
@@ -75,20 +77,20 @@ impl ClientError {
 }
 
 impl Client {
-    /// Connects, and says hello, in the name of a client if one is given.
+    /// Connects and sends the hello, with the name of the client if there is one.
     ///
     /// # Errors
     ///
-    /// [`ClientError`]; an [`Io`](ClientError::Io) of the kind `TimedOut` if whoever listens does not answer within
-    /// [`HELLO_PATIENCE`].
+    /// [`ClientError`]; an [`Io`](ClientError::Io) of the kind `TimedOut` if no answer comes within
+    /// [`HELLO_TIMEOUT`].
     pub fn connect(socket: impl AsRef<Path>, client: Option<&str>) -> Result<Self, ClientError> {
-        Self::connect_within(socket.as_ref(), client, HELLO_PATIENCE)
+        Self::connect_within(socket.as_ref(), client, HELLO_TIMEOUT)
     }
 
     fn connect_within(
         socket: &Path,
         client: Option<&str>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Self, ClientError> {
         let writer = UnixStream::connect(socket)?;
         let reader = BufReader::new(writer.try_clone()?);
@@ -110,12 +112,12 @@ impl Client {
             version: VERSION,
             client: client.map(Into::into),
         };
-        this.set_timeout(Some(patience))?;
+        this.set_timeout(Some(timeout))?;
         match this.ask(Request::Hello(hello)) {
             Ok(Answer::Hello(welcome)) => this.welcome = welcome,
-            Ok(other) => return Err(nonsense(&other)),
+            Ok(other) => return Err(unexpected(&other)),
             Err(error) if error.is_timeout() => {
-                let error = format!("no answer to the hello within {patience:?}");
+                let error = format!("no answer to the hello within {timeout:?}");
                 return Err(io::Error::new(io::ErrorKind::TimedOut, error).into());
             }
             Err(error) => return Err(error),
@@ -124,16 +126,16 @@ impl Client {
         Ok(this)
     }
 
-    /// What the service said to the hello.
+    /// The answer of the service to the hello.
     pub fn welcome(&self) -> &Welcome {
         &self.welcome
     }
 
-    /// Asks, and waits for the answer.
+    /// Sends a request, and waits for the answer.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Refused`] with the service's reason, or the connection's end.
+    /// [`ClientError::Refused`] with the reason of the service, or an error of the connection.
     pub fn ask(&mut self, request: Request) -> Result<Answer, ClientError> {
         self.ask_with(request, None)
     }
@@ -146,11 +148,12 @@ impl Client {
     pub fn watch(&mut self, watch: Watch) -> Result<Watched, ClientError> {
         match self.ask(Request::Watch(watch))? {
             Answer::Watched(watched) => Ok(watched),
-            other => Err(nonsense(&other)),
+            other => Err(unexpected(&other)),
         }
     }
 
-    /// Watches a process by a pidfd, which is sent along; there is no race over the number.
+    /// Watches a process by a pidfd, which goes with the request. A pidfd identifies one process
+    /// for good, while the kernel may give a pid to another process.
     ///
     /// # Errors
     ///
@@ -162,11 +165,11 @@ impl Client {
     ) -> Result<Watched, ClientError> {
         match self.ask_with(Request::Watch(watch), Some(pidfd))? {
             Answer::Watched(watched) => Ok(watched),
-            other => Err(nonsense(&other)),
+            other => Err(unexpected(&other)),
         }
     }
 
-    /// Starts a process.
+    /// Starts a process and watches it.
     ///
     /// # Errors
     ///
@@ -174,11 +177,11 @@ impl Client {
     pub fn spawn(&mut self, spawn: crate::Spawn) -> Result<Watched, ClientError> {
         match self.ask(Request::Spawn(spawn))? {
             Answer::Watched(watched) => Ok(watched),
-            other => Err(nonsense(&other)),
+            other => Err(unexpected(&other)),
         }
     }
 
-    /// Has records sent, from a place in the log on.
+    /// Subscribes to the records from a position in the log on.
     ///
     /// # Errors
     ///
@@ -188,7 +191,7 @@ impl Client {
         self.ask(Request::Subscribe(subscribe)).map(|_| ())
     }
 
-    /// Lets go of records; returns how many there were.
+    /// Acknowledges records. Returns how many the service dropped.
     ///
     /// # Errors
     ///
@@ -196,24 +199,26 @@ impl Client {
     pub fn ack(&mut self, upto: u64) -> Result<u64, ClientError> {
         match self.ask(Request::Ack(crate::Acknowledge { upto }))? {
             Answer::Acked(count) => Ok(count),
-            other => Err(nonsense(&other)),
+            other => Err(unexpected(&other)),
         }
     }
 
-    /// How long [`notice`](Self::notice) and answers are waited for; `None`: for ever, which is what it begins with.
+    /// Sets how long [`notice`](Self::notice) and requests wait for a line. `None`, which is the
+    /// initial value, waits for ever.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The error of `setsockopt`.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.writer.set_read_timeout(timeout)
     }
 
-    /// What the subscription brings next.
+    /// Waits for the next event of the subscription.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Closed`] when the service is gone; an [`Io`](ClientError::Io) of the kind `WouldBlock` when the time is over.
+    /// [`ClientError::Closed`] when the service is gone; an [`Io`](ClientError::Io) of the kind
+    /// `WouldBlock` when the timeout expires.
     pub fn notice(&mut self) -> Result<Notice, ClientError> {
         if let Some(event) = self.events.pop_front() {
             return Ok(event);
@@ -223,11 +228,11 @@ impl Client {
             ServerLine::Lost { lost } => Ok(Notice::Lost(lost)),
             ServerLine::CaughtUp { caught_up } => Ok(Notice::CaughtUp(caught_up)),
             ServerLine::Error { error, .. } => Err(error.into()),
-            ServerLine::Ok { ok, .. } => Err(nonsense(&ok)),
+            ServerLine::Ok { ok, .. } => Err(unexpected(&ok)),
         }
     }
 
-    /// Whether more has come already, in part at least.
+    /// Whether another line has been received, at least in part.
     pub fn has_more(&self) -> bool {
         !self.events.is_empty() || !self.reader.buffer().is_empty()
     }
@@ -245,7 +250,8 @@ impl Client {
         };
         let mut line = serde_json::to_vec(&line).map_err(io::Error::from)?;
         line.push(b'\n');
-        // Who is refused at the door gets an answer though it may be too late to ask.
+        // A service that refuses the connection answers and closes, so that the answer may be
+        // readable although the request can no longer be sent.
         let sent = self.send(&line, pidfd);
         loop {
             let line = match (self.read(), &sent) {
@@ -262,7 +268,7 @@ impl Client {
                 ServerLine::CaughtUp { caught_up } => {
                     self.events.push_back(Notice::CaughtUp(caught_up));
                 }
-                other => return Err(ClientError::Nonsense(format!("{other:?}"))),
+                other => return Err(ClientError::Protocol(format!("{other:?}"))),
             }
         }
     }
@@ -291,12 +297,12 @@ impl Client {
         }
         let line = std::mem::take(&mut self.partial);
         serde_json::from_slice(&line)
-            .map_err(|_| ClientError::Nonsense(String::from_utf8_lossy(&line).into_owned()))
+            .map_err(|_| ClientError::Protocol(String::from_utf8_lossy(&line).into_owned()))
     }
 }
 
-fn nonsense(answer: &Answer) -> ClientError {
-    ClientError::Nonsense(format!("{answer:?}"))
+fn unexpected(answer: &Answer) -> ClientError {
+    ClientError::Protocol(format!("{answer:?}"))
 }
 
 #[cfg(test)]
@@ -306,10 +312,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_listens_and_says_nothing_is_not_waited_for_for_ever() {
+    fn a_service_that_does_not_answer_the_hello_is_a_timeout() {
         let folder = tempfile::tempdir().expect("a folder can be made");
         let socket = folder.path().join("socket");
-        let _deaf = UnixListener::bind(&socket).expect("it can be bound");
+        let _silent = UnixListener::bind(&socket).expect("it can be bound");
         let error = Client::connect_within(&socket, None, Duration::from_millis(20)).err();
         match error.expect("nobody answers") {
             ClientError::Io(error) => assert_eq!(error.kind(), io::ErrorKind::TimedOut),

@@ -1,4 +1,4 @@
-//! From a line to a request. What comes in may be anything.
+//! Parses lines of clients, which may contain anything.
 
 use std::cell::Cell;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::{Code, Error, Request, RequestId};
 
-/// How many bytes a line may have, unless the service is told otherwise.
+/// How many bytes a line may have, unless the service is configured otherwise.
 pub const LINE_MAX: usize = 64 * 1024;
 
 /// How deep objects and arrays may be nested. The deepest request has two levels.
@@ -17,18 +17,18 @@ pub const DEPTH_MAX: usize = 16;
 /// How many bytes the `id` of a line may have.
 const ID_MAX: usize = 64;
 
-/// What came of a line.
+/// A decoded line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decoded {
-    /// What the client calls it, if that could be told.
+    /// The name that the client gives the request, if it could be read.
     pub id: Option<RequestId>,
-    /// What it asks for, or what is wrong with it.
+    /// The request, or what is wrong with the line.
     pub request: Result<Request, Error>,
 }
 
-/// Makes a request of a line (without its end). Never panics, and takes memory in proportion to the line.
+/// Decodes a line (without its end). Never panics, and uses memory in proportion to the line.
 pub fn decode(line: &[u8]) -> Decoded {
-    // Before anything that recurses.
+    // First, because the parser recurses.
     if depth(line) > DEPTH_MAX {
         return Decoded {
             id: None,
@@ -44,14 +44,14 @@ pub fn decode(line: &[u8]) -> Decoded {
             id: None,
             request: Err(Error::new(
                 Code::BadRequest,
-                "the line is no JSON object; requests are, as in {\"id\": 1, \"op\": \"stats\"}",
+                "the line is not a JSON object, as requests are: {\"id\": 1, \"op\": \"stats\"}",
             )),
         },
         Err(error) => Decoded {
             id: id_before_the_error(line),
             request: Err(Error::new(
                 Code::BadJson,
-                format!("the line is no JSON: {error}"),
+                format!("the line is not JSON: {error}"),
             )),
         },
     }
@@ -63,8 +63,9 @@ fn decode_object(mut fields: Map<String, Value>) -> Decoded {
         Some(value) => match request_id(value) {
             Some(id) => Some(id),
             None => {
-                let message =
-                    format!("the id is no number from 0 on, and no text of at most {ID_MAX} bytes");
+                let message = format!(
+                    "the id is neither a number from 0 on nor a text of at most {ID_MAX} bytes"
+                );
                 let request = Err(Error::new(Code::BadRequest, message));
                 return Decoded { id: None, request };
             }
@@ -83,7 +84,7 @@ fn request_id(value: Value) -> Option<RequestId> {
     }
 }
 
-/// How deep it is nested, if it is JSON; some number, if it is not.
+/// How deep a line of JSON is nested. For other lines the number means nothing.
 fn depth(line: &[u8]) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
     let (mut in_text, mut escaped) = (false, false);
@@ -103,7 +104,7 @@ fn depth(line: &[u8]) -> usize {
     deepest
 }
 
-/// The `id` of a line that goes wrong only after it.
+/// The `id` of a line that is not JSON, if it comes before the error.
 fn id_before_the_error(line: &[u8]) -> Option<RequestId> {
     struct Probe<'a>(&'a Cell<Option<RequestId>>);
 
@@ -127,7 +128,7 @@ fn id_before_the_error(line: &[u8]) -> Option<RequestId> {
     }
 
     let id = Cell::new(None);
-    // That it fails is known.
+    // It fails, as the line is not JSON.
     let _ = serde_json::Deserializer::from_slice(line).deserialize_map(Probe(&id));
     id.into_inner()
 }
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_read() {
+    fn requests_are_decoded() {
         let decoded = decode(br#"{"id": 7, "op": "ack", "upto": 12}"#);
         assert_eq!(decoded.id, Some(RequestId::Number(7)));
         assert_eq!(decoded.request, Ok(Request::Ack(Acknowledge { upto: 12 })));
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_the_id_of_the_line_if_that_is_there() {
+    fn errors_carry_the_id_of_the_line_if_it_can_be_read() {
         let seven = Some(RequestId::Number(7));
         assert_eq!(code(""), (None, Code::BadJson));
         assert_eq!(code("{\"id\": 7, \"op\": "), (seven.clone(), Code::BadJson));
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_is_bounded_and_brackets_in_texts_do_not_count() {
+    fn nesting_is_bounded_and_brackets_in_strings_do_not_count() {
         let deep = format!("{}{}", "[".repeat(60_000), "]".repeat(60_000));
         assert_eq!(code(&deep), (None, Code::TooDeep));
         assert_eq!(code(&"{\"a\":".repeat(17)).1, Code::TooDeep);

@@ -1,20 +1,20 @@
-//! Why a request was refused.
+//! Errors that the service answers with.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The answer to what cannot be done: a code for programs, a message for people.
+/// An error of the service: a code for programs, and a message for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
-    /// What kind.
+    /// The kind of the error.
     pub code: Code,
-    /// The cause, and what to do.
+    /// The cause, and the remedy.
     pub message: String,
 }
 
 impl Error {
-    /// An error of a kind, with its message.
+    /// An error with its kind and message.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         let message = message.into();
         Self { code, message }
@@ -25,53 +25,53 @@ impl Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
-    /// The line is no JSON.
+    /// The line is not JSON.
     BadJson,
-    /// It is nested too deeply.
+    /// The line is nested too deeply.
     TooDeep,
     /// The line is too long; the connection is closed.
     LineTooLong,
-    /// It is JSON, and no request.
+    /// The line is JSON, but not a request.
     BadRequest,
-    /// The first line has to be `hello`.
+    /// The first line must be `hello`.
     HelloFirst,
-    /// The service speaks another version.
+    /// The service has another version of the protocol.
     Version,
     /// The service does not serve this user; the connection is closed.
     OtherUser,
-    /// The process, the watch, or the file is another user's.
+    /// The process, the watch or the file belongs to another user.
     Denied,
-    /// As many clients are connected as may be; the connection is closed.
+    /// The limit on clients is reached; the connection is closed.
     TooManyClients,
-    /// The user has as many watches as it may, or all users together have.
+    /// The limit on watches of the user, or of all users, is reached.
     TooManyWatches,
-    /// An argument is outside of what it may be.
+    /// An argument is out of range.
     OutOfRange,
-    /// No process has this pid.
+    /// No process has the pid.
     NoSuchProcess,
-    /// There is no such live watch (it ended, or never was).
+    /// No live watch has the number: it has ended, or never existed.
     NoSuchWatch,
-    /// The descriptor is missing, or no pidfd of a process.
+    /// The descriptor is missing, or is not the pidfd of a process.
     NotAPidfd,
-    /// The kernel is too old for it.
+    /// The kernel is too old for the request.
     Unsupported,
     /// The program could not be started.
     CannotStart,
-    /// Something ran out (processes, descriptors, memory); later it may work.
+    /// A resource ran out (processes, descriptors, memory). A later attempt may succeed.
     Exhausted,
-    /// The state cannot be written (the disk is full, or broken): nothing new is taken.
+    /// The state cannot be written, because the disk is full or broken. New requests are refused.
     Storage,
-    /// The service is about to end or to be restarted.
+    /// The service ends or restarts.
     Stopping,
-    /// It failed for another reason.
+    /// The request failed for another reason.
     Failed,
-    /// A kind that this version has no name for.
+    /// A kind that this version does not know.
     #[serde(other)]
     Other,
 }
 
 impl Code {
-    /// Whether trying again later can help.
+    /// Whether a later attempt can succeed.
     pub fn is_throttling(self) -> bool {
         matches!(
             self,

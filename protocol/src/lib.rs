@@ -1,9 +1,13 @@
-//! What `exitring serve` and its clients say to each other: lines of JSON over a Unix socket, as
-//! `docs/PROTOCOL.md` has them.
+//! The protocol of `exitring serve`: lines of JSON over a Unix socket, as `docs/PROTOCOL.md`
+//! describes them.
 //!
-//! - [`decode()`] makes a [`Request`] of a line, or an [`Error`] with the line's [`RequestId`] if that can be told.
-//! - [`ServerLine`] is what the service writes: replies and events.
-//! - [`Client`] is a client that blocks.
+//! - [`decode()`] parses a line of a client into a [`Request`], or an [`Error`] with the
+//!   [`RequestId`] of the line if it can be read.
+//! - [`ServerLine`] is a line of the service: an answer or an event.
+//! - [`Client`] is a blocking client.
+//!
+//! `request`, `reply`, `record` and `error` hold the types, `schema` puts them together for the
+//! JSON schema. `decode` and `client` use the types, and nothing uses these two.
 
 #![forbid(unsafe_code)]
 
@@ -15,7 +19,7 @@ mod reply;
 mod request;
 mod schema;
 
-pub use client::{Client, ClientError, HELLO_PATIENCE, Notice};
+pub use client::{Client, ClientError, HELLO_TIMEOUT, Notice};
 pub use decode::{DEPTH_MAX, Decoded, LINE_MAX, decode};
 pub use error::{Code, Error};
 pub use record::{Outcome, Record, Unknown, Usage};
@@ -26,5 +30,5 @@ pub use request::{
 };
 pub use schema::{ClientLine, Schema};
 
-/// The version of the protocol that this is. A service refuses any other in [`Hello`].
+/// The version of the protocol. A service refuses a [`Hello`] with any other.
 pub const VERSION: u32 = 1;

@@ -3,35 +3,37 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// One exit, as it was written down before it was told.
+/// The record of one exit. The service stores a record before it delivers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Record {
-    /// Its place in the log: grows, with gaps, and is never given twice.
+    /// The position in the log. Positions grow, with gaps, and are never reused.
     pub seq: u64,
-    /// The watch: given by the service, never twice in the life of a state folder.
+    /// The number of the watch, which the service never reuses in the life of a state folder.
     pub watch: u64,
-    /// The process; its number may be another's by now.
+    /// The pid of the process. The kernel may have given it to another process since.
     pub pid: i32,
-    /// What the client called it.
+    /// The text that the client gave the watch.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tag: String,
-    /// The name of the client whose watch it was.
+    /// The name of the client that owned the watch.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub client: String,
-    /// The user whose watch it was.
+    /// The user that owned the watch.
     pub uid: u32,
-    /// Whether the service started it.
+    /// Whether the service started the process.
     pub spawned: bool,
-    /// How it ended.
+    /// How the process ended.
     pub outcome: Outcome,
-    /// What it used, if the kernel told: it does so for what the service started, and did not lose by a crash.
+    /// The resources that the process used. The kernel reports them for processes that the service
+    /// has started, unless a crash of the service came between.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
     /// When the watch began: milliseconds since 1970.
     pub began_ms: u64,
-    /// When its end was seen: milliseconds since 1970. After a crash of the service that may be late.
+    /// When the service saw the end: milliseconds since 1970. After a crash of the service this may
+    /// be late.
     pub ended_ms: u64,
-    /// Whether it ended after its time-out had sent it a signal.
+    /// Whether the process ended after its timeout had sent it a signal.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub timed_out: bool,
 }
@@ -40,42 +42,44 @@ pub struct Record {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// It called `exit` with this code (0 to 255).
+    /// The process called `exit` with this code (0 to 255).
     Exited(i32),
-    /// A signal ended it.
+    /// A signal ended the process.
     Signaled {
-        /// The signal's number.
+        /// The number of the signal.
         signal: i32,
-        /// Whether the kernel says that it dumped core.
+        /// Whether the kernel reports a core dump.
         core_dumped: bool,
     },
-    /// It ended, and the status cannot be told.
+    /// The process ended, and its status is unknown.
     Unknown(Unknown),
 }
 
-/// Why a status cannot be told.
+/// Why a status is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unknown {
-    /// The service is not its parent, and the kernel tells a status to the parent only (to others once the parent has
-    /// reaped it, from Linux 6.15 on: watch with `"until": "reaped"`).
+    /// The service is not the parent of the process. The kernel tells the status to the parent
+    /// only, and to others once the parent has reaped it, from Linux 6.15 on: watch with `"until":
+    /// "reaped"`.
     NotAChild,
-    /// Something else reaped it before its status could be read.
+    /// Another part of the service's process reaped it before its status could be read.
     ReapedElsewhere,
-    /// The kernel kept no status, for `SIGCHLD` was ignored.
+    /// The kernel kept no status, because `SIGCHLD` was ignored.
     SigchldIgnored,
-    /// The service had no descriptor to read it with.
+    /// The service had no descriptor to read the status with.
     NoDescriptor,
-    /// It ended while the service was down, and nobody can tell any more.
+    /// The process ended while the service was down, and the status is lost.
     ServiceDown,
-    /// It is dead, and whoever inherited it when the service was killed has not reaped it for long.
+    /// The process is a zombie: the process that inherited it when the service was killed has not
+    /// reaped it for long.
     NotReaped,
-    /// A reason that this version has no name for.
+    /// A reason that this version does not know.
     #[serde(other)]
     Other,
 }
 
-/// What a process used, its waited-for descendants included.
+/// The resources that a process used, including those of descendants that were waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Usage {
     /// Processor time in user space, in microseconds.

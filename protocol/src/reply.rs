@@ -1,98 +1,100 @@
-//! What the service says.
+//! Lines of the service: answers and events.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Moment, Record, RequestId};
 
-/// One line from the service: the first, an answer, or an event.
+/// One line of the service: an answer or an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum ServerLine {
-    /// It was done.
+    /// The answer to a request that succeeded.
     Ok {
-        /// The request's.
+        /// The id of the request.
         id: Option<RequestId>,
-        /// What came of it.
+        /// The result.
         ok: Box<Answer>,
     },
-    /// It was not.
+    /// The answer to a request that failed.
     Error {
-        /// The request's, if it could be told.
+        /// The id of the request, if it could be read.
         id: Option<RequestId>,
-        /// Why not.
+        /// The error.
         error: Error,
     },
-    /// An exit record that was subscribed to.
+    /// Event: an exit record of the subscription.
     Exit {
         /// The record.
         exit: Box<Record>,
     },
-    /// Records that were subscribed to, and are gone unacknowledged.
+    /// Event: records of the subscription that were dropped unacknowledged.
     Lost {
-        /// Which.
+        /// Which records.
         lost: Loss,
     },
-    /// All that was there when the subscription began has been sent; what follows is new.
+    /// Event: all records that existed when the subscription began are sent; those that follow are
+    /// new.
     CaughtUp {
-        /// The last place in the log then.
+        /// The last position in the log at that time.
         caught_up: u64,
     },
 }
 
-/// What came of a request, by its kind.
+/// The result of a request, by its kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// Of `hello`.
+    /// The answer to `hello`.
     Hello(Welcome),
-    /// Of `watch` and `spawn`.
+    /// The answer to `watch` and `spawn`.
     Watched(Watched),
-    /// Of `unwatch`: no record will come.
+    /// The answer to `unwatch`, with the number of the watch. No record will come.
     Unwatched(u64),
-    /// Of `signal`: it was sent.
+    /// The answer to `signal`, with the number of the watch. The signal was sent.
     Signaled(u64),
-    /// Of `list`.
+    /// The answer to `list`.
     Live(Page),
-    /// Of `subscribe`: events follow, from this place on.
+    /// The answer to `subscribe`. Events follow, from this position on.
     Subscribed(u64),
-    /// Of `ack`: so many records were dropped.
+    /// The answer to `ack`, with the number of records that were dropped.
     Acked(u64),
-    /// Of `stats`.
+    /// The answer to `stats`.
     Stats(Box<Counts>),
-    /// Of `metrics`: OpenMetrics text.
+    /// The answer to `metrics`: OpenMetrics text.
     Metrics(String),
 }
 
 /// The answer to `hello`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Welcome {
-    /// The protocol's version.
+    /// The version of the protocol.
     pub version: u32,
-    /// The service's own.
+    /// The version of the service.
     pub service: String,
-    /// A name of the state folder's, made when it was new: what is known of another says nothing here.
+    /// An identifier of the state folder, made when the folder was created. Numbers of watches and
+    /// positions in the log are valid for one instance only.
     pub instance: String,
-    /// Who the client is to the service.
+    /// The user id of the client.
     pub uid: u32,
-    /// What it may.
+    /// The limits that apply to the client.
     pub limits: Limits,
 }
 
 /// The service's limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Limits {
-    /// Bytes in a line, its end not counted.
+    /// Bytes in a line, without its end.
     pub line_bytes: usize,
-    /// How deep a line may be nested.
+    /// Levels of nesting in a line.
     pub depth: usize,
     /// Clients at a time.
     pub clients: usize,
     /// Live watches of one user.
     pub watches_per_user: usize,
-    /// Live watches of all.
+    /// Live watches of all users.
     pub watches: usize,
-    /// Unacknowledged records kept.
+    /// Unacknowledged records that are kept.
     pub records_kept: u64,
     /// For how many seconds they are kept.
     pub records_kept_s: u64,
@@ -101,85 +103,85 @@ pub struct Limits {
 /// The answer to `watch` and `spawn`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Watched {
-    /// The watch.
+    /// The number of the watch.
     pub watch: u64,
-    /// The process.
+    /// The pid of the process.
     pub pid: i32,
 }
 
-/// Some live watches.
+/// A page of live watches.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Page {
-    /// In the order of their numbers.
+    /// The watches, in the order of their numbers.
     pub watches: Vec<Live>,
-    /// Whether there are more after the last.
+    /// Whether more watches follow the last.
     pub more: bool,
 }
 
 /// A live watch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Live {
-    /// The watch.
+    /// The number of the watch.
     pub watch: u64,
-    /// The process.
+    /// The pid of the process.
     pub pid: i32,
-    /// What the client called it.
+    /// The text that the client gave the watch.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tag: String,
-    /// The name of the client whose it is.
+    /// The name of the client that owns the watch.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub client: String,
-    /// The user whose it is.
+    /// The user that owns the watch.
     pub uid: u32,
-    /// Whether the service started it.
+    /// Whether the service started the process.
     pub spawned: bool,
-    /// The moment that is watched for.
+    /// The event that the watch waits for.
     pub until: Moment,
     /// When the watch began: milliseconds since 1970.
     pub began_ms: u64,
 }
 
-/// Unacknowledged records that were dropped, because too many, or too old.
+/// Unacknowledged records that were dropped, because they were too many or too old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Loss {
-    /// The first place in the log that was dropped (of what was asked for).
+    /// The first position in the log that was dropped, of those in the subscription.
     pub from: u64,
-    /// The last.
+    /// The last position that was dropped.
     pub to: u64,
-    /// How many of the user's, or the client's, were ever dropped up to there.
+    /// How many records of the user, or of the client, were ever dropped up to there.
     pub count: u64,
 }
 
-/// How the service is.
+/// Counts of the service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
-    /// Clients connected.
+    /// Connected clients.
     pub clients: u64,
     /// Live watches.
     pub watched: u64,
     /// Records that are kept.
     pub records: u64,
-    /// The last place in the log.
+    /// The last position in the log.
     pub last_seq: u64,
-    /// Exits written down, since the service started.
+    /// Exits recorded since the service started.
     pub exits: u64,
-    /// Of these, of unknown outcome.
+    /// Those of them with an unknown outcome.
     pub unknown: u64,
-    /// Transactions committed, since the service started.
+    /// Transactions committed since the service started.
     pub commits: u64,
-    /// Unacknowledged records dropped, since the service started.
+    /// Unacknowledged records dropped since the service started.
     pub dropped: u64,
-    /// Exits that were seen and could not be written down yet.
+    /// Exits that the service has seen but could not record yet.
     pub pending: u64,
-    /// Why nothing new is taken, if so.
+    /// Why new requests are refused, if they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_error: Option<String>,
-    /// What the watcher waits with.
+    /// The backend of the watcher.
     pub backend: String,
 }
 
 impl Limits {
-    /// Of nobody.
+    /// The limits before the service has announced any.
     pub(crate) const NONE: Self = Self {
         line_bytes: 0,
         depth: 0,

@@ -1,4 +1,4 @@
-//! What clients ask for.
+//! Requests of clients.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a client calls a request, given back with the answer.
+/// The name that a client gives a request. The answer repeats it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum RequestId {
@@ -16,45 +16,48 @@ pub enum RequestId {
     Text(String),
 }
 
-/// One request. On the line it has an `id` beside it, and `op` says which it is.
+/// One request. In the line `op` names its kind, and `id` its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "op", rename_all = "snake_case")]
 pub enum Request {
     /// The first line of every connection.
     Hello(Hello),
-    /// Watch a process that somebody else reaps.
+    /// Watch a process that another process reaps.
     Watch(Watch),
-    /// Forget a watch: no record will come of it.
+    /// Remove a watch. No record of it will come.
     Unwatch(Unwatch),
     /// Start a process, and watch it.
     Spawn(Spawn),
     /// Send a signal to a watched process.
     Signal(Signal),
-    /// The live watches, in pages.
+    /// List the live watches, in pages.
     List(List),
-    /// Have exit records sent, from a place in the log on; replaces an earlier subscription of the connection.
+    /// Subscribe to the exit records from a position in the log on. This replaces an earlier
+    /// subscription of the connection.
     Subscribe(Subscribe),
-    /// Say which records are not needed any more.
+    /// Acknowledge records, so that the service may drop them.
     Ack(Acknowledge),
-    /// How the service is.
+    /// Counts of the service.
     Stats(Empty),
-    /// The same as OpenMetrics text.
+    /// Metrics as OpenMetrics text.
     Metrics(Empty),
 }
 
-/// A request without anything.
+/// A request without arguments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Empty {}
 
-/// Who is there, and what version it speaks.
+/// The name of the client, and its version of the protocol.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hello {
     /// [`VERSION`](crate::VERSION).
     pub version: u32,
-    /// A name of 64 bytes at most. Watches belong to it, and all that the connection lists, sees and acknowledges is confined
-    /// to it. Without a name it is all that the user has (for root: everybody's; but root acknowledges only its own).
+    /// A name of at most 64 bytes. Watches belong to it, and the connection lists, reads and
+    /// acknowledges those of this name only. A connection without a name has access to all watches
+    /// and records of the user. For root these are the ones of all users, but root acknowledges
+    /// only its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
 }
@@ -63,64 +66,65 @@ pub struct Hello {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Watch {
-    /// The process. Left out, a pidfd comes with the line (`SCM_RIGHTS`).
+    /// The pid of the process. Without it a pidfd must come with the line (`SCM_RIGHTS`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<i32>,
-    /// What to call it, in 256 bytes at most.
+    /// A text of at most 256 bytes, which records repeat.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tag: String,
-    /// Which moment is meant.
+    /// The event to wait for.
     #[serde(default)]
     pub until: Moment,
 }
 
-/// Which moment is watched for.
+/// The event that a watch waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Moment {
-    /// When it has ended; its status is not told then, except of what the service started.
+    /// The exit of the process. The status is known then only if the service has started the
+    /// process.
     #[default]
     Exited,
-    /// When its parent has reaped it, with the status, from Linux 6.15 on.
+    /// The reap by the parent, with the status, from Linux 6.15 on.
     Reaped,
 }
 
-/// Which watch to forget.
+/// Which watch to remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Unwatch {
-    /// The watch.
+    /// The number of the watch.
     pub watch: u64,
 }
 
-/// What to start. It leads a process group of its own.
+/// What to start. The process leads a process group of its own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Spawn {
-    /// The program and its arguments; the program is looked up in `PATH` unless it has a slash.
+    /// The program and its arguments. A program without a slash is searched in `PATH`.
     pub argv: Vec<String>,
-    /// The whole environment. Left out: `PATH` only.
+    /// The whole environment. Default: `PATH` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env: Option<BTreeMap<String, String>>,
-    /// Where it runs. Left out: `/`.
+    /// The working directory. Default: `/`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cwd: Option<PathBuf>,
-    /// A file to read from. Left out: nothing to read.
+    /// A file to read from. Default: `/dev/null`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<PathBuf>,
-    /// A file to append to. Left out: nowhere.
+    /// A file to append to. Default: `/dev/null`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdout: Option<PathBuf>,
-    /// A file to append to. Left out: nowhere.
+    /// A file to append to. Default: `/dev/null`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stderr: Option<PathBuf>,
-    /// After so many milliseconds it is sent `SIGTERM`, as is its process group.
+    /// The process and its group are sent `SIGTERM` after this many milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
-    /// And `SIGKILL` after so many more. Left out: 5,000.
+    /// They are sent `SIGKILL` this many milliseconds after `SIGTERM`. Default: 5,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_ms: Option<u64>,
-    /// What to call it, in 256 bytes at most.
+    /// A text of at most 256 bytes, which records repeat.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tag: String,
 }
@@ -129,11 +133,11 @@ pub struct Spawn {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Signal {
-    /// The watch.
+    /// The number of the watch.
     pub watch: u64,
-    /// The signal's number.
+    /// The number of the signal.
     pub signal: i32,
-    /// To its whole process group, which it has to lead.
+    /// Signal the whole process group, which the process must lead.
     #[serde(default)]
     pub group: bool,
 }
@@ -142,10 +146,10 @@ pub struct Signal {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct List {
-    /// Only watches above this one.
+    /// Only watches with a higher number than this.
     #[serde(default)]
     pub after: u64,
-    /// So many at most, of 500.
+    /// At most this many watches. The service returns at most 500.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u16>,
 }
@@ -154,21 +158,21 @@ pub struct List {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Subscribe {
-    /// The first place in the log that is of interest. 0: all that is kept.
+    /// The first position in the log. 0: all records that are kept.
     #[serde(default)]
     pub from: u64,
 }
 
-/// Which records are not needed any more.
+/// Which records to acknowledge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Acknowledge {
-    /// All up to this place in the log, itself included.
+    /// All records up to and including this position in the log.
     pub upto: u64,
 }
 
 impl Request {
-    /// What it is called on the line.
+    /// The value of `op` in the line.
     pub fn op(&self) -> &'static str {
         match self {
             Self::Hello(_) => "hello",

@@ -1,4 +1,4 @@
-//! The two sides as JSON schemas.
+//! The lines of both sides, for the JSON schema.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,10 +8,10 @@ use crate::{Request, RequestId, ServerLine};
 /// One line from a client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClientLine {
-    /// What the client calls it, given back with the answer.
+    /// The name that the client gives the request. The answer repeats it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<RequestId>,
-    /// What it asks for.
+    /// The request.
     #[serde(flatten)]
     pub request: Request,
 }
@@ -19,8 +19,8 @@ pub struct ClientLine {
 /// All lines of the protocol.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Schema {
-    /// What clients write.
+    /// A line of a client.
     pub client: ClientLine,
-    /// What the service writes.
+    /// A line of the service.
     pub service: ServerLine,
 }

@@ -1,4 +1,4 @@
-//! Lines of any kind: no panic, and what is well formed comes back as it was.
+//! Random lines: none panics, and a valid request survives encoding and decoding.
 
 use exitring_protocol::{ClientLine, Request, RequestId, Spawn, decode};
 use proptest::prelude::*;
@@ -24,7 +24,7 @@ fn spawn() -> impl Strategy<Value = Spawn> {
 
 proptest! {
     #[test]
-    fn a_request_comes_back_as_it_was(spawn in spawn(), id in any::<u64>()) {
+    fn a_request_survives_encoding_and_decoding(spawn in spawn(), id in any::<u64>()) {
         let line = ClientLine { id: Some(RequestId::Number(id)), request: Request::Spawn(spawn) };
         let text = serde_json::to_vec(&line).unwrap();
         let decoded = decode(&text);
@@ -33,12 +33,12 @@ proptest! {
     }
 
     #[test]
-    fn bytes_of_any_kind_are_answered(line in proptest::collection::vec(any::<u8>(), 0..2000)) {
+    fn random_bytes_are_refused(line in proptest::collection::vec(any::<u8>(), 0..2000)) {
         prop_assert!(decode(&line).request.is_err());
     }
 
     #[test]
-    fn a_line_that_breaks_off_is_answered_with_its_id(id in any::<u64>(), cut in 0_usize..60) {
+    fn a_truncated_line_is_refused_with_its_id(id in any::<u64>(), cut in 0_usize..60) {
         let text = format!(r#"{{"id": {id}, "op": "spawn", "argv": ["sh", "-c", "exit 3"], "tag": "a tag"}}"#);
         let whole_id = text.find(',').unwrap() + 1;
         let cut = (whole_id + cut).min(text.len() - 1);

@@ -1,4 +1,4 @@
-//! `exitring exits`: records, as they are kept or as they come.
+//! `exitring exits`: prints the records of a service, those that it keeps and those to come.
 
 use anyhow::{Context, Result, ensure};
 use exitring_protocol::{Client, Notice};
@@ -7,20 +7,21 @@ use super::{ExitsOptions, print};
 use crate::code;
 use crate::say::say;
 
-/// Printed records are acknowledged at least so often.
+/// How many printed records may be unacknowledged.
 const ACK_EVERY: u64 = 1000;
 
 pub(crate) fn exits(options: &ExitsOptions) -> Result<u8> {
-    // What is acknowledged is all up to a place, and so also what was before the first that is printed.
+    // An acknowledgement covers all older records, too, also those before the first that is
+    // printed.
     ensure!(
         options.from == 0 || !options.ack,
-        "--ack would acknowledge also what is before --from {}, and was not printed; leave out one of them",
+        "--ack would also acknowledge the records before --from {}, which are not printed; leave out one of the two",
         options.from
     );
-    let place = &options.place;
+    let service = &options.service;
     let connect = || {
-        Client::connect(&place.socket, place.client.as_deref())
-            .with_context(|| format!("connecting to {}", place.socket.display()))
+        Client::connect(&service.socket, service.client.as_deref())
+            .with_context(|| format!("connecting to {}", service.socket.display()))
     };
     let mut client = connect()?;
     client.subscribe(options.from)?;

@@ -4,53 +4,79 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-/// Where the service is.
+/// How to reach the service.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct Place {
-    /// The service's socket
-    #[arg(long, value_name = "PATH", env = "EXITRING_SOCKET")]
+pub(crate) struct ServiceOptions {
+    /// The socket of the service
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "EXITRING_SOCKET",
+        hide_env_values = true
+    )]
     pub(crate) socket: PathBuf,
 
-    /// In whose name: watches and records of other names are left alone
+    /// The name of the client
+    ///
+    /// Watches and records belong to a name. Those of other names are neither seen nor
+    /// acknowledged.
     #[arg(long, value_name = "NAME")]
     pub(crate) client: Option<String>,
 }
 
-/// Prints each process's record as a line of JSON when it has ended. Exit code: 0 if all are known to have exited with code 0, or
-/// their outcome is nobody's to tell; 1 if one failed; 2 if it could not be watched.
+/// Have a service watch processes, and print their exit records
+///
+/// The record of each process is printed as a line of JSON when the process has ended.
+///
+/// Exit status: 0 if each process exited with code 0 or its status is unknown; 1 if one failed; 2
+/// if one could not be watched.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct WatchOptions {
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) service: ServiceOptions,
 
     /// The processes
     #[arg(required = true, value_name = "PID")]
     pub(crate) pids: Vec<i32>,
 
-    /// Wait until the parent has reaped it, which tells the status (Linux 6.15)
+    /// Wait for the parent to reap the process
+    ///
+    /// Only then its status is available, from Linux 6.15 on.
     #[arg(long)]
     pub(crate) reaped: bool,
 
-    /// What to call them in the records
-    #[arg(long, value_name = "TAG", default_value = "")]
+    /// A text that the records repeat
+    #[arg(
+        long,
+        value_name = "TAG",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub(crate) tag: String,
 }
 
-/// Prints exit records as lines of JSON.
+/// Print exit records from a service
+///
+/// Each record is a line of JSON.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ExitsOptions {
     #[command(flatten)]
-    pub(crate) place: Place,
+    pub(crate) service: ServiceOptions,
 
-    /// The first place in the log; 0: all that is kept
+    /// The first position in the log
+    ///
+    /// 0 stands for all records that are kept.
     #[arg(long, value_name = "SEQ", default_value_t = 0)]
     pub(crate) from: u64,
 
-    /// Acknowledge what was printed, so that the service need not keep it; not with --from
+    /// Acknowledge the records that were printed
+    ///
+    /// The service drops them, and all older records of the client, so this cannot be used with
+    /// --from.
     #[arg(long)]
     pub(crate) ack: bool,
 
-    /// Go on with what is to come
+    /// Print new records as they come
     #[arg(long)]
     pub(crate) follow: bool,
 }

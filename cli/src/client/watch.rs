@@ -1,4 +1,4 @@
-//! `exitring watch`: have the service watch processes, and print their ends.
+//! `exitring watch`: registers watches at the service, and prints the records of their exits.
 
 use std::collections::BTreeSet;
 
@@ -10,15 +10,16 @@ use crate::code;
 use crate::say::say;
 
 pub(crate) fn watch(options: &WatchOptions) -> Result<u8> {
-    let place = &options.place;
+    let service = &options.service;
     let connect = || {
-        Client::connect(&place.socket, place.client.as_deref())
-            .with_context(|| format!("connecting to {}", place.socket.display()))
+        Client::connect(&service.socket, service.client.as_deref())
+            .with_context(|| format!("connecting to {}", service.socket.display()))
     };
-    // One to ask, one to listen: what comes while we ask has its own line to wait in.
-    let (mut asking, mut listening) = (connect()?, connect()?);
-    // From the end of the log on: before the first watch, so none of ours is missed.
-    listening.subscribe(u64::MAX)?;
+    // One connection for requests and one for records, so that records never queue in front of
+    // answers.
+    let (mut requests, mut records) = (connect()?, connect()?);
+    // From the end of the log on, and before the first watch, so that no record of it is missed.
+    records.subscribe(u64::MAX)?;
     let mut waiting = BTreeSet::new();
     let mut failed = false;
     for pid in &options.pids {
@@ -30,7 +31,7 @@ pub(crate) fn watch(options: &WatchOptions) -> Result<u8> {
                 false => Moment::Exited,
             },
         };
-        match asking.watch(watch) {
+        match requests.watch(watch) {
             Ok(watched) => _ = waiting.insert(watched.watch),
             Err(error) => {
                 say(&format!("exitring: watching {pid}: {error}\n"));
@@ -40,14 +41,14 @@ pub(crate) fn watch(options: &WatchOptions) -> Result<u8> {
     }
     let mut bad = false;
     while !waiting.is_empty() {
-        match listening.notice().context("waiting for exits")? {
+        match records.notice().context("waiting for exits")? {
             Notice::Exit(record) if waiting.remove(&record.watch) => {
                 bad |= !matches!(record.outcome, Outcome::Exited(0) | Outcome::Unknown(_));
                 if !print(&serde_json::to_string(&record)?)? {
                     break;
                 }
             }
-            // Somebody else's; and what was lost is older than ours.
+            // Of another client; lost records are older than these watches.
             Notice::Exit(_) | Notice::Lost(_) | Notice::CaughtUp(_) => {}
         }
     }

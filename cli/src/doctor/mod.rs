@@ -1,7 +1,10 @@
 //! `exitring doctor`: what this machine allows, and what to change.
+//!
+//! `findings` tries what the library and `exitring run` need, `text` prints the findings. Both
+//! read the limits of the kernel from `exitring::limits`.
 
 mod findings;
-mod limits;
+mod text;
 
 use std::io::ErrorKind;
 
@@ -11,38 +14,43 @@ use self::findings::Findings;
 use crate::code;
 use crate::failure::Failure;
 use crate::say::styled_out;
-use crate::standard;
+use crate::stdio;
 
-const DETAILS: &str = "\
+const EXAMPLES: &str = "\
 Examples:
   exitring doctor
   exitring doctor --json | jq .processes_at_a_time
-  docker run ... exitring doctor             # is io_uring denied in there?
+  docker run IMAGE exitring doctor     # is io_uring denied in there?
 
-Everything is found out by trying it. Exit code: 0 processes can be watched here, and jobs run; 3 they cannot.";
+Exit status: 0 processes can be watched and jobs run; 3 they cannot.";
 
-/// Tell what this machine allows, and what to change
+/// Report what this machine allows, and what to change
+///
+/// The command tries what it reports: it builds watchers, watches itself, and counts descriptors.
+/// It reports the backend, the limits on processes and descriptors and how much of each is in use,
+/// how many processes, watches and jobs they allow at a time, and a remedy for each limit that is
+/// low.
 #[derive(Debug, Args)]
-#[command(after_help = DETAILS)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
-    /// As JSON
+    /// Print the findings as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Looks, and tells. Returns the exit code.
+/// Prints the findings. Returns the exit code.
 pub(crate) fn doctor(options: &Options) -> Result<u8, Failure> {
     let findings = Findings::find();
     let text = match options.json {
-        // Strings and numbers: nothing that JSON cannot say.
+        // Strings and numbers only, which cannot fail.
         true => serde_json::to_string_pretty(&findings).unwrap_or_default() + "\n",
         false => findings.to_string(),
     };
-    match standard::write_out(styled_out(&text).as_bytes()) {
+    match stdio::write_out(styled_out(&text).as_bytes()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Failure::writing("standard output", &error))
         }
-        _ if findings.are_well() => Ok(code::OK),
+        _ if findings.is_usable() => Ok(code::OK),
         _ => Ok(code::RESOURCE),
     }
 }

@@ -210,7 +210,7 @@ impl Conductor {
             self.flush();
             self.progress.clear();
             // Without it we go on, and so does the job.
-            let _ = dispositions::obey_with_group(Signal::TSTP);
+            let _ = dispositions::raise_default_in_group(Signal::TSTP);
         }
         self.looks.look_within(Duration::ZERO);
     }

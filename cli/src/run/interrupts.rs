@@ -32,7 +32,7 @@ impl Conductor {
                     self.stop_lent_job();
                     self.progress.clear();
                     // Without it we go on, and nothing is lost.
-                    let _ = dispositions::obey(signal);
+                    let _ = dispositions::raise_default(signal);
                 }
                 Meaning::Unknown => {
                     if self.unknown_signals.insert(signal) {

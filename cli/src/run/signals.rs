@@ -111,7 +111,7 @@ impl Signals {
         for (signal, meaning) in self.take_pending() {
             match meaning {
                 Meaning::End { .. } => asked = true,
-                Meaning::Stop => drop(dispositions::obey(signal)),
+                Meaning::Stop => drop(dispositions::raise_default(signal)),
                 _ => {}
             }
         }

@@ -12,7 +12,7 @@ use super::job::Order;
 use super::template::{self, Product, Template};
 use crate::failure::Failure;
 use crate::say::say;
-use crate::standard::Blocking;
+use crate::stdio::Blocking;
 
 /// The kernel takes no longer argument (`MAX_ARG_STRLEN`, 32 pages, the NUL among them), so no longer line either: not
 /// for a shell, and no argument of a template.

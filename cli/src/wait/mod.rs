@@ -1,4 +1,6 @@
-//! `exitring wait`: until processes have ended.
+//! `exitring wait`: waits until processes have ended, and reports how.
+//!
+//! `ends` watches the processes and decides when the outcome of each is final.
 
 mod ends;
 mod options;
@@ -16,12 +18,12 @@ use crate::code;
 use crate::failure::{Failure, chain};
 use crate::say::say;
 use crate::signal_name::signal_name;
-use crate::standard;
+use crate::stdio;
 
-/// Waits. Returns the exit code.
+/// Waits for the processes, and reports their ends. Returns the exit code.
 pub(crate) fn wait(options: &Options) -> Result<u8, Failure> {
     let begun = Instant::now();
-    // A time past the end of the clock never comes.
+    // A timeout past the end of the clock never expires.
     let until = options
         .timeout
         .and_then(|timeout| begun.checked_add(timeout));
@@ -30,12 +32,15 @@ pub(crate) fn wait(options: &Options) -> Result<u8, Failure> {
         .iter()
         .any(|pid| pid.as_raw().unsigned_abs() == std::process::id())
     {
-        return Err(Failure::usage("waiting for ourselves would never end")
-            .remedy("leave out our own process id"));
+        return Err(
+            Failure::usage("this process would wait for itself for ever")
+                .remedy("leave out the id of exitring itself"),
+        );
     }
 
     let no_watcher = |error: exitring::BuildError| {
-        Failure::resource(chain(&error)).remedy("`exitring doctor` tells what this machine allows")
+        Failure::resource(chain(&error))
+            .remedy("`exitring doctor` reports what this machine allows")
     };
     let watcher = Watcher::builder().workers(0).build().map_err(no_watcher)?;
     let exits = watcher.exits(pids.len() * 2).map_err(no_watcher)?;
@@ -44,33 +49,34 @@ pub(crate) fn wait(options: &Options) -> Result<u8, Failure> {
         return Ok(code::BROKEN_PIPE);
     };
 
-    let mut told = 0;
+    let mut reported = 0;
     let wanted = if options.any { 1 } else { usize::MAX };
-    while !ends.are_over() && told < wanted {
+    while !ends.are_all_reported() && reported < wanted {
         let next = ends
             .next(until)
             .map_err(|error| Failure::resource(chain(&error)))?;
         let Some(end) = next else {
             let left: Vec<_> = ends.running().map(|pid| pid.to_string()).collect();
             say(&format!(
-                "the time is over; still running: {}\n",
+                "the timeout expired; still running: {}\n",
                 left.join(" ")
             ));
             return Ok(code::TIMED_OUT);
         };
-        told += 1;
-        if !tell(&end, options.jsonl, begun)? {
+        reported += 1;
+        if !report(&end, options.jsonl, begun)? {
             return Ok(code::BROKEN_PIPE);
         }
     }
-    match options.any && told > 0 {
-        // One did, whatever became of the others.
+    match options.any && reported > 0 {
+        // One has ended; the others do not matter.
         true => Ok(code::OK),
         false => Ok(refused),
     }
 }
 
-/// Says why what is not waited for is not. Returns the exit code that it comes to; none if nobody reads it.
+/// Reports the processes that cannot be waited for. Returns their exit code, or `None` if the
+/// reader of standard output has closed it.
 fn report_refused(refused: Vec<(Pid, WatchError)>, jsonl: bool) -> Result<Option<u8>, Failure> {
     let mut worst = code::OK;
     for (pid, error) in refused {
@@ -94,7 +100,7 @@ fn report_refused(refused: Vec<(Pid, WatchError)>, jsonl: bool) -> Result<Option
     Ok(Some(worst))
 }
 
-/// What is not waited for.
+/// The record of a process that cannot be waited for.
 #[derive(Serialize)]
 struct Refused {
     #[serde(rename = "type")]
@@ -103,6 +109,7 @@ struct Refused {
     error: String,
 }
 
+/// The record of a process that ended.
 #[derive(Serialize)]
 struct Record {
     #[serde(rename = "type")]
@@ -115,8 +122,8 @@ struct Record {
     waited_seconds: f64,
 }
 
-/// `false`: nobody reads it.
-fn tell(end: &End, jsonl: bool, begun: Instant) -> Result<bool, Failure> {
+/// Reports an end. Returns `false` if the reader of standard output has closed it.
+fn report(end: &End, jsonl: bool, begun: Instant) -> Result<bool, Failure> {
     let pid = end.pid;
     let reason = |why: &dyn ToString| end.reason.clone().unwrap_or_else(|| why.to_string());
     let line = match jsonl {
@@ -153,9 +160,9 @@ fn tell(end: &End, jsonl: bool, begun: Instant) -> Result<bool, Failure> {
     print(&line)
 }
 
-/// `false`: nobody reads it.
+/// Prints a line. Returns `false` if the reader of standard output has closed it.
 fn print(line: &str) -> Result<bool, Failure> {
-    match standard::write_out(format!("{line}\n").as_bytes()) {
+    match stdio::write_out(format!("{line}\n").as_bytes()) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Failure::writing("standard output", &error)),

@@ -1,4 +1,4 @@
-//! What the tests share: the binary, driven as a user would.
+//! Helpers of the tests, which run the binary as a user would.
 
 #![allow(dead_code, missing_docs)]
 
@@ -15,19 +15,19 @@ use std::time::{Duration, Instant};
 use assert_cmd::Command;
 use serde_json::Value;
 
-/// No test waits longer for anything. Not a measure of speed: it is there for what would hang.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest wait of a test. It bounds tests that would hang, and does not measure speed.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub const EXITRING: &str = env!("CARGO_BIN_EXE_exitring");
 
-/// `exitring`, with an environment that says nothing of shards.
+/// `exitring`, in an environment without variables that choose a shard.
 pub fn exitring<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
     let mut command = Command::from_std(std_exitring(arguments));
-    command.timeout(PATIENCE);
+    command.timeout(TIMEOUT);
     command
 }
 
-/// The same, to be signalled and so on.
+/// The same as a standard command, for tests that need the child.
 pub fn std_exitring<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Std {
     let mut command = Std::new(EXITRING);
     clean_environment(&mut command);
@@ -35,13 +35,13 @@ pub fn std_exitring<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Std {
     command
 }
 
-/// A shell, in which `$EXITRING` is the binary.
+/// A shell script, in which `$EXITRING` is the binary.
 pub fn shell(script: &str) -> Command {
     let mut command = Std::new("bash");
     clean_environment(&mut command);
     command.args(["-c", script]).env("EXITRING", EXITRING);
     let mut command = Command::from_std(command);
-    command.timeout(PATIENCE);
+    command.timeout(TIMEOUT);
     command
 }
 
@@ -75,7 +75,7 @@ pub fn stderr(command: &mut Command) -> String {
     String::from_utf8(command.output().expect("runs").stderr).expect("UTF-8")
 }
 
-/// JSON lines.
+/// Parses lines of JSON.
 pub fn records(text: &str) -> Vec<Value> {
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
@@ -92,7 +92,7 @@ pub fn jobs(text: &str) -> Vec<Value> {
     jobs
 }
 
-/// The numbers on the lines of a file, sorted; none if there is no file.
+/// The numbers on the lines of a file, sorted; none if the file does not exist.
 pub fn numbers(file: &Path) -> Vec<u64> {
     let text = fs::read_to_string(file).unwrap_or_default();
     let mut numbers: Vec<_> = text
@@ -103,15 +103,16 @@ pub fn numbers(file: &Path) -> Vec<u64> {
     numbers
 }
 
-pub fn wait_until(what: &str, mut come: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
-    while !come() {
-        assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
+    while !condition() {
+        assert!(begun.elapsed() < TIMEOUT, "timeout: {what}");
         sleep(Duration::from_millis(5));
     }
 }
 
-/// Processes whose environment has this variable with this value: descendants, wherever they went. Zombies have none.
+/// Processes whose environment has this variable with this value: descendants of a job, also in
+/// other groups and sessions. Zombies have no environment.
 pub fn processes_marked(mark: &str) -> Vec<i32> {
     let marked = |pid: &i32| {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
@@ -126,12 +127,13 @@ pub fn processes_marked(mark: &str) -> Vec<i32> {
         .collect()
 }
 
-/// A variable for the environment of a test's jobs, to know them and their descendants by.
+/// A variable for the environment of a test's jobs, which identifies them and their descendants.
 pub fn mark(name: &str) -> String {
     format!("EXITRING_TEST={name}-{}", std::process::id())
 }
 
-/// They were killed, and a killed process takes a moment to be gone. By themselves they would outlive the patience.
+/// Waits until no marked process is left. They were killed, which takes a moment; by themselves
+/// they would outlive the timeout.
 pub fn gone(mark: &str) {
     wait_until("the end of all descendants", || {
         processes_marked(mark).is_empty()
@@ -144,31 +146,33 @@ pub fn signal(child: &Child, signal: i32) {
     rustix::process::kill_process(pid, signal).expect("it was not reaped");
 }
 
-/// Sends another request to end, so long after one that was reported that it counts as another.
+/// Sends a further request to end, late enough after the last one to count as another.
 pub fn signal_again(child: &Child, number: i32) {
     sleep(Duration::from_millis(1100));
     signal(child, number);
 }
 
-/// Ends with the test, whatever becomes of that.
+/// A child that is killed and reaped at the end of the test, also if the test fails.
 pub struct Started(pub Child);
 
 impl Started {
-    /// As from a terminal: a test that runs in the background of a script, or under `nohup`, has signals ignored, and hands that on.
+    /// Starts a child with default dispositions, as from a terminal. A test that runs in the
+    /// background of a script, or under `nohup`, has signals ignored, and its children would
+    /// inherit that.
     pub fn new(command: &mut Std) -> Self {
-        let heed = || {
+        let reset = || {
             for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
-                // SAFETY: no handler is set, so nothing of this process can be called.
+                // SAFETY: no handler is set, so that no function of this process can be called.
                 unsafe { libc::signal(signal, libc::SIG_DFL) };
             }
             Ok(())
         };
-        // SAFETY: it makes system calls only.
-        unsafe { command.pre_exec(heed) };
+        // SAFETY: the closure makes system calls only.
+        unsafe { command.pre_exec(reset) };
         Self(command.stdin(Stdio::null()).spawn().expect("starts"))
     }
 
-    /// Its exit code, once it has ended.
+    /// Waits for the child to end. Returns its exit code.
     pub fn code(&mut self) -> Option<i32> {
         let mut status = None;
         wait_until("its end", || {
@@ -186,7 +190,7 @@ impl Drop for Started {
     }
 }
 
-/// A pipe's both ends of which `io::Read` gives all.
+/// Reads a pipe to its end.
 pub fn read_all(mut from: impl io::Read) -> String {
     let mut text = String::new();
     from.read_to_string(&mut text).expect("UTF-8");

@@ -1,24 +1,24 @@
-//! A real terminal: tmux's.
+//! A terminal for tests, by tmux.
 
 use std::path::Path;
 use std::process::Command;
 
 use super::wait_until;
 
-/// Whether the test can be made. In CI it has to.
+/// Whether tmux is installed, which tests of terminals need. In CI it must be.
 pub fn tmux_is_there() -> bool {
     let there = Command::new("tmux").arg("-V").output().is_ok();
     assert!(
         there || std::env::var_os("CI").is_none(),
-        "CI has to have tmux: apt-get install tmux"
+        "CI needs tmux: apt-get install tmux"
     );
     if !there {
-        eprintln!("not tested: there is no tmux (apt-get install tmux)");
+        eprintln!("not run: tmux is not installed (apt-get install tmux)");
     }
     there
 }
 
-/// A terminal with a command in it.
+/// A terminal that runs a command.
 pub struct Terminal {
     socket: String,
 }
@@ -28,7 +28,7 @@ impl Terminal {
         let terminal = Self {
             socket: format!("exitring-{name}-{}", std::process::id()),
         };
-        // It stays until it is closed.
+        // The terminal stays until it is closed.
         let script = format!(
             "cd {}; {script}; echo code $?; exec sleep 1000",
             dir.display()
@@ -73,7 +73,7 @@ impl Terminal {
         screen
     }
 
-    /// An interactive shell, with job control.
+    /// A terminal that runs an interactive shell, with job control.
     pub fn with_shell(name: &str, dir: &Path) -> Self {
         let terminal = Self::new(name, dir, "PS1='ready> ' bash --norc -i");
         terminal.wait_for(&["ready>"]);

@@ -1,11 +1,11 @@
 """Thousands of processes, awaited without asyncio's own child watching.
 
-    exitring serve --socket /tmp/exitring.socket --state /tmp/exitring.state &
-    python thousands.py /tmp/exitring.socket --count 5000              # started by the service
-    python thousands.py /tmp/exitring.socket --count 5000 --way watch  # started here, and watched by the service
+    exitring serve --socket /tmp/exitring.socket --state /tmp/exitring.state & python thousands.py
+    /tmp/exitring.socket --count 5000              # started by the service python thousands.py
+    /tmp/exitring.socket --count 5000 --way watch  # started here, and watched by the service
 
-asyncio's watcher costs a thread or a descriptor for each child. Here it is one socket, whatever their number; and with
-``--way spawn`` they outlive this program, and their records, too.
+asyncio's watcher needs a thread or a descriptor for each child. Here one socket serves all of them.
+With ``--way spawn`` the processes and their records outlive this program.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import time
 
 from exitring_client import Client
 
-#: Requests on their way at a time.
+#: Requests in flight at a time.
 AT_ONCE = 64
 
 
 async def spawn(client: Client, count: int) -> int:
-    """The service starts them, and reaps them: their statuses come with the records."""
+    """Have the service start and reap the processes. Their statuses come with the records."""
     turn = asyncio.Semaphore(AT_ONCE)
 
     async def one(nth: int) -> bool:
@@ -37,7 +37,10 @@ async def spawn(client: Client, count: int) -> int:
 
 
 async def watch(client: Client, count: int) -> int:
-    """Children of this process: the service says when, and we reap."""
+    """Start children of this process.
+
+    The service reports their ends, and this process reaps them.
+    """
 
     async def one(nth: int) -> bool:
         pid = os.posix_spawnp("sh", ["sh", "-c", f"sleep 0.1; exit {nth % 200}"], os.environ)
@@ -45,7 +48,8 @@ async def watch(client: Client, count: int) -> int:
         _, status = os.waitpid(pid, os.WNOHANG)
         return os.waitstatus_to_exitcode(status) == nth % 200
 
-    # All are started and watched at the same time; none is waited for by this process until it has ended.
+    # All are started and watched at the same time. This process waits for none of them before it
+    # ends.
     return sum(await asyncio.gather(*(one(nth) for nth in range(count))))
 
 
@@ -56,7 +60,7 @@ async def main() -> None:
     parser.add_argument("--way", choices=["spawn", "watch"], default="spawn")
     options = parser.parse_args()
     start = time.monotonic()
-    # Not the pid: in two containers, or namespaces, it may be the same.
+    # Not the pid, which may be the same in two containers or namespaces.
     name = f"thousands-{secrets.token_hex(8)}"
     async with await Client.connect(options.socket, name) as client:
         right = await (spawn if options.way == "spawn" else watch)(client, options.count)

@@ -54,7 +54,7 @@ class Service:
 
 @pytest.fixture
 def service(tmp_path: pathlib.Path) -> Iterator[Service]:
-    assert PROGRAM.exists(), f"build it first: cargo build -p exitring-cli ({PROGRAM} is not there)"
+    assert PROGRAM.exists(), f"{PROGRAM} does not exist: cargo build -p exitring-cli"
     service = Service(tmp_path)
     service.start()
     yield service

@@ -1,4 +1,4 @@
-"""A service that says what a test has it say."""
+"""A fake service, which sends what a test chooses."""
 
 from __future__ import annotations
 
@@ -7,48 +7,48 @@ import json
 import pathlib
 from typing import Any, Awaitable, Callable, Dict, List, Optional, Tuple
 
-Said = Dict[str, Any]
+Line = Dict[str, Any]
 
-HELLO: Said = {"hello": {"version": 1, "service": "0", "instance": "i", "uid": 0, "limits": {}}}
+HELLO: Line = {"hello": {"version": 1, "service": "0", "instance": "i", "uid": 0, "limits": {}}}
 
 
 class Connection:
-    """What the service sees of a client."""
+    """The service's side of a connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
 
-    async def hear(self) -> Said:
+    async def receive(self) -> Line:
         line = await self.reader.readline()
         if not line:
             raise EOFError
-        heard: Said = json.loads(line)
-        return heard
+        received: Line = json.loads(line)
+        return received
 
-    def say(self, **said: Any) -> None:
-        self.say_text(json.dumps(said).encode() + b"\n")
+    def send(self, **fields: Any) -> None:
+        self.send_text(json.dumps(fields).encode() + b"\n")
 
-    def say_text(self, text: bytes) -> int:
-        """How many bytes that is."""
+    def send_text(self, text: bytes) -> int:
+        """Send raw bytes. Returns their number."""
         self.writer.write(text)
         return len(text)
 
-    async def welcome(self) -> Said:
-        """Answers the hello and the subscription, and gives the latter."""
-        self.say(id=(await self.hear())["id"], ok=HELLO)
-        subscribe = await self.hear()
-        self.say(id=subscribe["id"], ok={"subscribed": max(1, subscribe["from"])})
+    async def welcome(self) -> Line:
+        """Answer the hello and the subscription. Returns the subscription."""
+        self.send(id=(await self.receive())["id"], ok=HELLO)
+        subscribe = await self.receive()
+        self.send(id=subscribe["id"], ok={"subscribed": max(1, subscribe["from"])})
         return subscribe
 
 
 class Fake:
-    """Use as a context; each connection is served by ``serve``."""
+    """A context manager. ``serve`` handles each connection."""
 
     def __init__(self, folder: pathlib.Path, serve: Callable[[Connection], Awaitable[None]]) -> None:
         self.socket = folder / "fake"
-        #: What went wrong in ``serve``.
-        self.wrong: List[BaseException] = []
+        #: The exceptions of ``serve``.
+        self.errors: List[BaseException] = []
         self._serve = serve
         self._server: Optional[asyncio.AbstractServer] = None
 
@@ -59,7 +59,7 @@ class Fake:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
-        assert not self.wrong, self.wrong
+        assert not self.errors, self.errors
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -67,12 +67,12 @@ class Fake:
         except (EOFError, ConnectionError):
             pass
         except Exception as error:
-            self.wrong.append(error)
+            self.errors.append(error)
         finally:
             writer.close()
 
 
-def record(seq: int, watch: int, tag: str = "") -> Said:
-    """Of a process that exited with 0."""
+def record(seq: int, watch: int, tag: str = "") -> Line:
+    """The record of a process that exited with code 0."""
     times = {"began_ms": 0, "ended_ms": 0}
     return {"seq": seq, "watch": watch, "pid": 1, "tag": tag, "uid": 0, "spawned": False, "outcome": {"exited": 0}, **times}

@@ -1,4 +1,4 @@
-"""Every answer goes to who asked, whatever goes wrong beside."""
+"""Answers reach the task that sent the request, whatever else fails."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from fake import Connection, Fake, record
 def test_answers_are_matched_by_their_id(tmp_path: pathlib.Path) -> None:
     async def backwards(connection: Connection) -> None:
         await connection.welcome()
-        asked = [await connection.hear() for _ in range(10)]
+        asked = [await connection.receive() for _ in range(10)]
         for request in reversed(asked):
-            connection.say(id=request["id"], ok={"echo": request["number"]})
-        await connection.hear()
+            connection.send(id=request["id"], ok={"echo": request["number"]})
+        await connection.receive()
 
     async def test() -> None:
         async with Fake(tmp_path, backwards) as fake, await Client.connect(fake.socket) as client:
@@ -35,12 +35,12 @@ def test_answers_are_matched_by_their_id(tmp_path: pathlib.Path) -> None:
     run(test())
 
 
-def test_an_answer_to_nothing_ends_the_connection(tmp_path: pathlib.Path) -> None:
+def test_an_answer_without_a_request_ends_the_connection(tmp_path: pathlib.Path) -> None:
     async def wrong(connection: Connection) -> None:
         await connection.welcome()
-        await connection.hear()
-        connection.say(id=12345, ok={})
-        await connection.hear()
+        await connection.receive()
+        connection.send(id=12345, ok={})
+        await connection.receive()
 
     async def test() -> None:
         async with Fake(tmp_path, wrong) as fake, await Client.connect(fake.socket) as client:
@@ -55,14 +55,14 @@ def test_an_answer_to_nothing_ends_the_connection(tmp_path: pathlib.Path) -> Non
 def test_events_of_later_versions_are_ignored(tmp_path: pathlib.Path) -> None:
     async def talkative(connection: Connection) -> None:
         subscribe = await connection.welcome()
-        connection.say(caught_up=7)
-        connection.say(news={"of": ["any", "kind"]})
+        connection.send(caught_up=7)
+        connection.send(news={"of": ["any", "kind"]})
         if subscribe["from"] == 5:
-            connection.say(exit=record(7, 1))
+            connection.send(exit=record(7, 1))
         while True:
-            request = await connection.hear()
-            connection.say(caught_up=8)
-            connection.say(id=request["id"], ok={"stats": {"op": request["op"]}})
+            request = await connection.receive()
+            connection.send(caught_up=8)
+            connection.send(id=request["id"], ok={"stats": {"op": request["op"]}})
 
     async def test() -> None:
         async with Fake(tmp_path, talkative) as fake, await Client.connect(fake.socket, subscribe_from=5) as client:
@@ -73,7 +73,8 @@ def test_events_of_later_versions_are_ignored(tmp_path: pathlib.Path) -> None:
     run(test())
 
 
-#: Sends until the kernel lets no more descriptors be under way, as the service does not read; then the service goes on.
+#: Sends until the kernel permits no more descriptors in flight, as the service does not read. Then
+#: the service continues.
 FLOOD = """
 import asyncio, errno, os, resource, signal, sys
 from exitring_client import Client
@@ -137,7 +138,7 @@ def test_a_request_that_cannot_be_sent_fails_alone(service: Service) -> None:
 
 
 class Faulty(socket.socket):
-    """Once armed, it takes so many bytes and then no more."""
+    """A socket that, once armed, accepts ``takes`` bytes and then fails."""
 
     takes = -1
 
@@ -157,7 +158,7 @@ def test_half_a_request_ends_the_connection(service: Service, monkeypatch: pytes
         monkeypatch.setattr("exitring_client._lines.socket.socket", Faulty)
         client = await Client.connect(service.socket)
         process = await client.spawn(["sleep", "60"])
-        # Nothing was sent: it goes on.
+        # Nothing was sent, so the connection stays usable.
         Faulty.takes = 0
         with pytest.raises(OSError, match="No buffer space") as alone:
             await client.stats()
@@ -167,7 +168,7 @@ def test_half_a_request_ends_the_connection(service: Service, monkeypatch: pytes
         waiting = asyncio.ensure_future(process.wait())
         Faulty.takes = 10
         for ask in (client.stats(), client.stats(), waiting):
-            with pytest.raises(ConnectionError, match="in part only.*No buffer space"):
+            with pytest.raises(ConnectionError, match="only in part.*No buffer space"):
                 await ask
         Faulty.takes = -1
         await client.close()
@@ -181,16 +182,16 @@ def test_close_while_the_service_does_not_read(tmp_path: pathlib.Path) -> None:
     async def test() -> None:
         done = asyncio.Event()
 
-        async def deaf(connection: Connection) -> None:
+        async def unresponsive(connection: Connection) -> None:
             await connection.welcome()
             connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
             await done.wait()
 
-        async with Fake(tmp_path, deaf) as fake:
+        async with Fake(tmp_path, unresponsive) as fake:
             client = await Client.connect(fake.socket)
             pidfd = os.pidfd_open(os.getpid())
             before = len(os.listdir("/proc/self/fd"))
-            # More than a socket holds.
+            # More than the buffer of a socket holds.
             asking = [asyncio.ensure_future(client.watch(pidfd=pidfd, tag="x" * 60_000)) for _ in range(20)]
             for _ in range(100):
                 await asyncio.sleep(0)
@@ -198,7 +199,7 @@ def test_close_while_the_service_does_not_read(tmp_path: pathlib.Path) -> None:
             await client.close()
             for answer in await asyncio.gather(*asking, return_exceptions=True):
                 assert isinstance(answer, ConnectionError)
-            # The client's socket and each copy of the descriptor.
+            # The socket of the client and each copy of the descriptor are closed.
             assert len(os.listdir("/proc/self/fd")) == before - 1
             os.close(pidfd)
             done.set()
@@ -206,11 +207,11 @@ def test_close_while_the_service_does_not_read(tmp_path: pathlib.Path) -> None:
     run(test())
 
 
-def test_who_is_turned_away_is_told_why(service: Service) -> None:
+def test_a_refused_connection_raises_the_reason(service: Service) -> None:
     async def test() -> None:
         service.kill()
         service.start("--clients", "1")
-        # The probe of the start may not have gone yet.
+        # The probe of the start may still be connected.
         while True:
             try:
                 first = await Client.connect(service.socket)
@@ -227,7 +228,7 @@ def test_who_is_turned_away_is_told_why(service: Service) -> None:
     run(test())
 
 
-def test_a_refusal_without_an_id_goes_to_who_asked(service: Service) -> None:
+def test_an_error_without_an_id_reaches_the_oldest_request(service: Service) -> None:
     async def test() -> None:
         deep: List[Any] = []
         for _ in range(30):
@@ -237,7 +238,7 @@ def test_a_refusal_without_an_id_goes_to_who_asked(service: Service) -> None:
             before, refused, after = await asyncio.gather(*asked, return_exceptions=True)
             assert isinstance(refused, ServiceError) and refused.code == "too_deep"
             assert isinstance(before, dict) and isinstance(after, dict)
-            # The service closes after this one, and whoever comes after it is told that.
+            # The service closes the connection after this one, which later requests report.
             long, late = await asyncio.gather(client.spawn(["x" * 3_000_000]), client.stats(), return_exceptions=True)
             assert isinstance(long, ServiceError) and long.code == "line_too_long"
             assert isinstance(late, ConnectionError)
@@ -245,7 +246,7 @@ def test_a_refusal_without_an_id_goes_to_who_asked(service: Service) -> None:
     run(test())
 
 
-def test_arguments_that_cannot_be_meant(service: Service) -> None:
+def test_contradictory_arguments_are_refused(service: Service) -> None:
     async def test() -> None:
         async with await Client.connect(service.socket) as client:
             pidfd = os.pidfd_open(os.getpid())
@@ -261,7 +262,7 @@ def test_arguments_that_cannot_be_meant(service: Service) -> None:
     run(test())
 
 
-def test_who_waits_for_what_is_unwatched_is_told(service: Service) -> None:
+def test_unwatch_raises_in_tasks_that_wait(service: Service) -> None:
     async def test() -> None:
         async with await Client.connect(service.socket) as client:
             child = subprocess.Popen(["sleep", "60"])
@@ -290,7 +291,7 @@ def test_connecting_waits_for_a_full_queue(tmp_path: pathlib.Path) -> None:
             listener.bind(str(path))
             listener.listen(0)
             connecting = [asyncio.ensure_future(Client.connect(path)) for _ in range(4)]
-            # One is in the queue, and has said hello; the others are told to come again.
+            # One is in the queue, and has sent its hello; the others try again.
             await asyncio.sleep(0.05)
             assert not any(task.done() for task in connecting)
 

@@ -16,7 +16,7 @@ from exitring_client import Client, Exit, Lost, ServiceError
 from conftest import ROOT, Service, run
 
 
-def test_what_is_started_tells_how_it_ended(service: Service) -> None:
+def test_a_spawned_process_reports_how_it_ended(service: Service) -> None:
     async def test() -> None:
         async with await Client.connect(service.socket) as client:
             assert client.welcome.uid == os.getuid()
@@ -33,13 +33,13 @@ def test_what_is_started_tells_how_it_ended(service: Service) -> None:
             assert (ended.tag, ended.spawned, ended.unknown) == ("a tag", True, None)
             assert ended.usage is not None and ended.usage.max_rss_bytes > 0
             assert out.read_text() == f"b\n{service.folder.resolve()}\n"
-            # Again, and again by another.
+            # A second call returns the same exit.
             assert await process.wait() == ended
 
     run(test())
 
 
-def test_signals_and_time_outs(service: Service) -> None:
+def test_signals_and_timeouts(service: Service) -> None:
     async def test() -> None:
         async with await Client.connect(service.socket) as client:
             killed = await client.spawn(["sleep", "1000"])
@@ -68,7 +68,7 @@ def test_own_children_by_pid_and_pidfd(service: Service) -> None:
             assert child.stdin is not None
             child.stdin.close()
             await asyncio.gather(by_pidfd.wait(), by_pid.wait())
-            # It waits for us.
+            # The record waits until this process reaps.
             assert child.wait() == 0
             assert (await reaped.wait()).returncode == 0
 
@@ -89,13 +89,13 @@ def test_refusals_have_a_code(service: Service) -> None:
             assert await code(lambda: client.watch(-1)) == "no_such_process"
             assert await code(lambda: client.watch()) == "not_a_pidfd"
             assert await code(lambda: client.request(op="dance")) == "bad_request"
-            # It goes on.
+            # The connection stays usable.
             assert (await client.stats())["watched"] == 0
 
     run(test())
 
 
-def test_many_tasks_ask_at_once_and_each_gets_its_own(service: Service) -> None:
+def test_each_of_many_tasks_gets_its_own_answer(service: Service) -> None:
     async def test() -> None:
         async with await Client.connect(service.socket) as client:
 
@@ -109,7 +109,7 @@ def test_many_tasks_ask_at_once_and_each_gets_its_own(service: Service) -> None:
     run(test())
 
 
-def test_a_cancelled_request_spoils_nothing(service: Service) -> None:
+def test_a_cancelled_request_does_not_disturb_others(service: Service) -> None:
     async def test() -> None:
         async with await Client.connect(service.socket) as client:
             for _ in range(50):
@@ -149,7 +149,7 @@ def test_records_outlive_the_service_and_its_clients(service: Service) -> None:
     run(test())
 
 
-def test_what_was_dropped_is_told(service: Service) -> None:
+def test_dropped_records_are_reported(service: Service) -> None:
     async def test() -> None:
         service.kill()
         service.start("--keep", "2")
@@ -163,7 +163,7 @@ def test_what_was_dropped_is_told(service: Service) -> None:
     run(test())
 
 
-def test_the_example_with_fewer(service: Service) -> None:
+def test_the_example_with_fewer_processes(service: Service) -> None:
     example = ROOT / "clients/python/examples/thousands.py"
     for way in ("spawn", "watch"):
         done = subprocess.run(

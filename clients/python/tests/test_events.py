@@ -1,4 +1,4 @@
-"""The log, read by events()."""
+"""Reading the log by events()."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fake import Connection, Fake, record
 
 
 async def some(client: Client, count: int) -> List[int]:
-    """The next so many, by an iteration that is left."""
+    """The positions of the next ``count`` records, by an iteration that is left."""
     seen = []
     async for event in client.events():
         assert isinstance(event, Exit)
@@ -29,15 +29,15 @@ async def some(client: Client, count: int) -> List[int]:
     return seen
 
 
-async def ended(client: Client, count: int) -> List[int]:
-    """The places of so many processes, one after the other."""
+async def run_some(client: Client, count: int) -> List[int]:
+    """The positions of ``count`` processes that run one after the other."""
     return [(await (await client.spawn(["true"])).wait()).seq for _ in range(count)]
 
 
 def test_a_lost_connection_is_raised_each_time(service: Service) -> None:
     async def test() -> None:
         client = await Client.connect(service.socket, subscribe_from=0)
-        seqs = await ended(client, 2)
+        seqs = await run_some(client, 2)
         seen: List[int] = []
 
         async def read() -> None:
@@ -53,7 +53,7 @@ def test_a_lost_connection_is_raised_each_time(service: Service) -> None:
             await reading
         with pytest.raises(ConnectionError):
             await client.stats()
-        # There is nothing left to connect to, either.
+        # Without the socket no reconnection is possible, either.
         service.socket.unlink()
         for _ in range(2):
             with pytest.raises(ConnectionError):
@@ -64,13 +64,13 @@ def test_a_lost_connection_is_raised_each_time(service: Service) -> None:
     run(test())
 
 
-def test_close_is_raised(service: Service) -> None:
+def test_close_ends_an_iteration(service: Service) -> None:
     async def test() -> None:
         client = await Client.connect(service.socket, subscribe_from=0)
-        await ended(client, 1)
+        await run_some(client, 1)
         events = client.events()
         await events.__anext__()
-        # It waits for another when the connection is closed.
+        # It waits for the next record when the connection is closed.
         reading = asyncio.ensure_future(events.__anext__())
         await asyncio.sleep(0.01)
         await client.close()
@@ -82,16 +82,17 @@ def test_close_is_raised(service: Service) -> None:
     run(test())
 
 
-def test_iterated_again_it_goes_on(service: Service) -> None:
+def test_a_new_iteration_continues(service: Service) -> None:
     async def test() -> None:
         async with await Client.connect(service.socket, subscribe_from=0) as client:
-            seqs = await ended(client, 6)
+            seqs = await run_some(client, 6)
             assert await some(client, 2) == seqs[:2]
             assert await some(client, 3) == seqs[2:5]
-            # One that was left, and not closed, does not stand in the way, and does not go on beside.
+            # An iteration that was left but not closed neither blocks the new one nor continues
+            # beside it.
             left = client.events()
             assert getattr(await left.__anext__(), "seq") == seqs[5]
-            more = await ended(client, 3)
+            more = await run_some(client, 3)
             assert await some(client, 1) == more[:1]
             with pytest.raises(RuntimeError, match="again"):
                 await left.__anext__()
@@ -100,62 +101,62 @@ def test_iterated_again_it_goes_on(service: Service) -> None:
     run(test())
 
 
-def test_without_a_place_it_begins_with_the_connection(service: Service) -> None:
+def test_without_a_position_it_begins_with_the_connection(service: Service) -> None:
     async def test() -> None:
         async with await Client.connect(service.socket) as before:
-            await ended(before, 3)
+            await run_some(before, 3)
             async with await Client.connect(service.socket) as client:
-                seqs = await ended(before, 2)
+                seqs = await run_some(before, 2)
                 assert await some(client, 2) == seqs
 
     run(test())
 
 
-def test_what_is_not_read_stays_with_the_service(tmp_path: pathlib.Path) -> None:
-    """32 MiB of records for a consumer that takes one, and asks for other things instead of more."""
+def test_unread_records_stay_with_the_service(tmp_path: pathlib.Path) -> None:
+    """32 MiB of records for a consumer that reads one, and then sends other requests."""
     total = 32 * 2**20
-    said = 0
-    speaker: Optional[Connection] = None
+    sent = 0
+    sender: Optional[Connection] = None
 
     async def test() -> None:
         gone = asyncio.Event()
 
         async def serve(connection: Connection) -> None:
-            nonlocal said, speaker
+            nonlocal sent, sender
             subscribe = await connection.welcome()
             if subscribe["id"] != "subscribe":
                 while True:
-                    connection.say(id=(await connection.hear())["id"], ok={"stats": {}})
-            speaker = connection
+                    connection.send(id=(await connection.receive())["id"], ok={"stats": {}})
+            sender = connection
             line = record(0, 1, "x" * 1000)
             text = [json.dumps({"exit": {**line, "seq": seq}}) + "\n" for seq in range(1, total // 1000 + 1)]
-            # In one piece: the loop's buffer is slow with many.
-            said = connection.say_text("".join(text).encode())
-            # It reads the end, or a broken pipe, once who reads has left.
+            # In one piece, because the loop's buffer is slow with many.
+            sent = connection.send_text("".join(text).encode())
+            # It reads the end, or a broken pipe, once the consumer has left.
             try:
-                await connection.hear()
+                await connection.receive()
             except (EOFError, ConnectionError):
                 gone.set()
 
         async with Fake(tmp_path, serve) as fake, await Client.connect(fake.socket, subscribe_from=0) as client:
             async for _ in client.events():
-                # With the client's reader on its own, each turn of the loop would take another 200 kB.
+                # If the client read ahead, each turn of the loop would read another 200 kB.
                 for _ in range(500):
                     await client.stats()
-                assert speaker is not None
-                taken = said - speaker.writer.transport.get_write_buffer_size()
-                assert said >= total and 1000 <= taken < 2 * 2**20
+                assert sender is not None
+                taken = sent - sender.writer.transport.get_write_buffer_size()
+                assert sent >= total and 1000 <= taken < 2 * 2**20
                 break
             await asyncio.wait_for(gone.wait(), 10)
-            # It is left, and nothing of it is kept.
+            # The iteration was left, and none of its records is in memory.
             assert client._events._stream is None and not client._waiting
 
     run(test())
 
 
-def test_the_others_have_their_turn_while_much_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_tasks_run_while_data_keeps_coming(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
-        # All is there before it is read, and no read of it has to wait.
+        # All data is there before the first read, so that no read waits.
         monkeypatch.setattr("exitring_client._lines._READ_BYTES", 100)
         here, there = socket.socketpair()
         with here, there:
@@ -189,7 +190,7 @@ def test_another_service_on_the_same_path_is_refused(service: Service) -> None:
                 os.rename(other.socket, service.socket)
                 with pytest.raises(ConnectionError, match="not the service"):
                     await client.events().__anext__()
-                # The first is there still.
+                # The first service still answers.
                 await client.stats()
             finally:
                 other.kill()
@@ -197,7 +198,7 @@ def test_another_service_on_the_same_path_is_refused(service: Service) -> None:
     run(test())
 
 
-def test_events_that_are_refused_say_why(service: Service) -> None:
+def test_refused_events_raise_the_reason(service: Service) -> None:
     async def test() -> None:
         service.kill()
         service.start("--clients", "1")
@@ -217,12 +218,12 @@ def test_events_that_are_refused_say_why(service: Service) -> None:
 
 
 @pytest.mark.parametrize("line", [{"exit": {"seq": 1}}, {"lost": 3}, {"exit": {**record(1, 1), "outcome": 3}}])
-def test_a_record_that_is_none_is_told(tmp_path: pathlib.Path, line: Any) -> None:
+def test_a_malformed_record_is_an_error(tmp_path: pathlib.Path, line: Any) -> None:
     async def serve(connection: Connection) -> None:
         subscribe = await connection.welcome()
         if subscribe["id"] == "subscribe":
-            connection.say(**line)
-        await connection.hear()
+            connection.send(**line)
+        await connection.receive()
 
     async def test() -> None:
         async with Fake(tmp_path, serve) as fake, await Client.connect(fake.socket, subscribe_from=0) as client:
@@ -232,7 +233,7 @@ def test_a_record_that_is_none_is_told(tmp_path: pathlib.Path, line: Any) -> Non
     run(test())
 
 
-def test_only_who_reads_from_the_start_acknowledges_on_the_way(service: Service) -> None:
+def test_ack_every_requires_reading_from_the_start(service: Service) -> None:
     async def test() -> None:
         for place in (None, 1, 7):
             with pytest.raises(ValueError, match="subscribe_from=0"):
@@ -243,20 +244,20 @@ def test_only_who_reads_from_the_start_acknowledges_on_the_way(service: Service)
     run(test())
 
 
-def test_what_was_given_and_done_with_is_acknowledged(service: Service) -> None:
+def test_processed_records_are_acknowledged(service: Service) -> None:
     async def test() -> None:
         async with await Client.connect(service.socket, "me") as client:
-            seqs = await ended(client, 7)
+            seqs = await run_some(client, 7)
         async with await Client.connect(service.socket, "me", subscribe_from=0, ack_every=2) as client:
-            # The fourth was given, and the consumer left before it asked for more: perhaps it is not done with.
+            # The consumer left before it asked for the fifth, so the fourth may not be processed.
             assert await some(client, 4) == seqs[:4]
             async with await Client.connect(service.socket, "me", subscribe_from=0) as late:
                 assert await some(late, 5) == seqs[2:]
-            # Those that come while nobody reads are not.
-            seqs += await ended(client, 5)
+            # Records that come while nobody reads are not acknowledged.
+            seqs += await run_some(client, 5)
             async with await Client.connect(service.socket, "me", subscribe_from=0) as late:
                 assert await some(late, 10) == seqs[2:]
-            # Reading on says that the fourth is.
+            # Reading on acknowledges the fourth.
             assert await some(client, 2) == seqs[4:6]
             async with await Client.connect(service.socket, "me", subscribe_from=0) as late:
                 assert await some(late, 7) == seqs[5:]

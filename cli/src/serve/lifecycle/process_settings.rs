@@ -4,7 +4,7 @@ use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::standard;
+use crate::stdio;
 
 /// Starts the log, on standard error.
 pub(crate) fn start_log(json: bool) {
@@ -50,7 +50,7 @@ struct LogOutput;
 
 impl io::Write for LogOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        standard::write_err(bytes).map(|()| bytes.len())
+        stdio::write_err(bytes).map(|()| bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

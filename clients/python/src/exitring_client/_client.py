@@ -1,4 +1,4 @@
-"""A client of the service."""
+"""A client of the service: its requests, its watches, and its events."""
 
 from __future__ import annotations
 
@@ -14,16 +14,20 @@ from ._lines import Path, connect
 from ._types import VERSION, Exit, Lost, Welcome, event
 from ._watch import Watch
 
-#: Exits whose watch nobody has asked for yet: an answer may come after the exit it is about.
+#: How many exits of unknown watches are kept. The exit of a watch may come before the answer that
+#: names the watch.
 _EARLY_MAX = 65_536
 
 
 class Client:
-    """A client of the service, to be had by ``connect``. Requests may be made by many tasks at once."""
+    """A client of the service, made by ``connect``.
+
+    Many tasks may send requests at the same time.
+    """
 
     _connection: Connection
     _events: Events
-    #: What the service said to the hello.
+    #: The answer of the service to the hello.
     welcome: Welcome
 
     def __init__(self, ack_every: int) -> None:
@@ -41,23 +45,24 @@ class Client:
         subscribe_from: Optional[int] = None,
         ack_every: int = 0,
     ) -> "Client":
-        """Connects, and says hello in the name of ``client``.
+        """Connect, with ``client`` as the name of the client.
 
-        ``events`` begins with what ends from here on, or at a place in the log (0: all that is kept). With ``ack_every``
-        it acknowledges what it has given, every so many; that says that all before is done with, too, and therefore is only
-        for who reads from the start, ``subscribe_from=0``.
+        ``events`` begins with the next exit, or at the position ``subscribe_from`` in the log (0:
+        all records that are kept). With ``ack_every`` it acknowledges the records that it has
+        yielded, that many at a time. An acknowledgement covers all older records, too, so
+        ``ack_every`` requires ``subscribe_from=0``.
         """
         if ack_every < 0:
             raise ValueError("ack_every is how many records are acknowledged at a time, or 0")
         if ack_every and subscribe_from != 0:
-            raise ValueError("ack_every acknowledges all older records, too: read them, by subscribe_from=0")
+            raise ValueError("ack_every acknowledges all older records, too: read them with subscribe_from=0")
         this = cls(ack_every)
         this._connection = Connection(await connect(path), this._take, this._ended)
         try:
             name: Dict[str, Any] = {"client": client} if client else {}
             hello = await this.request(op="hello", version=VERSION, **name)
             this.welcome = Welcome(**hello["hello"])
-            # For those who wait. A place beyond the end is the end.
+            # For Watch.wait. A position beyond the end of the log stands for its end.
             end = (await this.request(op="subscribe", **{"from": 2**64 - 1}))["subscribed"]
             this._events = Events(path, client, this.welcome, end if subscribe_from is None else subscribe_from)
         except BaseException:
@@ -66,20 +71,24 @@ class Client:
         return this
 
     async def request(self, *, pidfd: Optional[int] = None, **fields: Any) -> Dict[str, Any]:
-        """Asks for anything, as docs/PROTOCOL.md has it, and gives the ``ok`` of the answer.
+        """Send any request of docs/PROTOCOL.md, and return the ``ok`` of the answer.
 
-        Raises ServiceError if it was refused, ConnectionError if the service is gone, another OSError if it could not be
-        sent: then the service does not have it, and the connection goes on.
+        Raises ServiceError if the service refuses the request, ConnectionError if the service is
+        gone, and another OSError if the request could not be sent: then the service has not
+        received it, and the connection stays usable.
         """
         return await self._connection.request(fields, pidfd)
 
     async def watch(
         self, pid: Optional[int] = None, *, pidfd: Optional[int] = None, tag: str = "", until: str = "exited"
     ) -> Watch:
-        """Watches a process by its pid, or by a pidfd, which stays the caller's. ``until="reaped"`` tells the status, once its
-        parent has reaped it."""
+        """Watch a process by its pid, or by a pidfd, which the caller still owns.
+
+        With ``until="reaped"`` the exit comes when the parent has reaped the process, with its
+        status.
+        """
         if pid is not None and pidfd is not None:
-            raise ValueError("a pid and a pidfd: give one of them, as they may be of two processes")
+            raise ValueError("a pid and a pidfd may belong to two processes: give one of them")
         fields: Dict[str, Any] = {"tag": tag, "until": until}
         if pid is not None:
             fields["pid"] = pid
@@ -98,7 +107,7 @@ class Client:
         grace: Optional[float] = None,
         tag: str = "",
     ) -> Watch:
-        """Starts a process as a child of the service's. Times are in seconds."""
+        """Start a process as a child of the service. ``timeout`` and ``grace`` are in seconds."""
         fields: Dict[str, Any] = {"argv": list(argv), "tag": tag}
         if env is not None:
             fields["env"] = dict(env)
@@ -111,7 +120,7 @@ class Client:
         return self._watched(await self.request(op="spawn", **fields))
 
     async def list(self) -> List[Dict[str, Any]]:
-        """All live watches."""
+        """Return all live watches."""
         live: List[Dict[str, Any]] = []
         while True:
             after = live[-1]["watch"] if live else 0
@@ -121,39 +130,43 @@ class Client:
                 return live
 
     async def ack(self, upto: int) -> int:
-        """Says that records up to this place in the log are not needed any more. How many there were."""
+        """Acknowledge the records up to and including this position in the log.
+
+        Returns how many the service dropped.
+        """
         acked: int = (await self.request(op="ack", upto=upto))["acked"]
         return acked
 
     async def stats(self) -> Dict[str, Any]:
-        """How the service is."""
+        """Return counts of the service."""
         stats: Dict[str, Any] = (await self.request(op="stats"))["stats"]
         return stats
 
     async def events(self) -> AsyncIterator[Union[Exit, Lost]]:
-        """The records from the place on that ``connect`` was given, and those to come, without an end.
+        """Yield the records from ``subscribe_from`` on, then new ones as they come, without an end.
 
-        Raises ConnectionError when the connection is lost or closed. Called again, after that or after ``break``, it goes on
-        after the last record that it gave; an iteration that is under way elsewhere then raises RuntimeError. It has a
-        connection of its own (to the same path), so who reads slowly delays nobody, and what is not read stays in the
-        service's log. A record counts as done with, for ``ack_every``, when the next is asked for.
+        Raises ConnectionError when the connection is lost or closed. A new call, after an error or
+        a ``break``, continues after the last record that was yielded; an older iteration that is
+        still in use then raises RuntimeError. Each iteration has a connection of its own to the
+        same path, so a slow reader delays no request, and unread records stay in the log of the
+        service. For ``ack_every`` a record is processed when the next one is requested.
         """
         self._connection.check()
         reading = self._events.read()
         try:
-            async for said in reading:
-                yield said
-                if isinstance(said, Exit) and self._ack_every:
+            async for item in reading:
+                yield item
+                if isinstance(item, Exit) and self._ack_every:
                     self._unacked += 1
                     if self._unacked >= self._ack_every:
-                        await self.ack(said.seq)
+                        await self.ack(item.seq)
                         self._unacked = 0
         finally:
-            # With this one, and not when it is collected.
+            # Now, and not when the garbage collector finds it.
             await reading.aclose()
 
     async def close(self) -> None:
-        """Ends the connection; what the service watches is watched on."""
+        """Close the connection. The watches stay with the service."""
         await self._connection.close()
 
     async def __aenter__(self) -> "Client":
@@ -178,12 +191,12 @@ class Client:
             _end(exit, failure(self._connection.error))
         else:
             self._waiting[number] = exit
-        return Watch(self, number, watched["pid"], exit)
+        return Watch(self._connection, self._forget, number, watched["pid"], exit)
 
     def _forget(self, watch: int) -> None:
         future = self._waiting.pop(watch, None)
         if future is not None:
-            _end(future, Unwatched(f"watch {watch} was given up by unwatch()"))
+            _end(future, Unwatched(f"watch {watch} was removed by unwatch()"))
 
     def _take(self, line: Dict[str, Any]) -> None:
         exit = event(line)
@@ -195,19 +208,19 @@ class Client:
             return
         self._early[exit.watch] = exit
         if len(self._early) > _EARLY_MAX:
-            # Somebody else's, or of long ago: answers do not take so long.
+            # Of another client, or too old: its answer would have come.
             del self._early[next(iter(self._early))]
 
     def _ended(self, error: Exception) -> None:
         waiting, self._waiting = self._waiting, {}
         for future in waiting.values():
             _end(future, failure(error))
-        # It may have ended in the middle of connect().
+        # The connection may end during connect(), before there are events.
         if hasattr(self, "_events"):
             self._events.end(failure(error))
 
 
 def _end(future: "asyncio.Future[Exit]", error: Exception) -> None:
     future.set_exception(error)
-    # Nobody may be waiting: then nobody misses it.
+    # Marks the exception as retrieved, in case no task waits for it.
     future.exception()

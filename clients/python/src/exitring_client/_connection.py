@@ -1,4 +1,4 @@
-"""Requests and their answers."""
+"""A connection that matches answers to requests."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from ._lines import Lines, decode
 
 
 class Connection:
-    """A stream on which many tasks ask at once; each answer goes to who asked, by the ``id`` of both.
+    """A stream that many tasks send requests on. The ``id`` assigns each answer to its request.
 
-    ``take`` gets every line that is no answer, ``ended`` is told once why there will be no more.
+    ``take`` is called with each line that is not an answer, ``ended`` once, with the reason why no
+    more lines come.
     """
 
     def __init__(
@@ -28,40 +29,42 @@ class Connection:
         self._ended = ended
         self._loop = asyncio.get_running_loop()
         self._ids = itertools.count(1)
-        #: In the order in which they were sent.
-        self._asked: Dict[int, "asyncio.Future[Dict[str, Any]]"] = {}
+        #: The futures of the answers, in the order of the requests.
+        self._pending: Dict[int, "asyncio.Future[Dict[str, Any]]"] = {}
         self._sending = asyncio.Lock()
         self._senders: Set["asyncio.Task[None]"] = set()
-        #: Why it is over, if it is.
+        #: Why the connection has ended, if it has.
         self.error: Optional[Exception] = None
         self._reading = self._loop.create_task(self._read())
 
     @property
     def unanswered(self) -> int:
-        """Requests that were sent, and have no answer yet."""
-        return len(self._asked)
+        """How many requests have no answer yet."""
+        return len(self._pending)
 
     async def request(self, fields: Mapping[str, Any], pidfd: Optional[int] = None) -> Dict[str, Any]:
-        """Asks, and gives the ``ok`` of the answer."""
+        """Send a request, and return the ``ok`` of the answer."""
         if "id" in fields:
             raise ValueError("the client numbers its requests itself: leave out the id")
         self.check()
         number = next(self._ids)
-        # The id comes first, so that even of a line that is no JSON further on the service can tell it.
+        # The id comes first, so that the service can read it even if the rest of the line is not
+        # JSON.
         line = json.dumps({"id": number, **fields}, separators=(",", ":")).encode() + b"\n"
         answer: "asyncio.Future[Dict[str, Any]]" = self._loop.create_future()
-        # The caller may be cancelled, and the descriptor closed; half a line would spoil the connection.
+        # The caller may be cancelled and close the descriptor. The send goes on, as half a line
+        # would break the connection.
         copy = None if pidfd is None else os.dup(pidfd)
         sending = self._loop.create_task(self._send(number, line, copy, answer))
         self._senders.add(sending)
 
         def sent(task: "asyncio.Task[None]") -> None:
-            # Here, and not in the task: one that was cancelled before it began has run no line of its own.
+            # Here, and not in the task, which runs no code if it is cancelled before it begins.
             if copy is not None:
                 os.close(copy)
             self._senders.discard(task)
             if not task.cancelled():
-                # Who asked may have been cancelled: then nobody misses it.
+                # Marks the exception as retrieved, in case the caller was cancelled.
                 task.exception()
 
         sending.add_done_callback(sent)
@@ -69,20 +72,21 @@ class Connection:
         return await answer
 
     def check(self) -> None:
-        """Raises why it is over, if it is."""
+        """Raise the reason if the connection has ended."""
         if self.error is not None:
             raise failure(self.error)
 
     async def close(self) -> None:
-        """Ends it. Whoever waits for an answer gets a ConnectionError."""
+        """Close the connection. Requests without an answer raise ConnectionError."""
         self._reading.cancel()
         self._fail(ConnectionError("the connection was closed"))
         try:
-            # No sender is cancelled, as whoever awaits it would be, too: the stream is shut down, which ends them.
+            # Senders are not cancelled, because the tasks that await them would be, too. The
+            # shutdown of the stream ends them.
             await asyncio.gather(self._reading, *self._senders, return_exceptions=True)
         finally:
             if self._stream.fileno() >= 0:
-                # If this was cancelled, too, one may be in the middle of sending.
+                # If this task was cancelled, too, a sender may still wait for the stream.
                 self._loop.remove_writer(self._stream)
                 self._stream.close()
 
@@ -91,8 +95,8 @@ class Connection:
     ) -> None:
         async with self._sending:
             self.check()
-            # Before it is sent: the answer may be read before this task goes on.
-            self._asked[number] = answer
+            # Before the send, because the answer may be read before this task continues.
+            self._pending[number] = answer
             sent = 0
             while sent < len(line):
                 # The descriptor goes with the first byte.
@@ -102,17 +106,19 @@ class Connection:
                 except BlockingIOError:
                     await self._writable()
                 except ConnectionError:
-                    # The service is gone, and may have said why (that there are too many clients, that the line is too
-                    # long): what it said is still to be read, then the end, and who reads fails everything.
+                    # The service is gone. It may have sent the reason (too many clients, a line
+                    # that is too long), so the reader reads on to the end of the stream, and then
+                    # fails all requests.
                     self._shut_down()
                     return
                 except OSError as error:
                     if sent == 0:
-                        # As if it had never been asked; ETOOMANYREFS, for one, is when too many descriptors are under way.
-                        self._asked.pop(number, None)
+                        # Nothing was sent. ETOOMANYREFS, for example, reports too many descriptors
+                        # in flight.
+                        self._pending.pop(number, None)
                         raise
-                    # Half a line: nothing that is sent after it would be understood.
-                    self._fail(ConnectionError(f"a request was sent in part only: {error}"))
+                    # Half a line was sent, so the service would misread every later request.
+                    self._fail(ConnectionError(f"a request was sent only in part: {error}"))
                     return
 
     async def _writable(self) -> None:
@@ -137,13 +143,14 @@ class Connection:
             try:
                 error = ServiceError(line["error"]["code"], line["error"]["message"])
             except (KeyError, TypeError) as wrong:
-                raise ProtocolError(f"the service said {line!r}") from wrong
+                raise ProtocolError(f"the service sent {line!r}") from wrong
             number = line.get("id")
             if number is None:
-                # The service could not tell which: then it is the oldest, as answers come in the order of the requests.
-                number = next(iter(self._asked), None)
+                # The service could not read the id. Answers come in the order of the requests, so
+                # it is the oldest.
+                number = next(iter(self._pending), None)
                 if number is None:
-                    # Nothing was asked yet: turned away at the door.
+                    # No request was sent: the service has refused the connection.
                     raise error
             self._answer(number, line).set_exception(error)
         elif "ok" in line:
@@ -152,24 +159,24 @@ class Connection:
             self._take(line)
 
     def _answer(self, number: Any, line: Dict[str, Any]) -> "asyncio.Future[Dict[str, Any]]":
-        """Where the answer goes."""
-        answer = self._asked.pop(number, None) if isinstance(number, int) else None
+        """Return the future of the request that a line answers."""
+        answer = self._pending.pop(number, None) if isinstance(number, int) else None
         if answer is None:
-            raise ProtocolError(f"the service answered what was not asked: {line!r}")
-        # Who asked may have been cancelled.
+            raise ProtocolError(f"the service answered a request that was not sent: {line!r}")
+        # The caller may have been cancelled.
         return self._loop.create_future() if answer.done() else answer
 
     def _fail(self, error: Exception) -> None:
         if self.error is not None:
             return
         self.error = error
-        # Who is in the middle of sending comes to an end by it, and the service does.
+        # This ends senders that wait for the stream, and tells the service.
         self._shut_down()
-        asked, self._asked = self._asked, {}
+        asked, self._pending = self._pending, {}
         for answer in asked.values():
             if not answer.done():
                 answer.set_exception(failure(error))
-                # Who asked may have been cancelled: then nobody misses it.
+                # Marks the exception as retrieved, in case the caller was cancelled.
                 answer.exception()
         self._ended(error)
 
@@ -177,12 +184,12 @@ class Connection:
         try:
             self._stream.shutdown(socket.SHUT_RDWR)
         except OSError:
-            # It is over already.
+            # It is shut down already.
             pass
 
 
 def failure(error: Exception) -> Exception:
-    """What a task is told that wanted something of a connection that is over for this reason."""
+    """Return the exception for requests on a connection that has ended with ``error``."""
     return error if isinstance(error, (ServiceError, ProtocolError)) else ConnectionError(str(error))
 
 

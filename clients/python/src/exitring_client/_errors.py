@@ -1,4 +1,4 @@
-"""What can go wrong, beside ``OSError`` and its ``ConnectionError``."""
+"""Exceptions, besides ``OSError`` and its ``ConnectionError``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class ServiceError(Exception):
 
 
 class ProtocolError(Exception):
-    """The service said what this version does not understand."""
+    """The service sent a line that this version does not understand."""
 
 
 class Unwatched(Exception):
-    """The process was being waited for when its watch was given up by ``unwatch``: no exit will come."""
+    """``unwatch`` removed the watch while a task waited for its exit, which will not come."""

@@ -1,4 +1,4 @@
-"""The log, record after record."""
+"""The records of the log, in their order."""
 
 from __future__ import annotations
 
@@ -13,34 +13,36 @@ from ._types import VERSION, Exit, Lost, Welcome, event
 
 
 class Events:
-    """Where a client is in the log.
+    """The position of a client in the log.
 
-    Each iteration has a connection of its own. So what is not read stays with the service, in the log: nothing is kept here
-    but what one read of the socket gave, the client's answers never wait behind records, and records not behind answers.
+    Each iteration has a connection of its own. So unread records stay in the log of the service:
+    only the result of one read of the socket is in memory, and answers and records never wait for
+    each other.
     """
 
-    def __init__(self, path: Path, client: Optional[str], welcome: Welcome, place: int) -> None:
+    def __init__(self, path: Path, client: Optional[str], welcome: Welcome, position: int) -> None:
         self._path = path
         self._client = client
         self._welcome = welcome
-        #: Of the record to be given next.
-        self.place = place
+        #: The position of the next record.
+        self.position = position
         self._stream: Optional[socket.socket] = None
         self._closed: Optional[Exception] = None
 
     def end(self, error: Exception) -> None:
-        """No more is given: the iteration that is under way raises this."""
+        """End the iteration that is in use, which raises ``error``."""
         self._closed = error
         self._shut_down()
 
     async def read(self) -> AsyncGenerator[Union[Exit, Lost], None]:
-        """All from the place on, and then what comes."""
+        """Yield the records from the position on, then new ones as they come."""
         stream = await connect(self._path)
         try:
-            # One at a time, as each moves the place. (One that was left by `break` may not have been closed yet.)
+            # One iteration at a time, as each moves the position. One that a `break` left may still
+            # be open.
             self._shut_down()
             self._stream = stream
-            # It may have been closed while this connected.
+            # The client may have been closed during the connect.
             self._check(stream)
             lines = Lines(stream)
             try:
@@ -48,12 +50,12 @@ class Events:
                 while True:
                     for line in await lines.some():
                         self._check(stream)
-                        said = event(self._answered(decode(line)))
-                        if said is not None:
-                            self.place = (said.seq if isinstance(said, Exit) else said.last) + 1
-                            yield said
+                        item = event(self._check_answer(decode(line)))
+                        if item is not None:
+                            self.position = (item.seq if isinstance(item, Exit) else item.last) + 1
+                            yield item
             except OSError:
-                # Perhaps because it was shut down here.
+                # The reason may be a shutdown by this client.
                 self._check(stream)
                 raise
         finally:
@@ -65,39 +67,42 @@ class Events:
         hello: Dict[str, Any] = {"id": "hello", "op": "hello", "version": VERSION}
         if self._client:
             hello["client"] = self._client
-        subscribe = {"id": "subscribe", "op": "subscribe", "from": self.place}
+        subscribe = {"id": "subscribe", "op": "subscribe", "from": self.position}
         text = "".join(json.dumps(line) + "\n" for line in (hello, subscribe))
         try:
             await asyncio.get_running_loop().sock_sendall(stream, text.encode())
         except ConnectionError:
-            # Who was turned away at the door has an answer waiting all the same.
+            # A service that refuses the connection has sent the reason, which is read next.
             pass
 
-    def _answered(self, line: Dict[str, Any]) -> Dict[str, Any]:
-        """Looks at what is an answer to one of the two."""
+    def _check_answer(self, line: Dict[str, Any]) -> Dict[str, Any]:
+        """Check a line that may be the answer to the hello or the subscription, and return it."""
         try:
             if "error" in line:
                 raise ServiceError(line["error"]["code"], line["error"]["message"])
             if line.get("id") == "hello":
                 hello = line["ok"]["hello"]
                 if (hello["instance"], hello["uid"]) != (self._welcome.instance, self._welcome.uid):
-                    # The state was exchanged, or this process has become another user.
-                    raise ConnectionError("this is not the service that was connected to, or no longer the same user: connect again")
+                    # The state folder was replaced, or this process has become another user.
+                    raise ConnectionError(
+                        "this is not the service that the client connected to, or not the same user: "
+                        "connect again"
+                    )
         except (KeyError, TypeError) as wrong:
-            raise ProtocolError(f"the service said {line!r}") from wrong
+            raise ProtocolError(f"the service sent {line!r}") from wrong
         return line
 
     def _check(self, stream: socket.socket) -> None:
         if self._closed is not None:
             raise self._closed
         if self._stream is not stream:
-            raise RuntimeError("events() was called again, and goes on there: one iteration at a time")
+            raise RuntimeError("events() was called again, and continues there: one iteration at a time")
 
     def _shut_down(self) -> None:
-        # Not closed: the loop may be waiting for it. This wakes it up.
+        # Not closed, because the event loop may wait for it. The shutdown wakes it up.
         if self._stream is not None:
             try:
                 self._stream.shutdown(socket.SHUT_RDWR)
             except OSError:
-                # It is over already.
+                # It is shut down already.
                 pass

@@ -1,4 +1,4 @@
-"""Lines of the service."""
+"""Streams of lines."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ._errors import ProtocolError
 
 Path = Union[str, "os.PathLike[str]"]
 
-#: Lines of the service are longer than its clients' (a page of watches is one).
+#: Lines of the service may be longer than those of clients: a page of watches is one line.
 LINE_MAX = 16 * 1024 * 1024
 _READ_BYTES = 256 * 1024
 
 
 async def connect(path: Path) -> socket.socket:
-    """A stream to the service. Waits for as long as its queue of connections is full."""
+    """Connect to the service. Waits while its queue of connections is full."""
     stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         stream.setblocking(False)
@@ -27,7 +27,8 @@ async def connect(path: Path) -> socket.socket:
                 stream.connect(os.fspath(path))
                 return stream
             except BlockingIOError:
-                # The queue is full, and nothing is in progress: the loop's sock_connect would take it for connected.
+                # The queue is full, and no connect is in progress. The loop's sock_connect would
+                # report success.
                 await asyncio.sleep(0.01)
     except BaseException:
         stream.close()
@@ -35,17 +36,20 @@ async def connect(path: Path) -> socket.socket:
 
 
 class Lines:
-    """The reading side of a stream."""
+    """A reader of lines."""
 
     def __init__(self, stream: socket.socket) -> None:
         self._stream = stream
         self._partial = bytearray()
 
     async def some(self) -> List[bytes]:
-        """The lines that have come, one at least. ConnectionError once no more will."""
+        """Return the lines that have come, at least one.
+
+        Raises ConnectionError at the end of the stream.
+        """
         while True:
             chunk = await asyncio.get_running_loop().sock_recv(self._stream, _READ_BYTES)
-            # What is there already is given without a pause: other tasks get their turn even so.
+            # sock_recv does not yield to other tasks if there is data.
             await asyncio.sleep(0)
             if not chunk:
                 raise ConnectionError("the service closed the connection")
@@ -56,15 +60,15 @@ class Lines:
                 del self._partial[:end]
                 return lines
             if len(self._partial) > LINE_MAX:
-                raise ProtocolError("the service's line has no end")
+                raise ProtocolError("the line of the service has no end")
 
 
 def decode(line: bytes) -> Dict[str, Any]:
-    """What a line says."""
+    """Decode a line, which is a JSON object."""
     try:
-        said = json.loads(line)
+        value = json.loads(line)
     except ValueError as error:
-        raise ProtocolError(f"the service's line is no JSON: {error}") from error
-    if not isinstance(said, dict):
-        raise ProtocolError(f"the service said {said!r}")
-    return said
+        raise ProtocolError(f"the line of the service is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ProtocolError(f"the service sent {value!r}")
+    return value

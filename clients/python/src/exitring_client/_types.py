@@ -1,4 +1,4 @@
-"""What the service says, as values."""
+"""The values in lines of the service."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, Dict, Optional, Union
 from ._errors import ProtocolError
 
 
-#: Of the protocol.
+#: The version of the protocol.
 VERSION = 1
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process used, its waited-for descendants included."""
+    """The resources that a process used, including those of descendants that were waited for."""
 
     user_s: float
     system_s: float
@@ -32,12 +32,12 @@ class Exit:
     client: str
     uid: int
     spawned: bool
-    #: The exit code, if it exited.
+    #: The exit code, if the process exited.
     code: Optional[int]
-    #: The number of the signal that ended it, if one did.
+    #: The number of the signal, if one ended the process.
     signal: Optional[int]
     core_dumped: bool
-    #: Why neither is known, if so, as ``"not_a_child"`` or ``"service_down"``.
+    #: Why neither is known, if so: ``"not_a_child"``, ``"service_down"`` and so on.
     unknown: Optional[str]
     usage: Optional[Usage]
     began_ms: int
@@ -46,14 +46,14 @@ class Exit:
 
     @property
     def returncode(self) -> Optional[int]:
-        """As ``subprocess`` has it: the code, or the signal's number, negative; ``None`` if it is unknown."""
+        """As in ``subprocess``: the code, or the negative number of the signal. ``None`` if unknown."""
         if self.signal is not None:
             return -self.signal
         return self.code
 
     @staticmethod
     def of(record: Dict[str, Any]) -> "Exit":
-        """From a record of the protocol."""
+        """Make an exit of a record of the protocol."""
         outcome = record["outcome"]
         signaled = outcome.get("signaled", {})
         usage = record.get("usage")
@@ -84,7 +84,7 @@ class Exit:
 
 @dataclass(frozen=True)
 class Lost:
-    """Records that were dropped unacknowledged, because too many or too old."""
+    """Records that were dropped unacknowledged, because they were too many or too old."""
 
     first: int
     last: int
@@ -93,7 +93,7 @@ class Lost:
 
 @dataclass(frozen=True)
 class Welcome:
-    """What the service said to the hello."""
+    """The answer of the service to the hello."""
 
     version: int
     service: str
@@ -103,7 +103,10 @@ class Welcome:
 
 
 def event(line: Dict[str, Any]) -> Union[Exit, Lost, None]:
-    """What a line that is no answer tells; ``None``: something that later versions of the service tell."""
+    """Decode a line that is not an answer.
+
+    Returns ``None`` for events of later versions of the service.
+    """
     try:
         if "exit" in line:
             return Exit.of(line["exit"])
@@ -111,5 +114,5 @@ def event(line: Dict[str, Any]) -> Union[Exit, Lost, None]:
             lost = line["lost"]
             return Lost(lost["from"], lost["to"], lost["count"])
     except (AttributeError, KeyError, TypeError) as wrong:
-        raise ProtocolError(f"the service said {line!r}") from wrong
+        raise ProtocolError(f"the service sent {line!r}") from wrong
     return None

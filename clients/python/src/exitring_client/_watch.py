@@ -1,41 +1,50 @@
-"""A process being watched."""
+"""A process that the service watches."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Callable
 
+from ._connection import Connection
 from ._types import Exit
-
-if TYPE_CHECKING:
-    from ._client import Client
 
 
 class Watch:
-    """A process being watched."""
+    """A process that the service watches, made by ``Client.watch`` and ``Client.spawn``."""
 
-    def __init__(self, client: "Client", watch: int, pid: int, exit: "asyncio.Future[Exit]") -> None:
-        self._client = client
+    def __init__(
+        self,
+        connection: Connection,
+        forget: Callable[[int], None],
+        watch: int,
+        pid: int,
+        exit: "asyncio.Future[Exit]",
+    ) -> None:
+        self._connection = connection
+        self._forget = forget
         self._exit = exit
-        #: Its number with the service.
+        #: The number of the watch.
         self.watch = watch
         self.pid = pid
 
     async def wait(self) -> Exit:
-        """How it ended, once it has. May be called any number of times, by any number of tasks.
+        """Wait for the process to end. Any number of tasks may call this, any number of times.
 
-        Raises Unwatched if the watch was given up, ConnectionError if the connection was lost.
+        Raises Unwatched if the watch was removed, ConnectionError if the connection was lost.
         """
         return await asyncio.shield(self._exit)
 
     async def signal(self, number: int, group: bool = False) -> None:
-        """Sends it a signal, or the process group that it leads."""
-        await self._client.request(op="signal", watch=self.watch, signal=number, group=group)
+        """Send a signal to the process, or to the process group that it leads."""
+        await self._connection.request({"op": "signal", "watch": self.watch, "signal": number, "group": group})
 
     async def unwatch(self) -> None:
-        """Forgets it: no exit will come, and who waits is told so by Unwatched. Not for what the service has started."""
-        await self._client.request(op="unwatch", watch=self.watch)
-        self._client._forget(self.watch)
+        """Remove the watch: no exit will come, and ``wait`` raises Unwatched.
+
+        Not for processes that the service started.
+        """
+        await self._connection.request({"op": "unwatch", "watch": self.watch})
+        self._forget(self.watch)
 
     def __repr__(self) -> str:
         return f"Watch(watch={self.watch}, pid={self.pid})"

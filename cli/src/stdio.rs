@@ -1,5 +1,8 @@
-//! Our standard streams. Whoever shares them may have made them non-blocking (node, ssh and asyncio do): the flag belongs to the
-//! open file, not to us, so it stays as it is, and we wait with poll(2).
+//! Blocking reads and writes of the standard streams.
+//!
+//! Another program that shares a stream may have made it non-blocking, as node, ssh and asyncio do.
+//! The flag belongs to the open file description and stays as it is; this module waits with
+//! poll(2).
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,17 +10,17 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-/// Writes all of it to standard output.
+/// Writes all bytes to standard output.
 pub(crate) fn write_out(bytes: &[u8]) -> io::Result<()> {
     write_all(rustix::stdio::stdout(), bytes)
 }
 
-/// Writes all of it to standard error.
+/// Writes all bytes to standard error.
 pub(crate) fn write_err(bytes: &[u8]) -> io::Result<()> {
     write_all(rustix::stdio::stderr(), bytes)
 }
 
-/// Reads as from a blocking file, whether it is one or not.
+/// A reader that blocks, even if its file is non-blocking.
 pub(crate) struct Blocking<T>(pub(crate) T);
 
 impl<T: Read + AsFd> Read for Blocking<T> {
@@ -48,7 +51,7 @@ fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
 
 fn wait(file: BorrowedFd<'_>, event: PollFlags) -> io::Result<()> {
     match poll(&mut [PollFd::from_borrowed_fd(file, event)], None) {
-        // What interrupted it is looked at by the next read or write, which may find nothing and wait again.
+        // After an interruption the next read or write may find the file not ready, and wait again.
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -62,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_non_blocking_file_is_read_and_written_to_the_end() {
+    fn a_non_blocking_file_is_read_and_written_to_its_end() {
         let (ours, theirs) = UnixStream::pair().expect("a pair");
         ours.set_nonblocking(true).expect("a flag");
         theirs.set_nonblocking(true).expect("a flag");

@@ -1,0 +1,95 @@
+//! The reference sections of the man pages.
+//!
+//! They are text with little markup: `# ` begins a section, `= ` a tagged paragraph, whose text is
+//! the next line; four spaces begin a verbatim line; a blank line separates paragraphs, which are
+//! one line each; backquotes set words in bold.
+
+use clap_mangen::roff::{Inline, Roff, bold, roman};
+
+/// The text of a page, by the name of the subcommand.
+const PAGES: [(&str, &str); 9] = [
+    ("completions", include_str!("pages/completions.txt")),
+    ("doctor", include_str!("pages/doctor.txt")),
+    ("exitring", include_str!("pages/exitring.txt")),
+    ("exits", include_str!("pages/exits.txt")),
+    ("man", include_str!("pages/man.txt")),
+    ("run", include_str!("pages/run.txt")),
+    ("serve", include_str!("pages/serve.txt")),
+    ("wait", include_str!("pages/wait.txt")),
+    ("watch", include_str!("pages/watch.txt")),
+];
+
+/// The sections of a page, as roff.
+pub(super) fn of(name: &str) -> Roff {
+    let page = PAGES.iter().find(|(page, _)| *page == name);
+    let text = page.map_or("", |(_, text)| text);
+    let mut roff = to_roff(text);
+    roff.control("SH", ["SEE ALSO"]);
+    let others = PAGES.iter().filter(|(page, _)| *page != name);
+    let mut line = Vec::new();
+    for (index, (page, _)) in others.enumerate() {
+        line.push(roman(if index > 0 { ", " } else { "" }));
+        line.push(match *page {
+            "exitring" => bold(*page),
+            page => bold(format!("exitring-{page}")),
+        });
+        line.push(roman("(1)"));
+    }
+    roff.text(line);
+    roff
+}
+
+fn to_roff(text: &str) -> Roff {
+    let mut roff = Roff::new();
+    let (mut verbatim, mut new_paragraph) = (false, false);
+    for line in text.lines() {
+        let code = line.strip_prefix("    ");
+        if verbatim && code.is_none() {
+            roff.control("fi", []).control("RE", []);
+        }
+        let separate = std::mem::replace(&mut new_paragraph, line.is_empty());
+        if let Some(code) = code {
+            if !verbatim {
+                roff.control("PP", []).control("RS", []).control("nf", []);
+            }
+            roff.text([roman(code)]);
+        } else if let Some(heading) = line.strip_prefix("# ") {
+            roff.control("SH", [heading]);
+        } else if let Some(tag) = line.strip_prefix("= ") {
+            roff.control("TP", []).text([bold(tag)]);
+        } else if !line.is_empty() {
+            if separate {
+                roff.control("PP", []);
+            }
+            roff.text(inline(line));
+        }
+        verbatim = code.is_some();
+    }
+    if verbatim {
+        roff.control("fi", []).control("RE", []);
+    }
+    roff
+}
+
+/// Every other part between backquotes is bold.
+fn inline(line: &str) -> Vec<Inline> {
+    let parts = line.split('`').enumerate();
+    let parts = parts.map(|(index, part)| match index % 2 {
+        0 => roman(part),
+        _ => bold(part),
+    });
+    parts.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markup_becomes_roff() {
+        let text = "# EXIT STATUS\nUse `-q`.\n\n= 0\nSuccess.\n\n    a \\ b\n\n.x";
+        let expected = ".SH \"EXIT STATUS\"\nUse \\fB\\-q\\fR.\n.TP\n\\fB0\\fR\nSuccess.\n\
+            .PP\n.RS\n.nf\na \\\\ b\n.fi\n.RE\n.PP\n\\&.x\n";
+        assert_eq!(to_roff(text).to_roff(), expected);
+    }
+}
