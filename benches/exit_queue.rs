@@ -1,5 +1,5 @@
-//! Handing exits from one thread to workers through the bounded queue: a batch of 64 at a time,
-//! as a storm brings them, into a queue of the default capacity.
+//! Measures the bounded queue between one thread and the workers. Exits are pushed in batches of
+//! 64, as in a storm, into a queue of the default capacity.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-#[allow(dead_code, reason = "the library uses what is not used here")]
+#[allow(dead_code, reason = "the library uses the rest")]
 #[path = "../src/dispatch/exit_queue.rs"]
 mod exit_queue;
 /// What the queue expects as `crate::sync`.
@@ -19,8 +19,8 @@ use exit_queue::ExitQueue;
 
 const BATCH: u64 = 64;
 
-fn hand_over(workers: usize, exits: u64) -> Duration {
-    let queue = ExitQueue::new(1024).expect("that much memory there is");
+fn transfer(workers: usize, exits: u64) -> Duration {
+    let queue = ExitQueue::new(1024).expect("there is enough memory");
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
@@ -30,11 +30,11 @@ fn hand_over(workers: usize, exits: u64) -> Duration {
             });
         }
         let start = Instant::now();
-        let mut line = VecDeque::with_capacity(BATCH as usize);
+        let mut backlog = VecDeque::with_capacity(BATCH as usize);
         for first in (0..exits).step_by(BATCH as usize) {
-            line.extend(first..exits.min(first + BATCH));
-            while !line.is_empty() {
-                if queue.push_from(&mut line) == 0 {
+            backlog.extend(first..exits.min(first + BATCH));
+            while !backlog.is_empty() {
+                if queue.push_from(&mut backlog) == 0 {
                     std::thread::yield_now();
                 }
             }
@@ -53,7 +53,7 @@ fn exit_queue(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     for workers in [1, 2] {
         group.bench_function(format!("workers({workers})"), |bencher| {
-            bencher.iter_custom(|iterations| hand_over(workers, iterations));
+            bencher.iter_custom(|iterations| transfer(workers, iterations));
         });
     }
     group.finish();

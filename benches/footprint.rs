@@ -1,5 +1,6 @@
-//! What a live watch takes: user-space memory (counted at the allocator), descriptors; and how
-//! long `watch()` takes while callbacks sleep 10 ms, as percentiles, which a mean would hide.
+//! Measures the user-space memory (counted in the allocator) and the descriptors of a live watch,
+//! and the duration of `watch()` while callbacks sleep 10 ms. The durations are printed as
+//! percentiles, because a mean would hide the slow calls.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::process::Command;
@@ -16,17 +17,17 @@ struct Counting;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: everything is handed to the system's allocator; only a number is kept.
+// SAFETY: every call is forwarded to the system allocator, and only a number is kept.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LIVE.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are handed on.
+        // SAFETY: the caller fulfils the same contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are handed on.
+        // SAFETY: the caller fulfils the same contract.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -40,14 +41,14 @@ fn until_armed(watcher: &Watcher, watches: u64) {
     }
 }
 
-/// The same of children that the watcher owns, which are forked, because `Command` leaves nothing
-/// behind either.
+/// Measures children that the watcher owns. They are forked, which gives the same numbers as a
+/// spawn: a `Command` leaves no memory behind.
 fn owned_children() {
-    let watcher = Watcher::new().expect("a watcher can be built");
+    let watcher = Watcher::new().expect("the watcher is built");
     let mut children = Vec::with_capacity(CHILDREN);
     let before = LIVE.load(Ordering::Relaxed);
     for _ in 0..CHILDREN {
-        // SAFETY: the child makes system calls only.
+        // SAFETY: the child makes only system calls.
         let pid = unsafe {
             let pid = libc::fork();
             if pid == 0 {
@@ -58,7 +59,7 @@ fn owned_children() {
             }
             pid
         };
-        let mut child = watcher.adopt_pid(pid).expect("it is ours");
+        let mut child = watcher.adopt_pid(pid).expect("it is a child");
         child.kill_on_drop(true);
         children.push(child);
     }
@@ -83,12 +84,12 @@ fn main() {
         .expect("sleep starts");
     let pid = child.id();
 
-    let watcher = Watcher::new().expect("a watcher can be built");
+    let watcher = Watcher::new().expect("the watcher is built");
     let mut watches = Vec::with_capacity(WATCHES);
     let before = LIVE.load(Ordering::Relaxed);
     for _ in 0..WATCHES {
-        let watch = watcher.watch(pid).expect("it lives");
-        watch.on_exit(|_| ()).expect("the watcher lives");
+        let watch = watcher.watch(pid).expect("it is alive");
+        watch.on_exit(|_| ()).expect("the watcher is alive");
         watches.push(watch);
     }
     until_armed(&watcher, WATCHES as u64);
@@ -103,24 +104,24 @@ fn main() {
     drop(watcher);
     owned_children();
 
-    let watcher = Watcher::new().expect("a watcher can be built");
+    let watcher = Watcher::new().expect("the watcher is built");
     let done = AtomicBool::new(false);
     let mut latencies: Vec<Duration> = std::thread::scope(|scope| {
-        // A callback that sleeps is always running.
+        // Keeps a sleeping callback running all the time.
         let mut short = Command::new("true").spawn().expect("true starts");
         let (watcher, done) = (&watcher, &done);
         scope.spawn(move || {
-            let watch = watcher.watch(short.id()).expect("it is ours");
+            let watch = watcher.watch(short.id()).expect("it is a child");
             while !done.load(Ordering::Relaxed) {
                 let callback = |_: &exitring::Exit| std::thread::sleep(Duration::from_millis(10));
-                watch.on_exit(callback).expect("the watcher lives");
+                watch.on_exit(callback).expect("the watcher is alive");
                 std::thread::sleep(Duration::from_millis(9));
             }
-            short.wait().expect("it is ours");
+            short.wait().expect("it is a child");
         });
         let latencies = (0..REGISTRATIONS).map(|_| {
             let start = Instant::now();
-            let watch = watcher.watch(pid).expect("it lives");
+            let watch = watcher.watch(pid).expect("it is alive");
             let spent = start.elapsed();
             drop(watch);
             spent
@@ -134,6 +135,6 @@ fn main() {
         let latency = latencies[(REGISTRATIONS as f64 * quantile) as usize];
         println!("watch() {name} while a callback sleeps 10 ms: {latency:?}");
     }
-    child.kill().expect("it is ours");
-    child.wait().expect("it is ours");
+    child.kill().expect("it is a child");
+    child.wait().expect("it is a child");
 }

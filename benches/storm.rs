@@ -1,5 +1,7 @@
-//! From the release of 1,000 children to the last callback. Forking and registering are not
-//! measured; the callback reaps. `loadgen storm` is the instrument for more than a regression.
+//! Measures a storm of 1,000 exits, from the release of the children to the last callback. Forks
+//! and registrations are not measured. The callback reaps.
+//!
+//! This benchmark finds regressions; `loadgen storm` measures in detail.
 
 use std::io::{PipeWriter, Read};
 use std::sync::mpsc;
@@ -10,11 +12,11 @@ use exitring::{Pid, Watcher};
 
 const CHILDREN: usize = 1000;
 
-/// Children that end when the pipe's last writer, ours, is dropped.
+/// Forks children that exit when the returned writer, the last one of their pipe, is dropped.
 fn fork_children() -> (Vec<Pid>, PipeWriter) {
-    let (mut reader, writer) = std::io::pipe().expect("a pipe can be had");
+    let (mut reader, writer) = std::io::pipe().expect("there is a pipe");
     let pids = (0..CHILDREN).map(|_| {
-        // SAFETY: the child makes system calls only: it closes, reads, and exits.
+        // SAFETY: the child makes only system calls: it closes, reads, and exits.
         unsafe {
             let pid = libc::fork();
             if pid == 0 {
@@ -30,21 +32,21 @@ fn fork_children() -> (Vec<Pid>, PipeWriter) {
 
 fn one_storm(workers: usize) -> Duration {
     let watcher = Watcher::builder().workers(workers).build();
-    let watcher = watcher.expect("a watcher can be built");
+    let watcher = watcher.expect("the watcher is built");
     let (pids, gate) = fork_children();
     let (sender, receiver) = mpsc::channel();
     for pid in pids {
         let sender = sender.clone();
-        let watch = watcher.watch(pid).expect("it is ours");
+        let watch = watcher.watch(pid).expect("it is a child");
         watch
             .on_exit(move |exit| {
-                // SAFETY: no status is asked for.
+                // SAFETY: the status pointer is null.
                 let reaped = unsafe {
                     libc::waitpid(exit.pid().as_raw(), std::ptr::null_mut(), libc::WNOHANG)
                 };
-                sender.send(reaped).expect("somebody listens");
+                sender.send(reaped).expect("the receiver is alive");
             })
-            .expect("the watcher lives");
+            .expect("the watcher is alive");
     }
     while watcher.stats().armed < CHILDREN as u64 {
         std::thread::sleep(Duration::from_millis(1));
@@ -52,7 +54,7 @@ fn one_storm(workers: usize) -> Duration {
     let start = Instant::now();
     drop(gate);
     for _ in 0..CHILDREN {
-        assert!(receiver.recv().expect("one for each") > 0);
+        assert!(receiver.recv().expect("one message per child") > 0);
     }
     start.elapsed()
 }

@@ -1,5 +1,6 @@
-//! What `Watcher::watch` costs its caller: two system calls, and a wake-up if the ring thread
-//! sleeps. The process watched is one that sleeps; the drop of the watches is not measured.
+//! Measures the cost of `Watcher::watch` for its caller: two system calls, and a wake-up if the
+//! ring thread sleeps. All watches are of one sleeping process. Dropping the watches is not
+//! measured.
 
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ impl Drop for Sleeper {
 
 fn watch(criterion: &mut Criterion) {
     let sleeper = Sleeper::start();
-    let watcher = Watcher::new().expect("a watcher can be built");
+    let watcher = Watcher::new().expect("the watcher is built");
     criterion.bench_function("watch", |bencher| {
         bencher.iter_custom(|iterations| {
             let mut left = iterations;
@@ -35,11 +36,11 @@ fn watch(criterion: &mut Criterion) {
                 let mut watches = Vec::with_capacity(batch as usize);
                 let start = Instant::now();
                 for _ in 0..batch {
-                    watches.push(watcher.watch(sleeper.0.id()).expect("it lives"));
+                    watches.push(watcher.watch(sleeper.0.id()).expect("it is alive"));
                 }
                 spent += start.elapsed();
                 left -= batch;
-                // Withdrawals are carried out behind our back.
+                // The ring thread removes dropped watches asynchronously.
                 drop(watches);
                 while watcher.stats().watched > 0 {
                     std::thread::yield_now();

@@ -1,8 +1,8 @@
 """Python's asyncio as a contestant.
 
-Told on standard input what to start, one line each: a slot, and the words of the command, between tabs. Tells on
-standard output of each exit: slot, pid, exit code, and the moment at which it knew, in nanoseconds of
-CLOCK_MONOTONIC. Before all that it says that it is ready.
+The first line of output is "ready". Each line of standard input is a spawn request: a slot and the
+words of the command, separated by tabs. Each further line of standard output is an exit: slot, pid,
+exit code, and the time when the exit was known, in nanoseconds of CLOCK_MONOTONIC.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import time
 
 
 class Exits:
-    """Those of one turn of the event loop are written together."""
+    """Writes the exits of one iteration of the event loop together."""
 
     def __init__(self):
         self.lines = []
@@ -36,18 +36,18 @@ async def watch(slot, command, exits):
 
 async def main():
     loop = asyncio.get_running_loop()
-    orders = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
+    requests = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(requests), sys.stdin)
     exits, tasks = Exits(), set()
     print("ready", flush=True)
-    while line := await orders.readline():
+    while line := await requests.readline():
         slot, *command = line.decode().rstrip("\n").split("\t")
         task = asyncio.create_task(watch(slot, command, exits))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
 
-# The best it has: from 3.12 on pidfds are what it uses anyway.
+# Before Python 3.12, pidfds are not the default.
 if sys.version_info < (3, 12):
     asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
 asyncio.run(main())

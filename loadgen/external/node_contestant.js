@@ -1,13 +1,13 @@
 // Node's child_process as a contestant.
 //
-// Told on standard input what to start, one line each: a slot, and the words of the command, between tabs. Tells on
-// standard output of each exit: slot, pid, exit code, and the moment at which it knew, in nanoseconds of
-// CLOCK_MONOTONIC. Before all that it says that it is ready.
+// The first line of output is "ready". Each line of standard input is a spawn request: a slot and
+// the words of the command, separated by tabs. Each further line of standard output is an exit:
+// slot, pid, exit code, and the time when the exit was known, in nanoseconds of CLOCK_MONOTONIC.
 'use strict';
 const { spawn } = require('node:child_process');
 const readline = require('node:readline');
 
-// Those of one turn of the event loop are written together.
+// The exits of one iteration of the event loop are written together.
 let lines = [];
 function flush() {
   process.stdout.write(lines.join(''));

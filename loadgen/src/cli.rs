@@ -4,27 +4,35 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::board::Gate;
-use crate::contestants::Kind;
-use crate::gate::Gate as FailIf;
-use crate::scenarios::{Order, Scenario, SteadyOptions};
+use crate::measure::shared_table::Gate;
+use crate::report::condition::Condition;
+use crate::types::kind::Kind;
+use crate::types::options::SteadyOptions;
+use crate::types::run_spec::RunSpec;
+use crate::types::scenario::Scenario;
 
-const EXAMPLES: &str = "\
+const AFTER_HELP: &str = "\
 Examples:
-  loadgen storm                                      10,000 children exit at once, watched by exitring
-  loadgen storm --with wait-loop --repeat 5          the same, by a bare waitpid loop, five times
-  loadgen compare steady --live 10000 --rate 200     all contestants, in turns
+  loadgen storm
+      10,000 children exit at the same time, watched by exitring
+  loadgen storm --with wait-loop --repeat 5
+      the same with a bare waitpid loop, five times
+  loadgen compare steady --live 10000 --rate 200
+      all contestants, in turns
   loadgen compare storm --with exitring,tokio --repeat 5 --json storm.json
+      two contestants, results saved as JSON
   loadgen storm --fail-if 'p99>500ms' --fail-if 'fds>3'
-  loadgen serve                                      exitring serve with 100 clients, against the library itself
+      exit code 1 if a condition holds
+  loadgen serve
+      exitring serve with 100 clients, compared with the library
   loadgen report storm.json --html report.html
+      saved results as an HTML page
 
-Exit code: 0 if every exit was delivered once and right; 1 if not, or a --fail-if came true; 2 if the command line
-is wrong or something could not be measured; 130 if interrupted (what there is is written).";
+Exit code: 0 if every exit was delivered exactly once and with the right status; 1 if not, or if a --fail-if condition holds; 2 if the command line is wrong or a measurement failed; 130 after an interrupt (the results so far are written).";
 
-/// Measure how an exit watcher takes storms and streams of exits
+/// Measure how exit watchers handle storms and streams of process exits
 #[derive(Debug, Parser)]
-#[command(version, name = "loadgen", after_help = EXAMPLES)]
+#[command(version, name = "loadgen", after_help = AFTER_HELP)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -32,10 +40,10 @@ pub(crate) struct Cli {
     pub(crate) options: Options,
 }
 
-/// What all measurements have.
+/// The options of all measurements.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Options {
-    /// Who watches; several take turns
+    /// Contestants to measure; several run in turns
     #[arg(
         long,
         global = true,
@@ -46,53 +54,55 @@ pub(crate) struct Options {
     )]
     pub(crate) with: Vec<Kind>,
 
-    /// How often each contestant has its turn [default: 1, of comparisons 3]
+    /// Runs of each contestant [default: 1; compare and serve: 3]
     #[arg(long, global = true, value_name = "K", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) repeat: Option<u32>,
 
-    /// How many threads run exitring's callbacks; 0: the ring thread does
+    /// Threads that run exitring's callbacks; 0 runs them on the ring thread
     #[arg(long, global = true, value_name = "W", default_value_t = 1, value_parser = clap::value_parser!(u16).range(..=1024))]
     pub(crate) workers: u16,
 
-    /// Save what is found as JSON, after each run
+    /// Save the results as JSON, after each run
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
-    /// Save each contestant's latencies in HdrHistogram's .hgrm format in this folder
+    /// Save the latencies of each contestant in this folder, in HdrHistogram's .hgrm format
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) hgrm: Option<PathBuf>,
 
-    /// End with exit code 1 if this holds, as in 'p99>200us' or 'tokio:ratio<1' (of the first contestant unless named;
-    /// the median decides)
+    /// Exit with code 1 if this condition holds, as in 'p99>200us' or 'tokio:ratio<1'; applies to
+    /// the first contestant unless one is named, and to the median over the rounds
     #[arg(long, global = true, value_name = "CONDITION")]
-    pub(crate) fail_if: Vec<FailIf>,
+    pub(crate) fail_if: Vec<Condition>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     #[command(flatten)]
     Single(Scenario),
-    /// All contestants in Rust, or those of --with, in turns (A B A B), each in a process of its own
+    /// Compare all contestants in Rust, or those of --with, in turns (A B A B), each run in its own
+    /// process
     Compare {
         #[command(subcommand)]
         scenario: Scenario,
     },
-    /// A steady stream of exits with more and more children alive: latency, CPU, memory, descriptors
+    /// Measure a steady stream of exits with more and more live children: latency, CPU time,
+    /// memory, descriptors
     Scale(ScaleOptions),
-    /// One page of HTML from saved results
+    /// Make an HTML page from saved results
     Report(ReportOptions),
     /// Print the JSON schema of saved results
     Schema,
-    /// One run in this process; what the others are made of
+    /// Make one run in this process, for another loadgen process
     #[command(hide = true)]
     Measure {
-        #[arg(value_parser = parse_order)]
-        order: Box<Order>,
+        #[arg(value_parser = parse_spec)]
+        spec: Box<RunSpec>,
     },
-    /// A child of a contestant that is another program
+    /// Be a child of a contestant that is another program
     #[command(hide = true)]
     StandBy {
-        board: PathBuf,
+        table: PathBuf,
         index: usize,
         gate: Gate,
     },
@@ -100,7 +110,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct ScaleOptions {
-    /// How many children live on, one size after the other
+    /// Numbers of children that stay alive, measured one after the other
     #[arg(
         long,
         value_name = "N,N,…",
@@ -114,14 +124,14 @@ pub(crate) struct ScaleOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct ReportOptions {
-    /// Results saved with --json
+    /// Results that were saved with --json
     #[arg(required = true, value_name = "FILES")]
     pub(crate) files: Vec<PathBuf>,
-    /// The page to write
+    /// File to write the page to
     #[arg(long, value_name = "OUT")]
     pub(crate) html: PathBuf,
 }
 
-fn parse_order(text: &str) -> Result<Box<Order>, serde_json::Error> {
+fn parse_spec(text: &str) -> Result<Box<RunSpec>, serde_json::Error> {
     serde_json::from_str(text)
 }

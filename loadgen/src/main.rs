@@ -1,32 +1,18 @@
-//! Load generator for exit watchers: makes fork and exit storms, checks every exit, and
-//! says how fast and how dear the watcher was.
+//! Load generator for exit watchers. It makes storms and streams of process exits, checks the
+//! delivery of every exit, and measures the latency and the cost of the watcher.
+//!
+//! Calls go one way: `main` parses the command line (`cli`) and calls `rounds`, which runs
+//! `scenarios`; a scenario uses one of the `contestants`, and both use the primitives of `measure`.
+//! `rounds` fills a `report`, which presents the results. `types` holds the data of all.
 
-mod bare;
-mod board;
-mod children;
 mod cli;
-mod clock;
-mod conductor;
 mod contestants;
-mod environment;
-mod gate;
-mod hgrm;
-mod html;
-mod inheritance;
-mod interrupt;
-mod latency;
-mod metric;
-mod output;
+mod measure;
 mod preflight;
-mod process;
-mod progress;
 mod report;
-mod run;
+mod rounds;
 mod scenarios;
-mod start;
-mod table;
-mod tally;
-mod warning;
+mod types;
 
 use std::process::ExitCode;
 
@@ -34,9 +20,11 @@ use anyhow::Result;
 use clap::Parser;
 
 use crate::cli::{Cli, Command, ScaleOptions};
-use crate::conductor::{Plan, conduct};
-use crate::report::Report;
-use crate::scenarios::Scenario;
+use crate::measure::children;
+use crate::report::results::Report;
+use crate::report::{html, stdout};
+use crate::rounds::Plan;
+use crate::types::scenario::Scenario;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -49,9 +37,9 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<ExitCode> {
     let options = &cli.options;
     match cli.command {
-        Command::Single(scenario) => conduct(&Plan::single(scenario, options), options),
-        Command::Compare { scenario } => conduct(&Plan::compare(scenario, options), options),
-        Command::Scale(scale) => conduct(&Plan::scale(sizes(&scale), options), options),
+        Command::Single(scenario) => rounds::run(&Plan::single(scenario, options), options),
+        Command::Compare { scenario } => rounds::run(&Plan::compare(scenario, options), options),
+        Command::Scale(scale) => rounds::run(&Plan::scale(sizes(&scale), options), options),
         Command::Report(options) => {
             let reports = options.files.iter().map(|file| Report::load(file));
             html::write(&reports.collect::<Result<Vec<_>>>()?, &options.html)?;
@@ -59,14 +47,15 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Schema => {
             let schema = schemars::schema_for!(Report);
-            output::print(&serde_json::to_string_pretty(&schema)?)?;
+            stdout::print(&serde_json::to_string_pretty(&schema)?)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Measure { order } => conductor::measure(&order),
-        Command::StandBy { board, index, gate } => children::stand_by(&board, index, gate),
+        Command::Measure { spec } => rounds::measure(&spec),
+        Command::StandBy { table, index, gate } => children::stand_by(&table, index, gate),
     }
 }
 
+/// The steady scenario in each size.
 fn sizes(scale: &ScaleOptions) -> Vec<Scenario> {
     let mut steady = scale.steady.clone();
     let sizes = scale.sizes.iter().map(|&live| {

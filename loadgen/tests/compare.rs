@@ -1,8 +1,8 @@
-//! Comparisons and their reports, run as a user would.
+//! Comparisons and their reports on the command line.
 
 mod common;
 
-use common::{Place, loadgen, measure, read_json, text};
+use common::{Scratch, loadgen, measure, read_json, text};
 use serde_json::Value;
 
 const RUST_CONTESTANTS: [&str; 11] = [
@@ -30,10 +30,10 @@ fn assert_fits_the_schema(json: &Value) {
 }
 
 #[test]
-fn every_contestant_follows_a_storm_in_turns() {
-    let place = Place::new("compare-storm");
+fn every_contestant_takes_part_in_a_storm_in_turns() {
+    let scratch = Scratch::new("compare-storm");
     let (table, json) = measure(
-        &place,
+        &scratch,
         &["compare", "storm", "--children", "200", "--repeat", "2"],
     );
     assert_fits_the_schema(&json);
@@ -59,8 +59,8 @@ fn every_contestant_follows_a_storm_in_turns() {
 }
 
 #[test]
-fn every_contestant_follows_a_steady_stream_a_churn_and_spawns() {
-    let place = Place::new("compare-others");
+fn every_contestant_takes_part_in_steady_churn_and_spawn() {
+    let scratch = Scratch::new("compare-others");
     for (arguments, measured) in [
         (
             &[
@@ -92,7 +92,7 @@ fn every_contestant_follows_a_steady_stream_a_churn_and_spawns() {
         ),
     ] {
         let (_, json) = measure(
-            &place,
+            &scratch,
             &[&["compare"], arguments, &["--repeat", "1"]].concat(),
         );
         assert_fits_the_schema(&json);
@@ -110,8 +110,8 @@ fn every_contestant_follows_a_steady_stream_a_churn_and_spawns() {
 }
 
 #[test]
-fn who_cannot_register_alone_is_absent_and_says_why() {
-    let place = Place::new("compare-register");
+fn a_contestant_that_cannot_register_is_absent_with_a_reason() {
+    let scratch = Scratch::new("compare-register");
     let arguments = [
         "compare",
         "register",
@@ -122,7 +122,7 @@ fn who_cannot_register_alone_is_absent_and_says_why() {
         "--repeat",
         "1",
     ];
-    let (table, json) = measure(&place, &arguments);
+    let (table, json) = measure(&scratch, &arguments);
     assert_fits_the_schema(&json);
     let absent: Vec<_> = json["absent"].as_array().expect("a list").iter().collect();
     let names: Vec<_> = absent
@@ -132,19 +132,19 @@ fn who_cannot_register_alone_is_absent_and_says_why() {
     assert_eq!(names, [Some("tokio"), Some("async-process")]);
     assert!(absent.iter().all(|absent| absent["failed"] == false));
     assert!(
-        table.contains("watches only what it starts itself"),
+        table.contains("watches only children that it starts itself"),
         "{table}"
     );
 
-    // Asked for by name, it is an error.
+    // It is an error if the contestant is named.
     let output = loadgen(&["register", "--with", "tokio"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("watches only what it starts itself"));
+    assert!(text(&output.stderr).contains("watches only children that it starts itself"));
 }
 
 #[test]
-fn sizes_are_gone_through_one_after_the_other() {
-    let place = Place::new("scale");
+fn sizes_are_measured_in_order() {
+    let scratch = Scratch::new("scale");
     let arguments = [
         "scale",
         "--sizes",
@@ -158,7 +158,7 @@ fn sizes_are_gone_through_one_after_the_other() {
         "--repeat",
         "1",
     ];
-    let (table, json) = measure(&place, &arguments);
+    let (table, json) = measure(&scratch, &arguments);
     assert_fits_the_schema(&json);
     let lines = json["summary"].as_array().expect("lines").iter();
     let lines: Vec<_> = lines
@@ -174,10 +174,10 @@ fn sizes_are_gone_through_one_after_the_other() {
 }
 
 #[test]
-fn a_page_is_made_of_saved_results_and_needs_nothing_else() {
-    let place = Place::new("report");
+fn a_page_is_made_from_saved_results_and_is_self_contained() {
+    let scratch = Scratch::new("report");
     let (_, json) = measure(
-        &place,
+        &scratch,
         &[
             "compare",
             "storm",
@@ -187,7 +187,7 @@ fn a_page_is_made_of_saved_results_and_needs_nothing_else() {
             "exitring,wait-loop",
         ],
     );
-    let (result, page) = (place.file("result.json"), place.file("report.html"));
+    let (result, page) = (scratch.file("result.json"), scratch.file("report.html"));
     let output = loadgen(&["report", &result, "--html", &page]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let html = std::fs::read_to_string(&page).expect("it was written");
@@ -215,21 +215,21 @@ fn a_page_is_made_of_saved_results_and_needs_nothing_else() {
 }
 
 #[test]
-fn the_published_schema_is_that_of_this_program() {
+fn the_published_schema_is_the_one_of_this_program() {
     let output = loadgen(&["schema"]);
     let printed: Value = serde_json::from_slice(&output.stdout).expect("it is JSON");
     let published = read_json(concat!(env!("CARGO_MANIFEST_DIR"), "/schema.json"));
-    // Not assert_eq, which would print both.
+    // `assert_eq` would print both.
     assert!(
         printed == published,
-        "loadgen schema > loadgen/schema.json makes them the same"
+        "update the file: loadgen schema > loadgen/schema.json"
     );
 }
 
 #[test]
 fn histograms_are_saved_for_each_contestant() {
-    let place = Place::new("hgrm");
-    let folder = place.file("hgrm");
+    let scratch = Scratch::new("hgrm");
+    let folder = scratch.file("hgrm");
     let arguments = [
         "storm",
         "--children",
@@ -241,18 +241,18 @@ fn histograms_are_saved_for_each_contestant() {
         "--hgrm",
         &folder,
     ];
-    measure(&place, &arguments);
+    measure(&scratch, &arguments);
     for name in ["storm-exitring.hgrm", "storm-wait-loop.hgrm"] {
         let path = std::path::Path::new(&folder).join(name);
         let hgrm = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
-        // Both rounds.
+        // The file contains both rounds.
         assert!(hgrm.contains("Total count    =          200"), "{hgrm}");
     }
 }
 
 #[test]
 fn contestants_in_other_languages_take_part_if_they_are_installed() {
-    let place = Place::new("external");
+    let scratch = Scratch::new("external");
     for (name, interpreter) in [("python-asyncio", "python3"), ("node", "node")] {
         let arguments = ["storm", "--children", "30", "--with", name];
         let installed = std::process::Command::new(interpreter)
@@ -260,7 +260,7 @@ fn contestants_in_other_languages_take_part_if_they_are_installed() {
             .output()
             .is_ok();
         if installed {
-            let (_, json) = measure(&place, &arguments);
+            let (_, json) = measure(&scratch, &arguments);
             assert_eq!(json["runs"][0]["exits"], 30);
         } else {
             let output = loadgen(&arguments);

@@ -1,20 +1,20 @@
-//! The service, measured as a user would.
+//! The serve scenario on the command line.
 
 mod common;
 
 use std::process::Command;
 
-use common::{Place, measure};
+use common::{Scratch, measure};
 
 #[test]
-fn the_service_tells_its_clients_of_every_exit() {
-    // It is another package's program, beside ours.
+fn the_service_reports_every_exit_to_its_clients() {
+    // The service is a program of another package, in the same target folder.
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "-q", "-p", "exitring-cli"]);
     assert!(build.status().expect("cargo starts").success());
-    let place = Place::new("serve");
+    let scratch = Scratch::new("serve");
     let (table, json) = measure(
-        &place,
+        &scratch,
         &[
             "serve",
             "--clients",
@@ -46,7 +46,7 @@ fn the_service_tells_its_clients_of_every_exit() {
 }
 
 #[test]
-fn the_service_takes_part_in_nothing_else() {
+fn the_service_takes_part_in_no_other_scenario() {
     let output = common::loadgen(&["storm", "--children", "10", "--with", "serve"]);
     assert_eq!(output.status.code(), Some(2));
     let error = String::from_utf8_lossy(&output.stderr);

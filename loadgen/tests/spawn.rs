@@ -1,14 +1,14 @@
-//! The spawn scenario, run as a user would.
+//! The spawn scenario on the command line.
 
 mod common;
 
-use common::{Place, measure};
+use common::{Scratch, measure};
 
 #[test]
-fn the_ratio_of_spawns_with_and_without_live_children_is_printed_and_saved() {
-    let place = Place::new("spawn");
+fn the_spawn_cost_ratio_is_printed_and_saved() {
+    let scratch = Scratch::new("spawn");
     let arguments = ["spawn", "--live", "200", "--spawns", "10", "--turns", "2"];
-    let (table, json) = measure(&place, &arguments);
+    let (table, json) = measure(&scratch, &arguments);
     assert_eq!(json["scenario"], "spawn");
     let ratio = json["spawn_cost_ratio"].as_f64().expect("a number");
     let run = &json["runs"][0];
@@ -18,8 +18,8 @@ fn the_ratio_of_spawns_with_and_without_live_children_is_printed_and_saved() {
         median("/latency_ns/p50"),
         median("/spawn_cost/without_live_ns/p50"),
     );
-    let expected = live.expect("20 samples tell it") / none.expect("20 samples tell it");
-    // Printed and read again, it may be off by the last digit.
+    let expected = live.expect("20 samples are enough") / none.expect("20 samples are enough");
+    // The last digit may differ after printing and parsing.
     assert!((ratio - expected).abs() < 1e-9);
     assert!(table.contains("spawn_cost_ratio"), "{table}");
 }

@@ -1,17 +1,17 @@
-//! The storm, run as a user would.
+//! The storm scenario on the command line.
 
 mod common;
 
 use std::process::Command;
 
-use common::{Place, loadgen, measure, text};
+use common::{Scratch, loadgen, measure, text};
 
 #[test]
-fn a_storm_is_followed_to_its_last_exit_and_saved() {
-    let place = Place::new("storm");
+fn a_storm_delivers_every_exit_and_is_saved() {
+    let scratch = Scratch::new("storm");
     for workers in ["0", "2"] {
         let (table, json) = measure(
-            &place,
+            &scratch,
             &["storm", "--children", "1000", "--workers", workers],
         );
         for row in [
@@ -25,7 +25,7 @@ fn a_storm_is_followed_to_its_last_exit_and_saved() {
         }
         assert!(
             !table.contains("latency p99.9"),
-            "1,000 samples do not tell it: {table}"
+            "1,000 samples are too few for it: {table}"
         );
         assert_eq!(json["schema"], "exitring-loadgen/2");
         assert_eq!(json["scenario"], "storm");
@@ -49,7 +49,7 @@ fn a_storm_is_followed_to_its_last_exit_and_saved() {
         for positive in ["drain_ns", "cpu_ns_per_exit", "fds_held", "bytes_per_watch"] {
             assert!(run[positive].as_u64() > Some(0), "{positive}: {run}");
         }
-        // With workers there is a queue on the way.
+        // With workers, an exit passes through a queue.
         let stages = run["stages"].as_array().expect("stages").iter();
         let stages: Vec<_> = stages.map(|stage| stage["stage"].as_str()).collect();
         let last = if workers == "0" {
@@ -67,7 +67,7 @@ fn a_storm_needs_few_descriptors() {
     let output = Command::new("sh")
         .args(["-c", "ulimit -n 64 && exec \"$0\" storm --children 300"])
         .arg(env!("CARGO_BIN_EXE_loadgen"))
-        // With epoll it is one for each child.
+        // The epoll backend needs a descriptor per child.
         .env("EXITRING_BACKEND", "uring")
         .output()
         .expect("sh starts");
@@ -75,7 +75,7 @@ fn a_storm_needs_few_descriptors() {
 }
 
 #[test]
-fn impossible_storms_are_refused_before_anything_is_forked() {
+fn impossible_storms_are_rejected_before_the_first_fork() {
     let output = loadgen(&["storm", "--children", "4000000000"]);
     assert_eq!(output.status.code(), Some(2));
     let message = text(&output.stderr);
@@ -98,13 +98,13 @@ fn impossible_storms_are_refused_before_anything_is_forked() {
 }
 
 #[test]
-fn a_result_that_cannot_be_saved_is_said_so_before_it_is_made() {
+fn an_unwritable_result_file_is_reported_before_the_first_run() {
     let output = loadgen(&["storm", "--children", "1", "--json", "/nowhere/storm.json"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("/nowhere/storm.json"));
     assert!(text(&output.stdout).is_empty());
 
-    // A device is written to, and stays one.
+    // A device is written to, not replaced.
     let output = loadgen(&["storm", "--children", "1", "--json", "/dev/null"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let null = std::fs::metadata("/dev/null").expect("it is there");

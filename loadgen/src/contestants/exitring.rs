@@ -1,5 +1,5 @@
-//! exitring itself, with a callback for each child: children that it owns and reaps, or children that it
-//! only watches and the callback reaps.
+//! exitring with a callback per child. The watcher owns and reaps the children, or it only watches
+//! them and the callback reaps.
 
 use std::any::Any;
 use std::ops::Deref;
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use exitring::{Backend, Child, Exit, Outcome, Pid, Stats, Watch, Watcher};
 
-use super::Contestant;
-use crate::start::Start;
-use crate::tally::{Delivery, Tally, reap};
+use super::contestant::Contestant;
+use crate::measure::recorder::{Delivery, Recorder, reap};
+use crate::measure::spawn_request::SpawnRequest;
 
-/// Whose the children are to reap.
+/// The part of the program that reaps the children.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reaper {
     Watcher,
@@ -21,7 +21,7 @@ pub(crate) enum Reaper {
 }
 
 pub(crate) struct Exitring {
-    tally: Arc<Tally>,
+    recorder: Arc<Recorder>,
     watcher: Watcher,
     reaper: Reaper,
 }
@@ -47,30 +47,30 @@ impl Exitring {
         backend: Backend,
         workers: usize,
         reaper: Reaper,
-        tally: Arc<Tally>,
+        recorder: Arc<Recorder>,
     ) -> Result<Self> {
         let builder = Watcher::builder().backend(backend).workers(workers);
         Ok(Self {
-            tally,
+            recorder,
             watcher: builder.build().context("building the watcher")?,
             reaper,
         })
     }
 
-    /// The handle is let go of afterwards: callbacks run all the same.
-    fn call_back(&self, watch: &Watch, index: usize) -> Result<()> {
+    /// Adds the callback. The caller may drop the handle afterwards; the callback runs anyway.
+    fn add_callback(&self, watch: &Watch, index: usize) -> Result<()> {
         let reaper = self.reaper;
-        let tally = Arc::clone(&self.tally);
+        let recorder = Arc::clone(&self.recorder);
         watch.on_exit(move |exit| {
             let delivery = Delivery::begin(index);
             let now = Instant::now();
             let queued = exit.queued_at().map(|at| now - at);
-            delivery.stages(&tally, now - exit.seen_at(), queued);
+            delivery.stages(&recorder, now - exit.seen_at(), queued);
             let code = code_of(exit).filter(|code| match reaper {
                 Reaper::Watcher => true,
                 Reaper::Callback => reap(exit.pid()) == Some(*code),
             });
-            delivery.end(&tally, exit.pid(), code);
+            delivery.end(&recorder, exit.pid(), code);
         })?;
         Ok(())
     }
@@ -82,24 +82,26 @@ impl Contestant for Exitring {
             Reaper::Watcher => Handle::Owned(self.watcher.adopt_pid(pid)?),
             Reaper::Callback => Handle::Watched(self.watcher.watch(pid)?),
         };
-        self.call_back(&watch, index)
+        self.add_callback(&watch, index)
     }
 
-    fn spawn(&mut self, start: &Start) -> Result<()> {
+    fn spawn(&mut self, request: &SpawnRequest) -> Result<()> {
         let watch = match self.reaper {
-            Reaper::Watcher => Handle::Owned(self.watcher.spawn(&mut start.command())?),
-            Reaper::Callback => Handle::Watched(self.watcher.watch(start.command().spawn()?.id())?),
+            Reaper::Watcher => Handle::Owned(self.watcher.spawn(&mut request.command())?),
+            Reaper::Callback => {
+                Handle::Watched(self.watcher.watch(request.command().spawn()?.id())?)
+            }
         };
-        self.call_back(&watch, start.index())
+        self.add_callback(&watch, request.index())
     }
 
-    fn unheeded(&mut self, pid: Pid, count: usize) -> Result<Box<dyn Any>> {
+    fn watch_without_callback(&mut self, pid: Pid, count: usize) -> Result<Box<dyn Any>> {
         let watches: Result<Vec<Watch>, _> = (0..count).map(|_| self.watcher.watch(pid)).collect();
         Ok(Box::new(watches?))
     }
 
-    /// Registration is done behind the caller's back.
-    fn settle(&mut self) -> Result<()> {
+    /// Waits for the ring thread, which registers watches asynchronously.
+    fn wait_until_registered(&mut self) -> Result<()> {
         let start = Instant::now();
         loop {
             let stats = self.watcher.stats();

@@ -1,5 +1,5 @@
-//! `exitring serve` with its clients: the service is a process of its own, the clients are threads of this one, each with a
-//! connection, and reap what they are told of.
+//! `exitring serve` with its clients. The service is another process; the clients are threads of
+//! this process. Each client has a connection, and reaps the processes that the service reports.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -13,49 +13,53 @@ use exitring::Pid;
 use exitring_protocol::{Client, Notice, Watch};
 use tempfile::TempDir;
 
-use super::{Contestant, Kind};
-use crate::scenarios::{Order, Scenario};
-use crate::tally::{Delivery, Tally, reap};
+use super::contestant::Contestant;
+use crate::measure::recorder::{Delivery, Recorder, reap};
+use crate::types::kind::Kind;
+use crate::types::run_spec::RunSpec;
+use crate::types::scenario::Scenario;
 
-/// How long the service may take to answer at first.
-const START: Duration = Duration::from_secs(10);
+/// The time within which the service must answer first.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a client is to have watched.
+/// A process for a client to watch, and its slot.
 type Task = (Pid, usize);
 
 pub(crate) struct Service {
     process: Child,
+    /// Removed when this is dropped.
     _folder: TempDir,
     clients: Vec<Sender<Task>>,
-    /// Each client says when all its watches have begun, or why not.
+    /// Each client sends a message when all its watches have begun, or the error.
     ready: Receiver<Result<()>>,
 }
 
-/// The program, built beside this one.
+/// The path of `exitring`, beside this program.
 fn program() -> Result<PathBuf> {
     let program = std::env::current_exe()?.with_file_name("exitring");
     ensure!(
         program.is_file(),
-        "{} is not there; build it with cargo build -p exitring-cli, with --release if this is",
+        "{} is missing; build it with cargo build -p exitring-cli, with the same profile",
         program.display()
     );
     Ok(program)
 }
 
-/// Why it cannot be had here, if it cannot.
+/// The reason why the service cannot run here, if there is one.
 pub(super) fn missing() -> Option<String> {
     program().err().map(|error| error.to_string())
 }
 
 impl Service {
-    pub(crate) fn new(order: &Order, tally: &Arc<Tally>) -> Result<Self> {
-        let Scenario::Serve(options) = &order.scenario else {
-            bail!("it takes part in serve only");
+    pub(crate) fn new(spec: &RunSpec, recorder: &Arc<Recorder>) -> Result<Self> {
+        let Scenario::Serve(options) = &spec.scenario else {
+            bail!("the service takes part in serve only");
         };
         let place = options.state.clone().unwrap_or_else(std::env::temp_dir);
-        let folder = TempDir::with_prefix_in("loadgen-serve-", place).context("making a folder")?;
+        let folder = TempDir::with_prefix_in("loadgen-serve-", place)
+            .context("creating a folder for the service")?;
         let socket = folder.path().join("socket");
-        let durability = match order.kind {
+        let durability = match spec.kind {
             Kind::ServePower => "power",
             _ => "process",
         };
@@ -67,7 +71,7 @@ impl Service {
             .arg(folder.path().join("state"))
             .env("RUST_LOG", "warn")
             .stdin(Stdio::null());
-        // SAFETY: one system call. It is to end with us.
+        // SAFETY: one system call. It ends the service with this process.
         unsafe {
             command.pre_exec(|| {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -75,7 +79,7 @@ impl Service {
             });
         }
         let process = command.spawn().context("starting exitring serve")?;
-        let (say_ready, ready) = channel();
+        let (ready_sender, ready) = channel();
         let mut this = Self {
             process,
             _folder: folder,
@@ -85,14 +89,14 @@ impl Service {
         this.wait_until_it_answers(&socket)?;
         for nth in 0..options.clients {
             let client = Client::connect(&socket, Some(&format!("client-{nth}")))?;
-            let (task, tasks) = channel();
-            let (tally, say_ready) = (Arc::clone(tally), say_ready.clone());
+            let (task_sender, tasks) = channel();
+            let (recorder, ready_sender) = (Arc::clone(recorder), ready_sender.clone());
             std::thread::Builder::new()
                 .name(format!("client-{nth}"))
                 .stack_size(256 * 1024)
-                .spawn(move || be_a_client(client, &tasks, &say_ready, &tally))
+                .spawn(move || run_client(client, &tasks, &ready_sender, &recorder))
                 .context("starting a client's thread")?;
-            this.clients.push(task);
+            this.clients.push(task_sender);
         }
         Ok(this)
     }
@@ -103,7 +107,7 @@ impl Service {
             if let Some(status) = self.process.try_wait()? {
                 bail!("exitring serve has ended: {status}");
             }
-            if start.elapsed() > START {
+            if start.elapsed() > START_TIMEOUT {
                 return Err(anyhow!(error)).context("exitring serve does not answer");
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -112,15 +116,15 @@ impl Service {
     }
 }
 
-fn be_a_client(
+fn run_client(
     mut client: Client,
     tasks: &Receiver<Task>,
-    say_ready: &Sender<Result<()>>,
-    tally: &Tally,
+    ready_sender: &Sender<Result<()>>,
+    recorder: &Recorder,
 ) {
     let begun = begin(&mut client, tasks);
     let failed = begun.is_err();
-    let _ = say_ready.send(begun);
+    let _ = ready_sender.send(begun);
     while !failed && let Ok(notice) = client.notice() {
         let record = match notice {
             Notice::Exit(record) => record,
@@ -128,13 +132,13 @@ fn be_a_client(
             Notice::Lost(_) => break,
         };
         let index = record.tag.parse().ok();
-        let known = index.filter(|&index| tally.board.slots().get(index).is_some());
+        let known = index.filter(|&index| recorder.table.slots().get(index).is_some());
         let (Some(index), Ok(pid)) = (known, Pid::new(record.pid)) else {
-            eprintln!("loadgen: a record of what nobody watches: {record:?}");
+            eprintln!("loadgen: the service reported an unknown process: {record:?}");
             continue;
         };
         let delivery = Delivery::begin(index);
-        delivery.end(tally, pid, reap(pid));
+        delivery.end(recorder, pid, reap(pid));
     }
 }
 
@@ -152,7 +156,7 @@ fn begin(client: &mut Client, tasks: &Receiver<Task>) -> Result<()> {
 }
 
 impl Contestant for Service {
-    /// By the clients in turns.
+    /// Distributes the children over the clients.
     fn watch(&mut self, pid: Pid, index: usize) -> Result<()> {
         let nth = index % self.clients.len();
         self.clients[nth]
@@ -160,8 +164,8 @@ impl Contestant for Service {
             .map_err(|_| anyhow!("a client of the service has failed"))
     }
 
-    fn settle(&mut self) -> Result<()> {
-        // No more is to come.
+    fn wait_until_registered(&mut self) -> Result<()> {
+        // Dropping the channels tells the clients that no child follows.
         let clients = std::mem::take(&mut self.clients).len();
         for _ in 0..clients {
             self.ready.recv().context("a client has panicked")??;

@@ -1,5 +1,5 @@
-//! The design of the Shadow simulator's child watcher, in our own words: one thread, pidfds in an epoll
-//! that is asked for ten events at a time, and one lock, which is held while callbacks run.
+//! The design of the Shadow simulator's child watcher, written anew: one thread, pidfds in an epoll
+//! that returns ten events at a time, and one lock, which is held while callbacks run.
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -11,8 +11,8 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::process::{PidfdFlags, pidfd_open};
 
-use super::Contestant;
-use crate::tally::{Delivery, Tally, reap};
+use super::contestant::Contestant;
+use crate::measure::recorder::{Delivery, Recorder, reap};
 
 const EVENTS: usize = 10;
 
@@ -29,12 +29,12 @@ struct Inner {
 }
 
 pub(crate) struct Shadow {
-    tally: Arc<Tally>,
+    recorder: Arc<Recorder>,
     inner: Arc<Inner>,
 }
 
 impl Shadow {
-    pub(crate) fn new(tally: Arc<Tally>) -> Result<Self> {
+    pub(crate) fn new(recorder: Arc<Recorder>) -> Result<Self> {
         let inner = Arc::new(Inner {
             epoll: epoll::create(CreateFlags::CLOEXEC).context("creating an epoll")?,
             children: Mutex::default(),
@@ -44,7 +44,7 @@ impl Shadow {
             .name("shadow".into())
             .spawn(move || for_thread.run())
             .context("starting a thread")?;
-        Ok(Self { tally, inner })
+        Ok(Self { recorder, inner })
     }
 }
 
@@ -52,7 +52,7 @@ impl Inner {
     fn run(&self) {
         let mut events = Vec::with_capacity(EVENTS);
         loop {
-            // Interrupted, and nothing else.
+            // The only error is EINTR.
             if epoll::wait(&self.epoll, spare_capacity(&mut events), None).is_err() {
                 continue;
             }
@@ -74,11 +74,11 @@ impl Inner {
 impl Contestant for Shadow {
     fn watch(&mut self, pid: Pid, index: usize) -> Result<()> {
         let number = rustix::process::Pid::from_raw(pid.as_raw()).context("pid 0")?;
-        let tally = Arc::clone(&self.tally);
+        let recorder = Arc::clone(&self.recorder);
         let callback = move |pid| {
             let delivery = Delivery::begin(index);
             let code = reap(pid);
-            delivery.end(&tally, pid, code);
+            delivery.end(&recorder, pid, code);
         };
         let pidfd = pidfd_open(number, PidfdFlags::empty()).context("pidfd_open")?;
         let mut children = self

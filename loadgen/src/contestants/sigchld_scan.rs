@@ -1,5 +1,5 @@
-//! SIGCHLD, and on each a look at every child with `waitpid(pid, WNOHANG)`, as libuv does: signals that come
-//! together are one, so it cannot know which child it was.
+//! SIGCHLD, and a `waitpid(pid, WNOHANG)` of every child on each signal, as libuv does. Pending
+//! signals merge into one, so a signal does not identify the child.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -9,9 +9,9 @@ use anyhow::{Context, Result, ensure};
 use exitring::Pid;
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::Contestant;
-use crate::start::Start;
-use crate::tally::{Delivery, Tally, exit_code};
+use super::contestant::Contestant;
+use crate::measure::recorder::{Delivery, Recorder, exit_code};
+use crate::measure::spawn_request::SpawnRequest;
 
 type Children = Mutex<Vec<(Pid, usize)>>;
 
@@ -19,52 +19,53 @@ pub(crate) struct SigchldScan {
     children: Arc<Children>,
 }
 
-/// What the handler writes to; an eventfd, which adds up signals that come while a scan goes on.
-static BELL: AtomicI32 = AtomicI32::new(-1);
+/// The eventfd that the handler writes to. It counts signals that arrive during a scan.
+static WAKEUP: AtomicI32 = AtomicI32::new(-1);
 
 extern "C" fn on_sigchld(_: libc::c_int) {
     let one = 1_u64;
-    // SAFETY: write is async-signal-safe, the buffer is live; errno is put back for who is interrupted.
+    // SAFETY: write is async-signal-safe, and the buffer is live. The errno of the interrupted code
+    // is restored.
     unsafe {
         let errno = *libc::__errno_location();
-        libc::write(BELL.load(Ordering::Relaxed), (&raw const one).cast(), 8);
+        libc::write(WAKEUP.load(Ordering::Relaxed), (&raw const one).cast(), 8);
         *libc::__errno_location() = errno;
     }
 }
 
 impl SigchldScan {
-    pub(crate) fn new(tally: Arc<Tally>) -> Result<Self> {
-        let bell = eventfd(0, EventfdFlags::CLOEXEC).context("creating an eventfd")?;
-        BELL.store(bell.as_raw_fd(), Ordering::Relaxed);
+    pub(crate) fn new(recorder: Arc<Recorder>) -> Result<Self> {
+        let wakeup = eventfd(0, EventfdFlags::CLOEXEC).context("creating an eventfd")?;
+        WAKEUP.store(wakeup.as_raw_fd(), Ordering::Relaxed);
         let handler: extern "C" fn(libc::c_int) = on_sigchld;
-        // SAFETY: all zero is a valid sigaction; the handler makes one system call.
+        // SAFETY: a zeroed sigaction is valid. The handler makes one system call.
         let installed = unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = handler as libc::sighandler_t;
             action.sa_flags = libc::SA_RESTART | libc::SA_NOCLDSTOP;
             libc::sigaction(libc::SIGCHLD, &raw const action, std::ptr::null_mut())
         };
-        ensure!(installed == 0, "no handler for SIGCHLD could be installed");
+        ensure!(installed == 0, "installing the handler for SIGCHLD failed");
         let children: Arc<Children> = Arc::default();
         let for_thread = Arc::clone(&children);
         std::thread::Builder::new()
             .name("sigchld-scan".into())
-            .spawn(move || run(&bell, &for_thread, &tally))
+            .spawn(move || run(&wakeup, &for_thread, &recorder))
             .context("starting a thread")?;
         Ok(Self { children })
     }
 }
 
-fn run(bell: &OwnedFd, children: &Children, tally: &Tally) {
-    let mut rung = [0; 8];
+fn run(wakeup: &OwnedFd, children: &Children, recorder: &Recorder) {
+    let mut counter = [0; 8];
     loop {
-        if rustix::io::read(bell, &mut rung).is_ok() {
-            scan(children, tally);
+        if rustix::io::read(wakeup, &mut counter).is_ok() {
+            scan(children, recorder);
         }
     }
 }
 
-fn scan(children: &Children, tally: &Tally) {
+fn scan(children: &Children, recorder: &Recorder) {
     let mut children = children.lock().unwrap_or_else(PoisonError::into_inner);
     let mut ended = Vec::new();
     children.retain(|&(pid, index)| {
@@ -77,9 +78,9 @@ fn scan(children: &Children, tally: &Tally) {
         reaped == 0
     });
     drop(children);
-    // First all are looked for, then callbacks run.
+    // The scan is complete before the first callback runs.
     for (pid, index, status) in ended {
-        Delivery::begin(index).end(tally, pid, exit_code(status));
+        Delivery::begin(index).end(recorder, pid, exit_code(status));
     }
 }
 
@@ -90,11 +91,12 @@ impl Contestant for SigchldScan {
         Ok(())
     }
 
-    fn spawn(&mut self, start: &Start) -> Result<()> {
-        // Locked before there is a child: the signal of its end finds it in the list.
+    fn spawn(&mut self, request: &SpawnRequest) -> Result<()> {
+        // The list is locked before the child starts, so that the scan after its exit finds it
+        // there.
         let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
-        let pid = Pid::try_from(start.command().spawn()?.id())?;
-        children.push((pid, start.index()));
+        let pid = Pid::try_from(request.command().spawn()?.id())?;
+        children.push((pid, request.index()));
         Ok(())
     }
 }

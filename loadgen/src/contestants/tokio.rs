@@ -1,4 +1,4 @@
-//! tokio::process: a task for each child, on a runtime of one thread. It starts its children itself.
+//! `tokio::process`: a task per child on a runtime with one thread. It starts children itself.
 
 use std::sync::Arc;
 
@@ -6,17 +6,17 @@ use anyhow::{Context, Result, bail};
 use exitring::Pid;
 use tokio::runtime::{Builder, Handle};
 
-use super::Contestant;
-use crate::start::Start;
-use crate::tally::{Delivery, Tally};
+use super::contestant::Contestant;
+use crate::measure::recorder::{Delivery, Recorder};
+use crate::measure::spawn_request::SpawnRequest;
 
 pub(crate) struct Tokio {
-    tally: Arc<Tally>,
+    recorder: Arc<Recorder>,
     runtime: Handle,
 }
 
 impl Tokio {
-    pub(crate) fn new(tally: Arc<Tally>) -> Result<Self> {
+    pub(crate) fn new(recorder: Arc<Recorder>) -> Result<Self> {
         let runtime = Builder::new_current_thread()
             .enable_io()
             .build()
@@ -27,7 +27,7 @@ impl Tokio {
             .spawn(move || runtime.block_on(std::future::pending::<()>()))
             .context("starting a thread")?;
         Ok(Self {
-            tally,
+            recorder,
             runtime: handle,
         })
     }
@@ -35,25 +35,25 @@ impl Tokio {
 
 impl Contestant for Tokio {
     fn watch(&mut self, _: Pid, _: usize) -> Result<()> {
-        bail!("tokio watches only what it starts itself")
+        bail!("tokio watches only children that it starts itself")
     }
 
-    fn spawn(&mut self, start: &Start) -> Result<()> {
+    fn spawn(&mut self, request: &SpawnRequest) -> Result<()> {
         let _within = self.runtime.enter();
-        let mut child = tokio::process::Command::from(start.command()).spawn()?;
-        let pid = child.id().context("it has not been waited for")?;
+        let mut child = tokio::process::Command::from(request.command()).spawn()?;
+        let pid = child.id().context("the child was reaped before")?;
         let pid = Pid::try_from(pid)?;
-        let (tally, index) = (Arc::clone(&self.tally), start.index());
+        let (recorder, index) = (Arc::clone(&self.recorder), request.index());
         self.runtime.spawn(async move {
             let status = child.wait().await;
             let delivery = Delivery::begin(index);
-            delivery.end(&tally, pid, status.ok().and_then(|status| status.code()));
+            delivery.end(&recorder, pid, status.ok().and_then(|status| status.code()));
         });
         Ok(())
     }
 
-    /// Its tasks have all been polled once.
-    fn settle(&mut self) -> Result<()> {
+    /// Waits until all tasks were polled once.
+    fn wait_until_registered(&mut self) -> Result<()> {
         let (done, when_done) = std::sync::mpsc::channel();
         self.runtime.spawn(async move { done.send(()) });
         when_done.recv().context("the runtime has ended")

@@ -1,4 +1,5 @@
-//! A thread with an io_uring, and an `IORING_OP_WAITID` (Linux 6.7) for each child, which reaps it.
+//! A thread with an io_uring. An `IORING_OP_WAITID` (Linux 6.7) per child waits for it and reaps
+//! it.
 
 use std::io;
 use std::mem;
@@ -11,16 +12,16 @@ use io_uring::types::Fd;
 use io_uring::{IoUring, Probe, opcode, squeue};
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::Contestant;
-use crate::tally::{Delivery, Tally};
+use super::contestant::Contestant;
+use crate::measure::recorder::{Delivery, Recorder};
 
 const ENTRIES: u32 = 256;
-const BELL: u64 = u64::MAX;
+const WAKEUP: u64 = u64::MAX;
 
 struct Shared {
-    /// Handed in and not submitted.
+    /// Children for which no wait has been submitted yet.
     new: Mutex<Vec<(Pid, usize)>>,
-    bell: OwnedFd,
+    wakeup: OwnedFd,
 }
 
 pub(crate) struct UringWaitid {
@@ -28,10 +29,10 @@ pub(crate) struct UringWaitid {
 }
 
 impl UringWaitid {
-    pub(crate) fn new(tally: Arc<Tally>) -> Result<Self> {
+    pub(crate) fn new(recorder: Arc<Recorder>) -> Result<Self> {
         let shared = Arc::new(Shared {
             new: Mutex::default(),
-            bell: eventfd(0, EventfdFlags::CLOEXEC).context("creating an eventfd")?,
+            wakeup: eventfd(0, EventfdFlags::CLOEXEC).context("creating an eventfd")?,
         });
         let for_thread = Arc::clone(&shared);
         let (built, when_built) = std::sync::mpsc::channel();
@@ -40,9 +41,9 @@ impl UringWaitid {
             .spawn(move || match ring() {
                 Ok(ring) => {
                     let _ = built.send(Ok(()));
-                    // Ends with the process only; what goes wrong shows as lost exits.
-                    if let Err(error) = run(ring, &for_thread, &tally) {
-                        eprintln!("loadgen: the io_uring of uring-waitid: {error}");
+                    // The thread runs until the process ends. An error shows as lost exits.
+                    if let Err(error) = run(ring, &for_thread, &recorder) {
+                        eprintln!("loadgen: the io_uring of uring-waitid failed: {error}");
                     }
                 }
                 Err(error) => drop(built.send(Err(error))),
@@ -53,14 +54,14 @@ impl UringWaitid {
     }
 }
 
-/// One child that is waited for. The kernel writes into it until its completion.
+/// A wait for one child. The kernel may write into it until the completion.
 struct Wait {
     pid: Pid,
     index: usize,
     info: libc::siginfo_t,
 }
 
-/// Why it cannot be had here, if it cannot.
+/// The reason why the contestant cannot run here, if there is one.
 pub(super) fn missing() -> Option<String> {
     ring().err().map(|error| format!("{error:#}"))
 }
@@ -76,16 +77,16 @@ fn ring() -> Result<IoUring> {
     ring.submitter().register_probe(&mut probe)?;
     anyhow::ensure!(
         probe.is_supported(opcode::WaitId::CODE),
-        "IORING_OP_WAITID takes Linux 6.7"
+        "IORING_OP_WAITID needs Linux 6.7 or later"
     );
     Ok(ring)
 }
 
-fn run(mut ring: IoUring, shared: &Shared, tally: &Tally) -> io::Result<()> {
-    let mut rung = 0_u64;
-    let bell = opcode::Read::new(Fd(shared.bell.as_raw_fd()), (&raw mut rung).cast(), 8);
-    let bell = bell.build().user_data(BELL);
-    push(&mut ring, &bell)?;
+fn run(mut ring: IoUring, shared: &Shared, recorder: &Recorder) -> io::Result<()> {
+    let mut counter = 0_u64;
+    let wakeup = opcode::Read::new(Fd(shared.wakeup.as_raw_fd()), (&raw mut counter).cast(), 8);
+    let wakeup = wakeup.build().user_data(WAKEUP);
+    push(&mut ring, &wakeup)?;
     loop {
         match ring.submit_and_wait(1) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
@@ -96,22 +97,22 @@ fn run(mut ring: IoUring, shared: &Shared, tally: &Tally) -> io::Result<()> {
             .map(|cqe| (cqe.user_data(), cqe.result()))
             .collect();
         for (token, result) in ended {
-            if token != BELL {
-                // SAFETY: the address of a box that was let go of below, and completed once.
+            if token != WAKEUP {
+                // SAFETY: the address of a box that was leaked below. Each completes once.
                 let wait = unsafe { Box::from_raw(token as *mut Wait) };
                 let delivery = Delivery::begin(wait.index);
-                // SAFETY: filled in by the kernel for a child.
+                // SAFETY: the kernel filled it in for a child.
                 let status = unsafe { wait.info.si_status() };
                 let exited = result == 0 && wait.info.si_code == libc::CLD_EXITED;
-                delivery.end(tally, wait.pid, exited.then_some(status));
+                delivery.end(recorder, wait.pid, exited.then_some(status));
                 continue;
             }
             let new = mem::take(&mut *shared.new.lock().unwrap_or_else(PoisonError::into_inner));
             for (pid, index) in new {
-                // SAFETY: all zero is a valid siginfo.
+                // SAFETY: a zeroed siginfo is valid.
                 let info = unsafe { mem::zeroed() };
                 let wait = Box::into_raw(Box::new(Wait { pid, index, info }));
-                // SAFETY: the box is ours until it is handed to the kernel.
+                // SAFETY: only this thread has the pointer until the entry is submitted.
                 let info = unsafe { &raw mut (*wait).info };
                 let entry = opcode::WaitId::new(libc::P_PID, pid.as_raw() as u32, libc::WEXITED)
                     .infop(info.cast_const())
@@ -119,15 +120,15 @@ fn run(mut ring: IoUring, shared: &Shared, tally: &Tally) -> io::Result<()> {
                     .user_data(wait as u64);
                 push(&mut ring, &entry)?;
             }
-            push(&mut ring, &bell)?;
+            push(&mut ring, &wakeup)?;
         }
     }
 }
 
 fn push(ring: &mut IoUring, entry: &squeue::Entry) -> io::Result<()> {
     loop {
-        // SAFETY: what the entry points to lives until its completion: boxes let go of, and a
-        // counter on the stack of a function that only returns on an error, with the ring.
+        // SAFETY: the targets of the entry's pointers live until its completion. They are leaked
+        // boxes, and a counter on the stack of a function that drops the ring when it returns.
         if unsafe { ring.submission().push(entry) }.is_ok() {
             return Ok(());
         }
@@ -143,14 +144,14 @@ impl Contestant for UringWaitid {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         new.push((pid, index));
-        // Nobody to wake if something is waiting to be taken already.
+        // If the list was not empty, the thread has been woken up already.
         if new.len() == 1 {
-            rustix::io::write(&self.shared.bell, &1_u64.to_ne_bytes())?;
+            rustix::io::write(&self.shared.wakeup, &1_u64.to_ne_bytes())?;
         }
         Ok(())
     }
 
-    fn settle(&mut self) -> Result<()> {
+    fn wait_until_registered(&mut self) -> Result<()> {
         while !self
             .shared
             .new
@@ -160,7 +161,7 @@ impl Contestant for UringWaitid {
         {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        // Taken, and submitted as soon as the thread has done with that.
+        // The thread has taken all children, and needs a moment to submit their waits.
         std::thread::sleep(std::time::Duration::from_millis(50));
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! The floor: a thread that does nothing but `waitpid(-1)`. No library can offer this, since it
-//! reaps every child of the program, whoever's.
+//! The lower bound: a thread that only calls `waitpid(-1)`. A library cannot offer this, because it
+//! reaps every child of the program, also those that another part of the program reaps.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -7,26 +7,26 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use anyhow::{Context, Result};
 use exitring::Pid;
 
-use super::Contestant;
-use crate::start::Start;
-use crate::tally::{Delivery, Tally, exit_code};
+use super::contestant::Contestant;
+use crate::measure::recorder::{Delivery, Recorder, exit_code};
+use crate::measure::spawn_request::SpawnRequest;
 
 #[derive(Default)]
 struct Children {
     index_of: Mutex<HashMap<Pid, usize>>,
-    some: Condvar,
+    not_empty: Condvar,
 }
 
 pub(crate) struct WaitLoop {
-    tally: Arc<Tally>,
+    recorder: Arc<Recorder>,
     children: Arc<Children>,
     started: bool,
 }
 
 impl WaitLoop {
-    pub(crate) fn new(tally: Arc<Tally>) -> Self {
+    pub(crate) fn new(recorder: Arc<Recorder>) -> Self {
         Self {
-            tally,
+            recorder,
             children: Arc::default(),
             started: false,
         }
@@ -41,40 +41,40 @@ impl Contestant for WaitLoop {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         index_of.insert(pid, index);
-        children.some.notify_one();
+        children.not_empty.notify_one();
         Ok(())
     }
 
-    fn spawn(&mut self, start: &Start) -> Result<()> {
-        // Locked before there is a child, so that the thread finds it when it has ended.
+    fn spawn(&mut self, request: &SpawnRequest) -> Result<()> {
+        // The map is locked before the child starts, so that the thread finds it there at its exit.
         let children = &self.children;
         let mut index_of = children
             .index_of
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let pid = Pid::try_from(start.command().spawn()?.id())?;
-        index_of.insert(pid, start.index());
-        children.some.notify_one();
+        let pid = Pid::try_from(request.command().spawn()?.id())?;
+        index_of.insert(pid, request.index());
+        children.not_empty.notify_one();
         drop(index_of);
-        self.settle()
+        self.wait_until_registered()
     }
 
-    /// The thread starts when the first children are there: it must not reap what nobody named.
-    fn settle(&mut self) -> Result<()> {
+    /// Starts the thread when the first children are known. It must not reap unknown children.
+    fn wait_until_registered(&mut self) -> Result<()> {
         if self.started {
             return Ok(());
         }
         self.started = true;
-        let (children, tally) = (Arc::clone(&self.children), Arc::clone(&self.tally));
+        let (children, recorder) = (Arc::clone(&self.children), Arc::clone(&self.recorder));
         let thread = std::thread::Builder::new().name("wait-loop".into());
         thread
-            .spawn(move || wait_loop(&children, &tally))
+            .spawn(move || wait_loop(&children, &recorder))
             .context("starting a thread")?;
         Ok(())
     }
 }
 
-fn wait_loop(children: &Children, tally: &Tally) {
+fn wait_loop(children: &Children, recorder: &Recorder) {
     let mut status = 0;
     loop {
         // SAFETY: the pointer is to a live integer.
@@ -84,10 +84,10 @@ fn wait_loop(children: &Children, tally: &Tally) {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let Ok(pid) = Pid::new(raw) else {
-            // ECHILD: all are reaped.
+            // ECHILD: all children are reaped.
             while index_of.is_empty() {
                 index_of = children
-                    .some
+                    .not_empty
                     .wait(index_of)
                     .unwrap_or_else(PoisonError::into_inner);
             }
@@ -98,6 +98,6 @@ fn wait_loop(children: &Children, tally: &Tally) {
         };
         drop(index_of);
         let delivery = Delivery::begin(index);
-        delivery.end(tally, pid, exit_code(status));
+        delivery.end(recorder, pid, exit_code(status));
     }
 }

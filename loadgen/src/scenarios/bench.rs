@@ -1,4 +1,4 @@
-//! A contestant at work: its children are made, it watches them, and what it does is measured.
+//! The test bench of the scenarios: makes children, lets a contestant watch them, and measures it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -6,29 +6,29 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::Order;
-use crate::board::{Gate, Slot};
-use crate::children;
-use crate::clock::{cpu_ns, now_ns, thread_cpu_ns};
 use crate::contestants::{self, Contestant};
-use crate::interrupt::interrupted;
-use crate::process::{anonymous_bytes, open_descriptors, raise_descriptor_limit};
-use crate::progress::progress_bar;
-use crate::run::{Run, Stage};
-use crate::start::Start;
-use crate::tally::{Tally, between};
+use crate::measure::children;
+use crate::measure::clock::{cpu_ns, now_ns, thread_cpu_ns};
+use crate::measure::interrupt::interrupted;
+use crate::measure::process::{anonymous_bytes, open_descriptors, raise_descriptor_limit};
+use crate::measure::progress::progress_bar;
+use crate::measure::recorder::{Recorder, between};
+use crate::measure::shared_table::{Gate, Slot};
+use crate::measure::spawn_request::SpawnRequest;
+use crate::types::run::{Run, Stage};
+use crate::types::run_spec::RunSpec;
 
-/// How long the next child may take to come to its gate.
-const PARKING: Duration = Duration::from_secs(30);
+/// The time within which another child must reach its gate.
+const PARK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the last exits of what is interrupted may be on their way.
-const LAST_CHANCE: Duration = Duration::from_millis(500);
+/// The time in which the last exits of an interrupted run can still be delivered.
+const GRACE_PERIOD: Duration = Duration::from_millis(500);
 
 pub(crate) struct Bench<'a> {
-    order: &'a Order,
-    pub(crate) tally: Arc<Tally>,
+    spec: &'a RunSpec,
+    pub(crate) recorder: Arc<Recorder>,
     pub(crate) contestant: Box<dyn Contestant>,
-    /// What was there before there was a contestant.
+    /// In use before the contestant was made.
     fds_before: u64,
     bytes_before: u64,
     run: Run,
@@ -38,51 +38,53 @@ pub(crate) struct Bench<'a> {
 }
 
 impl<'a> Bench<'a> {
-    /// Makes the contestant and its first children: slots, and the gates they wait at.
+    /// Makes the contestant and its first children. A group is a range of slots and the gate at
+    /// which their children wait.
     pub(crate) fn new(
-        order: &'a Order,
-        tally: Arc<Tally>,
-        crowd: &[(Range<usize>, Gate)],
+        spec: &'a RunSpec,
+        recorder: Arc<Recorder>,
+        groups: &[(Range<usize>, Gate)],
     ) -> Result<Self> {
-        if order.kind.descriptors_per_child() > 0 {
+        if spec.kind.descriptors_per_child() > 0 {
             raise_descriptor_limit()?;
         }
-        // Where that is possible, they are forked before there are threads and descriptors to inherit.
-        let forked = match order.kind.takes_pids() {
-            true => fork(&tally, crowd)?,
+        // If possible, children are forked before there are threads and descriptors to inherit.
+        let forked = match spec.kind.takes_pids() {
+            true => fork(&recorder, groups)?,
             false => Vec::new(),
         };
         let before = (open_descriptors(None)?, anonymous_bytes(None)?);
-        let contestant = contestants::make(order, &tally)?;
-        // Another program is not asked before it is there, and all it has is its own.
+        let contestant = contestants::make(spec, &recorder)?;
+        // A contestant that is another program exists only now. It starts with three descriptors.
         let process = contestant.process();
         let (fds_before, bytes_before) = match process {
             Some(_) => (3, anonymous_bytes(process)?),
             None => before,
         };
         let mut bench = Self {
-            order,
-            tally,
+            spec,
+            recorder,
             contestant,
             fds_before,
             bytes_before,
-            run: order.run(),
+            run: spec.empty_run(),
             cpu_before: 0,
             enters_before: 0,
             started_ns: 0,
         };
-        bench.watch(crowd, forked)?;
-        let watched: u64 = crowd.iter().map(|(slots, _)| slots.len() as u64).sum();
+        bench.watch(groups, forked)?;
+        let watched: u64 = groups.iter().map(|(slots, _)| slots.len() as u64).sum();
         bench.run.fds_held = bench.fds_held()?;
         let bytes = anonymous_bytes(process)?.saturating_sub(bench.bytes_before);
         bench.run.bytes_per_watch = bytes.checked_div(watched);
         Ok(bench)
     }
 
-    /// One more that the contestant starts itself.
+    /// Lets the contestant start a child itself.
     pub(crate) fn spawn(&mut self, index: usize, gate: Gate) -> Result<()> {
-        let board = Arc::clone(&self.tally.board);
-        self.contestant.spawn(&Start::Child { board, index, gate })
+        let table = Arc::clone(&self.recorder.table);
+        self.contestant
+            .spawn(&SpawnRequest::Child { table, index, gate })
     }
 
     pub(crate) fn fds_held(&self) -> Result<u64> {
@@ -90,21 +92,21 @@ impl<'a> Bench<'a> {
         Ok(open_descriptors(process)?.saturating_sub(self.fds_before))
     }
 
-    /// More children.
-    pub(crate) fn add(&mut self, crowd: &[(Range<usize>, Gate)]) -> Result<()> {
-        let forked = match self.order.kind.takes_pids() {
-            true => fork(&self.tally, crowd)?,
+    /// Makes and watches more children.
+    pub(crate) fn add(&mut self, groups: &[(Range<usize>, Gate)]) -> Result<()> {
+        let forked = match self.spec.kind.takes_pids() {
+            true => fork(&self.recorder, groups)?,
             false => Vec::new(),
         };
-        self.watch(crowd, forked)
+        self.watch(groups, forked)
     }
 
-    fn watch(&mut self, crowd: &[(Range<usize>, Gate)], forked: Vec<exitring::Pid>) -> Result<()> {
-        let parked_before = self.tally.board.parked();
+    fn watch(&mut self, groups: &[(Range<usize>, Gate)], forked: Vec<exitring::Pid>) -> Result<()> {
+        let parked_before = self.recorder.table.parked();
         let mut forked = forked.into_iter();
-        let all: usize = crowd.iter().map(|(slots, _)| slots.len()).sum();
+        let all: usize = groups.iter().map(|(slots, _)| slots.len()).sum();
         let bar = progress_bar(all as u64, "watching");
-        for (slots, gate) in crowd {
+        for (slots, gate) in groups {
             for index in slots.clone() {
                 bail_if_interrupted()?;
                 match forked.next() {
@@ -115,14 +117,14 @@ impl<'a> Bench<'a> {
             }
         }
         bar.finish_and_clear();
-        self.contestant.settle()?;
-        if !self.order.kind.takes_pids() {
-            wait_until_parked(&self.tally, parked_before, all as u64)?;
+        self.contestant.wait_until_registered()?;
+        if !self.spec.kind.takes_pids() {
+            wait_until_parked(&self.recorder, parked_before, all as u64)?;
         }
         Ok(())
     }
 
-    /// From here on it is measured.
+    /// Starts the measurement.
     pub(crate) fn start(&mut self) -> Result<()> {
         self.enters_before = self.contestant.stats().map_or(0, |stats| stats.enters);
         self.cpu_before = cpu_ns(self.contestant.process())?;
@@ -130,34 +132,34 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Lets children go. What that takes is not the contestant's.
+    /// Opens a gate. The CPU time of this call does not count.
     pub(crate) fn release(&mut self, gate: Gate) {
         let before = thread_cpu_ns();
-        self.tally.board.open(gate);
+        self.recorder.table.open(gate);
         if self.contestant.process().is_none() {
             self.cpu_before += thread_cpu_ns() - before;
         }
     }
 
-    /// Waits until so many exits are delivered in all, or no more come.
+    /// Waits until `exits` exits are delivered in all, or no more are delivered.
     pub(crate) fn wait_for(&self, exits: u64) {
         let bar = progress_bar(exits, "exiting");
-        self.tally.wait_for(exits, |done| bar.set_position(done));
+        self.recorder.wait_for(exits, |done| bar.set_position(done));
         bar.finish_and_clear();
     }
 
-    /// To here it is measured; what was measured are the exits of these slots.
+    /// Ends the measurement of the exits of these slots.
     pub(crate) fn stop(&mut self, slots: &Range<usize>) -> Result<()> {
         let cpu = cpu_ns(self.contestant.process())? - self.cpu_before;
         let stats = self.contestant.stats();
-        let slots = &self.tally.board.slots()[slots.clone()];
-        let exits = self.tally.count(slots, u64::MAX).exits;
+        let slots = &self.recorder.table.slots()[slots.clone()];
+        let exits = self.recorder.count(slots, u64::MAX).exits;
         let run = &mut self.run;
         run.children = slots.len() as u64;
         run.exits = exits;
         run.cpu_ns_per_exit = cpu / exits.max(1);
-        run.drain_ns = self.tally.last_ns().saturating_sub(self.started_ns);
-        run.latencies(between(slots, |s| &s.stamp_ns, |s| &s.known_ns)?)?;
+        run.drain_ns = self.recorder.last_ns().saturating_sub(self.started_ns);
+        run.set_latencies(between(slots, |s| &s.stamp_ns, |s| &s.known_ns)?)?;
         run.stages = stages(slots)?;
         if let Some(stats) = stats {
             let enters = stats.enters - self.enters_before;
@@ -167,31 +169,32 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Lets the others go, too, until so many exits are delivered in all, and says what came of the children
-    /// of the first `used` slots.
+    /// Lets the live children exit as well, waits until `exits` exits are delivered in all, and
+    /// checks the children of the first `used` slots. Returns the result of the run.
     pub(crate) fn finish(mut self, exits: u64, used: usize) -> Result<Run> {
         self.run.interrupted = interrupted();
         let mut until_ns = u64::MAX;
         if self.run.interrupted {
-            // Children go on ending. Those that have until now get their chance; of the others nothing is said.
+            // Children still exit. Exits until now get time to be delivered; later ones do not
+            // count.
             until_ns = now_ns();
-            std::thread::sleep(LAST_CHANCE);
+            std::thread::sleep(GRACE_PERIOD);
         } else {
-            self.tally.board.open(Gate::Live);
+            self.recorder.table.open(Gate::Live);
             self.wait_for(exits);
             if interrupted() {
                 self.run.interrupted = true;
                 until_ns = now_ns();
-                std::thread::sleep(LAST_CHANCE);
+                std::thread::sleep(GRACE_PERIOD);
             }
         }
-        // Not a slot more: reading one takes memory.
+        // Unused slots are not read, because a read allocates their memory.
         let count = self
-            .tally
-            .count(&self.tally.board.slots()[..used], until_ns);
+            .recorder
+            .count(&self.recorder.table.slots()[..used], until_ns);
         self.run.lost = count.lost;
         self.run.duplicates = count.duplicates;
-        self.run.wrong = self.tally.wrong();
+        self.run.wrong = self.recorder.wrong();
         let before = Instant::now();
         drop(self.contestant);
         self.run.end_ns = before.elapsed().as_nanos() as u64;
@@ -203,35 +206,40 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Forks children, which then wait at their gates.
-pub(crate) fn fork(tally: &Tally, crowd: &[(Range<usize>, Gate)]) -> Result<Vec<exitring::Pid>> {
-    let parked_before = tally.board.parked();
-    let all: usize = crowd.iter().map(|(slots, _)| slots.len()).sum();
+/// Forks children and waits until all are at their gates.
+pub(crate) fn fork(
+    recorder: &Recorder,
+    groups: &[(Range<usize>, Gate)],
+) -> Result<Vec<exitring::Pid>> {
+    let parked_before = recorder.table.parked();
+    let all: usize = groups.iter().map(|(slots, _)| slots.len()).sum();
     let mut forked = Vec::with_capacity(all);
     let bar = progress_bar(all as u64, "forking");
-    for (slots, gate) in crowd {
+    for (slots, gate) in groups {
         for index in slots.clone() {
             bail_if_interrupted()?;
-            forked.push(children::fork(&tally.board, index, *gate)?);
+            forked.push(children::fork(&recorder.table, index, *gate)?);
             bar.inc(1);
         }
     }
     bar.finish_and_clear();
-    wait_until_parked(tally, parked_before, all as u64)?;
+    wait_until_parked(recorder, parked_before, all as u64)?;
     Ok(forked)
 }
 
-/// What is measured is to begin at rest.
-fn wait_until_parked(tally: &Tally, before: u64, children: u64) -> Result<()> {
-    let (mut last, mut moved) = (0, Instant::now());
-    while tally.board.parked() < before + children {
+/// Waits until the children are at their gates, so that the measurement starts without other load.
+fn wait_until_parked(recorder: &Recorder, before: u64, children: u64) -> Result<()> {
+    let (mut last, mut progressed) = (0, Instant::now());
+    while recorder.table.parked() < before + children {
         bail_if_interrupted()?;
-        let parked = tally.board.parked() - before;
+        let parked = recorder.table.parked() - before;
         if parked > last {
-            (last, moved) = (parked, Instant::now());
+            (last, progressed) = (parked, Instant::now());
         }
-        if moved.elapsed() > PARKING {
-            bail!("only {parked} of {children} children are ready, and no more within {PARKING:?}");
+        if progressed.elapsed() > PARK_TIMEOUT {
+            bail!(
+                "only {parked} of {children} children are ready, and no other became ready within {PARK_TIMEOUT:?}"
+            );
         }
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -245,7 +253,7 @@ fn bail_if_interrupted() -> Result<()> {
     }
 }
 
-/// The way of an exit through a watcher that tells when it saw and queued it.
+/// The stages of an exit in a watcher that reports when it saw and queued the exit.
 fn stages(slots: &[Slot]) -> Result<Vec<Stage>> {
     let steps = [
         (
@@ -270,7 +278,7 @@ fn stages(slots: &[Slot]) -> Result<Vec<Stage>> {
             latency_ns,
         })
         .collect();
-    // Without a queue the way is shorter.
+    // Without a queue there are only two stages.
     if stages.len() == 1 {
         let latencies = between(slots, |s| &s.seen_ns, |s| &s.begun_ns)?;
         stages.push(Stage {

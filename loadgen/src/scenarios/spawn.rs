@@ -1,49 +1,34 @@
-//! What a spawn costs while children are alive, against none.
+//! The spawn scenario: the cost of a spawn with many live children, and with none.
 //!
-//! Measured in turns, none and live, several times, in one process with one contestant. What is timed is
-//! the spawn of `true`, from the call to the knowing of its exit.
+//! Both are measured in turns, several times, in one process with one contestant. Timed is the
+//! spawn of `true`, from the call to the known status.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::Args;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use super::Order;
 use super::bench::Bench;
-use crate::board::{EXECED, Gate};
-use crate::clock::now_ns;
-use crate::interrupt::interrupted;
-use crate::latency::Latencies;
-use crate::run::{Run, SpawnCost};
-use crate::start::Start;
-use crate::tally::Tally;
+use crate::measure::clock::now_ns;
+use crate::measure::interrupt::interrupted;
+use crate::measure::recorder::Recorder;
+use crate::measure::shared_table::{EXECED, Gate};
+use crate::measure::spawn_request::SpawnRequest;
+use crate::types::latency::Latencies;
+use crate::types::options::SpawnOptions;
+use crate::types::run::{Run, SpawnCost};
+use crate::types::run_spec::RunSpec;
 
-#[derive(Clone, Debug, PartialEq, Args, Serialize, Deserialize, JsonSchema)]
-pub(crate) struct SpawnOptions {
-    /// How many children are alive meanwhile
-    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
-    pub(crate) live: u32,
-    /// How many spawns are timed in each turn
-    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub(crate) spawns: u32,
-    /// How many turns there are, each without and with live children
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub(crate) turns: u32,
-}
-
-pub(super) fn measure(order: &Order, options: &SpawnOptions) -> Result<Run> {
+pub(super) fn measure(spec: &RunSpec, options: &SpawnOptions) -> Result<Run> {
     let (live, spawns) = (options.live as usize, options.spawns as usize);
     let warm_up = spawns.div_ceil(10);
-    // Spawned ones in front, those that live behind.
+    // The slots of spawned children come first, then those of live children.
     let spawned = warm_up + 2 * spawns * options.turns as usize;
     let slots = spawned + live * options.turns as usize;
-    let mut bench = Bench::new(order, Tally::new(slots, Duration::ZERO)?, &[])?;
+    let mut bench = Bench::new(spec, Recorder::new(slots, Duration::ZERO)?, &[])?;
 
     let mut timer = Timer::default();
-    // What is new (pages, caches) is not measured.
+    // The first spawns (page faults, cold caches) are not measured.
     timer.spawn(&mut bench, warm_up, &mut Samples::new()?)?;
     let (mut none, mut with_live) = (Samples::new()?, Samples::new()?);
     let mut fds_live = 0;
@@ -59,15 +44,16 @@ pub(super) fn measure(order: &Order, options: &SpawnOptions) -> Result<Run> {
         if timer.stopped {
             break;
         }
-        // Each turn ends without any, and the next has new ones at a gate that is closed again.
-        bench.tally.board.open(Gate::Live);
+        // At the end of a turn all live children exit. The next turn makes new ones, at a gate that
+        // is closed again.
+        bench.recorder.table.open(Gate::Live);
         timer.done += live as u64;
         bench.wait_for(timer.done);
-        bench.tally.board.close(Gate::Live);
+        bench.recorder.table.close(Gate::Live);
     }
-    let came = bench
-        .tally
-        .count(&bench.tally.board.slots()[warm_up..spawned], u64::MAX);
+    let count = bench
+        .recorder
+        .count(&bench.recorder.table.slots()[warm_up..spawned], u64::MAX);
     let latencies = with_live.total;
     let (without, with) = (none.total.percentiles(), latencies.percentiles());
     let ratio = with
@@ -83,11 +69,11 @@ pub(super) fn measure(order: &Order, options: &SpawnOptions) -> Result<Run> {
     run.spawn_cost_ratio = ratio;
     run.spawn_cost = Some(cost);
     run.children = (2 * spawns * options.turns as usize) as u64;
-    run.exits = came.exits;
+    run.exits = count.exits;
     run.fds_held = fds_live;
     run.drain_ns = 0;
     run.stages.clear();
-    run.latencies(latencies)?;
+    run.set_latencies(latencies)?;
     bench.finish(timer.done, slots)
 }
 
@@ -108,9 +94,9 @@ impl Samples {
 #[derive(Default)]
 struct Timer {
     next: usize,
-    /// Exits that were delivered so far.
+    /// The number of exits that were delivered so far.
     done: u64,
-    /// Interrupted, or an exit did not come: nothing more is spawned.
+    /// After an interrupt or a lost exit nothing more is spawned.
     stopped: bool,
 }
 
@@ -122,20 +108,20 @@ impl Timer {
             }
             let index = self.next;
             let slot = |bench: &Bench<'_>| {
-                bench.tally.board.slots()[index]
+                bench.recorder.table.slots()[index]
                     .known_ns
                     .load(Ordering::Acquire)
             };
-            bench.tally.board.slots()[index]
+            bench.recorder.table.slots()[index]
                 .due_ns
                 .store(EXECED, Ordering::Release);
             let before = now_ns();
-            bench.contestant.spawn(&Start::True { index })?;
+            bench.contestant.spawn(&SpawnRequest::True { index })?;
             samples.call.record(now_ns() - before)?;
             self.next += 1;
             self.done += 1;
-            let came = bench.tally.wait_for(self.done, |_| ());
-            if !came || interrupted() {
+            let delivered = bench.recorder.wait_for(self.done, |_| ());
+            if !delivered || interrupted() {
                 self.stopped = true;
                 return Ok(());
             }

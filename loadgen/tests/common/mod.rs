@@ -1,6 +1,6 @@
-//! What the tests of the program share.
+//! Helpers of the integration tests.
 
-#![allow(dead_code, reason = "each test file uses some of it")]
+#![allow(dead_code, reason = "each test file uses a part")]
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -18,14 +18,14 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A place in the file system that is gone with the test.
-pub struct Place(PathBuf);
+/// A temporary folder that is removed at the end of the test.
+pub struct Scratch(PathBuf);
 
-impl Place {
+impl Scratch {
     pub fn new(name: &str) -> Self {
-        let place = std::env::temp_dir().join(format!("loadgen-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&place).expect("it can be had");
-        Self(place)
+        let folder = std::env::temp_dir().join(format!("loadgen-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("it can be created");
+        Self(folder)
     }
 
     pub fn file(&self, name: &str) -> String {
@@ -33,7 +33,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
@@ -44,9 +44,9 @@ pub fn read_json(path: &str) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Runs a measurement that is to succeed; what it printed, and what it saved.
-pub fn measure(place: &Place, arguments: &[&str]) -> (String, Value) {
-    let path = place.file("result.json");
+/// Runs a measurement that must succeed. Returns what it printed and what it saved.
+pub fn measure(scratch: &Scratch, arguments: &[&str]) -> (String, Value) {
+    let path = scratch.file("result.json");
     let output = loadgen(&[arguments, &["--json", &path]].concat());
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{arguments:?}: {stdout}{stderr}");

@@ -1,4 +1,4 @@
-//! The children of a soak: they exit at once, or wait for a signal.
+//! The children of a soak. They exit at once, or wait for a signal.
 
 use std::io;
 
@@ -8,15 +8,16 @@ use exitring::Pid;
 #[derive(Clone, Copy)]
 pub(super) enum Life {
     Exit(i32),
-    /// Until a signal ends it.
+    /// Waits until a signal kills it.
     Pause,
 }
 
 pub(super) fn fork(life: Life) -> Result<Pid> {
-    // SAFETY: the child makes system calls only.
+    // SAFETY: the child makes only system calls.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
-        // SAFETY: as above. Handlers of ours must not run here; with them gone the signals may come.
+        // SAFETY: as above. The handlers of the parent must not run here; once they are reset, the
+        // child can receive the signals.
         unsafe {
             for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
                 libc::signal(signal, libc::SIG_DFL);
@@ -39,9 +40,10 @@ pub(super) fn fork(life: Life) -> Result<Pid> {
     Ok(Pid::new(pid)?)
 }
 
+/// Waits until the child has ended, without reaping it.
 pub(super) fn wait_for_zombie(pid: Pid) {
     let options = libc::WEXITED | libc::WNOWAIT;
-    // SAFETY: no pointers but null.
+    // SAFETY: the only pointer is null.
     while unsafe {
         libc::waitid(
             libc::P_PID,
@@ -54,7 +56,7 @@ pub(super) fn wait_for_zombie(pid: Pid) {
     {}
 }
 
-/// In this thread, whose children begin that way; Ctrl-C has a thread of its own.
+/// Blocks all signals in this thread and its children. Ctrl-C is handled by another thread.
 pub(super) fn block_signals() {
     let mut all = std::mem::MaybeUninit::uninit();
     // SAFETY: the first call initialises the set.

@@ -1,0 +1,43 @@
+//! The interface of a contestant.
+
+use std::any::Any;
+
+use anyhow::{Result, bail};
+use exitring::{Pid, Stats};
+
+use crate::measure::spawn_request::SpawnRequest;
+
+/// A way to learn that children have ended.
+///
+/// A contestant reports each exit with its status to the recorder, and reaps the child. It does so
+/// as fast as it can, without help from the scenario.
+pub(crate) trait Contestant {
+    /// Watches a child that was forked before. `index` is the child's slot.
+    fn watch(&mut self, pid: Pid, index: usize) -> Result<()>;
+
+    /// Starts a child and watches it.
+    fn spawn(&mut self, request: &SpawnRequest) -> Result<()> {
+        let child = request.command().spawn()?;
+        self.watch(Pid::try_from(child.id())?, request.index())
+    }
+
+    /// Makes `count` watches of one child without callbacks. Dropping the result drops the watches.
+    fn watch_without_callback(&mut self, _pid: Pid, _count: usize) -> Result<Box<dyn Any>> {
+        bail!("this contestant has no watches without a callback")
+    }
+
+    /// Waits until all children are watched that were passed to this contestant.
+    fn wait_until_registered(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The process whose CPU time, memory and descriptors count, if it is not this one.
+    fn process(&self) -> Option<Pid> {
+        None
+    }
+
+    /// The counters of exitring. Other contestants have none.
+    fn stats(&self) -> Option<Stats> {
+        None
+    }
+}

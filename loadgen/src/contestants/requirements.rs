@@ -1,0 +1,31 @@
+//! The scenarios that each contestant can take part in.
+
+use super::{external, service, uring_waitid};
+use crate::types::kind::Kind;
+use crate::types::scenario::Scenario;
+
+/// The reason why a contestant cannot take part in a scenario of any size, if there is one.
+pub(crate) fn reason_unable(kind: Kind, scenario: &Scenario) -> Option<String> {
+    match scenario {
+        Scenario::Register(_) if !kind.takes_pids() => Some(
+            "watches only children that it starts itself: its registration cannot be separated \
+             from the fork"
+                .into(),
+        ),
+        Scenario::Soak(_) if kind != Kind::Exitring => {
+            Some("soak tests features that only exitring has".into())
+        }
+        Scenario::Abandon(_) if !kind.has_watches_without_callback() => {
+            Some("only exitring has watches without a callback".into())
+        }
+        Scenario::Churn(_) | Scenario::Spawn(_) if kind.is_external() => Some(
+            "its children are executed programs, requested through a pipe: their start would be \
+             measured as well"
+                .into(),
+        ),
+        Scenario::Serve(_) if kind.is_service() => service::missing(),
+        _ if kind.is_service() => Some("the service takes part in serve only".into()),
+        _ if kind == Kind::UringWaitid => uring_waitid::missing(),
+        _ => external::missing(kind),
+    }
+}

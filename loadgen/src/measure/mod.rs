@@ -1,0 +1,22 @@
+//! The primitives of a measurement.
+//!
+//! Children and the measuring process share the memory of `shared_table`: each child has a slot
+//! for its planned exit, its actual exit and its delivery. `children` makes the children;
+//! `spawn_request` describes one for contestants that start their children themselves.
+//! `unmap` and `raw_syscall` are the part of a child's life after it has unmapped libc.
+//! `recorder` records and checks what contestants deliver. `clock`, `process` and `environment`
+//! read what the kernel accounts; `interrupt` and `progress` serve the user at the terminal.
+//!
+//! Contestants, scenarios and rounds call these modules. They call only `types`.
+
+pub(crate) mod children;
+pub(crate) mod clock;
+pub(crate) mod environment;
+pub(crate) mod interrupt;
+pub(crate) mod process;
+pub(crate) mod progress;
+mod raw_syscall;
+pub(crate) mod recorder;
+pub(crate) mod shared_table;
+pub(crate) mod spawn_request;
+mod unmap;

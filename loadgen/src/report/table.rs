@@ -1,0 +1,209 @@
+//! The report as tables for a terminal.
+
+use std::fmt::{self, Write};
+
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::report::results::Report;
+use crate::report::summary::Line;
+use crate::types::metric::Metric;
+use crate::types::run::Run;
+
+/// The columns of a comparison. Metrics that were not measured are left out.
+const COLUMNS: [Metric; 14] = [
+    Metric::Rate,
+    Metric::Drain,
+    Metric::SpawnCost,
+    Metric::SpawnCall,
+    Metric::WatchP50,
+    Metric::WatchP99,
+    Metric::WatchMax,
+    Metric::PlanP50,
+    Metric::PlanP99,
+    Metric::P50,
+    Metric::P99,
+    Metric::Cpu,
+    Metric::Fds,
+    Metric::Bytes,
+];
+
+pub(crate) fn text(report: &Report) -> Result<String, fmt::Error> {
+    let mut text = String::new();
+    let environment = &report.environment;
+    writeln!(
+        text,
+        "{} on Linux {}, {} × {}",
+        report.scenario, environment.kernel, environment.cores, environment.cpu
+    )?;
+    if let ([run], [_]) = (report.runs.as_slice(), report.scenarios.as_slice()) {
+        writeln!(text, "{}", single(run))?;
+    } else if !report.summary.is_empty() {
+        writeln!(text, "{}", comparison(report))?;
+        writeln!(
+            text,
+            "Medians of {} rounds (minimum to maximum); × is a multiple of exitring's value in the same round.",
+            report.repeat
+        )?;
+    }
+    for absent in &report.absent {
+        let live = absent
+            .live
+            .map_or_else(String::new, |live| format!(", {live} live"));
+        let verb = if absent.failed {
+            "FAILED"
+        } else {
+            "not measured"
+        };
+        writeln!(text, "{}{live}: {verb}: {}", absent.title, absent.why)?;
+    }
+    for warning in &report.warnings {
+        writeln!(text, "warning: {warning}")?;
+    }
+    for run in &report.runs {
+        for warning in &run.warnings {
+            writeln!(
+                text,
+                "warning: {}, round {}: {warning}",
+                run.title, run.round
+            )?;
+        }
+    }
+    if let Some(ratio) = report.spawn_cost_ratio {
+        writeln!(text, "spawn_cost_ratio {ratio:.3}")?;
+    }
+    Ok(text)
+}
+
+/// One run, a metric per row.
+fn single(run: &Run) -> Table {
+    let mut rows = vec![
+        ("children".to_owned(), run.children.to_string()),
+        ("exits".into(), run.exits.to_string()),
+        ("lost".into(), run.lost.to_string()),
+        ("duplicates".into(), run.duplicates.to_string()),
+        ("wrong pid or status".into(), run.wrong.to_string()),
+    ];
+    if let Some(live) = run.live {
+        rows.insert(1, ("other live children".into(), live.to_string()));
+    }
+    let metrics = [
+        Metric::PlanP50,
+        Metric::PlanP99,
+        Metric::PlanP99_9,
+        Metric::P50,
+        Metric::P90,
+        Metric::P99,
+        Metric::P99_9,
+        Metric::Max,
+        Metric::WatchP50,
+        Metric::WatchP99,
+        Metric::WatchMax,
+        Metric::SpawnCall,
+        Metric::Drain,
+        Metric::Rate,
+        Metric::Cpu,
+        Metric::Enters,
+        Metric::Fds,
+        Metric::Bytes,
+        Metric::End,
+    ];
+    let shown = |metric: Metric| Some((metric.title().to_owned(), metric.show(metric.of(run)?)));
+    rows.extend(metrics.into_iter().filter_map(shown));
+    for stage in &run.stages {
+        if let (Some(p50), p99) = (stage.latency_ns.p50, stage.latency_ns.p99) {
+            let show = |ns: u64| Metric::P50.show(ns as f64);
+            let p99 = p99.map_or_else(String::new, |p99| format!(", p99 {}", show(p99)));
+            rows.push((
+                format!("  {}", stage.stage),
+                format!("p50 {}{p99}", show(p50)),
+            ));
+        }
+    }
+    if let Some(soak) = &run.soak {
+        rows.push(("seconds".into(), format!("{:.0}", soak.seconds)));
+        for (case, count) in &soak.cases {
+            rows.push((format!("  {case}"), count.to_string()));
+        }
+        if let (Some(first), Some(last)) = (soak.samples.first(), soak.samples.last()) {
+            let memory = |bytes: u64| Metric::Bytes.show(bytes as f64);
+            rows.push((
+                "memory, first and last sample".into(),
+                format!("{}, {}", memory(first.bytes), memory(last.bytes)),
+            ));
+            rows.push((
+                "descriptors, first and last".into(),
+                format!("{}, {}", first.descriptors, last.descriptors),
+            ));
+        }
+    }
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_header([run.title.as_str(), ""]);
+    for (name, value) in &rows {
+        table.add_row([name, value]);
+    }
+    align(&mut table, 1..2);
+    table
+}
+
+/// A comparison, a contestant per row.
+fn comparison(report: &Report) -> Table {
+    let known = |metric: &Metric| {
+        report
+            .summary
+            .iter()
+            .any(|line| line.metrics.contains_key(metric))
+    };
+    let columns: Vec<_> = COLUMNS.into_iter().filter(known).collect();
+    let sizes = report.scenarios.len() > 1;
+    let mut table = Table::new();
+    table.load_style(presets::ASCII_MARKDOWN);
+    let mut head = vec!["contestant".to_owned()];
+    head.extend(sizes.then(|| "live".to_owned()));
+    head.extend(columns.iter().map(|metric| metric.title().to_owned()));
+    head.push("lost, duplicate, wrong".into());
+    let width = head.len();
+    table.set_header(head);
+    for line in &report.summary {
+        let mut row = vec![line.title.clone()];
+        row.extend(sizes.then(|| line.live.unwrap_or(0).to_string()));
+        row.extend(
+            columns
+                .iter()
+                .map(|&metric| cell(line, metric, metric == report.headline)),
+        );
+        let errors = [Metric::Lost, Metric::Duplicates, Metric::Wrong];
+        let worst = errors.map(|metric| line.metrics.get(&metric).map_or(0.0, |spread| spread.max));
+        row.push(worst.map(|count| count.to_string()).join(", "));
+        table.add_row(row);
+    }
+    align(&mut table, 1..width);
+    table
+}
+
+fn cell(line: &Line, metric: Metric, headline: bool) -> String {
+    let Some(spread) = line.metrics.get(&metric) else {
+        return "–".into();
+    };
+    let mut cell = metric.show(spread.median);
+    if headline && line.rounds > 1 {
+        cell += &format!(
+            " ({} to {})",
+            metric.show(spread.min),
+            metric.show(spread.max)
+        );
+    }
+    let with_ratio = headline || metric == Metric::Cpu;
+    if let Some(ratio) = spread.ratio_to_exitring.filter(|_| with_ratio) {
+        cell += &format!(" ×{ratio:.2}");
+    }
+    cell
+}
+
+fn align(table: &mut Table, columns: std::ops::Range<usize>) {
+    for column in columns {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}

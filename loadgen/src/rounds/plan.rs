@@ -1,0 +1,86 @@
+//! The plan of a measurement: scenarios, contestants and repetitions.
+
+use clap::ValueEnum;
+
+use crate::cli::Options;
+use crate::types::kind::Kind;
+use crate::types::run_spec::RunSpec;
+use crate::types::scenario::Scenario;
+
+pub(crate) struct Plan {
+    pub(super) name: &'static str,
+    pub(super) scenarios: Vec<Scenario>,
+    pub(super) kinds: Vec<Kind>,
+    pub(super) repeat: u32,
+    /// The user named the contestants, so it is an error if one of them cannot take part.
+    /// Otherwise the report lists it as absent.
+    pub(super) by_name: bool,
+}
+
+impl Plan {
+    /// One scenario, with exitring unless the user names others.
+    pub(crate) fn single(scenario: Scenario, options: &Options) -> Self {
+        let mut plan = Self::compare(scenario, options);
+        // The service is always compared with the library that it is made of.
+        if let Scenario::Serve(_) = plan.scenarios[0] {
+            if options.with.is_empty() {
+                plan.kinds = vec![
+                    Kind::Exitring,
+                    Kind::ExitringWatch,
+                    Kind::Serve,
+                    Kind::ServePower,
+                ];
+                plan.by_name = true;
+            }
+            return plan;
+        }
+        if options.with.is_empty() {
+            plan.kinds = vec![Kind::Exitring];
+            plan.by_name = true;
+        }
+        plan.repeat = options.repeat.unwrap_or(1);
+        plan
+    }
+
+    /// One scenario, with all contestants in Rust unless the user names some.
+    pub(crate) fn compare(scenario: Scenario, options: &Options) -> Self {
+        Self {
+            name: scenario.name(),
+            repeat: options.repeat.unwrap_or(3),
+            ..Self::scale(vec![scenario], options)
+        }
+    }
+
+    /// One scenario in several sizes.
+    pub(crate) fn scale(scenarios: Vec<Scenario>, options: &Options) -> Self {
+        let by_name = !options.with.is_empty();
+        // Programs in other languages need a long time to start this many children. They take part
+        // only if they are named.
+        let all = || {
+            Kind::value_variants()
+                .iter()
+                .copied()
+                .filter(|kind| !kind.is_external() && !kind.is_service())
+                .collect()
+        };
+        Self {
+            name: "scale",
+            scenarios,
+            kinds: if by_name { options.with.clone() } else { all() },
+            // The sizes make many runs already.
+            repeat: options.repeat.unwrap_or(1),
+            by_name: by_name && options.with.len() == 1,
+        }
+    }
+
+    /// One run of each contestant in a scenario.
+    pub(super) fn specs(&self, scenario: &Scenario, options: &Options) -> Vec<RunSpec> {
+        let spec = |&kind: &Kind| RunSpec {
+            kind,
+            workers: options.workers.into(),
+            round: 0,
+            scenario: scenario.clone(),
+        };
+        self.kinds.iter().map(spec).collect()
+    }
+}

@@ -1,0 +1,84 @@
+//! The soak: a long random mix of what can happen to processes and to their watches. Every exit,
+//! status and callback is accounted for.
+//!
+//! [`measure`] calls the `driver`, which keeps a window of children running. It picks a `case` for
+//! each new `child`, and keeps what it expects as a `job`. It finishes the oldest job before it
+//! starts another one: by then everything must have happened to that child, exactly once.
+
+mod case;
+mod child;
+mod driver;
+mod job;
+
+use std::time::Instant;
+
+use anyhow::Result;
+
+use self::child::block_signals;
+use self::driver::Driver;
+use self::job::silence_expected_panics;
+use crate::measure::clock::cpu_ns;
+use crate::measure::interrupt::interrupted;
+use crate::measure::process::{anonymous_bytes, open_descriptors};
+use crate::measure::progress::progress_bar;
+use crate::types::latency::Latencies;
+use crate::types::options::SoakOptions;
+use crate::types::run::{Run, Soak, SoakSample};
+use crate::types::run_spec::RunSpec;
+
+/// The number of samples of memory and descriptors.
+const SAMPLES: u64 = 40;
+
+pub(super) fn measure(spec: &RunSpec, options: &SoakOptions) -> Result<Run> {
+    silence_expected_panics();
+    block_signals();
+    let mut driver = Driver::new(spec.workers, options)?;
+    let (start, cpu_before) = (Instant::now(), cpu_ns(None)?);
+    let mut samples = Vec::new();
+    let every = options.exits.div_ceil(SAMPLES).max(1);
+    let bar = progress_bar(options.exits, "soaking");
+    let mut started = 0;
+    while started < options.exits && !interrupted() {
+        if driver.running() >= u64::from(options.concurrency) {
+            driver.finish_oldest()?;
+        }
+        driver.start_one(started)?;
+        started += 1;
+        bar.set_position(started);
+        if started % every == 0 {
+            samples.push(SoakSample {
+                exits: driver.count.exits,
+                bytes: anonymous_bytes(None)?,
+                descriptors: open_descriptors(None)?,
+            });
+        }
+    }
+    while driver.running() > 0 {
+        driver.finish_oldest()?;
+    }
+    bar.finish_and_clear();
+
+    let seconds = start.elapsed().as_secs_f64();
+    let mut run = spec.empty_run();
+    run.children = started;
+    run.exits = driver.count.exits;
+    run.lost = driver.count.lost;
+    run.duplicates = driver.count.duplicates + driver.leftovers()?;
+    run.wrong = driver.wrong();
+    run.cpu_ns_per_exit = (cpu_ns(None)? - cpu_before) / started.max(1);
+    run.fds_held = driver.descriptors();
+    run.children_per_s = Some(started as f64 / seconds);
+    run.interrupted = interrupted();
+    // A soak measures no latencies. The result still needs a valid histogram.
+    run.set_latencies(Latencies::new()?)?;
+    run.soak = Some(Soak {
+        seconds,
+        cases: driver
+            .cases
+            .into_iter()
+            .map(|(case, count)| (case.to_owned(), count))
+            .collect(),
+        samples,
+    });
+    Ok(run)
+}

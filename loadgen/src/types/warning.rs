@@ -1,0 +1,67 @@
+//! Reasons why a result may be unreliable.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "warning", rename_all = "kebab-case")]
+pub(crate) enum Warning {
+    /// Exits came slower than planned: the machine was the limit, not the watcher.
+    RateBelowPlan {
+        planned_per_s: f64,
+        achieved_per_s: f64,
+    },
+    /// Other processes used the CPUs when the measurement started.
+    LoadAboveCores {
+        load: f64,
+        cores: usize,
+    },
+    DescriptorsNearLimit {
+        held: u64,
+        limit: u64,
+    },
+    /// Exits waited because exitring's queue was full.
+    QueueStalls {
+        stalls: u64,
+    },
+    FewRepetitions {
+        repeat: u32,
+    },
+}
+
+/// With fewer repetitions the spread is not known.
+pub(crate) const MIN_REPETITIONS: u32 = 3;
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RateBelowPlan {
+                planned_per_s,
+                achieved_per_s,
+            } => write!(
+                f,
+                "{achieved_per_s:.0} exits per second of {planned_per_s:.0} planned: the machine did not keep up with the load"
+            ),
+            Self::LoadAboveCores { load, cores } => write!(
+                f,
+                "the load average of the machine was {load:.1} on {cores} cores at the start: stop other work and measure again"
+            ),
+            Self::DescriptorsNearLimit { held, limit } => {
+                write!(
+                    f,
+                    "{held} of {limit} allowed descriptors were open: raise the limit (ulimit -n)"
+                )
+            }
+            Self::QueueStalls { stalls } => write!(
+                f,
+                "{stalls} exits waited for capacity in the queue: callbacks were slower than exits"
+            ),
+            Self::FewRepetitions { repeat } => write!(
+                f,
+                "{repeat} repetitions are too few to know the spread: use --repeat {MIN_REPETITIONS} or more"
+            ),
+        }
+    }
+}
