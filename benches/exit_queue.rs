@@ -1,6 +1,8 @@
 //! Handing exits from one thread to workers through the bounded queue: a batch of 64 at a time,
 //! as a storm brings them, into a queue of the default capacity.
 
+#![allow(missing_docs, reason = "criterion_group! makes public functions")]
+
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::time::{Duration, Instant};

@@ -2,6 +2,8 @@
 //! `vfork_watchable` does not. Timed from the call to its return, when with fork the child runs, and with vfork it
 //! has ended; the children only end.
 
+#![allow(missing_docs, reason = "criterion_group! makes public functions")]
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 

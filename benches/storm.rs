@@ -1,6 +1,8 @@
 //! From the release of 1,000 children to the last callback. Forking and registering are not
 //! measured; the callback reaps. `loadgen storm` is the instrument for more than a regression.
 
+#![allow(missing_docs, reason = "criterion_group! makes public functions")]
+
 use std::io::{PipeWriter, Read};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};

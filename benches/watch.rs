@@ -1,6 +1,8 @@
 //! What `Watcher::watch` costs its caller: two system calls, and a wake-up if the ring thread
 //! sleeps. The process watched is one that sleeps; the drop of the watches is not measured.
 
+#![allow(missing_docs, reason = "criterion_group! makes public functions")]
+
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
