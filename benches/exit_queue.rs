@@ -1,6 +1,8 @@
 //! Measures the bounded queue between one thread and the workers. Exits are pushed in batches of
 //! 64, as in a storm, into a queue of the default capacity.
 
+#![allow(missing_docs, reason = "criterion_group! makes public functions")]
+
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::time::{Duration, Instant};

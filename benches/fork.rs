@@ -4,6 +4,8 @@
 //! Timed is the call. When it returns, a forked child is running, and a vforked child has ended.
 //! The children exit at once.
 
+#![allow(missing_docs, reason = "criterion_group! makes public functions")]
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 

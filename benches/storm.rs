@@ -3,6 +3,8 @@
 //!
 //! This benchmark finds regressions; `loadgen storm` measures in detail.
 
+#![allow(missing_docs, reason = "criterion_group! makes public functions")]
+
 use std::io::{PipeWriter, Read};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};

@@ -2,6 +2,8 @@
 //! ring thread sleeps. All watches are of one sleeping process. Dropping the watches is not
 //! measured.
 
+#![allow(missing_docs, reason = "criterion_group! makes public functions")]
+
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
