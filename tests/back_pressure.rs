@@ -67,7 +67,7 @@ fn while_callbacks_block_exits_are_seen_and_registrations_accepted() {
         // The exit is seen although no callback can run.
         assert_eq!(watch.wait().unwrap().outcome(), Outcome::Exited(code));
     }
-    let stats = until_stats(&watcher, "the rest is in the backlog", |stats| {
+    let stats = until_stats(&watcher, "the other exits are in the backlog", |stats| {
         stats.backlog == CHILDREN as u64 - 2
     });
     assert_eq!(stats.queued, 2);

@@ -1,4 +1,4 @@
-//! Pids, descriptors and options that are refused, with an error that says why and what to do.
+//! Pids, descriptors and options that are refused, with an error that names cause and remedy.
 
 mod common;
 

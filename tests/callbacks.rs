@@ -85,7 +85,7 @@ fn callbacks_of_one_process_run_in_order_one_at_a_time_off_the_callers_thread() 
         };
         (0..CALLBACKS / 2).for_each(&add);
         child.exit(0);
-        // The rest is added while the first ones run, or afterwards.
+        // The others are added while the first ones run, or afterwards.
         (CALLBACKS / 2..CALLBACKS).for_each(&add);
         (0..CALLBACKS).for_each(|_| receive(&receiver));
         assert_eq!(*order.lock().unwrap(), Vec::from_iter(0..CALLBACKS));

@@ -25,7 +25,7 @@ fn a_cancelled_callback_never_runs_and_the_others_do() {
         assert_eq!(watch.cancel(ids[1]), Cancel::Cancelled);
         assert_eq!(watch.cancel(ids[1]), Cancel::NotPending);
         child.exit(0);
-        // The channel ends when all callbacks are gone, run or cancelled.
+        // The channel ends when every callback has run or is cancelled.
         assert_eq!(receiver.iter().collect::<Vec<_>>(), [0, 2]);
         assert_eq!(watch.cancel(ids[0]), Cancel::NotPending);
     });

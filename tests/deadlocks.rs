@@ -20,7 +20,7 @@ use exitring::{CallbackId, Child, Exits, Pid, Watch, Watcher};
 struct HandlesOfB {
     running: Arc<Child>,
     exits: Exits,
-    /// Ends by its deadline, which is in a second, or when it is dropped.
+    /// Its deadline ends it after a second, or else the drop of its handle does.
     piped: Mutex<Option<Child>>,
     callback: (Arc<Watch>, CallbackId),
     watcher: Mutex<Option<Watcher>>,

@@ -68,7 +68,7 @@ fn max_watches_does_not_count_dropped_watches() {
             watch.is_some()
         });
     }
-    until_stats(&watcher, "none is left", |stats| stats.watched == 0);
+    until_stats(&watcher, "nothing is watched", |stats| stats.watched == 0);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn a_process_whose_watches_were_dropped_may_end_and_be_watched_again() {
         assert_eq!(exit.outcome(), Outcome::Exited(3));
         child.reap();
     }
-    until_stats(&watcher, "none is left", |stats| stats.watched == 0);
+    until_stats(&watcher, "nothing is watched", |stats| stats.watched == 0);
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn group_of_two(watcher: &Watcher, ignore_sigterm: bool) -> Child {
 /// A child that `SIGTERM` ends, and a grandchild in its group that runs `script` and holds the
 /// child's standard output open.
 fn leader_of(watcher: &Watcher, script: &str) -> Child {
-    // The grandchild says when both are ready: a `SIGTERM` before its trap would end it.
+    // The grandchild writes "ready" when both are ready: a `SIGTERM` before its trap would end it.
     spawn_group(watcher, &mut sh(&format!("({script}) & wait")))
 }
 

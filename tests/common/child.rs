@@ -1,4 +1,4 @@
-//! Children that end on command, and what the kernel says about a process.
+//! Children that end on command, and what the kernel reports about a process.
 
 use std::fs::File;
 use std::io::Write;

@@ -51,7 +51,7 @@ pub fn descriptor_limit() -> u64 {
 }
 
 /// Whether a test may expect what this version of Linux introduced. The library itself does not
-/// look at the version.
+/// check the version.
 pub fn kernel_is_at_least(major: u32, minor: u32) -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("proc is mounted");
     let mut numbers = release.split(['.', '-']).map(|part| part.trim().parse());

@@ -1,6 +1,6 @@
 //! Helpers that the integration tests share.
 //!
-//! - `child`: children that end on command, and what the kernel says about a process.
+//! - `child`: children that end on command, and what the kernel reports about a process.
 //! - `callback`: callbacks that report an exit or block their thread.
 //! - `own_process`: runs one test in a process of its own.
 //! - `limits`: the limit of descriptors, and the kernel's version.
