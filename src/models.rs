@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use loom::sync::{Condvar, Mutex};
 use loom::thread;
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -16,40 +15,11 @@ use crate::dispatch::exit_queue::ExitQueue;
 use crate::record::delivery_guard::DeliveryGuard;
 use crate::record::{NewDeadline, Ownership, Record, WatchFor};
 use crate::ring_thread::mailbox::{Command, Mailbox};
+use crate::ring_thread::model_notifier::ModelNotifier;
 use crate::shared::Shared;
 use crate::sys::SignalMask;
 use crate::types::callback::Cancel;
 use crate::{Outcome, Pid};
-
-/// Stands in for the eventfd: rung once or more, heard once.
-pub(crate) struct ModelNotifier {
-    rung: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Default for ModelNotifier {
-    fn default() -> Self {
-        Self {
-            rung: Mutex::new(false),
-            changed: Condvar::new(),
-        }
-    }
-}
-
-impl ModelNotifier {
-    pub(crate) fn notify(&self) {
-        *self.rung.lock().expect("no panic") = true;
-        self.changed.notify_all();
-    }
-
-    pub(crate) fn wait(&self) {
-        let mut rung = self.rung.lock().expect("no panic");
-        while !*rung {
-            rung = self.changed.wait(rung).expect("no panic");
-        }
-        *rung = false;
-    }
-}
 
 /// All interleavings, but for those that take more than so many preemptions: two threads that a bug needs
 /// to be preempted more often than that are not known.
@@ -167,7 +137,7 @@ fn a_flush_returns_when_what_was_sent_before_is_served() {
     });
 }
 
-/// The end was told, which no take clears.
+/// The end was woken, which no take clears.
 fn flusher_is_done(mailbox: &Mailbox) -> bool {
     mailbox.take(&mut VecDeque::new());
     mailbox.acknowledge(0);
@@ -179,15 +149,15 @@ fn flusher_is_done(mailbox: &Mailbox) -> bool {
 fn each_exit_goes_through_a_full_queue_once() {
     check(|| {
         let queue = Arc::new(ExitQueue::new(1).expect("memory"));
-        let room = Arc::new(ModelNotifier::default());
+        let notifier = Arc::new(ModelNotifier::default());
         let workers: Vec<_> = (0..2)
             .map(|_| {
-                let (queue, room) = (Arc::clone(&queue), Arc::clone(&room));
+                let (queue, notifier) = (Arc::clone(&queue), Arc::clone(&notifier));
                 thread::spawn(move || {
                     let mut taken = Vec::new();
                     while let Some(popped) = queue.pop() {
-                        if popped.tell_producer {
-                            room.notify();
+                        if popped.wake_producer {
+                            notifier.notify();
                         }
                         taken.push(popped.value);
                     }
@@ -195,13 +165,13 @@ fn each_exit_goes_through_a_full_queue_once() {
                 })
             })
             .collect();
-        let mut line: VecDeque<u32> = (0..2).collect();
+        let mut backlog: VecDeque<u32> = (0..2).collect();
         loop {
-            queue.push_from(&mut line);
-            if line.is_empty() {
+            queue.push_from(&mut backlog);
+            if backlog.is_empty() {
                 break;
             }
-            room.wait();
+            notifier.wait();
         }
         queue.close();
         let mut taken: Vec<_> = workers
@@ -355,7 +325,7 @@ fn the_last_of_several_deadlines_is_taken_whenever_the_ring_thread_looks() {
                     at: None,
                     grace: Duration::from_secs(seconds),
                 };
-                assert!(theirs.ask_deadline(deadline, || {
+                assert!(theirs.request_deadline(deadline, || {
                     let command = Command::Deadline(Arc::clone(&theirs));
                     sent_to.send(command).is_ok()
                 }));

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use io_uring::opcode;
 use io_uring::types::{Fd, Fixed};
 
-use super::engine::{StatusSource, no_descriptor};
+use super::engine::{StatusSource, no_descriptor_errno};
 use super::slots::{PidIdentity, Stage};
 use super::token::Kind;
 use super::uring::Uring;
@@ -17,30 +17,33 @@ use crate::sys::{self, WaitResult, WaitTarget};
 impl Uring {
     /// Puts the pidfd where the identity is kept. The result also says what to poll, and
     /// what to close once the poll is armed: the poll itself keeps the file open.
-    pub(super) fn place(
+    pub(super) fn store_identity(
         &mut self,
         pidfd: OwnedFd,
         watch_for: WatchFor,
-    ) -> (PidIdentity, Target, Option<OwnedFd>) {
+    ) -> (PidIdentity, PollTarget, Option<OwnedFd>) {
         if let Some(slot) = self.ring.register(&pidfd) {
-            return (PidIdentity::Table(slot), Target::Slot(slot), Some(pidfd));
+            return (
+                PidIdentity::Table(slot),
+                PollTarget::Slot(slot),
+                Some(pidfd),
+            );
         }
-        let target = Target::Descriptor(pidfd.as_raw_fd());
+        let target = PollTarget::Descriptor(pidfd.as_raw_fd());
         // A process is found again by its pid only until it is reaped.
-        if watch_for == WatchFor::Exited
-            && self.ring.features().pidfs
-            && let Some(inode) = sys::pidfs_inode(pidfd.as_fd())
-        {
-            return (PidIdentity::Inode(inode), target, Some(pidfd));
+        if watch_for == WatchFor::Exited && self.ring.features().pidfs {
+            if let Some(inode) = sys::pidfs_inode(pidfd.as_fd()) {
+                return (PidIdentity::Inode(inode), target, Some(pidfd));
+            }
         }
-        self.held += 1;
+        self.open_pidfds += 1;
         (PidIdentity::Pidfd(pidfd), target, None)
     }
 
     pub(super) fn stage_poll(
         &mut self,
         key: u32,
-        target: Target,
+        target: PollTarget,
         close: Option<OwnedFd>,
     ) -> io::Result<()> {
         let mask = match self.slots.get(key).guard.record().watch_for() {
@@ -49,8 +52,8 @@ impl Uring {
             WatchFor::Reaped => 0,
         };
         let poll = match target {
-            Target::Slot(slot) => opcode::PollAdd::new(Fixed(slot), mask).build(),
-            Target::Descriptor(fd) => opcode::PollAdd::new(Fd(fd), mask).build(),
+            PollTarget::Slot(slot) => opcode::PollAdd::new(Fixed(slot), mask).build(),
+            PollTarget::Descriptor(fd) => opcode::PollAdd::new(Fd(fd), mask).build(),
         };
         let token = self.slots.token(key, Kind::Poll);
         self.ring.push(poll.user_data(token.pack()))?;
@@ -64,12 +67,12 @@ impl Uring {
 
     /// Arms a watch whose slot is filled: a child of ours, or again, because the poll failed or the
     /// process was not quite over.
-    pub(super) fn rearm(&mut self, key: u32) -> io::Result<()> {
-        let (target, close) = match self.slots.get(key).hold {
-            PidIdentity::Table(slot) => (Target::Slot(slot), None),
-            PidIdentity::Pidfd(ref pidfd) => (Target::Descriptor(pidfd.as_raw_fd()), None),
+    pub(super) fn arm_slot(&mut self, key: u32) -> io::Result<()> {
+        let (target, close) = match self.slots.get(key).identity {
+            PidIdentity::Table(slot) => (PollTarget::Slot(slot), None),
+            PidIdentity::Pidfd(ref pidfd) => (PollTarget::Descriptor(pidfd.as_raw_fd()), None),
             PidIdentity::Inode(_) | PidIdentity::Owned(_) => match self.reopen(key)? {
-                Reopened::Pidfd(pidfd) => (Target::Descriptor(pidfd.as_raw_fd()), Some(pidfd)),
+                Reopened::Pidfd(pidfd) => (PollTarget::Descriptor(pidfd.as_raw_fd()), Some(pidfd)),
                 Reopened::Ended(pidfd) => {
                     // One system call, as an enter for it would be; and often there is nothing else to enter for.
                     drop(pidfd);
@@ -77,12 +80,12 @@ impl Uring {
                     let source = StatusSource::Owned {
                         pidfd: None,
                         inode,
-                        late: false,
+                        maybe_reused: false,
                     };
-                    return self.ended_early(key, source);
+                    return self.ended_while_arming(key, source);
                 }
-                Reopened::Reaped => return self.ended_early(key, StatusSource::Reaped),
-                Reopened::NoDescriptor(_) => return self.without_descriptor(key),
+                Reopened::Reaped => return self.ended_while_arming(key, StatusSource::Reaped),
+                Reopened::NoDescriptor(_) => return self.arm_without_descriptor(key),
             },
         };
         self.slots.set_stage(key, Stage::Armed);
@@ -96,31 +99,29 @@ impl Uring {
     }
 
     /// Nothing can be armed for want of a descriptor. A child of ours that has ended needs none.
-    fn without_descriptor(&mut self, key: u32) -> io::Result<()> {
+    fn arm_without_descriptor(&mut self, key: u32) -> io::Result<()> {
         let slot = self.slots.get(key);
-        if let PidIdentity::Owned(inode) = slot.hold
-            && !matches!(
-                sys::waitid(WaitTarget::LookAtChild(slot.guard.record().pid())),
-                Ok(WaitResult::NotYet)
-            )
-        {
-            // Nobody looked for as long as there was no descriptor.
-            let source = StatusSource::Owned {
-                pidfd: None,
-                inode,
-                late: true,
-            };
-            return self.ended_early(key, source);
+        if let PidIdentity::Owned(inode) = slot.identity {
+            let status = sys::waitid(WaitTarget::LookAtChild(slot.guard.record().pid()));
+            if !matches!(status, Ok(WaitResult::NotYet)) {
+                // Nobody looked for as long as there was no descriptor.
+                let source = StatusSource::Owned {
+                    pidfd: None,
+                    inode,
+                    maybe_reused: true,
+                };
+                return self.ended_while_arming(key, source);
+            }
         }
-        self.rest(key);
+        self.retry_later(key);
         Ok(())
     }
 
     /// As [`ended`](Self::ended), while arming.
-    pub(super) fn ended_early(&mut self, key: u32, source: StatusSource) -> io::Result<()> {
-        let mut early = std::mem::take(&mut self.early);
-        let result = self.ended(key, source, &mut early);
-        self.early = early;
+    pub(super) fn ended_while_arming(&mut self, key: u32, source: StatusSource) -> io::Result<()> {
+        let mut pending_events = std::mem::take(&mut self.pending_events);
+        let result = self.ended(key, source, &mut pending_events);
+        self.pending_events = pending_events;
         result
     }
 
@@ -133,12 +134,12 @@ impl Uring {
             slot.inode(),
         );
         let mut pidfd = sys::pidfd_open(pid);
-        if is_no_descriptor(&pidfd) {
+        if is_descriptor_shortage(&pidfd) {
             // Some closes may only be staged.
             self.ring.submit()?;
             pidfd = sys::pidfd_open(pid);
         }
-        if is_no_descriptor(&pidfd) && self.spare.take().is_some() {
+        if is_descriptor_shortage(&pidfd) && self.spare.take().is_some() {
             pidfd = sys::pidfd_open(pid);
         }
         Ok(match pidfd {
@@ -149,7 +150,7 @@ impl Uring {
             // It is ours to reap, unless something else has reaped it and its pid is a stranger's.
             Ok(pidfd) if ownership == Ownership::Owned => {
                 if inode.is_none() && self.ring.features().pidfs {
-                    self.slots.get(key).hold = PidIdentity::Owned(sys::inode(pidfd.as_fd()));
+                    self.slots.get(key).identity = PidIdentity::Owned(sys::inode(pidfd.as_fd()));
                 }
                 match sys::waitid(WaitTarget::Look(pidfd.as_fd())) {
                     Ok(WaitResult::NoChild) => Reopened::Reaped,
@@ -158,7 +159,7 @@ impl Uring {
                 }
             }
             Ok(pidfd) => Reopened::Pidfd(pidfd),
-            Err(error) => match no_descriptor(&error) {
+            Err(error) => match no_descriptor_errno(&error) {
                 Some(errno) => Reopened::NoDescriptor(errno),
                 // Nobody has the pid, or a thread has it.
                 None => Reopened::Reaped,
@@ -176,12 +177,12 @@ pub(super) enum Reopened {
     NoDescriptor(i32),
 }
 
-fn is_no_descriptor<T>(result: &io::Result<T>) -> bool {
-    matches!(result, Err(error) if no_descriptor(error).is_some())
+fn is_descriptor_shortage<T>(result: &io::Result<T>) -> bool {
+    matches!(result, Err(error) if no_descriptor_errno(error).is_some())
 }
 
 /// What a poll is armed on.
-pub(super) enum Target {
+pub(super) enum PollTarget {
     Slot(u32),
     Descriptor(RawFd),
 }

@@ -56,16 +56,16 @@ pub(crate) enum StatusSource {
     Pidfd(OwnedFd),
     /// It is ours to reap, and nobody else is to have done that.
     Owned {
-        /// By this pidfd, where one is held; by its pid else.
+        /// By this pidfd, where one is open_pidfds; by its pid else.
         pidfd: Option<OwnedFd>,
         /// Its pidfds have this inode number.
         inode: Option<u64>,
-        /// It ended longer than [`LATE`] ago, or may have.
-        late: bool,
+        /// It ended longer than [`PID_REUSE_MIN`] ago, or may have.
+        maybe_reused: bool,
     },
     /// It was found already.
     Status(Outcome, Usage),
-    /// Not at all: it was reaped, and nothing held on to it.
+    /// Not at all: it was reaped, and nothing open_pidfds on to it.
     Reaped,
     /// Not at all: there was no descriptor to be had, for this errno.
     NoDescriptor(i32),
@@ -73,7 +73,7 @@ pub(crate) enum StatusSource {
 
 /// A pid comes back only after all others were given out, 300 at the very least (`kernel.pid_max`) and 32,768 by default. In so short a
 /// time it does not, unless it is forced to (`kernel.ns_last_pid`). Longer than a batch of exits takes in a storm.
-pub(crate) const LATE: Duration = Duration::from_millis(4);
+pub(crate) const PID_REUSE_MIN: Duration = Duration::from_millis(4);
 
 /// How to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,8 +90,8 @@ pub(crate) enum WaitMode {
 pub(crate) struct Gauges {
     /// Watches that the kernel will tell of by itself.
     pub(crate) armed: usize,
-    /// Watches that hold a descriptor.
-    pub(crate) held: usize,
+    /// Watches that identity a descriptor.
+    pub(crate) open_pidfds: usize,
     /// How often the kernel was entered to submit or to wait.
     pub(crate) enters: u64,
 }
@@ -105,7 +105,7 @@ pub(super) fn earlier(a: Option<Duration>, b: Option<Duration>) -> Option<Durati
 }
 
 /// The errno, if it says that there was no descriptor to be had.
-pub(super) fn no_descriptor(error: &io::Error) -> Option<i32> {
+pub(super) fn no_descriptor_errno(error: &io::Error) -> Option<i32> {
     let errno = error.raw_os_error()?;
     matches!(errno, libc::EMFILE | libc::ENFILE | libc::ENOMEM).then_some(errno)
 }

@@ -23,11 +23,14 @@ mod selection;
 mod slots;
 mod stale_polls;
 mod status_fd_queue;
+mod status_requests;
+mod stop;
 mod threads;
 mod token;
 mod uring;
 
-pub(crate) use engine::{Engine, Event, LATE, StatusSource, WaitMode};
+pub(crate) use engine::{Engine, Event, PID_REUSE_MIN, StatusSource, WaitMode};
 pub use selection::{Backend, InvalidBackend};
 pub(crate) use selection::{SelectedBackend, open};
+pub(crate) use stop::Stop;
 pub(crate) use token::KEYS_MAX;

@@ -6,10 +6,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use io_uring::{IoUring, Probe, opcode};
 
 use super::file_table::FileTable;
-use crate::Pid;
 use crate::error::{BuildError, NoDescriptors, SystemError};
 use crate::faults;
 use crate::sys::{self, WaitTarget};
+use crate::types::pid::Pid;
 
 /// Requests that one enter can carry. More are submitted in several.
 const SQ_ENTRIES: u32 = 256;

@@ -14,10 +14,10 @@ use io_uring::{EnterFlags, IoUring, opcode, squeue};
 use super::engine::{WaitMode, earlier};
 use super::file_table::FileTable;
 use super::probe::{self, Features};
+use super::stop::Stop;
 use super::token::{Kind, Token};
 use crate::error::BuildError;
 use crate::faults;
-use crate::ring_thread::stop::Stop;
 use crate::sync::shrink::ShrinkIfSparse;
 use crate::sys;
 
@@ -146,12 +146,16 @@ impl Ring {
 
     /// Carries out what was staged, waits, and copies out what has completed.
     pub(super) fn enter(&mut self, mode: WaitMode, timeout: Option<Duration>) -> io::Result<()> {
-        let result = self.enter_until_taken(mode, timeout);
-        self.collect();
+        let result = self.enter_until_submitted(mode, timeout);
+        self.collect_completions();
         result
     }
 
-    fn enter_until_taken(&mut self, mode: WaitMode, timeout: Option<Duration>) -> io::Result<()> {
+    fn enter_until_submitted(
+        &mut self,
+        mode: WaitMode,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
         loop {
             let (staged, flagged) = {
                 let queue = self.ring.submission();
@@ -172,7 +176,7 @@ impl Ring {
                     }
                     // EBUSY: completions have to be taken first. EAGAIN: no memory at the moment.
                     Some(libc::EBUSY | libc::EAGAIN) => {
-                        self.collect();
+                        self.collect_completions();
                         if self.is_stopping() {
                             return Ok(());
                         }
@@ -234,7 +238,7 @@ impl Ring {
     }
 
     /// Copies the completions out.
-    fn collect(&mut self) {
+    fn collect_completions(&mut self) {
         let queue = self.ring.completion();
         self.completions.extend(queue.filter_map(|entry| {
             let token = Token::unpack(entry.user_data());
@@ -260,7 +264,7 @@ impl Drop for Ring {
             // EBADR, which may be why we end, is said once and then over.
             let _ = self.enter_once(staged as u32, WaitMode::Poll, None);
         }
-        self.collect();
+        self.collect_completions();
         for completion in self.completions.drain(..) {
             if completion.token.kind == Kind::Install && completion.result >= 0 {
                 // SAFETY: the kernel made it for us, and nobody has been told.
@@ -268,6 +272,6 @@ impl Drop for Ring {
             }
         }
         let ring = self.ring.as_raw_fd();
-        self.stop.leave_ring(|| sys::duplicate(ring).ok());
+        self.stop.hand_off_ring(|| sys::duplicate(ring).ok());
     }
 }

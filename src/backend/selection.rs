@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use super::engine::Engine;
 use super::epoll::Epoll;
-use super::threads::ThreadWaiters;
+use super::stop::Stop;
+use super::threads::ThreadPerChild;
 use super::uring::Uring;
 use crate::error::BuildError;
-use crate::ring_thread::stop::Stop;
 
 /// For tests, and for whoever has to work around a kernel without building anew.
-const VARIABLE: &str = "EXITRING_BACKEND";
+const ENV_VARIABLE: &str = "EXITRING_BACKEND";
 
 /// What a watcher waits with; see [`Builder::backend`](crate::Builder::backend).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl SelectedBackend {
         no_pidfds: None,
         fallback: None,
     };
-    const WAITERS: Self = Self {
+    const THREADS: Self = Self {
         name: "threads",
         // The eventfd, twice.
         descriptors: 2,
@@ -116,16 +116,16 @@ pub(crate) fn open(
         )),
         Backend::Epoll => Ok((Box::new(Epoll::open(eventfd)?), SelectedBackend::EPOLL)),
         Backend::Threads => Ok((
-            Box::new(ThreadWaiters::open(eventfd)?),
-            SelectedBackend::WAITERS,
+            Box::new(ThreadPerChild::open(eventfd)?),
+            SelectedBackend::THREADS,
         )),
-        Backend::Auto => match env::var_os(VARIABLE) {
+        Backend::Auto => match env::var_os(ENV_VARIABLE) {
             None => best(eventfd, stop),
             Some(value) => match value.to_str().map(Backend::from_str) {
                 Some(Ok(Backend::Auto)) => best(eventfd, stop),
                 Some(Ok(backend)) => open(backend, eventfd, stop),
                 _ => Err(BuildError::Variable {
-                    variable: VARIABLE,
+                    variable: ENV_VARIABLE,
                     value,
                 }),
             },
@@ -144,21 +144,21 @@ fn best(
     let fallback = Some(no_uring.to_string());
     let (no_pidfds, why) = match Epoll::open(eventfd) {
         Ok(epoll) => {
-            let chosen = SelectedBackend {
+            let selected = SelectedBackend {
                 fallback,
                 ..SelectedBackend::EPOLL
             };
-            return Ok((Box::new(epoll), chosen));
+            return Ok((Box::new(epoll), selected));
         }
         Err(error @ BuildError::PidfdDenied { errno }) => (errno, error),
         Err(error) => return Err(error),
     };
-    let chosen = SelectedBackend {
+    let selected = SelectedBackend {
         no_pidfds: Some(no_pidfds),
         fallback: Some(why.to_string()),
-        ..SelectedBackend::WAITERS
+        ..SelectedBackend::THREADS
     };
-    Ok((Box::new(ThreadWaiters::open(eventfd)?), chosen))
+    Ok((Box::new(ThreadPerChild::open(eventfd)?), selected))
 }
 
 /// Whether trying again later would be of no use. What merely ran out is the caller's to know.
@@ -188,12 +188,16 @@ mod tests {
         for backend in all {
             assert_eq!(backend.to_string().parse(), Ok(backend));
         }
-        for chosen in [
+        for selected in [
             SelectedBackend::URING,
             SelectedBackend::EPOLL,
-            SelectedBackend::WAITERS,
+            SelectedBackend::THREADS,
         ] {
-            assert!(chosen.name.parse::<Backend>().is_ok(), "{}", chosen.name);
+            assert!(
+                selected.name.parse::<Backend>().is_ok(),
+                "{}",
+                selected.name
+            );
         }
         for wrong in ["", "Uring", "kqueue", " epoll"] {
             let error = wrong.parse::<Backend>().expect_err("it is none");

@@ -19,7 +19,7 @@ pub(super) struct Slots {
 
 pub(super) struct Slot {
     pub(super) guard: DeliveryGuard,
-    pub(super) hold: PidIdentity,
+    pub(super) identity: PidIdentity,
     stage: Stage,
     generation: u32,
     /// The poll said that the process was reaped, too.
@@ -46,15 +46,15 @@ pub(super) enum Stage {
     Armed,
     /// We: the process has ended, and a descriptor of it is needed for the status, for which it
     /// stands in line or was asked of the kernel.
-    Claiming,
+    NeedsStatus,
     /// The clock: it is armed again after a while.
-    RetryQueue,
+    Retrying,
 }
 
 impl Slot {
     /// The inode number of the process's pidfds, if that was taken down.
     pub(super) fn inode(&self) -> Option<u64> {
-        match self.hold {
+        match self.identity {
             PidIdentity::Inode(inode) => Some(inode),
             PidIdentity::Owned(inode) => inode,
             PidIdentity::Table(_) | PidIdentity::Pidfd(_) => None,
@@ -73,7 +73,12 @@ impl Slots {
     }
 
     /// Takes a watch in. Its record learns the token of its poll.
-    pub(super) fn insert(&mut self, guard: DeliveryGuard, hold: PidIdentity, stage: Stage) -> u32 {
+    pub(super) fn insert(
+        &mut self,
+        guard: DeliveryGuard,
+        identity: PidIdentity,
+        stage: Stage,
+    ) -> u32 {
         self.generation = self.generation.wrapping_add(1);
         let entry = self.slab.vacant_entry();
         // Fits: the builder allows fewer watches than there are keys.
@@ -81,7 +86,7 @@ impl Slots {
         guard.record().set_token(poll_token(key, self.generation));
         entry.insert(Slot {
             guard,
-            hold,
+            identity,
             stage,
             generation: self.generation,
             reaped: false,
@@ -129,7 +134,7 @@ impl Slots {
     pub(super) fn remove(&mut self, key: u32) -> (DeliveryGuard, PidIdentity) {
         let slot = self.slab.remove(key as usize);
         self.armed -= usize::from(slot.stage == Stage::Armed);
-        (slot.guard, slot.hold)
+        (slot.guard, slot.identity)
     }
 
     pub(super) fn armed(&self) -> usize {

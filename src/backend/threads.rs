@@ -20,7 +20,6 @@ use super::engine::{Engine, Event, Gauges, StatusSource, WaitMode, earlier};
 use super::retry_queue::RetryQueue;
 use super::slots::{PidIdentity, Slots, Stage};
 use super::token::{Kind, Token};
-use crate::Pid;
 use crate::error::{BuildError, NoDescriptors, SystemError};
 use crate::faults;
 use crate::record::Record;
@@ -28,20 +27,21 @@ use crate::record::delivery_guard::DeliveryGuard;
 use crate::sync::shrink::ShrinkIfSparse;
 use crate::sync::signal_mask;
 use crate::sys::{self, WaitResult, WaitTarget};
+use crate::types::pid::Pid;
 
 /// How many threads wait at most.
 const THREADS_MAX: usize = 256;
 /// A thread makes one system call.
-const STACK: usize = 32 << 10;
+const STACK_SIZE: usize = 32 << 10;
 
-pub(crate) struct ThreadWaiters {
+pub(crate) struct ThreadPerChild {
     reports: Arc<Reports>,
     /// The mailbox's, too: who is woken looks at both.
     notifier: Arc<OwnedFd>,
     slots: Slots,
     retry_queue: RetryQueue,
     /// Found out while arming and disarming; the next wait tells them.
-    early: Vec<Event>,
+    pending_events: Vec<Event>,
     waits: u64,
 }
 
@@ -54,7 +54,7 @@ struct Reports {
     threads: AtomicUsize,
 }
 
-impl ThreadWaiters {
+impl ThreadPerChild {
     /// `eventfd` wakes it.
     pub(crate) fn open(eventfd: BorrowedFd<'_>) -> Result<Self, BuildError> {
         let notifier = faults::inject("fcntl").and_then(|()| eventfd.try_clone_to_owned());
@@ -78,18 +78,18 @@ impl ThreadWaiters {
             notifier,
             slots: Slots::new(),
             retry_queue: RetryQueue::default(),
-            early: Vec::new(),
+            pending_events: Vec::new(),
             waits: 0,
         })
     }
 
     fn insert(&mut self, guard: DeliveryGuard) -> u32 {
         self.slots
-            .insert(guard, PidIdentity::Owned(None), Stage::RetryQueue)
+            .insert(guard, PidIdentity::Owned(None), Stage::Retrying)
     }
 
     /// Has a thread wait for it; if there is none to be had, looks, and looks again later.
-    fn rearm(&mut self, key: u32) {
+    fn arm_slot(&mut self, key: u32) {
         let pid = self.slots.get(key).guard.record().pid();
         let token = self.slots.token(key, Kind::Poll);
         if start_thread(&self.reports, token, pid) {
@@ -98,41 +98,41 @@ impl ThreadWaiters {
             sys::waitid(WaitTarget::LookAtChild(pid)),
             Ok(WaitResult::NotYet)
         ) {
-            self.rest(key);
+            self.retry_later(key);
         } else {
             self.ended(key);
         }
     }
 
-    fn rest(&mut self, key: u32) {
-        self.slots.set_stage(key, Stage::RetryQueue);
+    fn retry_later(&mut self, key: u32) {
+        self.slots.set_stage(key, Stage::Retrying);
         self.retry_queue.push(key);
     }
 
     fn ended(&mut self, key: u32) {
         let (guard, _) = self.slots.remove(key);
-        self.early.push(Event::Ended(
+        self.pending_events.push(Event::Ended(
             guard,
             StatusSource::Owned {
                 pidfd: None,
                 inode: None,
-                late: false,
+                maybe_reused: false,
             },
         ));
     }
 }
 
-impl Engine for ThreadWaiters {
+impl Engine for ThreadPerChild {
     fn arm(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()> {
         debug_assert!(pidfd.is_none(), "a watch by pidfd is refused before");
         let key = self.insert(guard);
-        self.rearm(key);
+        self.arm_slot(key);
         Ok(())
     }
 
     fn arm_after_delay(&mut self, guard: DeliveryGuard, _: Option<OwnedFd>) -> io::Result<()> {
         let key = self.insert(guard);
-        self.rest(key);
+        self.retry_later(key);
         Ok(())
     }
 
@@ -149,23 +149,26 @@ impl Engine for ThreadWaiters {
     ) -> io::Result<()> {
         let now = Instant::now();
         while let Some(key) = self.retry_queue.pop_due(now) {
-            self.rearm(key);
+            self.arm_slot(key);
         }
-        let timeout = match mode == WaitMode::Poll || !self.early.is_empty() {
+        let timeout = match mode == WaitMode::Poll || !self.pending_events.is_empty() {
             true => Some(Duration::ZERO),
             false => {
-                let rest = self.retry_queue.next();
-                earlier(timeout, rest.map(|at| at.saturating_duration_since(now)))
+                let next_retry = self.retry_queue.next_due();
+                earlier(
+                    timeout,
+                    next_retry.map(|at| at.saturating_duration_since(now)),
+                )
             }
         };
         // A time that is too long for the call is as good as for ever.
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         self.waits += 1;
-        let mut bells = [PollFd::new(&self.notifier, PollFlags::IN)];
-        let rung = faults::inject("poll").and_then(|()| Ok(poll(&mut bells, timeout.as_ref())?));
-        match rung {
+        let mut fds = [PollFd::new(&self.notifier, PollFlags::IN)];
+        let polled = faults::inject("poll").and_then(|()| Ok(poll(&mut fds, timeout.as_ref())?));
+        match polled {
             Ok(0) => {}
-            // What is rung after this read is another ring; what was reported before it is seen below.
+            // What is polled after this read is another ring; what was reported before it is seen below.
             Ok(_) => {
                 rustix::io::read(&self.notifier, &mut [0; 8])?;
             }
@@ -179,9 +182,9 @@ impl Engine for ThreadWaiters {
                 self.ended(key);
             }
         }
-        events.append(&mut self.early);
+        events.append(&mut self.pending_events);
         if mode != WaitMode::Poll {
-            self.early.shrink_if_sparse();
+            self.pending_events.shrink_if_sparse();
             self.slots.shrink();
             self.retry_queue.shrink();
         }
@@ -201,7 +204,7 @@ impl Engine for ThreadWaiters {
     fn gauges(&self) -> Gauges {
         Gauges {
             armed: self.slots.armed(),
-            held: 0,
+            open_pidfds: 0,
             enters: self.waits,
         }
     }
@@ -216,7 +219,7 @@ fn start_thread(reports: &Arc<Reports>, token: Token, pid: Pid) -> bool {
     let shared = Arc::clone(reports);
     let thread = thread::Builder::new()
         .name("exitring-wait".into())
-        .stack_size(STACK);
+        .stack_size(STACK_SIZE);
     reports.threads.fetch_add(1, Ordering::Relaxed);
     let started = faults::inject("clone").and_then(|()| {
         signal_mask::start_thread(thread, move || {

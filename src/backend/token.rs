@@ -16,7 +16,7 @@ pub(super) enum Kind {
 }
 
 /// A slot's key, the generation of what is in it, and what was asked. A slot's next
-/// tenant has another generation, so a late completion is recognised as such.
+/// tenant has another generation, so a maybe_reused completion is recognised as such.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Token {
     pub(super) kind: Kind,

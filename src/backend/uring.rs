@@ -14,22 +14,22 @@ use io_uring::types::Fd;
 
 use super::engine::{Engine, Event, Gauges, StatusSource, WaitMode, earlier};
 use super::probe;
-use super::retry_queue::{RETRY_AFTER, RetryQueue};
+use super::retry_queue::{RETRY_DELAY, RetryQueue};
 use super::ring::{Completion, Ring};
 use super::slots::{PidIdentity, Slots, Stage};
 use super::stale_polls::{self, StalePolls};
 use super::status_fd_queue::StatusFdQueue;
+use super::stop::Stop;
 use super::token::{Kind, Token};
 use crate::error::BuildError;
 use crate::faults;
 use crate::record::Record;
 use crate::record::delivery_guard::DeliveryGuard;
-use crate::ring_thread::stop::Stop;
 use crate::sync::shrink::ShrinkIfSparse;
 use crate::sys;
 
 /// A poll that is taken back is over within microseconds.
-const TRIAL: Duration = Duration::from_secs(10);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Uring {
     // The ring goes first: with it the kernel's requests end.
@@ -46,11 +46,11 @@ pub(crate) struct Uring {
     /// Polls of watches that were given up.
     stale_polls: StalePolls,
     /// The poll of the eventfd failed, and is armed again then. Until then nothing wakes a wait.
-    wake_again: Option<Instant>,
+    rearm_wake_at: Option<Instant>,
     /// Found out while arming; the next wait returns them.
-    pub(super) early: Vec<Event>,
-    /// Watches that hold a descriptor.
-    pub(super) held: usize,
+    pub(super) pending_events: Vec<Event>,
+    /// Watches that identity a descriptor.
+    pub(super) open_pidfds: usize,
 }
 
 impl Uring {
@@ -65,33 +65,33 @@ impl Uring {
             status_fd_queue: StatusFdQueue::new(),
             retry_queue: RetryQueue::default(),
             stale_polls: StalePolls::new(),
-            wake_again: None,
-            early: Vec::new(),
-            held: 0,
+            rearm_wake_at: None,
+            pending_events: Vec::new(),
+            open_pidfds: 0,
         };
-        uring.try_out()?;
+        uring.probe_pidfd_polling()?;
         Ok(uring)
     }
 
     /// Arms the wake-up, and finds out if pidfds can be polled by polling one and taking that back.
-    fn try_out(&mut self) -> Result<(), BuildError> {
+    fn probe_pidfd_polling(&mut self) -> Result<(), BuildError> {
         let me = probe::own_pidfd()?;
         // No slot has this one yet.
-        let trial = Token {
+        let token = Token {
             kind: Kind::Poll,
             key: 0,
             generation: 0,
         };
         let poll = opcode::PollAdd::new(Fd(me.as_raw_fd()), libc::POLLIN as u32).build();
-        let remove = opcode::PollRemove::new(trial.pack()).build();
+        let remove = opcode::PollRemove::new(token.pack()).build();
         self.arm_wake()
-            .and_then(|()| self.ring.push(poll.user_data(trial.pack())))
+            .and_then(|()| self.ring.push(poll.user_data(token.pack())))
             .and_then(|()| self.ring.push_quiet(remove))
             .map_err(probe::enter_denied)?;
-        let until = Instant::now() + TRIAL;
+        let until = Instant::now() + PROBE_TIMEOUT;
         while Instant::now() < until {
             self.ring
-                .enter(WaitMode::One, Some(TRIAL))
+                .enter(WaitMode::One, Some(PROBE_TIMEOUT))
                 .map_err(probe::enter_denied)?;
             while let Some(completion) = self.ring.next_completion() {
                 match (completion.token.kind, -completion.result) {
@@ -131,34 +131,34 @@ impl Uring {
         source: StatusSource,
         events: &mut Vec<Event>,
     ) -> io::Result<()> {
-        let (guard, hold) = self.slots.remove(key);
-        self.release(hold)?;
+        let (guard, identity) = self.slots.remove(key);
+        self.release(identity)?;
         events.push(Event::Ended(guard, source));
         Ok(())
     }
 
-    /// The watch is over, and held a descriptor itself.
-    pub(super) fn ended_with_own(&mut self, key: u32, events: &mut Vec<Event>) {
-        let (guard, hold) = self.slots.remove(key);
-        if let PidIdentity::Pidfd(pidfd) = hold {
-            self.held -= 1;
+    /// The watch is over, and open_pidfds a descriptor itself.
+    pub(super) fn ended_with_pidfd(&mut self, key: u32, events: &mut Vec<Event>) {
+        let (guard, identity) = self.slots.remove(key);
+        if let PidIdentity::Pidfd(pidfd) = identity {
+            self.open_pidfds -= 1;
             events.push(Event::Ended(guard, StatusSource::Pidfd(pidfd)));
         }
     }
 
     pub(super) fn disarmed(&mut self, key: u32, events: &mut Vec<Event>) -> io::Result<()> {
-        let (_duty, hold) = self.slots.remove(key);
-        self.release(hold)?;
+        let (_duty, identity) = self.slots.remove(key);
+        self.release(identity)?;
         events.push(Event::Disarmed);
         Ok(())
     }
 
-    fn release(&mut self, hold: PidIdentity) -> io::Result<()> {
-        match hold {
+    fn release(&mut self, identity: PidIdentity) -> io::Result<()> {
+        match identity {
             PidIdentity::Table(slot) => self.ring.unregister(slot),
             PidIdentity::Inode(_) | PidIdentity::Owned(_) => Ok(()),
             PidIdentity::Pidfd(pidfd) => {
-                self.held -= 1;
+                self.open_pidfds -= 1;
                 self.ring.close(pidfd)
             }
         }
@@ -168,11 +168,11 @@ impl Uring {
 
     fn next_retry(&self) -> Option<Duration> {
         let now = Instant::now();
-        let retry_queue = self.retry_queue.next().into_iter();
+        let retry_queue = self.retry_queue.next_due().into_iter();
         let next = retry_queue
             .chain(self.status_fd_queue.retry_at())
-            .chain(self.wake_again)
-            .chain(self.stale_polls.next(now))
+            .chain(self.rearm_wake_at)
+            .chain(self.stale_polls.next_removal(now))
             .min()?;
         Some(next.saturating_duration_since(now))
     }
@@ -180,20 +180,20 @@ impl Uring {
     fn retry_due(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
         if self.retry_queue.is_empty()
             && self.status_fd_queue.retry_at().is_none()
-            && self.wake_again.is_none()
+            && self.rearm_wake_at.is_none()
         {
             return Ok(());
         }
         let now = Instant::now();
-        self.status_fd_queue.wake_up(now);
-        if self.wake_again.is_some_and(|at| at <= now) {
-            self.wake_again = None;
+        self.status_fd_queue.resume_if_due(now);
+        if self.rearm_wake_at.is_some_and(|at| at <= now) {
+            self.rearm_wake_at = None;
             self.arm_wake()?;
         }
         while let Some(key) = self.retry_queue.pop_due(now) {
             match self.slots.is_abandoned(key) {
                 true => self.disarmed(key, events)?,
-                false => self.rearm(key)?,
+                false => self.arm_slot(key)?,
             }
         }
         Ok(())
@@ -207,14 +207,14 @@ impl Uring {
         let began = Instant::now();
         if self
             .stale_polls
-            .next(began)
+            .next_removal(began)
             .is_some_and(|next| next > began)
         {
             return Ok(());
         }
         loop {
             let mut some = false;
-            for poll in self.stale_polls.take(began) {
+            for poll in self.stale_polls.take_newest(began) {
                 let remove = opcode::PollRemove::new(poll.pack()).build();
                 self.ring.push_quiet(remove)?;
                 some = true;
@@ -224,12 +224,12 @@ impl Uring {
             }
             self.ring.submit()?;
         }
-        self.stale_polls.rest(began);
+        self.stale_polls.pause(began);
         Ok(())
     }
 
-    pub(super) fn rest(&mut self, key: u32) {
-        self.slots.set_stage(key, Stage::RetryQueue);
+    pub(super) fn retry_later(&mut self, key: u32) {
+        self.slots.set_stage(key, Stage::Retrying);
         self.retry_queue.push(key);
     }
 
@@ -237,7 +237,7 @@ impl Uring {
         self.slots.shrink();
         self.status_fd_queue.shrink();
         self.retry_queue.shrink();
-        self.early.shrink_if_sparse();
+        self.pending_events.shrink_if_sparse();
         self.ring.shrink();
     }
 
@@ -251,7 +251,7 @@ impl Uring {
                 Kind::Confirm => self.confirm_completed(completion, events)?,
                 // What failed (for want of memory) would fail again at once.
                 Kind::Wake if completion.result < 0 => {
-                    self.wake_again = Some(Instant::now() + RETRY_AFTER);
+                    self.rearm_wake_at = Some(Instant::now() + RETRY_DELAY);
                 }
                 Kind::Wake if !completion.more => self.arm_wake()?,
                 // A test has the poll fail by having it taken away.
@@ -282,11 +282,11 @@ impl Uring {
         }
         if completion.result < 0 || faults::inject("POLL_ADD").is_err() {
             // ENOMEM, or worse: the process has not ended, so try until it works.
-            self.rest(key);
+            self.retry_later(key);
             return Ok(());
         }
         self.slots.get(key).reaped = completion.result & i32::from(libc::POLLHUP) != 0;
-        self.slots.set_stage(key, Stage::Claiming);
+        self.slots.set_stage(key, Stage::NeedsStatus);
         self.status_fd_queue.push(key);
         Ok(())
     }
@@ -296,30 +296,31 @@ impl Engine for Uring {
     fn arm(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()> {
         match pidfd {
             Some(pidfd) => {
-                let (hold, target, close) = self.place(pidfd, guard.record().watch_for());
-                let key = self.slots.insert(guard, hold, Stage::Armed);
+                let (identity, target, close) =
+                    self.store_identity(pidfd, guard.record().watch_for());
+                let key = self.slots.insert(guard, identity, Stage::Armed);
                 self.stage_poll(key, target, close)
             }
             // Its pidfd can be opened here and now, out of what is kept aside if need be.
             None => {
                 let key = self
                     .slots
-                    .insert(guard, PidIdentity::Owned(None), Stage::RetryQueue);
-                self.rearm(key)
+                    .insert(guard, PidIdentity::Owned(None), Stage::Retrying);
+                self.arm_slot(key)
             }
         }
     }
 
     fn arm_after_delay(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()> {
-        let (hold, close) = match pidfd {
+        let (identity, close) = match pidfd {
             Some(pidfd) => {
-                let (hold, _, close) = self.place(pidfd, guard.record().watch_for());
-                (hold, close)
+                let (identity, _, close) = self.store_identity(pidfd, guard.record().watch_for());
+                (identity, close)
             }
             None => (PidIdentity::Owned(None), None),
         };
-        let key = self.slots.insert(guard, hold, Stage::RetryQueue);
-        self.rest(key);
+        let key = self.slots.insert(guard, identity, Stage::Retrying);
+        self.retry_later(key);
         close.map_or(Ok(()), |pidfd| self.ring.close(pidfd))
     }
 
@@ -334,7 +335,7 @@ impl Engine for Uring {
         if self.slots.stage(key) != Stage::Armed {
             return Ok(());
         }
-        // The poll holds the file by itself. Its late completion finds no slot with its generation.
+        // The poll holds the file by itself. Its maybe_reused completion finds no slot with its generation.
         match self.stale_polls.len() < stale_polls::MAX {
             true => self.stale_polls.push(token),
             false => {
@@ -342,9 +343,9 @@ impl Engine for Uring {
                 self.ring.push_quiet(remove)?;
             }
         }
-        let mut early = std::mem::take(&mut self.early);
-        let disarmed = self.disarmed(key, &mut early);
-        self.early = early;
+        let mut pending_events = std::mem::take(&mut self.pending_events);
+        let disarmed = self.disarmed(key, &mut pending_events);
+        self.pending_events = pending_events;
         disarmed
     }
 
@@ -361,7 +362,7 @@ impl Engine for Uring {
         self.retry_due(events)?;
         self.process_status_requests(events)?;
         self.remove_stale_polls()?;
-        events.append(&mut self.early);
+        events.append(&mut self.pending_events);
         // An enter that ran out of memory may have copied completions out on the way.
         let busy =
             !events.is_empty() || self.ring.has_completions() || self.status_fd_queue.has_ready();
@@ -394,7 +395,7 @@ impl Engine for Uring {
     fn gauges(&self) -> Gauges {
         Gauges {
             armed: self.slots.armed(),
-            held: self.held,
+            open_pidfds: self.open_pidfds,
             enters: self.ring.enters(),
         }
     }

@@ -3,5 +3,6 @@
 //! The ring thread pushes, the workers pop. A queue holds delivery guards and knows nothing of
 //! what is behind them.
 
+mod callbacks;
 pub(crate) mod exit_queue;
 pub(crate) mod worker;

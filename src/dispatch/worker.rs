@@ -15,7 +15,7 @@ pub(crate) fn run(shared: &Shared, me: Node) {
     signal_mask::with_builder_mask(shared.signal_mask, || {
         wait_graph::as_thread(me, || {
             while let Some(popped) = next() {
-                if popped.tell_producer {
+                if popped.wake_producer {
                     shared.mailbox.wake_reader();
                 }
                 popped.value.run_callbacks(shared, Some(popped.queued_at));

@@ -31,7 +31,7 @@ impl Callbacks {
     /// Takes the oldest.
     pub(crate) fn pop(&mut self) -> Option<(CallbackId, Callback)> {
         let (id, callback) = self.0.pop_front()?;
-        self.close_gaps_at_the_ends();
+        self.trim_gaps();
         // `None` it is not: that would have been a gap at the end.
         Some((id, callback?))
     }
@@ -40,7 +40,7 @@ impl Callbacks {
     pub(crate) fn remove(&mut self, id: CallbackId) -> Option<Callback> {
         let index = self.0.binary_search_by_key(&id, |(id, _)| *id).ok()?;
         let callback = self.0[index].1.take();
-        self.close_gaps_at_the_ends();
+        self.trim_gaps();
         callback
     }
 
@@ -49,11 +49,11 @@ impl Callbacks {
     }
 
     /// How many there are at most.
-    pub(crate) fn len_at_most(&self) -> usize {
+    pub(crate) fn max_len(&self) -> usize {
         self.0.len()
     }
 
-    fn close_gaps_at_the_ends(&mut self) {
+    fn trim_gaps(&mut self) {
         let Self(all) = self;
         while all.front().is_some_and(|(_, callback)| callback.is_none()) {
             all.pop_front();

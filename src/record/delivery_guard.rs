@@ -5,19 +5,13 @@
 //! and on whatever path, closes the record, so that no waiter is ever forgotten, and hands a child that
 //! is ours to the orphanage, so that no zombie is.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::Exit;
-use crate::record::orphan_reaper;
-use crate::record::{Ownership, Phase, Record, State, drop_catching_panics};
-use crate::shared::Shared;
+use super::{Ownership, Phase, Record, State, orphan_reaper};
 use crate::sync::MutexGuard;
-use crate::sync::signal_mask;
-use crate::sync::wait_graph;
 use crate::sys::{self, WaitResult, WaitTarget};
-use crate::types::exit::{Outcome, Unknown, Usage};
+use crate::types::exit::{Exit, Outcome, Unknown, Usage};
 
 /// `None` once done.
 pub(crate) struct DeliveryGuard(Option<Arc<Record>>);
@@ -115,59 +109,6 @@ impl DeliveryGuard {
         drop(state);
         subscribers.notify(record.exit.get());
         more
-    }
-
-    /// Runs the callbacks. What is added meanwhile gets its turn after the other processes in
-    /// line, so that one that adds itself again and again starves nobody.
-    ///
-    /// `queued_at`: when it was put in the queue, if it was.
-    pub(crate) fn run_callbacks(self, shared: &Shared, queued_at: Option<Instant>) {
-        let record = Arc::clone(self.record());
-        let Some(exit) = record.exit.get() else {
-            debug_assert!(false, "scheduled without an exit");
-            return;
-        };
-        let queued = queued_at.map(|at| exit.queued(at));
-        let exit = queued.as_ref().unwrap_or(exit);
-        let mut state = record.lock();
-        for _ in 0..state.callbacks.len_at_most() {
-            if shared.stopping() {
-                // The drop of the watcher has begun; ours closes the record.
-                drop(state);
-                return;
-            }
-            // Fewer by now if some were cancelled.
-            let Some((id, callback)) = state.callbacks.pop() else {
-                break;
-            };
-            state.running = Some(id);
-            drop(state);
-
-            signal_mask::lend();
-            let end = catch_unwind(AssertUnwindSafe(|| {
-                wait_graph::within(id, || callback(exit));
-            }));
-            shared.counters.callbacks.add(1);
-            if let Err(payload) = end {
-                shared.counters.panics.add(1);
-                drop_catching_panics(payload);
-            }
-
-            state = record.lock();
-            state.running = None;
-            record.notify(&state);
-        }
-        if !state.callbacks.is_empty() {
-            drop(state);
-            // If the box is closed, this closes the record.
-            drop(shared.mailbox.schedule(self));
-            return;
-        }
-        if matches!(state.phase, Phase::Scheduled) {
-            state.phase = Phase::Idle;
-        }
-        // Under the lock, as above.
-        self.done();
     }
 }
 

@@ -20,39 +20,37 @@
 //! under no lock.
 
 mod callbacks;
+mod deadline;
 pub(crate) mod delivery_guard;
+pub(crate) mod leftover_group;
+mod on_exit;
 pub(crate) mod orphan_reaper;
 mod signals;
 mod subscribers;
+mod waiting;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, Weak};
-use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::sync::{OnceLock, PoisonError, Weak};
+use std::task::Waker;
 
 use slab::Slab;
 
 use crate::api::exits::Sink;
-use crate::api::future::WakerKey;
-use crate::error::{Closed, WaitError};
-use crate::record::delivery_guard::DeliveryGuard;
-use crate::ring_thread::deadlines::DeadlineKey;
-use crate::shared::Shared;
-use crate::sync::signal_mask;
-use crate::sync::wait_graph;
 use crate::sync::{Condvar, Mutex, MutexGuard};
-use crate::types::callback::{Callback, CallbackId, Cancel};
-use crate::{Exit, Pid};
+use crate::types::callback::CallbackId;
+use crate::types::exit::Exit;
+use crate::types::pid::Pid;
 
 pub(crate) use callbacks::Callbacks;
-pub(crate) use subscribers::{Subscribers, drop_catching_panics};
+pub(crate) use deadline::{DeadlineKey, NewDeadline};
+pub(crate) use subscribers::{Subscribers, WakerKey, drop_catching_panics};
 
 pub(crate) struct Record {
     pid: Pid,
     ownership: Ownership,
     watch_for: WatchFor,
     /// How often its end was not quite over when the ring thread looked.
-    looks: AtomicU32,
+    status_queries: AtomicU32,
     /// No handle is left, and nobody is to be notified; set under the lock, and for good.
     abandoned: AtomicBool,
     /// What the ring thread knows this watch by; written by it alone.
@@ -115,13 +113,6 @@ pub(crate) struct Extra {
     group: Weak<()>,
 }
 
-/// When the child is to end (never, if there is no time), and how long after that for good.
-#[derive(Clone, Copy)]
-pub(crate) struct NewDeadline {
-    pub(crate) at: Option<Instant>,
-    pub(crate) grace: Duration,
-}
-
 #[derive(Clone, Copy)]
 pub(crate) enum Phase {
     /// Not known to have ended.
@@ -140,7 +131,7 @@ impl Record {
             pid,
             ownership,
             watch_for,
-            looks: AtomicU32::new(0),
+            status_queries: AtomicU32::new(0),
             abandoned: AtomicBool::new(false),
             token: AtomicU64::new(0),
             exit: OnceLock::new(),
@@ -177,7 +168,7 @@ impl Record {
 
     /// Counts a look that came too early; ring thread only.
     pub(crate) fn count_status_query(&self) -> u32 {
-        self.looks.fetch_add(1, Ordering::Relaxed) + 1
+        self.status_queries.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(crate) fn exit(&self) -> Option<&Exit> {
@@ -193,185 +184,6 @@ impl Record {
         if state.waiters > 0 {
             self.changed.notify_all();
         }
-    }
-
-    /// Waits for a change, or until the time.
-    fn wait_for_change<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State>,
-        until: Option<Instant>,
-    ) -> MutexGuard<'a, State> {
-        state.waiters += 1;
-        let waited = match until {
-            None => self.changed.wait(state),
-            Some(until) => {
-                let left = until.saturating_duration_since(Instant::now());
-                match self.changed.wait_timeout(state, left) {
-                    Ok((state, _)) => Ok(state),
-                    Err(poisoned) => Err(PoisonError::new(poisoned.into_inner().0)),
-                }
-            }
-        };
-        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-        state.waiters -= 1;
-        state
-    }
-
-    // ---- callbacks
-
-    /// Adds a callback. If the process has ended and nobody is about to run callbacks,
-    /// the record goes to the ring thread, which puts it in line with the exits.
-    pub(crate) fn on_exit(
-        self: &Arc<Self>,
-        shared: &Shared,
-        callback: Callback,
-    ) -> Result<CallbackId, Closed> {
-        // The drop may have returned already, while a callback of this record still runs that called it.
-        if shared.stopping() {
-            return Err(Closed::Dropped);
-        }
-        let mut state = self.lock();
-        match state.phase {
-            Phase::Closed => return Err(shared.why_closed()),
-            Phase::Live | Phase::Scheduled => {}
-            Phase::Idle => {
-                // The watcher may be gone without this record knowing: for an idle one
-                // there is no duty.
-                if let Err(guard) = shared
-                    .mailbox
-                    .schedule(DeliveryGuard::new(Arc::clone(self)))
-                {
-                    guard.done();
-                    state.phase = Phase::Closed;
-                    return Err(shared.why_closed());
-                }
-                state.phase = Phase::Scheduled;
-            }
-        }
-        Ok(state.callbacks.push(callback))
-    }
-
-    /// See [`Watch::cancel`](crate::Watch::cancel).
-    pub(crate) fn cancel(&self, id: CallbackId) -> Cancel {
-        let mut state = self.lock();
-        if let Some(callback) = state.callbacks.remove(id) {
-            drop(self.drop_unrun(state, id, callback));
-            return Cancel::Cancelled;
-        }
-        while state.running == Some(id) || state.is_dropping(id) {
-            // The announcement is made under the record's lock, so the callback
-            // cannot have ended between the look and the wait.
-            let Some(_waiting) = wait_graph::wait_for(id) else {
-                return Cancel::Running;
-            };
-            state = self.wait_for_change(state, None);
-        }
-        Cancel::NotPending
-    }
-
-    /// Drops a callback that will not run. Who cancels it meanwhile waits for that: only then is
-    /// what it captured gone.
-    fn drop_unrun<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State>,
-        id: CallbackId,
-        callback: Callback,
-    ) -> MutexGuard<'a, State> {
-        state.extra().dropping.push(id);
-        drop(state);
-        signal_mask::lend();
-        wait_graph::within(id, || drop_catching_panics(callback));
-        let mut state = self.lock();
-        state.extra().dropping.retain(|other| *other != id);
-        self.notify(&state);
-        state
-    }
-
-    // ---- waiting, futures, queues
-
-    /// Waits until the exit is known, the watcher is gone, or `until`. `Ok(None)`
-    /// is the timeout.
-    pub(crate) fn wait(
-        &self,
-        shared: &Shared,
-        until: Option<Instant>,
-    ) -> Result<Option<&Exit>, WaitError> {
-        // The exit comes from the ring thread, which may wait for the callback that we are in.
-        let _waiting = wait_graph::wait_for(shared.ring_thread).ok_or(WaitError::WouldDeadlock)?;
-        let mut state = self.lock();
-        loop {
-            if let Some(exit) = self.exit.get() {
-                return Ok(Some(exit));
-            }
-            if matches!(state.phase, Phase::Closed) {
-                return Err(shared.why_closed().into());
-            }
-            if until.is_some_and(|until| until <= Instant::now()) {
-                return Ok(None);
-            }
-            state = self.wait_for_change(state, until);
-        }
-    }
-
-    /// The exit, if it is known, and an error if the watcher ended before.
-    pub(crate) fn try_wait(&self, shared: &Shared) -> Result<Option<&Exit>, Closed> {
-        let state = self.lock();
-        match (self.exit.get(), state.phase) {
-            (None, Phase::Closed) => Err(shared.why_closed()),
-            (exit, _) => Ok(exit),
-        }
-    }
-
-    /// What a future finds when it is polled; if nothing, it is woken when there is something. `key`: where its waker is.
-    pub(crate) fn poll(
-        &self,
-        shared: &Shared,
-        key: &mut WakerKey,
-        waker: &Waker,
-    ) -> Poll<Result<Exit, Closed>> {
-        // Its code is the executor's, and so not run under the lock, nor dropped.
-        let waker = waker.clone();
-        let _old;
-        let mut state = self.lock();
-        if let Some(exit) = self.exit.get() {
-            return Poll::Ready(Ok(exit.clone()));
-        }
-        if matches!(state.phase, Phase::Closed) {
-            drop(state);
-            return Poll::Ready(Err(shared.why_closed()));
-        }
-        // They are taken out for good when the exit comes or the watcher ends, so a key is never another future's.
-        let wakers = &mut state.extra().wakers;
-        match key.and_then(|key| wakers.get_mut(key)) {
-            Some(old) => _old = std::mem::replace(old, waker),
-            None => *key = Some(wakers.insert(waker)),
-        }
-        Poll::Pending
-    }
-
-    /// The future was dropped.
-    pub(crate) fn forget_waker(&self, key: usize) {
-        let mut state = self.lock();
-        let extra = state.extra.as_mut();
-        let waker = extra.and_then(|extra| extra.wakers.try_remove(key));
-        drop(state);
-        drop(waker);
-    }
-
-    /// Has the exit put into a queue when it comes, or now.
-    pub(crate) fn add_sink(&self, shared: &Shared, sink: Sink) -> Result<(), Closed> {
-        let mut state = self.lock();
-        if let Some(exit) = self.exit.get() {
-            sink.put(exit);
-            return Ok(());
-        }
-        if matches!(state.phase, Phase::Closed) {
-            drop(state);
-            sink.give_back();
-            return Err(shared.why_closed());
-        }
-        state.extra().sinks.push(sink);
-        Ok(())
     }
 
     /// The last handle goes. Whether the watch is given up with it: the process has not ended, and nobody is to be
@@ -402,7 +214,7 @@ impl Record {
         state.phase = Phase::Closed;
         self.notify(&state);
         while let Some((id, callback)) = state.callbacks.pop() {
-            state = self.drop_unrun(state, id, callback);
+            state = self.drop_callback(state, id, callback);
         }
         let subscribers = state.take_subscribers();
         drop(state);
@@ -413,11 +225,6 @@ impl Record {
 impl State {
     pub(crate) fn extra(&mut self) -> &mut Extra {
         self.extra.get_or_insert_default()
-    }
-
-    fn is_dropping(&self, id: CallbackId) -> bool {
-        let extra = self.extra.as_ref();
-        extra.is_some_and(|extra| extra.dropping.contains(&id))
     }
 
     pub(crate) fn by_deadline(&self) -> bool {

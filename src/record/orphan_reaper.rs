@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::Record;
+use super::delivery_guard::{DeliveryGuard, Reaped};
 use crate::faults;
-use crate::record::Record;
-use crate::record::delivery_guard::{DeliveryGuard, Reaped};
 use crate::sync::per_process::PerProcess;
 use crate::sync::signal_mask;
 use crate::sys::WaitTarget;
@@ -22,14 +22,14 @@ const POLL_INTERVAL_MAX: Duration = Duration::from_millis(500);
 
 #[derive(Default)]
 struct OrphanReaper {
-    new: Vec<Arc<Record>>,
+    incoming: Vec<Arc<Record>>,
     /// A thread looks after them.
-    looked_after: bool,
+    has_thread: bool,
 }
 
 static ORPHAN_REAPER: PerProcess<Mutex<OrphanReaper>> = PerProcess::new();
 /// There are orphans, and no thread could be had.
-static ABANDONED: AtomicBool = AtomicBool::new(false);
+static THREAD_MISSING: AtomicBool = AtomicBool::new(false);
 
 fn orphan_reaper() -> MutexGuard<'static, OrphanReaper> {
     let orphan_reaper = ORPHAN_REAPER.get().lock();
@@ -39,32 +39,32 @@ fn orphan_reaper() -> MutexGuard<'static, OrphanReaper> {
 /// Sees to it that the child is reaped when it ends.
 pub(crate) fn adopt(record: Arc<Record>) {
     let mut orphan_reaper = orphan_reaper();
-    orphan_reaper.new.push(record);
+    orphan_reaper.incoming.push(record);
     orphan_reaper.ensure_thread();
 }
 
 /// If no thread could be had for orphans, perhaps one can be now.
 pub(crate) fn restart() {
-    if ABANDONED.load(Ordering::Relaxed) {
+    if THREAD_MISSING.load(Ordering::Relaxed) {
         orphan_reaper().ensure_thread();
     }
 }
 
 impl OrphanReaper {
     fn ensure_thread(&mut self) {
-        if self.looked_after || self.new.is_empty() {
+        if self.has_thread || self.incoming.is_empty() {
             return;
         }
         let thread = faults::inject("clone").and_then(|()| {
             let thread = thread::Builder::new().name("exitring-orphan".into());
             signal_mask::start_thread(thread, run)
         });
-        self.looked_after = thread.is_ok();
-        if !self.looked_after {
-            self.new.retain(|record| !reap(record));
+        self.has_thread = thread.is_ok();
+        if !self.has_thread {
+            self.incoming.retain(|record| !reap(record));
         }
-        ABANDONED.store(
-            !self.looked_after && !self.new.is_empty(),
+        THREAD_MISSING.store(
+            !self.has_thread && !self.incoming.is_empty(),
             Ordering::Relaxed,
         );
     }
@@ -76,12 +76,12 @@ fn run() {
     loop {
         {
             let mut orphan_reaper = orphan_reaper();
-            if !orphan_reaper.new.is_empty() {
+            if !orphan_reaper.incoming.is_empty() {
                 pause = POLL_INTERVAL_MIN;
             }
-            orphans.append(&mut orphan_reaper.new);
+            orphans.append(&mut orphan_reaper.incoming);
             if orphans.is_empty() {
-                orphan_reaper.looked_after = false;
+                orphan_reaper.has_thread = false;
                 return;
             }
         }

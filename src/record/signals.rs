@@ -5,10 +5,9 @@ use std::io;
 
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-use super::{Extra, NewDeadline, Ownership, Record};
+use super::{DeadlineKey, Extra, NewDeadline, Ownership, Record};
 use crate::error::SignalError;
-use crate::ring_thread::deadlines::DeadlineKey;
-use crate::ring_thread::leftover_group::{LeftoverGroup, LeftoverGroups};
+use crate::record::leftover_group::{LeftoverGroup, LeftoverGroups};
 use crate::sys::{self, WaitResult, WaitTarget};
 
 impl Record {
@@ -50,22 +49,25 @@ impl Record {
     pub(crate) fn terminate_by_deadline(
         &self,
         groups: &LeftoverGroups,
-        held: Option<LeftoverGroup>,
+        group: Option<LeftoverGroup>,
     ) -> (bool, Option<LeftoverGroup>) {
         let mut state = self.lock();
         if !self.is_alive() {
-            return (false, held);
+            return (false, group);
         }
-        let held = held.or_else(|| groups.hold(self.pid));
+        let group = group.or_else(|| groups.track(self.pid));
         let sent = self.kill_group_or_process(libc::SIGTERM);
         if sent.is_ok() {
             let _ = self.kill_group_or_process(libc::SIGCONT);
         }
         let extra = state.extra();
         extra.by_deadline = true;
-        extra.group = held.as_ref().map(LeftoverGroup::watch).unwrap_or_default();
+        extra.group = group
+            .as_ref()
+            .map(LeftoverGroup::grace_token)
+            .unwrap_or_default();
         extra.note_deadline_error(libc::SIGTERM, sent);
-        (true, held)
+        (true, group)
     }
 
     /// A deadline's `SIGKILL`, likewise; also of what a leader that has ended and is not reaped leaves of its group.
@@ -122,16 +124,16 @@ impl Record {
 
     /// Sets a deadline in place of one that the ring thread has not taken yet. `notify` has it taken, if that is not on
     /// its way already, and gives back whether it could.
-    pub(crate) fn ask_deadline(
+    pub(crate) fn request_deadline(
         &self,
         deadline: NewDeadline,
         notify: impl FnOnce() -> bool,
     ) -> bool {
         let mut state = self.lock();
         let extra = state.extra();
-        let on_its_way = extra.new_deadline.replace(deadline).is_some();
+        let pending = extra.new_deadline.replace(deadline).is_some();
         // Under the lock: the ring thread takes the deadline under it, too.
-        let notified = on_its_way || notify();
+        let notified = pending || notify();
         if !notified {
             state.extra().new_deadline = None;
         }
@@ -144,7 +146,7 @@ impl Record {
     }
 
     /// Notes where the ring thread has the deadline, and hands out where it had one before.
-    pub(crate) fn set_deadline(&self, key: Option<DeadlineKey>) -> Option<DeadlineKey> {
+    pub(crate) fn swap_deadline_key(&self, key: Option<DeadlineKey>) -> Option<DeadlineKey> {
         let mut state = self.lock();
         match (&mut state.extra, key) {
             (None, None) => None,
@@ -181,7 +183,7 @@ mod tests {
         };
         let mut notices = 0;
         for seconds in 0..1000 {
-            assert!(record.ask_deadline(deadline(seconds), || {
+            assert!(record.request_deadline(deadline(seconds), || {
                 notices += 1;
                 true
             }));
@@ -191,8 +193,8 @@ mod tests {
         assert_eq!(taken.grace, Duration::from_secs(999));
         assert!(record.take_new_deadline().is_none());
         // The next is a new one, and is not kept if it cannot be taken.
-        assert!(!record.ask_deadline(deadline(7), || false));
+        assert!(!record.request_deadline(deadline(7), || false));
         assert!(record.take_new_deadline().is_none());
-        assert!(record.ask_deadline(deadline(8), || true));
+        assert!(record.request_deadline(deadline(8), || true));
     }
 }

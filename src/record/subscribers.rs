@@ -5,9 +5,12 @@ use std::task::Waker;
 
 use slab::Slab;
 
-use crate::Exit;
 use crate::api::exits::Sink;
 use crate::sync::signal_mask;
+use crate::types::exit::Exit;
+
+/// Where the watch keeps the waker of a future.
+pub(crate) type WakerKey = Option<usize>;
 
 /// Taken out from under the lock, to be told.
 #[derive(Default)]

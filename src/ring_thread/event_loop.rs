@@ -6,26 +6,26 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::backend::{Engine, Event, LATE, StatusSource, WaitMode};
+use crate::backend::{Engine, Event, PID_REUSE_MIN, StatusSource, WaitMode};
 use crate::record::delivery_guard::{DeliveryGuard, Reaped};
 use crate::ring_thread::deadlines::Deadlines;
 use crate::ring_thread::mailbox::Command;
-use crate::ring_thread::status_query::{self, StatusQuery};
+use crate::ring_thread::status_query::{self, QueryResult};
 use crate::shared::{self, Shared};
 use crate::sync::shrink::ShrinkIfSparse;
 use crate::sync::signal_mask;
 use crate::sys::{self, WaitTarget};
 use crate::types::exit::Outcome;
 
-/// So many exits in one wake-up are a storm. Then it pays to wait for a batch: each wake-up
+/// So many exits in one wake-up are a burst. Then it pays to wait for a batch: each wake-up
 /// takes a processor from the processes that are about to exit.
-const STORM: usize = 8;
-/// And so many are enough for one to go on: what a batch's short wait brings of a storm that is
-/// held up by two or three processors.
-const STORM_GOES_ON: usize = 3;
+const BURST_MIN: usize = 8;
+/// And so many are enough for one to go on: what a batch's short wait brings of a burst that is
+/// open_pidfds up by two or three processors.
+const BURST_CONTINUES_MIN: usize = 3;
 
 /// So many commands are carried out before the next look at the exits, well under a millisecond.
-const COMMANDS_AT_ONCE: usize = 256;
+const COMMANDS_PER_TURN: usize = 256;
 
 pub(crate) struct RingThread {
     shared: Arc<Shared>,
@@ -36,8 +36,8 @@ pub(crate) struct RingThread {
     /// Of these, the ones that have found the queue full already.
     stalled: usize,
     deadlines: Deadlines,
-    /// The last wake-up brought a storm.
-    storm: bool,
+    /// The last wake-up brought a burst.
+    burst: bool,
     /// Taken from the mailbox, and not carried out yet.
     commands: VecDeque<Command>,
     /// When the last wait ended, and whether the one before had ended long before that began.
@@ -55,7 +55,7 @@ impl RingThread {
             backlog: VecDeque::new(),
             stalled: 0,
             deadlines: Deadlines::new(),
-            storm: false,
+            burst: false,
             commands: VecDeque::new(),
             waited_at: Instant::now(),
             late: false,
@@ -66,7 +66,7 @@ impl RingThread {
     /// Runs until the watcher is dropped. Whatever ends it, its own drop tells everybody.
     pub(crate) fn run(mut self) {
         while !self.shared.stopping() {
-            if let Err(error) = self.turn() {
+            if let Err(error) = self.run_once() {
                 if self.shared.stopping() {
                     // What was tried again and again is no more.
                     return;
@@ -79,7 +79,7 @@ impl RingThread {
         }
     }
 
-    fn turn(&mut self) -> io::Result<()> {
+    fn run_once(&mut self) -> io::Result<()> {
         self.take_commands()?;
         self.dispatch();
         self.wait()?;
@@ -92,7 +92,7 @@ impl RingThread {
     /// Carries out some commands. The rest comes after a look at the exits that have come meanwhile.
     fn take_commands(&mut self) -> io::Result<()> {
         let flush = self.shared.mailbox.take(&mut self.commands);
-        for _ in 0..COMMANDS_AT_ONCE {
+        for _ in 0..COMMANDS_PER_TURN {
             let Some(command) = self.commands.pop_front() else {
                 break;
             };
@@ -133,26 +133,26 @@ impl RingThread {
         self.publish();
         // What is parked here waits for a worker, who nudges when there is room.
         let may_sleep = self.commands.is_empty() && self.shared.mailbox.may_sleep();
-        let mode = match (may_sleep, self.storm) {
+        let mode = match (may_sleep, self.burst) {
             (false, _) => WaitMode::Poll,
             (true, false) => WaitMode::One,
             (true, true) => WaitMode::Batch,
         };
-        let timeout = self.deadlines.next();
+        let timeout = self.deadlines.next_timeout();
         if mode != WaitMode::Poll {
             signal_mask::restore_own_mask();
         }
         let before = Instant::now();
-        self.late = before.saturating_duration_since(self.waited_at) > LATE;
+        self.late = before.saturating_duration_since(self.waited_at) > PID_REUSE_MIN;
         let waited = self.engine.wait(mode, timeout, &mut self.events);
         self.waited_at = Instant::now();
         waited
     }
 
-    /// Whether the exits of this turn may have been there for so long that a process which something else reaped may
+    /// Whether the exits of this run_once may have been there for so long that a process which something else reaped may
     /// have given its pid to another one: user code ran meanwhile, before the wait or since.
     fn is_late(&self) -> bool {
-        self.late || self.waited_at.elapsed() > LATE
+        self.late || self.waited_at.elapsed() > PID_REUSE_MIN
     }
 
     fn deliver(&mut self) -> io::Result<()> {
@@ -171,7 +171,12 @@ impl RingThread {
         }
         events.shrink_if_sparse();
         self.events = events;
-        self.storm = ended >= if self.storm { STORM_GOES_ON } else { STORM };
+        self.burst = ended
+            >= if self.burst {
+                BURST_CONTINUES_MIN
+            } else {
+                BURST_MIN
+            };
         Ok(())
     }
 
@@ -181,13 +186,18 @@ impl RingThread {
         source: StatusSource,
         seen_at: Instant,
     ) -> io::Result<()> {
-        if let StatusSource::Owned { pidfd, inode, late } = source {
-            let inode = inode.filter(|_| late || self.is_late());
+        if let StatusSource::Owned {
+            pidfd,
+            inode,
+            maybe_reused,
+        } = source
+        {
+            let inode = inode.filter(|_| maybe_reused || self.is_late());
             return self.reap(guard, pidfd, inode, seen_at);
         }
-        let found = status_query::query(guard.record(), &source);
-        match (found, source) {
-            (StatusQuery::Status(outcome, usage), source) => {
+        let result = status_query::query(guard.record(), &source);
+        match (result, source) {
+            (QueryResult::Status(outcome, usage), source) => {
                 self.deadlines.ended(guard.record());
                 let guard = guard.finish(outcome, usage, seen_at);
                 self.finished(outcome, guard);
@@ -196,14 +206,14 @@ impl RingThread {
                     _ => Ok(()),
                 }
             }
-            (StatusQuery::NotYet, StatusSource::Pidfd(pidfd)) if guard.record().is_abandoned() => {
+            (QueryResult::NotYet, StatusSource::Pidfd(pidfd)) if guard.record().is_abandoned() => {
                 self.abandoned(guard, Some(pidfd))
             }
-            (StatusQuery::NotYet, StatusSource::Pidfd(pidfd)) => {
+            (QueryResult::NotYet, StatusSource::Pidfd(pidfd)) => {
                 self.engine.arm_after_delay(guard, Some(pidfd))
             }
             // Only a pidfd can say so.
-            (StatusQuery::NotYet, _) => Ok(()),
+            (QueryResult::NotYet, _) => Ok(()),
         }
     }
 
@@ -269,7 +279,7 @@ impl RingThread {
             return;
         }
         if self.shared.inline {
-            // What callbacks cause comes with the next turn, so that each turn ends.
+            // What callbacks cause comes with the next run_once, so that each run_once ends.
             for guard in std::mem::take(&mut self.backlog) {
                 self.shared.counters.watched.sub(1);
                 guard.run_callbacks(&self.shared, None);
@@ -290,7 +300,7 @@ impl RingThread {
         let gauges = self.engine.gauges();
         counters
             .held
-            .set((gauges.held + self.deadlines.held()) as u64);
+            .set((gauges.open_pidfds + self.deadlines.open_pidfds()) as u64);
         counters.enters.set(gauges.enters);
         counters.backlog.set(self.backlog.len() as u64);
         // Last: a watch that is counted as armed has its descriptor counted.

@@ -53,7 +53,7 @@ struct Inner {
     /// Something other than a command awaits the ring thread.
     wake_requested: bool,
     /// The ring thread is to end. Unlike a nudge, taking commands does not clear this.
-    ending: bool,
+    stopping: bool,
     closed: bool,
     /// Taken when the box closes, so that handles kept longer hold no descriptor.
     notifier: Option<Arc<Notifier>>,
@@ -77,7 +77,7 @@ impl Mailbox {
                 pidfds: 0,
                 asleep: false,
                 wake_requested: false,
-                ending: false,
+                stopping: false,
                 closed: false,
                 notifier: Some(Arc::new(Notifier::new(eventfd))),
                 sent: 0,
@@ -153,7 +153,7 @@ impl Mailbox {
     /// Has the ring thread never sleep again: it is to end.
     pub(crate) fn request_stop(&self) {
         let mut inner = self.lock();
-        inner.ending = true;
+        inner.stopping = true;
         let wake_up = inner.wake();
         drop(inner);
         wake_up.send();
@@ -210,7 +210,7 @@ impl Mailbox {
     /// Whether the ring thread may sleep: nothing awaits it. From here on it is woken.
     pub(crate) fn may_sleep(&self) -> bool {
         let mut inner = self.lock();
-        inner.asleep = inner.commands.is_empty() && !inner.wake_requested && !inner.ending;
+        inner.asleep = inner.commands.is_empty() && !inner.wake_requested && !inner.stopping;
         inner.asleep
     }
 

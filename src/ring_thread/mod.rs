@@ -14,8 +14,8 @@
 
 pub(crate) mod deadlines;
 pub(crate) mod event_loop;
-pub(crate) mod leftover_group;
 pub(crate) mod mailbox;
+#[cfg(all(test, exitring_loom))]
+pub(crate) mod model_notifier;
 pub(crate) mod notifier;
 pub(crate) mod status_query;
-pub(crate) mod stop;

@@ -6,7 +6,7 @@ pub(crate) struct Notifier {
     eventfd: OwnedFd,
     /// In a model nobody polls the eventfd.
     #[cfg(all(test, exitring_loom))]
-    model: crate::models::ModelNotifier,
+    model: super::model_notifier::ModelNotifier,
 }
 
 impl Notifier {
@@ -14,7 +14,7 @@ impl Notifier {
         Self {
             eventfd,
             #[cfg(all(test, exitring_loom))]
-            model: crate::models::ModelNotifier::default(),
+            model: super::model_notifier::ModelNotifier::default(),
         }
     }
 

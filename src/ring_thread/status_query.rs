@@ -11,7 +11,7 @@ use crate::types::exit::{Outcome, Unknown, Usage};
 const STATUS_QUERIES_MAX: u32 = 100;
 
 /// What could be found out.
-pub(crate) enum StatusQuery {
+pub(crate) enum QueryResult {
     /// How it ended; what it used if that was told.
     Status(Outcome, Option<Usage>),
     /// Not to be told yet: somebody else (a tracer, a wait of this very moment) has to
@@ -19,49 +19,49 @@ pub(crate) enum StatusQuery {
     NotYet,
 }
 
-impl StatusQuery {
+impl QueryResult {
     fn unknown(why: Unknown) -> Self {
         Self::Status(Outcome::Unknown(why), None)
     }
 }
 
 /// Reads the status of a process that is not ours to reap, and leaves it a zombie.
-pub(crate) fn query(record: &Record, source: &StatusSource) -> StatusQuery {
+pub(crate) fn query(record: &Record, source: &StatusSource) -> QueryResult {
     let pidfd = match source {
         StatusSource::Pidfd(pidfd) => pidfd.as_fd(),
         StatusSource::NoDescriptor(errno) => {
-            return StatusQuery::unknown(Unknown::NoDescriptor(*errno));
+            return QueryResult::unknown(Unknown::NoDescriptor(*errno));
         }
-        StatusSource::Status(outcome, usage) => return StatusQuery::Status(*outcome, Some(*usage)),
+        StatusSource::Status(outcome, usage) => return QueryResult::Status(*outcome, Some(*usage)),
         StatusSource::Owned { .. } | StatusSource::Reaped => {
-            return StatusQuery::unknown(why_reaped(record));
+            return QueryResult::unknown(why_reaped(record));
         }
     };
     if record.watch_for() == WatchFor::Exited {
         match sys::waitid(WaitTarget::Look(pidfd)) {
             Ok(WaitResult::Ended(outcome, usage)) => {
-                return StatusQuery::Status(outcome, Some(usage));
+                return QueryResult::Status(outcome, Some(usage));
             }
-            Ok(WaitResult::NotYet) => return StatusQuery::NotYet,
+            Ok(WaitResult::NotYet) => return QueryResult::NotYet,
             // Not a child of ours, or not any more. Any other failure says no more than that.
             Ok(WaitResult::NoChild) | Err(_) => {}
         }
     }
     if let Some(outcome) = sys::pidfd_exit(pidfd) {
-        return StatusQuery::Status(outcome, None);
+        return QueryResult::Status(outcome, None);
     }
     if record.watch_for() == WatchFor::Reaped || sys::pidfd_reaped(pidfd) {
         // Reaped between the two questions? Then the exit is on record now.
         return match sys::pidfd_exit(pidfd) {
-            Some(outcome) => StatusQuery::Status(outcome, None),
-            None => StatusQuery::unknown(why_reaped(record)),
+            Some(outcome) => QueryResult::Status(outcome, None),
+            None => QueryResult::unknown(why_reaped(record)),
         };
     }
     match record.ownership() {
-        Ownership::NotChild => StatusQuery::unknown(Unknown::NotAChild),
+        Ownership::NotChild => QueryResult::unknown(Unknown::NotAChild),
         Ownership::Child | Ownership::Owned => match why_not_reapable(record) {
-            Some(why) => StatusQuery::unknown(why),
-            None => StatusQuery::NotYet,
+            Some(why) => QueryResult::unknown(why),
+            None => QueryResult::NotYet,
         },
     }
 }

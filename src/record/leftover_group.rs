@@ -11,15 +11,15 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
-use crate::Pid;
 use crate::sys;
+use crate::types::pid::Pid;
 
 /// At most so many pidfds, and an eighth of what may be open.
-const HELD_MAX: usize = 256;
+const PIDFDS_MAX: usize = 256;
 
 pub(crate) struct LeftoverGroup {
     leader: Leader,
-    alive: Arc<()>,
+    in_grace: Arc<()>,
 }
 
 enum Leader {
@@ -28,13 +28,13 @@ enum Leader {
         #[expect(dead_code, reason = "counted as long as it is there")] Arc<()>,
     ),
     /// Reaped by now, or about to be.
-    Number(Pid),
+    Pid(Pid),
 }
 
 impl LeftoverGroup {
     /// As long as this can be upgraded the group has its grace.
-    pub(crate) fn watch(&self) -> Weak<()> {
-        Arc::downgrade(&self.alive)
+    pub(crate) fn grace_token(&self) -> Weak<()> {
+        Arc::downgrade(&self.in_grace)
     }
 
     /// Whether anybody is in it, zombies included. To be asked after the leader was reaped.
@@ -50,7 +50,7 @@ impl LeftoverGroup {
     fn signal(&self, signal: i32) -> io::Result<()> {
         match &self.leader {
             Leader::Pidfd(leader, _) => sys::kill_group_of(leader.as_fd(), signal),
-            Leader::Number(leader) => match sys::kill(*leader, 0) {
+            Leader::Pid(leader) => match sys::kill(*leader, 0) {
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
                     sys::kill_group_numbered(*leader, signal)
                 }
@@ -64,39 +64,40 @@ impl LeftoverGroup {
 /// Counts them, each a descriptor.
 pub(crate) struct LeftoverGroups {
     /// Shared by each.
-    places: Arc<()>,
+    pidfds: Arc<()>,
     max: usize,
 }
 
 impl LeftoverGroups {
     pub(crate) fn new() -> Self {
-        let eighth = usize::try_from(sys::descriptor_limit() / 8).unwrap_or(HELD_MAX);
+        let eighth = usize::try_from(sys::descriptor_limit() / 8).unwrap_or(PIDFDS_MAX);
         Self {
-            places: Arc::new(()),
-            max: eighth.min(HELD_MAX),
+            pidfds: Arc::new(()),
+            max: eighth.min(PIDFDS_MAX),
         }
     }
 
-    pub(crate) fn held(&self) -> usize {
-        Arc::strong_count(&self.places) - 1
+    pub(crate) fn open_pidfds(&self) -> usize {
+        Arc::strong_count(&self.pidfds) - 1
     }
 
     /// Takes hold of the group of a leader that is ours and not reaped. `None` if it leads none. By its number if enough are
-    /// held, no descriptor is to be had, or pidfds do not signal groups (Linux before 6.9).
-    pub(crate) fn hold(&self, leader: Pid) -> Option<LeftoverGroup> {
+    /// open_pidfds, no descriptor is to be had, or pidfds do not signal groups (Linux before 6.9).
+    pub(crate) fn track(&self, leader: Pid) -> Option<LeftoverGroup> {
         if !sys::leads_group(leader) {
             return None;
         }
         let mut group = LeftoverGroup {
-            leader: Leader::Number(leader),
-            alive: Arc::default(),
+            leader: Leader::Pid(leader),
+            in_grace: Arc::default(),
         };
-        if self.held() < self.max
-            && let Ok(pidfd) = sys::pidfd_open(leader)
-            // The leader itself is in it, so what fails is the asking, or it runs as another user.
-            && sys::kill_group_of(pidfd.as_fd(), 0).is_ok()
-        {
-            group.leader = Leader::Pidfd(pidfd, Arc::clone(&self.places));
+        if self.open_pidfds() < self.max {
+            if let Ok(pidfd) = sys::pidfd_open(leader) {
+                // The leader itself is in it, so what fails is the asking, or it runs as another user.
+                if sys::kill_group_of(pidfd.as_fd(), 0).is_ok() {
+                    group.leader = Leader::Pidfd(pidfd, Arc::clone(&self.pidfds));
+                }
+            }
         }
         Some(group)
     }

@@ -18,7 +18,7 @@ pub(crate) struct Stop {
 #[derive(Default)]
 enum RingHandoff {
     #[default]
-    Nothing,
+    Empty,
     Ring(#[expect(dead_code, reason = "kept to be closed")] OwnedFd),
     /// It would not be closed any more.
     Refused,
@@ -36,19 +36,18 @@ impl Stop {
     }
 
     /// Leaves a duplicate of the ring's descriptor to the thread that drops the watcher, if it will close it.
-    pub(crate) fn leave_ring(&self, duplicate: impl FnOnce() -> Option<OwnedFd>) {
-        let mut left = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.is_stopping()
-            && matches!(*left, RingHandoff::Nothing)
-            && let Some(ring) = duplicate()
-        {
-            *left = RingHandoff::Ring(ring);
+    pub(crate) fn hand_off_ring(&self, duplicate: impl FnOnce() -> Option<OwnedFd>) {
+        let mut handoff = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_stopping() && matches!(*handoff, RingHandoff::Empty) {
+            if let Some(ring) = duplicate() {
+                *handoff = RingHandoff::Ring(ring);
+            }
         }
     }
 
-    /// Closes what was left. A ring thread that ends later closes its ring itself.
+    /// Closes what was handoff. A ring thread that ends later closes its ring itself.
     pub(crate) fn close_ring(&self) {
-        let mut left = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        *left = RingHandoff::Refused;
+        let mut handoff = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        *handoff = RingHandoff::Refused;
     }
 }

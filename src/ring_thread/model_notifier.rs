@@ -1,0 +1,33 @@
+//! The eventfd of the loom models.
+
+use loom::sync::{Condvar, Mutex};
+
+/// Stands in for the eventfd: notified once or more, heard once.
+pub(crate) struct ModelNotifier {
+    notified: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Default for ModelNotifier {
+    fn default() -> Self {
+        Self {
+            notified: Mutex::new(false),
+            changed: Condvar::new(),
+        }
+    }
+}
+
+impl ModelNotifier {
+    pub(crate) fn notify(&self) {
+        *self.notified.lock().expect("no panic") = true;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn wait(&self) {
+        let mut notified = self.notified.lock().expect("no panic");
+        while !*notified {
+            notified = self.changed.wait(notified).expect("no panic");
+        }
+        *notified = false;
+    }
+}
