@@ -1,5 +1,5 @@
-//! Every interleaving of a few threads, tried by loom: the exit queue, the mailbox with its sleep flag, and the
-//! life of a callback. A wake-up that gets lost is a deadlock, which the model checker reports.
+//! Loom models: every interleaving of a few threads on the exit queue, the mailbox with its sleep
+//! flag, and the life of a callback. A lost wake-up is a deadlock, which loom reports.
 //!
 //! `RUSTFLAGS="--cfg exitring_loom" cargo test --release --lib models`
 
@@ -21,8 +21,8 @@ use crate::sys::SignalMask;
 use crate::types::callback::Cancel;
 use crate::{Outcome, Pid};
 
-/// All interleavings, but for those that take more than so many preemptions: two threads that a bug needs
-/// to be preempted more often than that are not known.
+/// Explores all interleavings with at most three preemptions. No bug between two threads is known
+/// that needs more.
 fn check(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
@@ -39,7 +39,7 @@ fn shared() -> Arc<Shared> {
     Arc::new(Shared::new(mailbox(), queue, 16, false, mask))
 }
 
-/// What the ring thread does: take, and sleep if there is nothing and the box agrees.
+/// Does what the ring thread does: takes commands, and sleeps if the mailbox allows it.
 fn read_until(mailbox: &Mailbox, mut enough: impl FnMut(&mut VecDeque<Command>) -> bool) {
     let notifier = mailbox.notifier();
     loop {
@@ -93,7 +93,8 @@ fn a_nudge_and_the_end_wake_a_sleeping_reader() {
             mailbox.take(&mut VecDeque::new());
             match mailbox.may_sleep() {
                 true => notifier.wait(),
-                // Something other than a command: a nudge, which the take clears, or the end, which it does not.
+                // Either a wake-up without a command, which the take clears, or the end, which it
+                // does not clear.
                 false => {
                     mailbox.take(&mut VecDeque::new());
                     if !mailbox.may_sleep() {
@@ -137,14 +138,14 @@ fn a_flush_returns_when_what_was_sent_before_is_served() {
     });
 }
 
-/// The end was woken, which no take clears.
+/// The end was requested, which no take clears.
 fn flusher_is_done(mailbox: &Mailbox) -> bool {
     mailbox.take(&mut VecDeque::new());
     mailbox.acknowledge(0);
     !mailbox.may_sleep()
 }
 
-/// A producer that parks what does not fit, as the ring thread does, and two workers.
+/// A producer that keeps a backlog, like the ring thread, and two workers.
 #[test]
 fn each_exit_goes_through_a_full_queue_once() {
     check(|| {
@@ -188,7 +189,7 @@ fn record() -> Arc<Record> {
     Arc::new(Record::new(pid, Ownership::Child, WatchFor::Exited))
 }
 
-/// The exit comes, in another thread, and callbacks run, at once or by way of the mailbox.
+/// Delivers the exit on another thread, which runs the callbacks at once.
 fn ring_thread(shared: &Arc<Shared>, guard: DeliveryGuard) -> thread::JoinHandle<()> {
     let shared = Arc::clone(shared);
     thread::spawn(move || {
@@ -198,7 +199,7 @@ fn ring_thread(shared: &Arc<Shared>, guard: DeliveryGuard) -> thread::JoinHandle
     })
 }
 
-/// What a callback leaves behind: how often it began, and ended.
+/// How often a callback began and ended.
 #[derive(Default)]
 struct Trace {
     begun: AtomicU32,
@@ -208,7 +209,7 @@ struct Trace {
 impl Trace {
     fn run(&self) {
         self.begun.fetch_add(1, Ordering::SeqCst);
-        // Others may come in between.
+        // Lets other threads run in between.
         thread::yield_now();
         self.ended.fetch_add(1, Ordering::SeqCst);
     }
@@ -256,7 +257,7 @@ fn a_callback_added_while_the_exit_comes_runs_once() {
             .on_exit(&shared, Box::new(move |_| runs.run()))
             .expect("open");
         ring_thread.join().expect("no panic");
-        // Added before the exit it has run; after it, it is in the mailbox, once.
+        // A callback added before the exit has run; one added after it is in the mailbox, once.
         let mut commands = VecDeque::new();
         shared.mailbox.take(&mut commands);
         for command in commands {

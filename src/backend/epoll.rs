@@ -1,8 +1,9 @@
-//! The epoll backend, for where io_uring is denied: one pidfd open_pidfds open for each watch.
+//! The epoll backend, used where io_uring is denied.
 //!
-//! A pidfd that is closed leaves its epoll, so each stays open until its process has ended. What io_uring saves is
-//! thus spent here: a descriptor for each watch, system calls to add, remove and close it, and their weight in
-//! every spawn. All else is the same.
+//! Closing a pidfd removes it from its epoll, so each pidfd stays open until its process has ended.
+//! Compared with io_uring, this costs a descriptor for each watch; system calls to add, remove and
+//! close it; and a slower spawn, because each spawn copies the descriptor table. All else is the
+//! same.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,24 +25,25 @@ use crate::record::{Ownership, Record, WatchFor};
 use crate::sync::shrink::ShrinkIfSparse;
 use crate::sys::{self, WaitResult, WaitTarget};
 
-/// How many events one wait brings at most.
+/// The most events that one wait returns.
 const EVENTS: usize = 256;
 
 pub(crate) struct Epoll {
     epoll: OwnedFd,
     slots: Slots,
     retry_queue: RetryQueue,
-    /// Found out while arming and disarming; the next wait tells them.
+    /// Events found while arming and disarming; the next wait returns them.
     pending_events: Vec<Event>,
     ready: Vec<epoll::Event>,
     open_pidfds: usize,
-    /// Children of ours need none, and leave the last ones to the rest of the program.
+    /// Children of ours can be watched without a descriptor. Beyond this number they are, so that
+    /// the remaining descriptors stay available to the rest of the program.
     open_pidfds_max: usize,
     waits: u64,
 }
 
 impl Epoll {
-    /// `eventfd` wakes it, and outlives it.
+    /// Opens the backend. Writing to `eventfd`, which must outlive the backend, ends a wait.
     pub(crate) fn open(eventfd: BorrowedFd<'_>) -> Result<Self, BuildError> {
         let epoll = faults::inject("epoll_create1")
             .and_then(|()| Ok(epoll::create(CreateFlags::CLOEXEC)?))
@@ -49,11 +51,11 @@ impl Epoll {
         let add_wake = |fd: BorrowedFd<'_>, flags| {
             add(&epoll, fd, Token::WAKE, flags).map_err(|error| denied("epoll_ctl", error))
         };
-        // Whether pidfds can be had and waited for is found out by trying.
+        // Trying is the only way to know whether pidfds can be opened and polled.
         let me = probe::own_pidfd()?;
         add_wake(me.as_fd(), EventFlags::IN)?;
         epoll::delete(&epoll, &me).map_err(|errno| denied("epoll_ctl", errno.into()))?;
-        // Edge-triggered: each ring of the bell is one event, and the count is never read.
+        // Edge-triggered: each write to the eventfd is one event, and its counter is never read.
         add_wake(eventfd, EventFlags::IN | EventFlags::ET)?;
         let limit = sys::descriptor_limit();
         Ok(Self {
@@ -74,7 +76,7 @@ impl Epoll {
         self.slots.insert(guard, identity, Stage::Retrying)
     }
 
-    /// Arms a watch whose slot is filled.
+    /// Arms the watch in a slot.
     fn arm_slot(&mut self, key: u32) {
         if let PidIdentity::Owned(_) = self.slots.get(key).identity {
             if self.open_pidfds >= self.open_pidfds_max {
@@ -86,7 +88,7 @@ impl Epoll {
                     self.slots.get(key).identity = PidIdentity::Pidfd(pidfd);
                     self.open_pidfds += 1;
                     match status {
-                        // Something else reaped it, and its pid may be a stranger's.
+                        // Another part of the program reaped the child, and its pid may be reused.
                         Ok(WaitResult::NoChild) => return self.ended(key, true),
                         Ok(WaitResult::Ended(..)) => return self.ended(key, false),
                         _ => {}
@@ -95,7 +97,7 @@ impl Epoll {
                 Err(error) if no_descriptor_errno(&error).is_some() => {
                     return self.arm_without_descriptor(key);
                 }
-                // Nobody has the pid: it was reaped, against the rules.
+                // No process has the pid: another part of the program reaped the child.
                 Err(_) => return self.ended(key, true),
             }
         }
@@ -103,7 +105,8 @@ impl Epoll {
         let slot = self.slots.get(key);
         let flags = match slot.guard.record().watch_for() {
             WatchFor::Exited => EventFlags::IN,
-            // EPOLLHUP is always told, so this waits for nothing else (Linux 6.9).
+            // The kernel always reports EPOLLHUP, so an empty mask waits for nothing else (Linux
+            // 6.9).
             WatchFor::Reaped => EventFlags::empty(),
         };
         let PidIdentity::Pidfd(pidfd) = &slot.identity else {
@@ -116,7 +119,8 @@ impl Epoll {
         }
     }
 
-    /// Nothing can be armed for want of something. Whether it has ended can be asked all the same.
+    /// Handles a watch that cannot be armed for lack of a descriptor, memory or epoll capacity.
+    /// Whether the process has ended can be checked without any of them.
     fn arm_without_descriptor(&mut self, key: u32) {
         let slot = self.slots.get(key);
         let record = slot.guard.record();
@@ -142,7 +146,8 @@ impl Epoll {
         self.retry_queue.push(key);
     }
 
-    /// The process has ended. `reaped`: and nobody can ask for its status by its pid any more.
+    /// Reports the end of a process. `reaped`: it has been reaped, so its pid no longer yields a
+    /// status.
     fn ended(&mut self, key: u32, reaped: bool) {
         let (guard, identity) = self.remove(key);
         let source = match (identity, guard.record().ownership()) {
@@ -167,14 +172,14 @@ impl Epoll {
         self.pending_events.push(Event::Disarmed);
     }
 
-    /// Frees the slot. The descriptor leaves the epoll by being told to: closing it would not do, if a forked
-    /// process has a copy of it.
+    /// Frees the slot, and removes its descriptor from the epoll explicitly: closing the descriptor
+    /// does not remove it while a forked process has a copy.
     fn remove(&mut self, key: u32) -> (DeliveryGuard, PidIdentity) {
         let armed = self.slots.stage(key) == Stage::Armed;
         if let PidIdentity::Pidfd(pidfd) = &self.slots.get(key).identity {
             self.open_pidfds -= 1;
             if armed {
-                // Cannot fail: it is in there.
+                // Cannot fail: the descriptor is in this epoll.
                 let _ = epoll::delete(&self.epoll, pidfd);
             }
         }
@@ -194,9 +199,9 @@ impl Epoll {
         }
     }
 
-    /// Waits, and takes in what is ready.
+    /// Waits, and processes the ready events.
     fn take_ready(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        // A time that is too long for the call is as good as for ever.
+        // A timeout that is too long for the call means no timeout.
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         self.waits += 1;
         let ready = spare_capacity(&mut self.ready);
@@ -209,7 +214,7 @@ impl Epoll {
         let mut ready = std::mem::take(&mut self.ready);
         for event in ready.drain(..) {
             let token = Token::unpack(event.data.u64());
-            // The bell, or what was disarmed by an event before this one.
+            // Skips the eventfd, and watches that an earlier event of this batch disarmed.
             let poll = token.filter(|token| token.kind == Kind::Poll);
             if let Some(key) = poll.and_then(|token| self.slots.find(token)) {
                 let flags = event.flags;
@@ -239,7 +244,8 @@ impl Engine for Epoll {
         let Some(key) = token.and_then(|token| self.slots.find(token)) else {
             return Ok(());
         };
-        // One that rests is in a line, where its key is not to become another's: it is seen to when its turn comes.
+        // A watch in the retry queue keeps its key until it is due, so that no other watch gets the
+        // key; it is removed then.
         if self.slots.stage(key) == Stage::Armed {
             self.disarmed(key);
         }
@@ -272,7 +278,7 @@ impl Engine for Epoll {
         Ok(())
     }
 
-    /// Everything was carried out when it was asked for.
+    /// Nothing is staged: each request is carried out at once.
     fn submit(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -291,7 +297,7 @@ impl Engine for Epoll {
     }
 }
 
-/// What there is to be said of a pidfd just now.
+/// The current poll events of a pidfd.
 fn poll_now(pidfd: &OwnedFd) -> PollFlags {
     let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
     match poll(&mut fds, Some(&Timespec::default())) {

@@ -1,17 +1,17 @@
-//! Watches that wait for the clock: something ran out, and is tried again after a while.
+//! Watches that are armed again after a delay, because a resource ran out.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::sync::shrink::ShrinkIfSparse;
 
-/// When something ran out, the next try is after this time.
+/// The delay before the first retry.
 pub(super) const RETRY_DELAY: Duration = Duration::from_millis(10);
-/// And later if many rest, so that their tries are not all the work there is.
+/// The further delay for each entry in the queue, so that retries do not take all the time.
 const RETRY_DELAY_PER_ENTRY: Duration = Duration::from_micros(20);
 
-/// The keys of their slots, in the order in which they lay down. A later one may be due before one in front
-/// of it, and then waits for it.
+/// The keys of the slots, in the order in which they were queued. An entry that is due before one
+/// in front of it waits for that one.
 #[derive(Default)]
 pub(super) struct RetryQueue(VecDeque<(Instant, u32)>);
 
@@ -21,7 +21,7 @@ impl RetryQueue {
         self.0.push_back((Instant::now() + after, key));
     }
 
-    /// The next one whose time has come.
+    /// Removes the first entry if it is due.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<u32> {
         let (at, _) = self.0.front()?;
         if *at > now {
@@ -30,7 +30,7 @@ impl RetryQueue {
         self.0.pop_front().map(|(_, key)| key)
     }
 
-    /// When the next one is due.
+    /// When the first entry is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.0.front().map(|(at, _)| *at)
     }

@@ -1,4 +1,4 @@
-//! Which backend: asked for, or the best that this process may use.
+//! Selects the backend: the requested one, or the best that this process may use.
 
 use std::env;
 use std::fmt;
@@ -13,27 +13,28 @@ use super::threads::ThreadPerChild;
 use super::uring::Uring;
 use crate::error::BuildError;
 
-/// For tests, and for whoever has to work around a kernel without building anew.
+/// For tests, and for users who must work around a kernel without a new build.
 const ENV_VARIABLE: &str = "EXITRING_BACKEND";
 
-/// What a watcher waits with; see [`Builder::backend`](crate::Builder::backend).
+/// How a watcher waits for processes; see [`Builder::backend`](crate::Builder::backend).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Backend {
-    /// io_uring, or what is next best where that is denied: epoll, and where even pidfds are denied, a thread
-    /// for each child, which can watch owned children and nothing else.
+    /// io_uring, or the next best where io_uring is denied: epoll, and where pidfds are denied too,
+    /// a thread for each child, which can watch owned children only.
     #[default]
     Auto,
-    /// One io_uring, or an error. No descriptor for a watch.
+    /// One io_uring, or an error. Watches need no descriptor.
     Uring,
-    /// One epoll, or an error. A descriptor for each watch.
+    /// One epoll, or an error. Each watch needs a descriptor.
     Epoll,
-    /// A thread for each child, 256 at most. Only owned children can be watched
+    /// A thread for each child, at most 256. Only owned children can be watched
     /// ([`WatchError::PidfdDenied`](crate::WatchError::PidfdDenied)).
     Threads,
 }
 
-/// The backends by name, as the environment variable and [`Stats::backend`](crate::Stats) have them.
+/// The backends by name, as in the environment variable and
+/// [`Stats::backend`](crate::Stats::backend).
 const NAMES: [(&str, Backend); 5] = [
     ("auto", Backend::Auto),
     ("uring", Backend::Uring),
@@ -50,7 +51,7 @@ pub struct InvalidBackend(String);
 impl FromStr for Backend {
     type Err = InvalidBackend;
 
-    /// `auto`, `uring` (or `io_uring`), `epoll`, `threads`.
+    /// Accepts `auto`, `uring` (or `io_uring`), `epoll` and `threads`.
     fn from_str(name: &str) -> Result<Self, InvalidBackend> {
         let found = NAMES.iter().find(|(known, _)| *known == name);
         found
@@ -60,29 +61,29 @@ impl FromStr for Backend {
 }
 
 impl fmt::Display for Backend {
-    /// As [`FromStr`] takes it.
+    /// Writes the name that [`FromStr`] accepts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = NAMES.iter().find(|(_, backend)| backend == self);
         f.pad(name.map_or("", |(name, _)| name))
     }
 }
 
-/// What a watcher got, and why.
+/// The backend that a watcher uses, and why.
 #[derive(Clone, Debug)]
 pub(crate) struct SelectedBackend {
     pub(crate) name: &'static str,
-    /// Descriptors of its own, the eventfd among them.
+    /// Descriptors of the backend itself, including the eventfd.
     pub(crate) descriptors: u64,
-    /// Only children that are ours can be watched, for this errno.
+    /// If set, only owned children can be watched, for this errno.
     pub(crate) no_pidfds: Option<i32>,
-    /// What spoke against the better ones.
+    /// Why better backends could not be used.
     pub(crate) fallback: Option<String>,
 }
 
 impl SelectedBackend {
     const URING: Self = Self {
         name: "io_uring",
-        // The ring, the eventfd, and the spare.
+        // The ring, the eventfd and the spare.
         descriptors: 3,
         no_pidfds: None,
         fallback: None,
@@ -95,15 +96,17 @@ impl SelectedBackend {
     };
     const THREADS: Self = Self {
         name: "threads",
-        // The eventfd, twice.
+        // The eventfd and its duplicate.
         descriptors: 2,
         no_pidfds: Some(libc::ENOSYS),
         fallback: None,
     };
 }
 
-/// Opens it for the calling thread. `eventfd` wakes it, and outlives it; `stop` says when the watcher ends, and no
-/// try is repeated from then on.
+/// Opens a backend for the calling thread.
+///
+/// Writing to `eventfd`, which must outlive the backend, ends a wait. Once `stop` says that the
+/// watcher ends, the backend repeats no failed call.
 pub(crate) fn open(
     wanted: Backend,
     eventfd: BorrowedFd<'_>,
@@ -161,7 +164,7 @@ fn best(
     Ok((Box::new(ThreadPerChild::open(eventfd)?), selected))
 }
 
-/// Whether trying again later would be of no use. What merely ran out is the caller's to know.
+/// Whether the error lasts. The caller gets an error that says that a resource ran out for now.
 fn is_permanent(error: &BuildError) -> bool {
     matches!(
         error,

@@ -1,24 +1,28 @@
-//! Polls whose watch was given up, and which the kernel still has.
+//! Polls of abandoned watches that are still in the kernel.
 //!
-//! The kernel finds a poll to be removed by walking one of 256 lists at most, and puts new ones at their heads
-//! (`io_poll_req_insert` in `io_uring/poll.c`). Removed in the order in which they were added, 400,000 polls take_newest a minute; the newest
-//! first, each is near the head of its list, and they take_newest a fraction of a second.
+//! To remove a poll, the kernel walks one of at most 256 lists, and it adds new polls at their
+//! heads (`io_poll_req_insert` in `io_uring/poll.c`). Removing 400,000 polls in the order in which
+//! they were added takes a minute. Removed newest first, each is near the head of its list, and all
+//! of them take a fraction of a second.
 //!
-//! So polls are handoff in the kernel, where one costs no descriptor, and are removed later, the newest first, in slices of a millisecond with
-//! three times that between them. Most complete by themselves before: their processes end. More than [`MAX`] are not handoff.
+//! So an abandoned poll stays in the kernel, where it costs no descriptor, and is removed later.
+//! Removal runs newest first, in slices of a millisecond with pauses of three times that between
+//! them. Most polls complete by themselves before that, because their processes end. At most
+//! [`MAX`] polls are kept this way.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::token::{Kind, Token};
 
-/// So many may be handoff to be removed later.
+/// The most polls that are kept for later removal.
 pub(super) const MAX: usize = 1 << 20;
-/// The ring thread is kept from all else for so long at a time.
+/// How long one slice may occupy the ring thread.
 const TIME_SLICE: Duration = Duration::from_millis(1);
-/// Between two slices, so many times as long as the last one took.
+/// The length of a pause, in multiples of the last slice.
 const PAUSE_FACTOR: u32 = 3;
-/// So many are removed before the clock is looked at: with 400,000 live watches that are newer each can take_newest 170 µs.
+/// How many polls are removed between two checks of the clock. With 400,000 newer live watches,
+/// each removal can take 170 µs.
 const BATCH: usize = 16;
 
 pub(super) struct StalePolls {
@@ -39,7 +43,7 @@ impl StalePolls {
         self.polls.insert((poll.generation, poll.key));
     }
 
-    /// The poll has completed by itself.
+    /// Forgets a poll that has completed by itself.
     pub(super) fn completed(&mut self, poll: Token) {
         self.polls.remove(&(poll.generation, poll.key));
     }
@@ -48,12 +52,13 @@ impl StalePolls {
         self.polls.len()
     }
 
-    /// When the next_removal slice is due.
+    /// When the next slice is due.
     pub(super) fn next_removal(&self, now: Instant) -> Option<Instant> {
         (!self.polls.is_empty()).then(|| self.resume_at.unwrap_or(now))
     }
 
-    /// The next_removal polls to be removed, in a slice that is due and began then. None: the slice is over.
+    /// Removes and returns the newest polls, in a slice that began at `began`; none if the slice is
+    /// over.
     pub(super) fn take_newest(&mut self, began: Instant) -> impl Iterator<Item = Token> {
         let count = if began.elapsed() < TIME_SLICE {
             BATCH
@@ -69,7 +74,7 @@ impl StalePolls {
             })
     }
 
-    /// The slice is over.
+    /// Ends a slice and begins the pause after it.
     pub(super) fn pause(&mut self, began: Instant) {
         let now = Instant::now();
         self.resume_at = Some(now + now.saturating_duration_since(began) * PAUSE_FACTOR);

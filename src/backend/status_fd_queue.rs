@@ -1,4 +1,6 @@
-//! The queue.
+//! The queue of ended watches that need a descriptor to read the process's status.
+//!
+//! The queue holds only the state; `status_requests` processes it.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -6,12 +8,12 @@ use std::time::{Duration, Instant};
 use crate::sync::shrink::ShrinkIfSparse;
 use crate::types::exit::{Outcome, Usage};
 
-/// Descriptors open at a time for reading statuses.
+/// The most descriptors open at a time for reading statuses.
 const IN_FLIGHT_MAX: usize = 16;
-/// So long a watch waits in queue while there is no descriptor for anyone in it.
+/// How long a watch stays queued while no watch gets a descriptor.
 pub(super) const STARVATION_MAX: Duration = Duration::from_millis(500);
 
-/// A place in queue.
+/// An ended watch in the queue.
 #[derive(Clone, Copy)]
 pub(super) struct StatusRequest {
     pub(super) key: u32,
@@ -20,19 +22,22 @@ pub(super) struct StatusRequest {
 
 pub(super) struct StatusFdQueue {
     pub(super) queue: VecDeque<StatusRequest>,
-    /// Asked of the kernel, which has not answered.
+    /// Requests that the kernel has not answered, and when each watch was queued.
     pub(super) in_flight: HashMap<u32, Instant>,
-    /// Asked in vain, and not back in queue yet.
+    /// Requests that were refused and are not in the queue again yet.
     pub(super) refused: Vec<StatusRequest>,
-    /// How many may be in_flight for at a time: one after a refusal, and then one more each time.
+    /// How many descriptors may be requested at a time: one after a refusal, and one more after
+    /// each success.
     pub(super) in_flight_max: usize,
-    /// Nothing is in_flight for before: there was no descriptor, for this errno.
+    /// Until when the queue is paused because no descriptor was available, and the errno of that.
     pub(super) paused: Option<(Instant, i32)>,
-    /// Since when none was to be had. One who waits in a long queue while some are is not given up.
+    /// Since when no descriptor was available. A watch that waits in a long queue while others get
+    /// descriptors does not time out.
     pub(super) starved_since: Option<Instant>,
-    /// Of the queue, so many were looked at in this paused whether they need a descriptor.
+    /// How many watches at the head of the queue were already checked in this pause for whether
+    /// they need a descriptor.
     pub(super) checked: usize,
-    /// Statuses unconfirmed by pid, whose identity is being confirmed.
+    /// Statuses that were read by pid, and whose process is being confirmed.
     pub(super) unconfirmed: HashMap<u32, (StatusRequest, Outcome, Usage)>,
 }
 
@@ -55,7 +60,7 @@ impl StatusFdQueue {
         self.queue.push_back(StatusRequest { key, queued_at });
     }
 
-    /// Whether there is something to be done about the queue just now.
+    /// Whether the queue can be processed now.
     pub(super) fn has_ready(&self) -> bool {
         match self.paused {
             None => !self.queue.is_empty(),
@@ -74,7 +79,7 @@ impl StatusFdQueue {
         }
     }
 
-    /// To the head of the queue, in their order.
+    /// Returns refused requests to the head of the queue, in their order.
     pub(super) fn requeue_refused(&mut self) {
         while let Some(request) = self.refused.pop() {
             self.queue.push_front(request);

@@ -1,9 +1,11 @@
-//! Ended watches in line for a descriptor through which their status is read.
+//! Gets descriptors for ended watches, through which their status is read.
 //!
-//! A few at a time, so that a storm never needs many descriptors at once; in order, so that exits
-//! are delivered in the order of the ends. When no descriptor is to be had, those that need none pass: children of ours,
-//! watches that identity their own, and children whose identity is in the file table, which are asked about by their pid
-//! (`query_by_pid`). The others wait until there is one again, or until there was none for half a second since they queued_at the line.
+//! Few descriptors are open at a time, so that a burst never needs many; and requests are processed
+//! in order, so that exits are delivered in the order in which processes ended. When no descriptor
+//! is available, watches that need none overtake: children of ours, watches that hold a pidfd, and
+//! children whose identity is in the file table, whose status is read by pid (`query_by_pid`). The
+//! others wait until a descriptor is available, or until none has been available for half a second
+//! since they were queued.
 
 #![allow(unsafe_code)]
 
@@ -27,7 +29,7 @@ use crate::record::{Ownership, WatchFor};
 use crate::sys::{self, WaitResult, WaitTarget};
 
 impl Uring {
-    /// Gets descriptors for the first in line.
+    /// Gets descriptors for the watches at the head of the queue.
     pub(super) fn process_status_requests(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
         let mut open = events
             .iter()
@@ -59,7 +61,7 @@ impl Uring {
                 continue;
             }
             if !self.status_fd_queue.in_flight.is_empty() {
-                // This one's could be had at once, but the ones before have theirs only
+                // This watch could get a descriptor at once, but those before it get theirs only
                 // after the next enter.
                 self.status_fd_queue.queue.push_front(request);
                 break;
@@ -74,7 +76,7 @@ impl Uring {
                         self.status_fd_queue.descriptor_opened();
                         self.ended(key, StatusSource::Pidfd(pidfd), events)?;
                     }
-                    // Only children of ours.
+                    // Only for children of ours, which are not `Inode`.
                     Reopened::Ended(_) => {}
                     Reopened::Reaped => self.ended(key, StatusSource::Reaped, events)?,
                     Reopened::NoDescriptor(errno) => {
@@ -87,7 +89,7 @@ impl Uring {
         self.complete_without_descriptor(events)
     }
 
-    /// A child of ours has ended.
+    /// Reports the end of a child that is ours to reap.
     fn owned_child_ended(
         &mut self,
         request: StatusRequest,
@@ -105,8 +107,8 @@ impl Uring {
         self.ended(request.key, source, events)
     }
 
-    /// While there is no descriptor, goes through the line once for those that need none, and those that have waited long
-    /// enough.
+    /// While no descriptor is available, goes through the queue once for watches that need none,
+    /// and for those that have waited long enough.
     fn complete_without_descriptor(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
         let Some((_, errno)) = self.status_fd_queue.paused else {
             return Ok(());
@@ -142,12 +144,14 @@ impl Uring {
         Ok(())
     }
 
-    /// Asks for the status of a child by its pid, which could be another child's by now; whether it was, a second poll of the
-    /// file in the table says afterwards: if our process is still not reaped then, it had its pid all the time. `false`: nothing is
-    /// to be found this way.
+    /// Reads the status of a child by its pid, which may have been reused.
+    ///
+    /// A second poll of the file in the table confirms the result afterwards: if our process is not
+    /// reaped by then, it had its pid all the time. Returns `false` if the status cannot be read
+    /// this way.
     fn query_by_pid(&mut self, request: StatusRequest) -> io::Result<bool> {
         let slot = self.slots.get(request.key);
-        // Its pid is not its own any more.
+        // The process has been reaped, so its pid may be reused.
         if slot.reaped {
             return Ok(false);
         }
@@ -167,7 +171,7 @@ impl Uring {
                     .insert(request.key, (request, outcome, usage));
                 Ok(true)
             }
-            // A tracer has to see the end first.
+            // A tracer must see the end first.
             Ok(WaitResult::NotYet) => {
                 self.retry_later(request.key);
                 Ok(true)
@@ -189,11 +193,12 @@ impl Uring {
             debug_assert!(false, "nothing was to be confirmed");
             return Ok(());
         };
-        // The table is used only on kernels whose pidfds say that a process was reaped (Linux 6.9).
+        // The table is used only on kernels whose pidfds report that a process was reaped (Linux
+        // 6.9).
         if completion.result >= 0 && completion.result & i32::from(libc::POLLHUP) == 0 {
             return self.ended(request.key, StatusSource::Status(outcome, usage), events);
         }
-        // Only a descriptor will do: it was reaped, or cannot be polled now.
+        // Only a descriptor can help: the process was reaped, or cannot be polled now.
         self.slots.get(request.key).reaped = true;
         self.status_fd_queue.queue.push_back(request);
         Ok(())
@@ -205,7 +210,8 @@ impl Uring {
         events: &mut Vec<Event>,
     ) -> io::Result<()> {
         let pidfd = match completion.result {
-            // SAFETY: a FIXED_FD_INSTALL that succeeds gives a new descriptor, ours alone.
+            // SAFETY: a successful FIXED_FD_INSTALL returns a new descriptor that nothing else
+            // owns.
             fd @ 0.. => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
             error => Err(-error),
         };
@@ -232,8 +238,8 @@ impl Uring {
         }
     }
 
-    /// There was no descriptor for a status: ask for one at a time, and give up the spare for it,
-    /// else rest.
+    /// Handles a shortage of descriptors: requests one at a time from now on, and releases the
+    /// spare, or pauses the queue if there is none.
     fn request_refused(&mut self, request: StatusRequest, errno: i32) {
         self.status_fd_queue.in_flight_max = 1;
         self.status_fd_queue

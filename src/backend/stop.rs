@@ -1,4 +1,4 @@
-//! That the watcher ends, and what its ring thread leaves to be closed.
+//! The stop flag of a watcher, and the handoff of its ring.
 
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,22 +11,24 @@ pub(crate) struct Stop {
     ring: Mutex<RingHandoff>,
 }
 
-/// A descriptor of the ring, as the last one of which it is closed. If the thread that used the ring closed it, that
-/// thread would have to wait for its own end until the kernel has removed every poll, 100 ms for 400,000 of them
-/// (`io_ring_exit_work` and `io_uring_files_cancel` want the same lock). Closed by another thread afterwards, it is
-/// torn down by the kernel in the background.
+/// A duplicate of the ring's descriptor, so that closing it is the last close of the ring.
+///
+/// If the thread that used the ring made the last close, the end of that thread would wait until
+/// the kernel has removed every poll: 100 ms for 400,000 of them, because `io_ring_exit_work` and
+/// `io_uring_files_cancel` need the same lock. When another thread makes the last close afterwards,
+/// the kernel removes the polls in the background.
 #[derive(Default)]
 enum RingHandoff {
     #[default]
     Empty,
     Ring(#[expect(dead_code, reason = "kept to be closed")] OwnedFd),
-    /// It would not be closed any more.
+    /// Nothing would close the duplicate any more.
     Refused,
 }
 
 impl Stop {
-    /// Whether the watcher is being dropped. `Relaxed`: a callback that begins all the same is
-    /// waited for, because its thread is.
+    /// Whether the watcher is being dropped. `Relaxed` is enough: a callback that begins in spite
+    /// of this runs on a thread that the drop waits for.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
@@ -35,7 +37,8 @@ impl Stop {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// Leaves a duplicate of the ring's descriptor to the thread that drops the watcher, if it will close it.
+    /// Leaves a duplicate of the ring's descriptor to the thread that drops the watcher, if that
+    /// will close it.
     pub(crate) fn hand_off_ring(&self, duplicate: impl FnOnce() -> Option<OwnedFd>) {
         let mut handoff = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_stopping() && matches!(*handoff, RingHandoff::Empty) {
@@ -45,7 +48,7 @@ impl Stop {
         }
     }
 
-    /// Closes what was handoff. A ring thread that ends later closes its ring itself.
+    /// Closes the duplicate. A ring thread that ends later closes its ring itself.
     pub(crate) fn close_ring(&self) {
         let mut handoff = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         *handoff = RingHandoff::Refused;

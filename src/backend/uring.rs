@@ -1,8 +1,8 @@
 //! The io_uring backend: one-shot polls on pidfds that are closed once armed.
 //!
-//! A watch's way through: arming puts the pidfd where its identity is kept and stages a `POLL_ADD`
-//! and a close; the poll's completion says that the process ended; if a descriptor is needed to
-//! read the status, the watch stands in line for one (`claims.rs`).
+//! Arming stores the process's identity and stages a `POLL_ADD` and a close (`arming`). The poll's
+//! completion reports that the process ended. If reading the status needs a descriptor, the watch
+//! is queued for one (`status_requests`).
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -28,34 +28,34 @@ use crate::record::delivery_guard::DeliveryGuard;
 use crate::sync::shrink::ShrinkIfSparse;
 use crate::sys;
 
-/// A poll that is taken back is over within microseconds.
+/// A poll that is removed completes within microseconds.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Uring {
-    // The ring goes first: with it the kernel's requests end.
+    // The ring is dropped first, which ends the kernel's requests.
     pub(super) ring: Ring,
     pub(super) slots: Slots,
-    /// The mailbox's, which stays open until the mailbox is closed, after the last wait.
+    /// The mailbox's eventfd. It stays open until the mailbox is closed, after the last wait.
     eventfd: RawFd,
-    /// Given up when a descriptor is needed and there is none.
+    /// Closed when a descriptor is needed and none is available.
     pub(super) spare: Option<OwnedFd>,
-    /// Ended, and in line for a descriptor.
+    /// Ended watches that need a descriptor.
     pub(super) status_fd_queue: StatusFdQueue,
-    /// Slots that are [`Stage::Resting`].
+    /// Slots that are [`Stage::Retrying`].
     retry_queue: RetryQueue,
-    /// Polls of watches that were given up.
+    /// Polls of abandoned watches.
     stale_polls: StalePolls,
-    /// The poll of the eventfd failed, and is armed again then. Until then nothing wakes a wait.
+    /// When to arm the poll of the eventfd again after it failed. Until then nothing wakes a wait.
     rearm_wake_at: Option<Instant>,
-    /// Found out while arming; the next wait returns them.
+    /// Events found while arming and disarming; the next wait returns them.
     pub(super) pending_events: Vec<Event>,
-    /// Watches that identity a descriptor.
+    /// Watches that hold a descriptor.
     pub(super) open_pidfds: usize,
 }
 
 impl Uring {
-    /// Opens a ring of which the calling thread is the only user. `eventfd` wakes it, and
-    /// outlives it.
+    /// Opens a ring. Only the calling thread may use it. Writing to `eventfd`, which must outlive
+    /// the ring, ends a wait.
     pub(crate) fn open(eventfd: BorrowedFd<'_>, stop: Arc<Stop>) -> Result<Self, BuildError> {
         let mut uring = Self {
             ring: Ring::open(stop)?,
@@ -73,10 +73,11 @@ impl Uring {
         Ok(uring)
     }
 
-    /// Arms the wake-up, and finds out if pidfds can be polled by polling one and taking that back.
+    /// Arms the poll of the eventfd, and checks that pidfds can be polled: polls one and removes
+    /// the poll.
     fn probe_pidfd_polling(&mut self) -> Result<(), BuildError> {
         let me = probe::own_pidfd()?;
-        // No slot has this one yet.
+        // No slot has this token yet.
         let token = Token {
             kind: Kind::Poll,
             key: 0,
@@ -111,7 +112,7 @@ impl Uring {
     }
 
     fn arm_wake(&mut self) -> io::Result<()> {
-        // Multishot: one completion per ring of the bell, and the count is never read.
+        // Multishot: each write to the eventfd is one completion, and its counter is never read.
         let poll = opcode::PollAdd::new(Fd(self.eventfd), libc::POLLIN as u32)
             .multi(true)
             .build();
@@ -124,7 +125,7 @@ impl Uring {
 
     // ---- the end of a watch
 
-    /// The watch is over: frees the slot and what it holds.
+    /// Ends a watch: frees the slot and releases its identity.
     pub(super) fn ended(
         &mut self,
         key: u32,
@@ -137,7 +138,7 @@ impl Uring {
         Ok(())
     }
 
-    /// The watch is over, and open_pidfds a descriptor itself.
+    /// Ends a watch that holds a pidfd.
     pub(super) fn ended_with_pidfd(&mut self, key: u32, events: &mut Vec<Event>) {
         let (guard, identity) = self.slots.remove(key);
         if let PidIdentity::Pidfd(pidfd) = identity {
@@ -164,7 +165,7 @@ impl Uring {
         }
     }
 
-    // ---- watches that wait for the clock
+    // ---- retries
 
     fn next_retry(&self) -> Option<Duration> {
         let now = Instant::now();
@@ -199,7 +200,7 @@ impl Uring {
         Ok(())
     }
 
-    /// Removes some polls of watches that were given up, if that is due.
+    /// Removes some polls of abandoned watches, if a slice is due.
     fn remove_stale_polls(&mut self) -> io::Result<()> {
         if self.stale_polls.len() == 0 {
             return Ok(());
@@ -249,12 +250,12 @@ impl Uring {
                 Kind::Poll => self.poll_completed(completion, events)?,
                 Kind::Install => self.install_completed(completion, events)?,
                 Kind::Confirm => self.confirm_completed(completion, events)?,
-                // What failed (for want of memory) would fail again at once.
+                // It failed for lack of memory, and would fail again at once.
                 Kind::Wake if completion.result < 0 => {
                     self.rearm_wake_at = Some(Instant::now() + RETRY_DELAY);
                 }
                 Kind::Wake if !completion.more => self.arm_wake()?,
-                // A test has the poll fail by having it taken away.
+                // A test makes the poll fail by removing it.
                 Kind::Wake if faults::inject("wake").is_err() => {
                     let remove = opcode::PollRemove::new(Token::WAKE.pack()).build();
                     self.ring.push_quiet(remove)?;
@@ -272,16 +273,17 @@ impl Uring {
         events: &mut Vec<Event>,
     ) -> io::Result<()> {
         let Some(key) = self.slots.find(completion.token) else {
-            // Given up, and completed by itself or removed.
+            // The watch was abandoned, and its poll completed by itself or was removed.
             self.stale_polls.completed(completion.token);
             return Ok(());
         };
-        // What strikes here has ended, and is found ended again when it is armed again.
+        // An injected fault below has no lasting effect: the process has ended, and arming finds
+        // that again.
         if self.slots.is_abandoned(key) {
             return self.disarmed(key, events);
         }
         if completion.result < 0 || faults::inject("POLL_ADD").is_err() {
-            // ENOMEM, or worse: the process has not ended, so try until it works.
+            // ENOMEM, or worse. The process has not ended, so retry until the poll works.
             self.retry_later(key);
             return Ok(());
         }
@@ -301,7 +303,7 @@ impl Engine for Uring {
                 let key = self.slots.insert(guard, identity, Stage::Armed);
                 self.stage_poll(key, target, close)
             }
-            // Its pidfd can be opened here and now, out of what is kept aside if need be.
+            // The ring thread opens the pidfd here, with the spare descriptor if necessary.
             None => {
                 let key = self
                     .slots
@@ -331,11 +333,11 @@ impl Engine for Uring {
         let Some(key) = self.slots.find(token) else {
             return Ok(());
         };
-        // One that is in a line is seen to when its turn comes.
+        // A watch in a queue is removed when its turn comes.
         if self.slots.stage(key) != Stage::Armed {
             return Ok(());
         }
-        // The poll holds the file by itself. Its maybe_reused completion finds no slot with its generation.
+        // The poll holds the file by itself. Its late completion finds no slot with its generation.
         match self.stale_polls.len() < stale_polls::MAX {
             true => self.stale_polls.push(token),
             false => {
@@ -363,7 +365,7 @@ impl Engine for Uring {
         self.process_status_requests(events)?;
         self.remove_stale_polls()?;
         events.append(&mut self.pending_events);
-        // An enter that ran out of memory may have copied completions out on the way.
+        // An enter that ran out of memory may have collected completions in between.
         let busy =
             !events.is_empty() || self.ring.has_completions() || self.status_fd_queue.has_ready();
         match busy {
@@ -372,8 +374,8 @@ impl Engine for Uring {
         }
         self.process_completions(events)?;
         if self.status_fd_queue.has_ready() {
-            // A claim is answered within the enter that asks, so the status of a lone
-            // exit need not wait for the next round.
+            // The kernel answers a request within the enter that submits it, so the status of a
+            // single exit need not wait for the next round.
             self.process_status_requests(events)?;
             self.ring.submit()?;
             self.process_completions(events)?;
@@ -381,7 +383,8 @@ impl Engine for Uring {
         if self.spare.is_none() {
             self.refill_spare();
         }
-        // Not while there is more to do: with hundreds of thousands of slots it takes milliseconds.
+        // Not while there is more to do: with hundreds of thousands of slots this takes
+        // milliseconds.
         if mode != WaitMode::Poll {
             self.shrink();
         }

@@ -1,4 +1,4 @@
-//! Runs the callbacks.
+//! Runs the callbacks of an ended process, on a worker or on the ring thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,10 +11,11 @@ use crate::sync::signal_mask;
 use crate::sync::wait_graph;
 
 impl DeliveryGuard {
-    /// Runs the callbacks. What is added meanwhile gets its turn after the other processes in
-    /// line, so that one that adds itself again and again starves nobody.
+    /// Runs the callbacks, one after the other and under no lock.
     ///
-    /// `queued_at`: when it was put in the queue, if it was.
+    /// Callbacks that are added meanwhile run after the other processes in the queue, so that a
+    /// callback that adds itself again and again does not starve others. `queued_at` is when the
+    /// process was put in the queue, if it was.
     pub(crate) fn run_callbacks(self, shared: &Shared, queued_at: Option<Instant>) {
         let record = Arc::clone(self.record());
         let Some(exit) = record.exit.get() else {
@@ -26,11 +27,11 @@ impl DeliveryGuard {
         let mut state = record.lock();
         for _ in 0..state.callbacks.max_len() {
             if shared.stopping() {
-                // The drop of the watcher has begun; ours closes the record.
+                // The drop of the watcher has begun. Dropping the guard closes the record.
                 drop(state);
                 return;
             }
-            // Fewer by now if some were cancelled.
+            // There are fewer by now if some were cancelled.
             let Some((id, callback)) = state.callbacks.pop() else {
                 break;
             };
@@ -53,14 +54,14 @@ impl DeliveryGuard {
         }
         if !state.callbacks.is_empty() {
             drop(state);
-            // If the box is closed, this closes the record.
+            // If the mailbox is closed, dropping the returned guard closes the record.
             drop(shared.mailbox.schedule(self));
             return;
         }
         if matches!(state.phase, Phase::Scheduled) {
             state.phase = Phase::Idle;
         }
-        // Under the lock, as above.
+        // Under the lock: once it is released, another guard may be made for this record.
         self.done();
     }
 }

@@ -1,9 +1,9 @@
-//! The bounded ring buffer between the ring thread and the workers.
+//! The bounded queue between the ring thread and the workers.
 //!
-//! What goes through is generic, because what is queued is of no concern here. The ring thread puts in
-//! a batch under one lock and never waits: what does not fit stays in its own backlog, and
-//! the queue tells it when there is notifier. Workers take one at a time: a batch taken by
-//! one worker would have to wait for that worker's slow callback while another is free.
+//! It is generic, because it does not use its entries. The ring thread pushes a batch under one
+//! lock and never waits: what does not fit stays in its backlog, and the queue reports when it has
+//! capacity again. Workers pop one entry at a time: the entries of a batch would have to wait for a
+//! slow callback of its worker while another worker is free.
 
 use std::collections::{TryReserveError, VecDeque};
 use std::sync::PoisonError;
@@ -18,27 +18,27 @@ pub(crate) struct ExitQueue<T> {
 }
 
 struct Inner<T> {
-    /// Allocated once: never holds more than the capacity.
+    /// Allocated once; never holds more than the capacity.
     entries: VecDeque<(T, Instant)>,
-    /// Workers in `filled`.
+    /// Workers that wait on `filled`.
     idle_workers: usize,
-    /// The producer has more and wants to hear of notifier.
+    /// The producer has a backlog, and is to be woken when there is capacity.
     producer_waits: bool,
-    /// No more will be put in.
+    /// No more entries will be pushed.
     closed: bool,
 }
 
-/// What a worker got.
+/// An entry that a worker has popped.
 pub(crate) struct Popped<T> {
     pub(crate) value: T,
-    /// When it was put in, the same for all of a batch.
+    /// When it was pushed, the same for all of a batch.
     pub(crate) queued_at: Instant,
-    /// The producer waits for notifier, and now there is enough: tell it.
+    /// Whether the worker must wake the producer, which waits for capacity.
     pub(crate) wake_producer: bool,
 }
 
 impl<T> ExitQueue<T> {
-    /// What a place takes.
+    /// The size of one entry.
     #[cfg(test)]
     pub(crate) const ENTRY_BYTES: usize = size_of::<(T, Instant)>();
 
@@ -59,12 +59,12 @@ impl<T> ExitQueue<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<T>> {
-        // Nothing under the lock panics half-way.
+        // No code under the lock panics halfway.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves as much of `backlog` as fits, in order, and returns how much that was. If some is left, a
-    /// worker will say when there is notifier.
+    /// Moves as much of `backlog` as fits, in order, and returns how many entries that was. If some
+    /// are left, a worker will wake the producer when there is capacity.
     pub(crate) fn push_from(&self, backlog: &mut VecDeque<T>) -> usize {
         let now = Instant::now();
         let mut inner = self.lock();
@@ -81,7 +81,7 @@ impl<T> ExitQueue<T> {
         count
     }
 
-    /// Takes the oldest, waiting for one. `None`: closed and empty.
+    /// Pops the oldest entry, and waits for one. `None`: the queue is closed and empty.
     pub(crate) fn pop(&self) -> Option<Popped<T>> {
         let mut inner = self.lock();
         loop {
@@ -98,7 +98,7 @@ impl<T> ExitQueue<T> {
         }
     }
 
-    /// Takes the oldest, if there is one.
+    /// Pops the oldest entry, if there is one.
     pub(crate) fn try_pop(&self) -> Option<Popped<T>> {
         self.take(&mut self.lock())
     }
@@ -117,18 +117,18 @@ impl<T> ExitQueue<T> {
         })
     }
 
-    /// How many wait.
+    /// How many entries are queued.
     pub(crate) fn len(&self) -> usize {
         self.lock().entries.len()
     }
 
-    /// Says that no more will come; workers take what is left and then get `None`.
+    /// Closes the queue. Workers pop what is left and then get `None`.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.filled.notify_all();
     }
 
-    /// Takes all that is left.
+    /// Removes all entries.
     pub(crate) fn drain(&self) -> VecDeque<(T, Instant)> {
         std::mem::take(&mut self.lock().entries)
     }
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(backlog, [3, 4]);
         assert_eq!(queue.push_from(&mut backlog), 0);
 
-        // Room is woken once, at half: capacity 3 is half empty with one left.
+        // The producer is woken once, at half: a capacity of 3 is half empty with one entry left.
         let woken: Vec<_> = (0..3)
             .map(|expected| {
                 let popped = queue.pop().expect("three are in");
@@ -190,7 +190,7 @@ mod tests {
                 if backlog.is_empty() {
                     break;
                 }
-                // As the ring thread does: never again before notifier was woken.
+                // Like the ring thread, it does not push again before it is woken.
                 while notifier.load(Ordering::Acquire) == woken {
                     std::thread::yield_now();
                 }

@@ -1,10 +1,10 @@
-//! The threads that run callbacks.
+//! The worker threads, which run callbacks.
 
 use crate::shared::Shared;
 use crate::sync::signal_mask;
 use crate::sync::wait_graph::{self, Node};
 
-/// Takes ended processes from the queue and runs their callbacks, until the queue is closed.
+/// Pops ended processes from the queue and runs their callbacks, until the queue is closed.
 pub(crate) fn run(shared: &Shared, me: Node) {
     let next = || {
         shared.queue.try_pop().or_else(|| {

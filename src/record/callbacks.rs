@@ -4,21 +4,21 @@ use std::collections::VecDeque;
 
 use crate::types::callback::{Callback, CallbackId};
 
-/// A cancelled one leaves a gap, so that cancelling takes a search among ordered ids and no move of the others. There is
-/// no gap at either end.
+/// A cancelled callback leaves a gap, so that cancelling is a binary search by id and moves no
+/// other callback. There is no gap at either end.
 #[derive(Default)]
 pub(crate) struct Callbacks(VecDeque<(CallbackId, Option<Callback>)>);
 
 impl Callbacks {
-    /// Adds one. The ids of one record grow, because they are given under its lock.
+    /// Adds a callback. The ids of one record grow, because they are assigned under its lock.
     pub(crate) fn push(&mut self, callback: Callback) -> CallbackId {
         let Self(all) = self;
         if all.len() == all.capacity() {
             all.retain(|(_, callback)| callback.is_some());
             match all.len() {
-                // Most watches get one, and the usual first capacity is four.
+                // Most watches get one callback, and the default first capacity is four.
                 0 => all.reserve_exact(1),
-                // With few gaps to be had it would be as full soon.
+                // Removing few gaps would leave the buffer full again soon.
                 len if len > all.capacity() / 2 => all.reserve(len),
                 _ => {}
             }
@@ -28,15 +28,15 @@ impl Callbacks {
         id
     }
 
-    /// Takes the oldest.
+    /// Removes the oldest callback.
     pub(crate) fn pop(&mut self) -> Option<(CallbackId, Callback)> {
         let (id, callback) = self.0.pop_front()?;
         self.trim_gaps();
-        // `None` it is not: that would have been a gap at the end.
+        // It is not `None`: that would have been a gap at the end.
         Some((id, callback?))
     }
 
-    /// Takes this one, if it is there.
+    /// Removes this callback, if it is there.
     pub(crate) fn remove(&mut self, id: CallbackId) -> Option<Callback> {
         let index = self.0.binary_search_by_key(&id, |(id, _)| *id).ok()?;
         let callback = self.0[index].1.take();
@@ -48,7 +48,7 @@ impl Callbacks {
         self.0.is_empty()
     }
 
-    /// How many there are at most.
+    /// An upper bound of the number of callbacks.
     pub(crate) fn max_len(&self) -> usize {
         self.0.len()
     }

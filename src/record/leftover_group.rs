@@ -1,11 +1,13 @@
-//! What is left of a process group when a deadline has ended its leader.
+//! What is left of a process group after a deadline has ended its leader.
 //!
-//! Others in the group may be cleaning up still, or be deaf to `SIGTERM`: they have the rest of the grace, and are
-//! then killed. By then the leader is reaped and its number may be another's, so the group is known by the leader's
-//! pidfd, opened while the leader lives: the kernel keeps, behind it, who is in the group of that very leader.
+//! Other processes of the group may still clean up, or ignore `SIGTERM`: they get the remaining
+//! grace, and are then killed. By then the leader is reaped and its pid may be reused, so the group
+//! is signalled through the leader's pidfd, opened while the leader lives: the kernel records there
+//! which processes are in the group of that very leader.
 //!
-//! Where no pidfd can do that, the group is known by its number. The kernel gives the number to no other process while
-//! anybody is in the group, so a process that has it as its own means that the group is empty.
+//! Where a pidfd cannot do that, the group is identified by its number. The kernel assigns the
+//! number to no new process while the group has a member, so a process with that number as its pid
+//! means that the group is empty.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,7 +16,7 @@ use std::sync::{Arc, Weak};
 use crate::sys;
 use crate::types::pid::Pid;
 
-/// At most so many pidfds, and an eighth of what may be open.
+/// The most pidfds for groups; an eighth of the descriptor limit applies as well.
 const PIDFDS_MAX: usize = 256;
 
 pub(crate) struct LeftoverGroup {
@@ -27,17 +29,17 @@ enum Leader {
         OwnedFd,
         #[expect(dead_code, reason = "counted as long as it is there")] Arc<()>,
     ),
-    /// Reaped by now, or about to be.
+    /// The leader is reaped by now, or about to be.
     Pid(Pid),
 }
 
 impl LeftoverGroup {
-    /// As long as this can be upgraded the group has its grace.
+    /// A reference that can be upgraded as long as the group has its grace.
     pub(crate) fn grace_token(&self) -> Weak<()> {
         Arc::downgrade(&self.in_grace)
     }
 
-    /// Whether anybody is in it, zombies included. To be asked after the leader was reaped.
+    /// Whether the group has no member, not even a zombie. Valid only after the leader was reaped.
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self.signal(0), Err(error) if error.raw_os_error() == Some(libc::ESRCH))
     }
@@ -54,16 +56,16 @@ impl LeftoverGroup {
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
                     sys::kill_group_numbered(*leader, signal)
                 }
-                // The number is another process's by now.
+                // The number is the pid of another process by now.
                 _ => Err(io::Error::from_raw_os_error(libc::ESRCH)),
             },
         }
     }
 }
 
-/// Counts them, each a descriptor.
+/// Counts the groups that hold a pidfd.
 pub(crate) struct LeftoverGroups {
-    /// Shared by each.
+    /// Each group that holds a pidfd has a clone.
     pidfds: Arc<()>,
     max: usize,
 }
@@ -81,8 +83,10 @@ impl LeftoverGroups {
         Arc::strong_count(&self.pidfds) - 1
     }
 
-    /// Takes hold of the group of a leader that is ours and not reaped. `None` if it leads none. By its number if enough are
-    /// open_pidfds, no descriptor is to be had, or pidfds do not signal groups (Linux before 6.9).
+    /// Identifies the group of a leader that is ours and not reaped; `None` if it leads no group.
+    ///
+    /// The group is identified by its number if enough pidfds are open, no descriptor is available,
+    /// or pidfds do not signal groups (Linux before 6.9).
     pub(crate) fn track(&self, leader: Pid) -> Option<LeftoverGroup> {
         if !sys::leads_group(leader) {
             return None;
@@ -93,7 +97,8 @@ impl LeftoverGroups {
         };
         if self.open_pidfds() < self.max {
             if let Ok(pidfd) = sys::pidfd_open(leader) {
-                // The leader itself is in it, so what fails is the asking, or it runs as another user.
+                // The leader itself is in the group, so a failure means that pidfds cannot signal
+                // groups, or that the group runs as another user.
                 if sys::kill_group_of(pidfd.as_fd(), 0).is_ok() {
                     group.leader = Leader::Pidfd(pidfd, Arc::clone(&self.pidfds));
                 }

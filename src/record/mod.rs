@@ -1,23 +1,31 @@
-//! What the threads share about one watched process: its exit, and who wants to know of it.
+//! Records: what the threads share about one watched process.
+//!
+//! A [`Record`] holds the exit, and everything to be notified of it: callbacks, waiting threads,
+//! futures and queues.
 //!
 //! ```text
 //!            finish, none        on_exit
-//!   Live ───────────────► Idle ◄────────► Scheduled      (mailbox, queue or worker has it)
+//!   Live ───────────────► Idle ◄────────► Scheduled      (in the mailbox, the queue or a worker)
 //!    │ finish, some callbacks                 ▲
 //!    └────────────────────────────────────────┘          any ──close──► Closed
 //! ```
 //!
-//! A record is scheduled at most once at a time: whoever moves it to `Scheduled`
-//! hands it on, whoever runs its callbacks moves it back to `Idle` under the same lock
-//! under which it found none left. So each callback runs once, callbacks of one process run in
-//! order and one at a time, and none is left behind.
+//! A record is scheduled at most once at a time. The thread that moves it to `Scheduled` passes it
+//! on; the thread that runs its callbacks moves it back to `Idle` under the same lock under which
+//! it found no callback left. So each callback runs once, the callbacks of one process run in order
+//! and one at a time, and none is left behind.
 //!
-//! The watcher's side holds each record that is live or scheduled in exactly one
-//! [`DeliveryGuard`].
+//! Who may call what:
 //!
-//! Locks: a record's lock may be held while the mailbox's, the wait graph's, or that of a queue of
-//! [`Exits`](crate::Exits) is taken, never the other way round. User code runs, and is dropped,
-//! under no lock.
+//! - The handles in `api` call [`on_exit`], [`waiting`] and [`signals`].
+//! - The ring thread, the backends and the workers hold each record that is live or scheduled in
+//!   exactly one [`delivery_guard::DeliveryGuard`], and deliver through it.
+//! - Only a dropped guard calls [`orphan_reaper`], and `Builder` and `Watcher` restart its thread.
+//! - Only [`on_exit`] and [`waiting`] know the watcher's `Shared`.
+//!
+//! Locks: the mailbox's lock, the wait graph's, or that of a queue of [`Exits`](crate::Exits) may
+//! be taken while a record's lock is held, never the other way round. User code runs, and is
+//! dropped, under no lock.
 
 mod callbacks;
 mod deadline;
@@ -49,67 +57,68 @@ pub(crate) struct Record {
     pid: Pid,
     ownership: Ownership,
     watch_for: WatchFor,
-    /// How often its end was not quite over when the ring thread looked.
+    /// How often the ring thread queried the status before it was available.
     status_queries: AtomicU32,
-    /// No handle is left, and nobody is to be notified; set under the lock, and for good.
+    /// No handle is left and nothing is to be notified. Set under the lock, and never cleared.
     abandoned: AtomicBool,
-    /// What the ring thread knows this watch by; written by it alone.
+    /// The engine's token of this watch. Only the ring thread writes it.
     token: AtomicU64,
     pub(crate) exit: OnceLock<Exit>,
     state: Mutex<State>,
-    /// The exit came, a callback ended, or the watcher closed.
+    /// Notified when the exit arrives, a callback ends, or the watcher closes.
     changed: Condvar,
 }
 
-/// What the process is to us.
+/// Who reaps the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ownership {
-    /// A child that we reap.
+    /// A child that the watcher reaps.
     Owned,
-    /// A child that somebody else in this program reaps. It was one when the watch began, and
-    /// then it is one for life.
+    /// A child that another part of this program reaps. A process that was a child when the watch
+    /// began stays one for life.
     Child,
-    /// No child of this process.
+    /// Not a child of this process.
     NotChild,
 }
 
-/// What is waited for.
+/// The event that a watch waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WatchFor {
-    /// The end, a zombie being an end.
+    /// The end of the process; it may still be a zombie.
     Exited,
-    /// That its parent reaped it.
+    /// The reap of the process by its parent.
     Reaped,
 }
 
 pub(crate) struct State {
     pub(crate) phase: Phase,
-    /// Threads in `changed`, so that nobody pays for a wake-up that nobody awaits.
+    /// Threads that wait on `changed`, so that no wake-up is made without one.
     waiters: u32,
     pub(crate) running: Option<CallbackId>,
     pub(crate) callbacks: Callbacks,
-    /// What few watches need.
+    /// State that few watches need.
     extra: Option<Box<Extra>>,
 }
 
 #[derive(Default)]
 pub(crate) struct Extra {
-    /// Callbacks taken out and being dropped, unrun.
+    /// Callbacks that were removed and are being dropped without having run.
     dropping: Vec<CallbackId>,
-    /// Of the futures that wait.
+    /// The wakers of waiting futures.
     wakers: Slab<Waker>,
-    /// Queues that the exit goes to.
+    /// Queues that the exit is delivered to.
     sinks: Vec<Sink>,
-    /// Where the ring thread has the deadline.
+    /// The key of the deadline in the ring thread.
     deadline: Option<DeadlineKey>,
-    /// A deadline that the ring thread has not taken yet; a later one takes its place, so that there is at most one command
-    /// for each process.
+    /// A deadline that the ring thread has not taken yet. A later one replaces it, so that there is
+    /// at most one command for each process.
     new_deadline: Option<NewDeadline>,
     /// A deadline's signal was sent.
     by_deadline: bool,
     /// The last signal of a deadline that could not be sent, and the errno.
     deadline_error: Option<(i32, i32)>,
-    /// There as long as the group that a deadline ends, or has ended the leader of, has its grace.
+    /// Can be upgraded as long as the group that a deadline terminates, or whose leader it has
+    /// ended, has its grace.
     group: Weak<()>,
 }
 
@@ -117,7 +126,7 @@ pub(crate) struct Extra {
 pub(crate) enum Phase {
     /// Not known to have ended.
     Live,
-    /// Ended; somebody is about to run the callbacks, or does.
+    /// Ended; its callbacks are about to run, or run.
     Scheduled,
     /// Ended; all callbacks have run.
     Idle,
@@ -166,7 +175,7 @@ impl Record {
         self.token.load(Ordering::Relaxed)
     }
 
-    /// Counts a look that came too early; ring thread only.
+    /// Counts a query that came too early. Ring thread only.
     pub(crate) fn count_status_query(&self) -> u32 {
         self.status_queries.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -176,7 +185,7 @@ impl Record {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        // No user code runs under the lock, and nothing under it panics half-way.
+        // No user code runs under the lock, and no code under it panics halfway.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -186,8 +195,8 @@ impl Record {
         }
     }
 
-    /// The last handle goes. Whether the watch is given up with it: the process has not ended, and nobody is to be
-    /// notified. A child that is ours is never given up.
+    /// Called when the last handle is dropped. Returns whether that abandons the watch: the process
+    /// has not ended, and nothing is to be notified. A child of ours is never abandoned.
     pub(crate) fn abandon(&self) -> bool {
         if self.ownership == Ownership::Owned {
             return false;
@@ -200,15 +209,16 @@ impl Record {
         abandoned
     }
 
-    /// Whether the watch was given up. The ring thread asks wherever it would go on with it; if the answer comes
-    /// too early, the command that follows brings it there again.
+    /// Whether the watch is abandoned. The ring thread checks this wherever it would continue with
+    /// the watch. If it checks too early, the `Unwatch` command that follows makes it check again.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Relaxed)
     }
 
     // ---- the end of the watcher
 
-    /// The end of the watcher: gives up what has not begun, and tells everybody who waits.
+    /// Closes the record at the end of the watcher: drops callbacks that have not begun, and
+    /// notifies all waiters.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.phase = Phase::Closed;
@@ -231,7 +241,7 @@ impl State {
         self.extra.as_ref().is_some_and(|extra| extra.by_deadline)
     }
 
-    /// Who is to be told of the exit, apart from callbacks and threads.
+    /// Removes the wakers and queues to notify; callbacks and threads are notified in other ways.
     pub(crate) fn take_subscribers(&mut self) -> Subscribers {
         match &mut self.extra {
             None => Subscribers::default(),

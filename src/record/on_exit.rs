@@ -12,14 +12,15 @@ use crate::sync::wait_graph;
 use crate::types::callback::{Callback, CallbackId, Cancel};
 
 impl Record {
-    /// Adds a callback. If the process has ended and nobody is about to run callbacks,
-    /// the record goes to the ring thread, which puts it in line with the exits.
+    /// Adds a callback. If the process has ended and no thread is about to run its callbacks, the
+    /// record goes to the ring thread, which puts it in order with new exits.
     pub(crate) fn on_exit(
         self: &Arc<Self>,
         shared: &Shared,
         callback: Callback,
     ) -> Result<CallbackId, Closed> {
-        // The drop may have returned already, while a callback of this record still runs that called it.
+        // The drop of the watcher may have returned while a callback of this record, which called
+        // the drop, still runs.
         if shared.stopping() {
             return Err(Closed::Dropped);
         }
@@ -28,8 +29,8 @@ impl Record {
             Phase::Closed => return Err(shared.why_closed()),
             Phase::Live | Phase::Scheduled => {}
             Phase::Idle => {
-                // The watcher may be gone without this record knowing: for an idle one
-                // there is no duty.
+                // The watcher may be gone without a change of this record: an idle record has no
+                // guard.
                 if let Err(guard) = shared
                     .mailbox
                     .schedule(DeliveryGuard::new(Arc::clone(self)))
@@ -52,8 +53,8 @@ impl Record {
             return Cancel::Cancelled;
         }
         while state.running == Some(id) || state.is_dropping(id) {
-            // The announcement is made under the record's lock, so the callback
-            // cannot have ended between the look and the wait.
+            // The wait is announced under the record's lock, so the callback cannot have ended
+            // between the check and the wait.
             let Some(_waiting) = wait_graph::wait_for(id) else {
                 return Cancel::Running;
             };
@@ -62,8 +63,8 @@ impl Record {
         Cancel::NotPending
     }
 
-    /// Drops a callback that will not run. Who cancels it meanwhile waits for that: only then is
-    /// what it captured gone.
+    /// Drops a callback that will not run. A concurrent `cancel` waits for that, because what the
+    /// callback captured is gone only then.
     pub(super) fn drop_callback<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,

@@ -1,8 +1,8 @@
-//! Children that outlive the watcher that was to reap them.
+//! Reaps children of ours that outlive their watcher.
 //!
-//! They are let run, and reaped all the same: a thread of their own looks after them every now and then,
-//! and ends when there are none left. It is a last resort, and need not be quick. If no thread can be had, it is tried again
-//! whenever a watcher is built or takes on a child.
+//! Such children keep running. A thread polls them at growing intervals, reaps those that end, and
+//! ends itself when none is left. It is a last resort, and need not be quick. If the thread cannot
+//! be started, the next watcher that is built, or that takes a child, tries again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,12 +23,12 @@ const POLL_INTERVAL_MAX: Duration = Duration::from_millis(500);
 #[derive(Default)]
 struct OrphanReaper {
     incoming: Vec<Arc<Record>>,
-    /// A thread looks after them.
+    /// Whether the thread runs.
     has_thread: bool,
 }
 
 static ORPHAN_REAPER: PerProcess<Mutex<OrphanReaper>> = PerProcess::new();
-/// There are orphans, and no thread could be had.
+/// There are orphans, and their thread could not be started.
 static THREAD_MISSING: AtomicBool = AtomicBool::new(false);
 
 fn orphan_reaper() -> MutexGuard<'static, OrphanReaper> {
@@ -36,14 +36,14 @@ fn orphan_reaper() -> MutexGuard<'static, OrphanReaper> {
     orphan_reaper.unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Sees to it that the child is reaped when it ends.
+/// Takes a child, to reap it when it ends.
 pub(crate) fn adopt(record: Arc<Record>) {
     let mut orphan_reaper = orphan_reaper();
     orphan_reaper.incoming.push(record);
     orphan_reaper.ensure_thread();
 }
 
-/// If no thread could be had for orphans, perhaps one can be now.
+/// Starts the thread for orphans, if it could not be started before.
 pub(crate) fn restart() {
     if THREAD_MISSING.load(Ordering::Relaxed) {
         orphan_reaper().ensure_thread();
@@ -91,7 +91,7 @@ fn run() {
     }
 }
 
-/// Whether it is over.
+/// Reaps the child if it has ended, and returns whether it has.
 fn reap(record: &Arc<Record>) -> bool {
     let gone = || Some(Unknown::ReapedElsewhere);
     let target = WaitTarget::Reap(record.pid());

@@ -1,5 +1,7 @@
-//! Signals to the process: the user's, and a deadline's. Each is sent under the lock under which an owned child is reaped, so its
-//! pid is not another's.
+//! Signals to the process, from the user and from deadlines.
+//!
+//! Each signal is sent under the lock under which an owned child is reaped, so the child's pid is
+//! not reused.
 
 use std::io;
 
@@ -24,8 +26,8 @@ impl Record {
         sent.map_err(|error| SignalError::from_kill(signal, error))
     }
 
-    /// Whether the child, which is ours to reap, was reaped all the same: by itself (`SIGCHLD` is ignored)
-    /// or by a wait for any child. Then its pid may be another's.
+    /// Whether the child, which is ours to reap, was reaped by something else: automatically
+    /// (`SIGCHLD` is ignored), or by a wait for any child. Then its pid may be reused.
     fn reaped_elsewhere(&self) -> bool {
         matches!(
             sys::waitid(WaitTarget::LookAtChild(self.pid)),
@@ -33,7 +35,7 @@ impl Record {
         )
     }
 
-    /// The signal that has stopped the child, if it is stopped (and no debugger's).
+    /// The signal that stopped the child, if it is stopped (and not by a debugger).
     pub(crate) fn stopped(&self) -> Option<i32> {
         let _state = self.lock();
         if self.ownership != Ownership::Owned || self.exit.get().is_some() {
@@ -44,8 +46,11 @@ impl Record {
         stopped.ok()??.stopping_signal()
     }
 
-    /// A deadline's `SIGTERM`: to the group if it leads one, else to the process alone; and `SIGCONT`, without which it would
-    /// not reach what is stopped. Tells whether it was alive, and what holds on to the group.
+    /// Sends a deadline's `SIGTERM` to the group if the child leads one, otherwise to the child
+    /// alone.
+    ///
+    /// `SIGCONT` follows, because a stopped process does not act on `SIGTERM`. Returns whether the
+    /// child was alive, and its group.
     pub(crate) fn terminate_by_deadline(
         &self,
         groups: &LeftoverGroups,
@@ -70,7 +75,8 @@ impl Record {
         (true, group)
     }
 
-    /// A deadline's `SIGKILL`, likewise; also of what a leader that has ended and is not reaped leaves of its group.
+    /// Sends a deadline's `SIGKILL` to the same processes, also to the group of a leader that has
+    /// ended and is not reaped.
     pub(crate) fn kill_by_deadline(&self) {
         let mut state = self.lock();
         if self.exit.get().is_none() && !self.reaped_elsewhere() {
@@ -79,19 +85,19 @@ impl Record {
         }
     }
 
-    /// Under the lock, of a child that is not reaped.
+    /// Signals a child that is not reaped. The caller holds the lock.
     fn kill_group_or_process(&self, signal: i32) -> io::Result<()> {
         sys::kill_group(self.pid, signal).unwrap_or_else(|| sys::kill(self.pid, signal))
     }
 
-    /// What is left of the group could not be killed when its grace was over.
+    /// Records that what is left of the group could not be killed when its grace was over.
     pub(crate) fn set_group_kill_error(&self, error: io::Error) {
         self.lock()
             .extra()
             .note_deadline_error(libc::SIGKILL, Err(error));
     }
 
-    /// Nobody is left of the group, so nobody was left out.
+    /// Records that the group is empty, so no process was missed.
     pub(crate) fn group_ended(&self) {
         if let Some(extra) = &mut self.lock().extra {
             extra.deadline_error = None;
@@ -106,14 +112,15 @@ impl Record {
         Some(SignalError::from_kill(signal, error))
     }
 
-    /// Whether the group that a deadline ends, or has ended the leader of, has its grace still.
+    /// Whether the group that a deadline terminates, or whose leader it has ended, still has its
+    /// grace.
     pub(crate) fn group_in_grace(&self) -> bool {
         let state = self.lock();
         let extra = state.extra.as_ref();
         extra.is_some_and(|extra| extra.group.strong_count() > 0)
     }
 
-    /// Under the lock, of a child that is ours: not ended, seen or not.
+    /// Whether a child of ours has not ended, seen or unseen. The caller holds the lock.
     fn is_alive(&self) -> bool {
         self.exit.get().is_none()
             && matches!(
@@ -122,8 +129,10 @@ impl Record {
             )
     }
 
-    /// Sets a deadline in place of one that the ring thread has not taken yet. `notify` has it taken, if that is not on
-    /// its way already, and gives back whether it could.
+    /// Sets a deadline, in place of one that the ring thread has not taken yet.
+    ///
+    /// `notify` sends the command to the ring thread, unless one is already sent, and returns
+    /// whether it could. Returns the same.
     pub(crate) fn request_deadline(
         &self,
         deadline: NewDeadline,
@@ -132,7 +141,7 @@ impl Record {
         let mut state = self.lock();
         let extra = state.extra();
         let pending = extra.new_deadline.replace(deadline).is_some();
-        // Under the lock: the ring thread takes the deadline under it, too.
+        // Under the lock, under which the ring thread takes the deadline.
         let notified = pending || notify();
         if !notified {
             state.extra().new_deadline = None;
@@ -145,7 +154,7 @@ impl Record {
         state.extra.as_mut()?.new_deadline.take()
     }
 
-    /// Notes where the ring thread has the deadline, and hands out where it had one before.
+    /// Stores the key of the deadline in the ring thread, and returns the previous key.
     pub(crate) fn swap_deadline_key(&self, key: Option<DeadlineKey>) -> Option<DeadlineKey> {
         let mut state = self.lock();
         match (&mut state.extra, key) {
@@ -192,7 +201,7 @@ mod tests {
         let taken = record.take_new_deadline().expect("it was set");
         assert_eq!(taken.grace, Duration::from_secs(999));
         assert!(record.take_new_deadline().is_none());
-        // The next is a new one, and is not kept if it cannot be taken.
+        // The next deadline needs a new command, and is dropped if that cannot be sent.
         assert!(!record.request_deadline(deadline(7), || false));
         assert!(record.take_new_deadline().is_none());
         assert!(record.request_deadline(deadline(8), || true));

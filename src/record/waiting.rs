@@ -1,4 +1,4 @@
-//! Waiting for an exit.
+//! Waiting for an exit: by threads, futures and queues.
 
 use std::sync::PoisonError;
 use std::task::{Poll, Waker};
@@ -13,7 +13,7 @@ use crate::sync::wait_graph;
 use crate::types::exit::Exit;
 
 impl Record {
-    /// Waits for a change, or until the time.
+    /// Waits for a change, at most until this time.
     pub(super) fn wait_for_change<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
@@ -35,14 +35,14 @@ impl Record {
         state
     }
 
-    /// Waits until the exit is known, the watcher is gone, or `until`. `Ok(None)`
-    /// is the timeout.
+    /// Waits until the exit is known, the watcher is gone, or `until`. `Ok(None)` is the timeout.
     pub(crate) fn wait(
         &self,
         shared: &Shared,
         until: Option<Instant>,
     ) -> Result<Option<&Exit>, WaitError> {
-        // The exit comes from the ring thread, which may wait for the callback that we are in.
+        // The exit comes from the ring thread, which may wait for the callback that this thread
+        // runs.
         let _waiting = wait_graph::wait_for(shared.ring_thread).ok_or(WaitError::WouldDeadlock)?;
         let mut state = self.lock();
         loop {
@@ -59,7 +59,7 @@ impl Record {
         }
     }
 
-    /// The exit, if it is known, and an error if the watcher ended before.
+    /// The exit, if it is known; an error if the watcher ended before.
     pub(crate) fn try_wait(&self, shared: &Shared) -> Result<Option<&Exit>, Closed> {
         let state = self.lock();
         match (self.exit.get(), state.phase) {
@@ -68,14 +68,15 @@ impl Record {
         }
     }
 
-    /// What a future finds when it is polled; if nothing, it is woken when there is something. `key`: where its waker is.
+    /// Polls for a future. If there is no result yet, `waker` is woken when there is one. `key` is
+    /// where the record keeps the future's waker.
     pub(crate) fn poll(
         &self,
         shared: &Shared,
         key: &mut WakerKey,
         waker: &Waker,
     ) -> Poll<Result<Exit, Closed>> {
-        // Its code is the executor's, and so not run under the lock, nor dropped.
+        // Cloning and dropping a waker runs the executor's code, so both happen without the lock.
         let waker = waker.clone();
         let _old;
         let mut state = self.lock();
@@ -86,7 +87,8 @@ impl Record {
             drop(state);
             return Poll::Ready(Err(shared.why_closed()));
         }
-        // They are taken out for good when the exit comes or the watcher ends, so a key is never another future's.
+        // The wakers are removed for good when the exit arrives or the watcher ends, so a key is
+        // never another future's.
         let wakers = &mut state.extra().wakers;
         match key.and_then(|key| wakers.get_mut(key)) {
             Some(old) => _old = std::mem::replace(old, waker),
@@ -95,7 +97,7 @@ impl Record {
         Poll::Pending
     }
 
-    /// The future was dropped.
+    /// Removes the waker of a future that was dropped.
     pub(crate) fn forget_waker(&self, key: usize) {
         let mut state = self.lock();
         let extra = state.extra.as_mut();
@@ -104,7 +106,7 @@ impl Record {
         drop(waker);
     }
 
-    /// Has the exit put into a queue when it comes, or now.
+    /// Adds a queue, which gets the exit when it arrives, or now.
     pub(crate) fn add_sink(&self, shared: &Shared, sink: Sink) -> Result<(), Closed> {
         let mut state = self.lock();
         if let Some(exit) = self.exit.get() {

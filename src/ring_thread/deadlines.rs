@@ -1,6 +1,6 @@
-//! When children are to be told to end, and when they are made to.
+//! Deadlines of children: when to send `SIGTERM` and when to send `SIGKILL`.
 //!
-//! The ring thread's alone. All deadlines together cost the kernel one timer: the time-out of
+//! Only the ring thread uses them. All deadlines together cost the kernel one timer, the timeout of
 //! the ring thread's wait.
 
 use std::collections::BTreeMap;
@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use crate::record::leftover_group::{LeftoverGroup, LeftoverGroups};
 use crate::record::{DeadlineKey, NewDeadline, Record};
 
-/// How often it is looked whether anybody is left of a group, which costs a descriptor as long as there is.
+/// How often a group is checked for remaining processes. A group that is not empty costs a
+/// descriptor.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// How often it is looked whether those who were sent `SIGKILL` have ended, and for how long.
+/// How often, and for how long, processes that were sent `SIGKILL` are checked for their end.
 const KILL_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 const KILL_CHECK_MAX: Duration = Duration::from_millis(200);
-/// No wait is longer: what the kernel makes of a time-out of years is not found out.
+/// The longest wait, so that the kernel never gets a timeout of years.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(crate) struct Deadlines {
@@ -25,13 +26,14 @@ pub(crate) struct Deadlines {
 }
 
 enum Deadline {
-    /// `SIGTERM`, and `SIGKILL` after so long; and what an earlier `SIGTERM` may leave.
+    /// Sends `SIGTERM`, and `SIGKILL` after this grace. The group is what an earlier `SIGTERM` may
+    /// have left over.
     Terminate(Arc<Record>, Duration, Option<LeftoverGroup>),
-    /// `SIGKILL`, also to what is left by then.
+    /// Sends `SIGKILL`, also to what is left of the group by then.
     Kill(Arc<Record>, Option<LeftoverGroup>),
-    /// The leader has ended. `SIGKILL` to the others at this time.
+    /// The leader has ended. Sends `SIGKILL` to the others at this time.
     KillGroup(Arc<Record>, LeftoverGroup, Instant),
-    /// All were sent `SIGKILL`. Until this time it is looked whether they have ended.
+    /// All were sent `SIGKILL`. Checks until this time whether they have ended.
     ConfirmKill(Arc<Record>, LeftoverGroup, Instant),
 }
 
@@ -44,7 +46,7 @@ impl Deadlines {
         }
     }
 
-    /// Sets a process's new deadline, or none, instead of one that it has.
+    /// Sets or removes a process's deadline, in place of the one that it has.
     pub(crate) fn set(&mut self, record: Arc<Record>) {
         let Some(NewDeadline { at, grace }) = record.take_new_deadline() else {
             return;
@@ -62,11 +64,12 @@ impl Deadlines {
                     Deadline::Terminate(record, grace, group)
                 });
             }
-            // It ended while this was on its way: what is left of its group has the grace that was meant.
+            // The process ended while the new deadline was in the mailbox. What is left of its
+            // group gets the new grace.
             (false, Some(at), Some(group)) => {
                 self.keep_until(&record, group, at.checked_add(grace))
             }
-            // There is none any more.
+            // The deadline was removed, or there is nothing left to signal.
             _ => {}
         }
     }
@@ -83,7 +86,7 @@ impl Deadlines {
         self.by_time.insert(key, deadline(Arc::clone(record)));
     }
 
-    /// Takes out the deadline of a process.
+    /// Removes and returns the deadline of a process.
     fn take(&mut self, record: &Record) -> Option<(DeadlineKey, Deadline)> {
         if self.by_time.is_empty() {
             return None;
@@ -91,7 +94,7 @@ impl Deadlines {
         self.by_time.remove_entry(&record.swap_deadline_key(None)?)
     }
 
-    /// The process has ended. What it left of its group has the rest of the grace.
+    /// Handles the end of a process. What it left of its group gets the remaining grace.
     pub(crate) fn ended(&mut self, record: &Arc<Record>) {
         let (group, until) = match self.take(record) {
             Some(((at, _), Deadline::Kill(_, Some(group)))) => (group, Some(at)),
@@ -107,9 +110,10 @@ impl Deadlines {
         self.keep_until(record, group, until);
     }
 
-    /// `until`: a time past the end of the clock never comes.
+    /// Keeps a group until its grace is over. `None` is a time past the end of the clock, which
+    /// never comes.
     fn keep_until(&mut self, record: &Arc<Record>, group: LeftoverGroup, until: Option<Instant>) {
-        // Before the leader's exit is seen, it is in the group itself.
+        // Until the leader's exit has been seen, the leader itself is in the group.
         if record.exit().is_some() && group.is_empty() {
             record.group_ended();
         } else if let Some(until) = until {
@@ -120,7 +124,8 @@ impl Deadlines {
         }
     }
 
-    /// Kills what is left of a group, again if it was before: who is left then may not be signalled.
+    /// Sends `SIGKILL` to what is left of a group, or repeats it. A process that remains may be one
+    /// that this process must not signal.
     fn confirm_kill(&mut self, record: &Arc<Record>, group: LeftoverGroup, until: Instant) {
         record.kill_by_deadline();
         let now = Instant::now();
@@ -138,12 +143,12 @@ impl Deadlines {
         }
     }
 
-    /// Descriptors open_pidfds.
+    /// How many groups hold a pidfd.
     pub(crate) fn open_pidfds(&self) -> usize {
         self.groups.open_pidfds()
     }
 
-    /// How long until there is something to do.
+    /// How long until the next deadline.
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
         let ((at, _), _) = self.by_time.first_key_value()?;
         Some(at.saturating_duration_since(Instant::now()).min(WAIT_MAX))
@@ -167,7 +172,7 @@ impl Deadlines {
                         (true, Some(at), group) => {
                             self.insert(at, &record, |record| Deadline::Kill(record, group));
                         }
-                        // Its exit is about to be seen.
+                        // The process has ended, and the ring thread is about to see that.
                         (false, at, Some(group)) => self.keep_until(&record, group, at),
                         // A time past the end of the clock never comes.
                         _ => {}
@@ -192,7 +197,7 @@ impl Deadlines {
 }
 
 impl Drop for Deadlines {
-    /// Nobody will be there when the grace is over, so for those in it, it is over now.
+    /// Ends the grace of every group now, because nothing could end it later.
     fn drop(&mut self) {
         for deadline in std::mem::take(&mut self.by_time).into_values() {
             match deadline {

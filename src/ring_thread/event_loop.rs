@@ -1,4 +1,4 @@
-//! The thread that owns the ring: takes commands, submits, waits, delivers.
+//! The event loop of the ring thread: takes commands, submits, waits, delivers.
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,30 +17,31 @@ use crate::sync::signal_mask;
 use crate::sys::{self, WaitTarget};
 use crate::types::exit::Outcome;
 
-/// So many exits in one wake-up are a burst. Then it pays to wait for a batch: each wake-up
-/// takes a processor from the processes that are about to exit.
+/// How many exits in one wake-up begin a burst. In a burst it pays to wait for a batch, because
+/// each wake-up takes a processor from the processes that are about to exit.
 const BURST_MIN: usize = 8;
-/// And so many are enough for one to go on: what a batch's short wait brings of a burst that is
-/// open_pidfds up by two or three processors.
+/// How many exits in one wake-up continue a burst: what the short wait of a batch brings when only
+/// two or three processors end processes.
 const BURST_CONTINUES_MIN: usize = 3;
 
-/// So many commands are carried out before the next look at the exits, well under a millisecond.
+/// How many commands are carried out before exits are processed again; they take well under a
+/// millisecond.
 const COMMANDS_PER_TURN: usize = 256;
 
 pub(crate) struct RingThread {
     shared: Arc<Shared>,
     engine: Box<dyn Engine>,
-    /// Ended, with callbacks to run, and not in the queue yet; in the order of their ends.
-    /// Each watch is here at most once, so the limit of watches bounds it.
+    /// Ended processes whose callbacks do not fit the queue yet, in the order in which they ended.
+    /// Each watch is here at most once, so the limit of watches bounds the backlog.
     backlog: VecDeque<DeliveryGuard>,
-    /// Of these, the ones that have found the queue full already.
+    /// How many of these have found the queue full before.
     stalled: usize,
     deadlines: Deadlines,
-    /// The last wake-up brought a burst.
+    /// Whether the last wake-up belonged to a burst.
     burst: bool,
-    /// Taken from the mailbox, and not carried out yet.
+    /// Commands that were taken from the mailbox and not carried out yet.
     commands: VecDeque<Command>,
-    /// When the last wait ended, and whether the one before had ended long before that began.
+    /// When the last wait ended, and whether that wait had begun late after the one before.
     waited_at: Instant,
     late: bool,
     events: Vec<Event>,
@@ -63,12 +64,12 @@ impl RingThread {
         }
     }
 
-    /// Runs until the watcher is dropped. Whatever ends it, its own drop tells everybody.
+    /// Runs until the watcher is dropped. However it ends, dropping `self` closes every record.
     pub(crate) fn run(mut self) {
         while !self.shared.stopping() {
             if let Err(error) = self.run_once() {
                 if self.shared.stopping() {
-                    // What was tried again and again is no more.
+                    // The ring stops repeating failed calls once the watcher stops.
                     return;
                 }
                 let backend = self.shared.stats().backend;
@@ -89,7 +90,7 @@ impl RingThread {
         Ok(())
     }
 
-    /// Carries out some commands. The rest comes after a look at the exits that have come meanwhile.
+    /// Carries out some commands. The others follow after the exits that have arrived meanwhile.
     fn take_commands(&mut self) -> io::Result<()> {
         let flush = self.shared.mailbox.take(&mut self.commands);
         for _ in 0..COMMANDS_PER_TURN {
@@ -122,7 +123,7 @@ impl RingThread {
         Ok(())
     }
 
-    /// No handle of the watch is left.
+    /// Ends a watch of which no handle is left.
     fn abandoned(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()> {
         drop(guard);
         self.shared.counters.watched.sub(1);
@@ -131,7 +132,8 @@ impl RingThread {
 
     fn wait(&mut self) -> io::Result<()> {
         self.publish();
-        // What is parked here waits for a worker, who nudges when there is room.
+        // The backlog does not prevent sleep: a worker wakes this thread when the queue has
+        // capacity.
         let may_sleep = self.commands.is_empty() && self.shared.mailbox.may_sleep();
         let mode = match (may_sleep, self.burst) {
             (false, _) => WaitMode::Poll,
@@ -149,8 +151,8 @@ impl RingThread {
         waited
     }
 
-    /// Whether the exits of this run_once may have been there for so long that a process which something else reaped may
-    /// have given its pid to another one: user code ran meanwhile, before the wait or since.
+    /// Whether the exits of this turn may be so old that a process which something else reaped may
+    /// have lost its pid to a new process. User code can cause that, before the wait or since.
     fn is_late(&self) -> bool {
         self.late || self.waited_at.elapsed() > PID_REUSE_MIN
     }
@@ -212,14 +214,17 @@ impl RingThread {
             (QueryResult::NotYet, StatusSource::Pidfd(pidfd)) => {
                 self.engine.arm_after_delay(guard, Some(pidfd))
             }
-            // Only a pidfd can say so.
+            // Only a query by pidfd returns `NotYet`.
             (QueryResult::NotYet, _) => Ok(()),
         }
     }
 
-    /// Reaps a child by its pid, which is its own until then: nothing else may reap it. In case something does, the pidfd, where
-    /// there is one, tells; and `inode`, given if another process may have got the pid meanwhile, as long as there is a descriptor to
-    /// look with.
+    /// Reaps a child that is ours by its pid, which is not reused before that, as nothing else may
+    /// reap the child.
+    ///
+    /// In case something else does, the pidfd detects it, where there is one. `inode` is given if
+    /// the pid may have been reused meanwhile, and is compared as long as a descriptor is
+    /// available.
     fn reap(
         &mut self,
         guard: DeliveryGuard,
@@ -256,7 +261,7 @@ impl RingThread {
                 self.finished(outcome, guard);
                 Ok(())
             }
-            // A tracer has to see its end first.
+            // A tracer must see the end first.
             Reaped::NotYet(guard) => self.engine.arm_after_delay(guard, None),
         }
     }
@@ -273,13 +278,14 @@ impl RingThread {
         }
     }
 
-    /// Moves ended processes to the workers, as far as there is room, or runs their callbacks here.
+    /// Moves ended processes to the queue, as far as it has capacity, or runs their callbacks here.
     fn dispatch(&mut self) {
         if self.backlog.is_empty() {
             return;
         }
         if self.shared.inline {
-            // What callbacks cause comes with the next run_once, so that each run_once ends.
+            // Commands that callbacks send are carried out in the next turn, so that each turn
+            // ends.
             for guard in std::mem::take(&mut self.backlog) {
                 self.shared.counters.watched.sub(1);
                 guard.run_callbacks(&self.shared, None);
@@ -303,24 +309,25 @@ impl RingThread {
             .set((gauges.open_pidfds + self.deadlines.open_pidfds()) as u64);
         counters.enters.set(gauges.enters);
         counters.backlog.set(self.backlog.len() as u64);
-        // Last: a watch that is counted as armed has its descriptor counted.
+        // Last, so that the descriptor of every watch that is counted as armed is counted.
         counters.armed.set(gauges.armed as u64);
     }
 }
 
 impl Drop for RingThread {
-    /// The end, by a drop of the watcher, an error, or a panic. Duties that go down with this
-    /// thread tell their waiters themselves; here the ways in and out are closed.
+    /// Runs at the end of the thread: a drop of the watcher, an error, or a panic. Guards that are
+    /// dropped with this thread notify their waiters; this closes the mailbox and the queue.
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.shared.died("the ring thread panicked".into());
         }
-        // First the way in: what comes later finds it closed.
+        // The mailbox first, so that later commands find it closed.
         drop(self.shared.mailbox.close());
         // Workers still run what is queued, unless the watcher is being dropped.
         self.shared.queue.close();
         if self.shared.stopping() {
-            // A waker that dropped the watcher on this thread has drained it before this thread's last push.
+            // If a waker dropped the watcher on this thread, the drop drained the queue before this
+            // thread's last push.
             drop(self.shared.queue.drain());
         }
     }
@@ -335,7 +342,7 @@ mod tests {
     use crate::ring_thread::mailbox::Command;
     use crate::{Cancel, Watcher};
 
-    /// A ring thread that dies is a bug of ours, so only the inside can have it die.
+    /// Only a bug ends the ring thread, so a test needs an internal command for it.
     #[test]
     #[allow(unsafe_code, reason = "fork_watchable is unsafe, and refused here")]
     fn when_the_ring_thread_dies_every_call_and_every_waiter_gets_an_error() {
@@ -351,7 +358,7 @@ mod tests {
             let callback = child.on_exit(move |_| drop(sender)).expect("it is taken");
             std::thread::scope(|scope| {
                 let waiter = scope.spawn(|| child.wait());
-                // Whether it waits by now is of no consequence to what it gets.
+                // The result is the same whether the waiter waits by now or not.
                 std::thread::sleep(Duration::from_millis(10));
                 assert!(watcher.shared().mailbox.send(Command::Panic).is_ok());
                 let died = Closed::RingThreadDied;
@@ -359,13 +366,14 @@ mod tests {
                     waiter.join().expect("no panic"),
                     Err(WaitError::Closed(died))
                 );
-                // The callback was let go of, so the channel has ended.
+                // The callback was dropped, so the channel is disconnected.
                 assert_eq!(receiver.recv(), Err(mpsc::RecvError));
                 assert_eq!(child.cancel(callback), Cancel::NotPending);
                 assert_eq!(child.on_exit(|_| ()), Err(died));
                 let refused = watcher.watch(child.pid());
                 match watcher.stats().backend {
-                    // Valgrind, for one, has no pidfds: there this is refused, dead or alive.
+                    // Some environments, such as Valgrind, have no pidfds. They refuse this, dead
+                    // or alive.
                     "threads" => assert!(matches!(refused, Err(WatchError::PidfdDenied { .. }))),
                     _ => assert!(matches!(
                         refused,
@@ -390,7 +398,7 @@ mod tests {
                 assert!(death.contains("panicked"), "{death}");
             });
             drop(watcher);
-            // It is ours still, and reaped without the watcher.
+            // The child is still ours, and is reaped without the watcher.
             child.kill().expect("it lives");
         }
     }

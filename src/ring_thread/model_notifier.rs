@@ -1,8 +1,8 @@
-//! The eventfd of the loom models.
+//! The notifier of the loom models, which have no kernel to poll an eventfd.
 
 use loom::sync::{Condvar, Mutex};
 
-/// Stands in for the eventfd: notified once or more, heard once.
+/// Stands in for the eventfd: several notifications before a wait end one wait.
 pub(crate) struct ModelNotifier {
     notified: Mutex<bool>,
     changed: Condvar,
