@@ -14,7 +14,8 @@ use rustix::event::{EventfdFlags, eventfd};
 use crate::dispatch::exit_queue::ExitQueue;
 use crate::record::delivery_guard::DeliveryGuard;
 use crate::record::{NewDeadline, Ownership, Record, WatchFor};
-use crate::ring_thread::mailbox::{Command, Mailbox};
+use crate::ring_thread::command::Command;
+use crate::ring_thread::mailbox::Mailbox;
 use crate::ring_thread::model_notifier::ModelNotifier;
 use crate::shared::Shared;
 use crate::sys::SignalMask;
@@ -59,7 +60,7 @@ fn read_until(mailbox: &Mailbox, mut enough: impl FnMut(&mut VecDeque<Command>) 
 }
 
 #[test]
-fn what_is_sent_wakes_a_sleeping_reader() {
+fn a_command_wakes_a_sleeping_reader() {
     check(|| {
         let mailbox = Arc::new(mailbox());
         let senders: Vec<_> = (0..2)
@@ -80,7 +81,7 @@ fn what_is_sent_wakes_a_sleeping_reader() {
 }
 
 #[test]
-fn a_nudge_and_the_end_wake_a_sleeping_reader() {
+fn a_wake_up_and_a_stop_request_wake_a_sleeping_reader() {
     check(|| {
         let mailbox = Arc::new(mailbox());
         let other = Arc::clone(&mailbox);
@@ -109,7 +110,7 @@ fn a_nudge_and_the_end_wake_a_sleeping_reader() {
 }
 
 #[test]
-fn a_flush_returns_when_what_was_sent_before_is_served() {
+fn a_flush_returns_once_earlier_commands_are_carried_out() {
     check(|| {
         let mailbox = Arc::new(mailbox());
         let carried_out = Arc::new(AtomicU32::new(0));
@@ -221,7 +222,7 @@ impl Trace {
 }
 
 #[test]
-fn a_cancelled_callback_never_runs_and_one_that_was_not_has_run_when_cancel_returns() {
+fn a_cancelled_callback_never_runs_and_any_other_has_run_when_cancel_returns() {
     check(|| {
         let (shared, record) = (shared(), record());
         let trace = Arc::new(Trace::default());
@@ -240,7 +241,7 @@ fn a_cancelled_callback_never_runs_and_one_that_was_not_has_run_when_cancel_retu
                 assert_eq!(trace.seen(), (1, 1));
                 ring_thread.join().expect("no panic");
             }
-            Cancel::Running => panic!("we are no callback"),
+            Cancel::Running => panic!("this is not a callback"),
         }
         assert_eq!(record.cancel(id), Cancel::NotPending);
     });
@@ -263,7 +264,7 @@ fn a_callback_added_while_the_exit_comes_runs_once() {
         for command in commands {
             match command {
                 Command::Schedule(guard) => guard.run_callbacks(&shared, None),
-                _ => panic!("nothing else was asked for"),
+                _ => panic!("no other command was sent"),
             }
         }
         assert_eq!(trace.seen(), (1, 1));
@@ -271,7 +272,7 @@ fn a_callback_added_while_the_exit_comes_runs_once() {
 }
 
 #[test]
-fn two_who_cancel_one_callback_are_told_once_that_they_did() {
+fn a_callback_is_cancelled_at_most_once() {
     check(|| {
         let (shared, record) = (shared(), record());
         let trace = Arc::new(Trace::default());
@@ -295,7 +296,7 @@ fn two_who_cancel_one_callback_are_told_once_that_they_did() {
 }
 
 #[test]
-fn who_waits_gets_the_exit_or_is_told_of_the_end() {
+fn a_waiter_gets_the_exit_or_an_error_at_the_end() {
     check(|| {
         let (shared, record) = (shared(), record());
         let guard = DeliveryGuard::new(Arc::clone(&record));
@@ -314,7 +315,7 @@ fn who_waits_gets_the_exit_or_is_told_of_the_end() {
 }
 
 #[test]
-fn the_last_of_several_deadlines_is_taken_whenever_the_ring_thread_looks() {
+fn the_ring_thread_always_takes_the_latest_deadline() {
     check(|| {
         let mailbox = Arc::new(mailbox());
         let pid = Pid::new(1).expect("a pid");
@@ -336,7 +337,7 @@ fn the_last_of_several_deadlines_is_taken_whenever_the_ring_thread_looks() {
         read_until(&mailbox, |commands| {
             for command in commands.drain(..) {
                 if let Command::Deadline(record) = command {
-                    let taken = record.take_new_deadline().expect("one notice for each");
+                    let taken = record.take_new_deadline().expect("one command for each");
                     assert!(taken.grace > last);
                     last = taken.grace;
                 }

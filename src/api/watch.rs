@@ -9,7 +9,7 @@ use crate::api::exits::Sink;
 use crate::api::future::Exited;
 use crate::error::{Closed, SignalError, WaitError};
 use crate::record::{NewDeadline, Record, WakerKey};
-use crate::ring_thread::mailbox::Command;
+use crate::ring_thread::command::Command;
 use crate::shared::{self, Shared};
 use crate::sync::wait_graph::Node;
 use crate::types::callback::{CallbackId, Cancel};

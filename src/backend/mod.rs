@@ -12,7 +12,7 @@
 //!     └──► engine (the trait; leaf)         stop (shared with the handles; leaf)
 //! ```
 //!
-//! `arming` and `status_requests` are further parts of [`uring::Uring`]; no file imports them
+//! `arming`, `retries` and `status_requests` are further parts of [`uring::Uring`]; no file imports them
 //! except that `status_requests` uses `arming`. A backend never calls the ring thread, and no other
 //! thread calls a backend.
 //!
@@ -31,6 +31,7 @@ mod engine;
 mod epoll;
 mod file_table;
 mod probe;
+mod retries;
 mod retry_queue;
 mod ring;
 mod selection;

@@ -108,7 +108,7 @@ pub(super) fn poll_denied(errno: i32) -> BuildError {
         libc::ENOMEM => BuildError::OutOfMemory,
         _ => BuildError::IoUringDenied {
             errno,
-            remedy: "the ring does not poll pidfds; that needs Linux 5.13, and nothing that restricts its requests",
+            remedy: "the ring cannot poll pidfds; use Linux 5.13 or later, and remove restrictions on its requests",
         },
     }
 }
@@ -144,10 +144,10 @@ fn ring_denied(source: io::Error) -> BuildError {
                 .is_ok_and(|value| value.trim() != "0");
             let remedy = match disabled {
                 true => {
-                    "set the sysctl kernel.io_uring_disabled to 0 (or to 1, and run in the group of kernel.io_uring_group)"
+                    "set the sysctl kernel.io_uring_disabled to 0 (or to 1, and run in the group that kernel.io_uring_group names)"
                 }
                 false => {
-                    "a seccomp profile or a security module denies it; allow io_uring_setup, io_uring_enter and io_uring_register (in containers: a seccomp profile of your own)"
+                    "a seccomp profile or a security module denies it; allow io_uring_setup, io_uring_enter and io_uring_register (in a container, with your own seccomp profile)"
                 }
             };
             BuildError::IoUringDenied { errno, remedy }

@@ -243,7 +243,7 @@ impl Ring {
         let queue = self.ring.completion();
         self.completions.extend(queue.filter_map(|entry| {
             let token = Token::unpack(entry.user_data());
-            debug_assert!(token.is_some(), "a completion of no request of ours");
+            debug_assert!(token.is_some(), "an unknown completion");
             Some(Completion {
                 token: token?,
                 result: entry.result(),

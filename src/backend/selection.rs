@@ -45,7 +45,7 @@ const NAMES: [(&str, Backend); 5] = [
 
 /// A text that names no [`Backend`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no backend: there are auto, uring, epoll and threads")]
+#[error("unknown backend {0:?}; use auto, uring, epoll or threads")]
 pub struct InvalidBackend(String);
 
 impl FromStr for Backend {
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_backend_is_read_as_it_is_displayed() {
+    fn a_backend_name_parses_as_displayed() {
         let all = [
             Backend::Auto,
             Backend::Uring,
@@ -203,7 +203,7 @@ mod tests {
             );
         }
         for wrong in ["", "Uring", "kqueue", " epoll"] {
-            let error = wrong.parse::<Backend>().expect_err("it is none");
+            let error = wrong.parse::<Backend>().expect_err("it names no backend");
             assert!(error.to_string().contains("threads"), "{error}");
         }
     }

@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_go_first_and_what_has_completed_not_at_all() {
+    fn the_newest_polls_are_removed_first_and_completed_ones_never() {
         let mut stale_polls = StalePolls::new();
         for generation in [5, 1, 9, 3, 7] {
             stale_polls.push(poll(generation));
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_is_over_after_its_time_and_a_longer_rest_follows() {
+    fn a_slice_ends_after_its_time_and_a_longer_pause_follows() {
         let mut stale_polls = StalePolls::new();
         let now = Instant::now();
         assert_eq!(stale_polls.next_removal(now), None);

@@ -190,7 +190,7 @@ impl Uring {
             .unconfirmed
             .remove(&completion.token.key)
         else {
-            debug_assert!(false, "nothing was to be confirmed");
+            debug_assert!(false, "an unexpected confirmation");
             return Ok(());
         };
         // The table is used only on kernels whose pidfds report that a process was reaped (Linux
@@ -222,7 +222,7 @@ impl Uring {
         ) else {
             debug_assert!(
                 false,
-                "a slot was freed while a descriptor of it was asked for"
+                "a slot was freed during a request for its descriptor"
             );
             return Ok(());
         };

@@ -126,7 +126,7 @@ impl ThreadPerChild {
 
 impl Engine for ThreadPerChild {
     fn arm(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()> {
-        debug_assert!(pidfd.is_none(), "a watch by pidfd is refused before");
+        debug_assert!(pidfd.is_none(), "a watch by pidfd is refused earlier");
         let key = self.insert(guard);
         self.arm_slot(key);
         Ok(())

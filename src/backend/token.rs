@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_packed_is_unpacked() {
+    fn a_packed_token_unpacks_to_itself() {
         for kind in [
             Kind::Poll,
             Kind::Install,

@@ -25,7 +25,6 @@ use crate::error::BuildError;
 use crate::faults;
 use crate::record::Record;
 use crate::record::delivery_guard::DeliveryGuard;
-use crate::sync::shrink::ShrinkIfSparse;
 use crate::sys;
 
 /// A poll that is removed completes within microseconds.
@@ -42,11 +41,11 @@ pub(crate) struct Uring {
     /// Ended watches that need a descriptor.
     pub(super) status_fd_queue: StatusFdQueue,
     /// Slots that are [`Stage::Retrying`].
-    retry_queue: RetryQueue,
+    pub(super) retry_queue: RetryQueue,
     /// Polls of abandoned watches.
-    stale_polls: StalePolls,
+    pub(super) stale_polls: StalePolls,
     /// When to arm the poll of the eventfd again after it failed. Until then nothing wakes a wait.
-    rearm_wake_at: Option<Instant>,
+    pub(super) rearm_wake_at: Option<Instant>,
     /// Events found while arming and disarming; the next wait returns them.
     pub(super) pending_events: Vec<Event>,
     /// Watches that hold a descriptor.
@@ -111,7 +110,7 @@ impl Uring {
         Err(probe::poll_denied(libc::ETIME))
     }
 
-    fn arm_wake(&mut self) -> io::Result<()> {
+    pub(super) fn arm_wake(&mut self) -> io::Result<()> {
         // Multishot: each write to the eventfd is one completion, and its counter is never read.
         let poll = opcode::PollAdd::new(Fd(self.eventfd), libc::POLLIN as u32)
             .multi(true)
@@ -122,8 +121,6 @@ impl Uring {
     pub(super) fn refill_spare(&mut self) {
         self.spare = sys::duplicate(self.eventfd).ok();
     }
-
-    // ---- the end of a watch
 
     /// Ends a watch: frees the slot and releases its identity.
     pub(super) fn ended(
@@ -164,85 +161,6 @@ impl Uring {
             }
         }
     }
-
-    // ---- retries
-
-    fn next_retry(&self) -> Option<Duration> {
-        let now = Instant::now();
-        let retry_queue = self.retry_queue.next_due().into_iter();
-        let next = retry_queue
-            .chain(self.status_fd_queue.retry_at())
-            .chain(self.rearm_wake_at)
-            .chain(self.stale_polls.next_removal(now))
-            .min()?;
-        Some(next.saturating_duration_since(now))
-    }
-
-    fn retry_due(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
-        if self.retry_queue.is_empty()
-            && self.status_fd_queue.retry_at().is_none()
-            && self.rearm_wake_at.is_none()
-        {
-            return Ok(());
-        }
-        let now = Instant::now();
-        self.status_fd_queue.resume_if_due(now);
-        if self.rearm_wake_at.is_some_and(|at| at <= now) {
-            self.rearm_wake_at = None;
-            self.arm_wake()?;
-        }
-        while let Some(key) = self.retry_queue.pop_due(now) {
-            match self.slots.is_abandoned(key) {
-                true => self.disarmed(key, events)?,
-                false => self.arm_slot(key)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes some polls of abandoned watches, if a slice is due.
-    fn remove_stale_polls(&mut self) -> io::Result<()> {
-        if self.stale_polls.len() == 0 {
-            return Ok(());
-        }
-        let began = Instant::now();
-        if self
-            .stale_polls
-            .next_removal(began)
-            .is_some_and(|next| next > began)
-        {
-            return Ok(());
-        }
-        loop {
-            let mut some = false;
-            for poll in self.stale_polls.take_newest(began) {
-                let remove = opcode::PollRemove::new(poll.pack()).build();
-                self.ring.push_quiet(remove)?;
-                some = true;
-            }
-            if !some {
-                break;
-            }
-            self.ring.submit()?;
-        }
-        self.stale_polls.pause(began);
-        Ok(())
-    }
-
-    pub(super) fn retry_later(&mut self, key: u32) {
-        self.slots.set_stage(key, Stage::Retrying);
-        self.retry_queue.push(key);
-    }
-
-    fn shrink(&mut self) {
-        self.slots.shrink();
-        self.status_fd_queue.shrink();
-        self.retry_queue.shrink();
-        self.pending_events.shrink_if_sparse();
-        self.ring.shrink();
-    }
-
-    // ---- completions
 
     fn process_completions(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
         while let Some(completion) = self.ring.next_completion() {

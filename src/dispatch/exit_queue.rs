@@ -144,8 +144,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
-    fn what_does_not_fit_stays_in_line() {
-        let queue = ExitQueue::new(3).expect("that much memory there is");
+    fn entries_that_do_not_fit_stay_in_the_backlog() {
+        let queue = ExitQueue::new(3).expect("enough memory");
         let mut backlog: VecDeque<_> = (0..5).collect();
         assert_eq!(queue.push_from(&mut backlog), 3);
         assert_eq!(backlog, [3, 4]);
@@ -168,9 +168,9 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_of_one_hands_everything_over_once_and_in_order() {
+    fn a_queue_of_one_delivers_each_entry_once_and_in_order() {
         const ITEMS: usize = 10_000;
-        let queue = ExitQueue::new(1).expect("that much memory there is");
+        let queue = ExitQueue::new(1).expect("enough memory");
         let notifier = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             let worker = scope.spawn(|| {

@@ -74,17 +74,17 @@ const PIDFDS: [&str; 2] = ["uring", "epoll"];
 const ALL: [&str; 3] = ["uring", "epoll", "threads"];
 
 #[test]
-fn whatever_fails_nothing_is_lost_and_nothing_left() {
-    let test = "faults::tests::whatever_fails_nothing_is_lost_and_nothing_left";
+fn a_failing_call_loses_no_exit_and_leaks_nothing() {
+    let test = "faults::tests::a_failing_call_loses_no_exit_and_leaks_nothing";
     let Some(backend) = std::env::var_os(BACKEND_VARIABLE) else {
         // Descriptors and zombies are counted, so each backend has its own process.
         for backend in ALL {
-            let mut alone = Command::new(std::env::current_exe().expect("we run"));
-            alone.args(["--exact", test, "--nocapture"]);
-            alone
+            let mut command = Command::new(std::env::current_exe().expect("we run"));
+            command.args(["--exact", test, "--nocapture"]);
+            command
                 .env(BACKEND_VARIABLE, backend)
                 .env("EXITRING_BACKEND", backend);
-            let output = alone.output().expect("it starts");
+            let output = command.output().expect("it starts");
             let text = String::from_utf8_lossy(&output.stdout);
             let error = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{backend}: {text}\n{error}");
@@ -120,25 +120,25 @@ fn plan(call: &'static str, errno: i32, after: u32, times: u32) -> Arc<Plan> {
 }
 
 #[test]
-fn without_room_in_the_epoll_an_end_is_told_all_the_same() {
+fn a_full_epoll_still_reports_an_exit() {
     // Opening the backend adds to the epoll twice.
     let fault = plan("epoll_ctl", libc::ENOSPC, 2, u32::MAX);
     set_plan(Some(Arc::clone(&fault)));
     let watcher = Watcher::builder().backend(Backend::Epoll).build();
     set_plan(None);
-    let watcher = watcher.expect("it has room for itself");
+    let watcher = watcher.expect("the eventfd fits");
     let mut command = Command::new("sh");
     let mut child = command.args(["-c", "exit 3"]).spawn().expect("sh starts");
     let watch = watcher.watch(child.id()).expect("it has a pidfd");
     let exit = watch.wait_timeout(TIMEOUT).expect("the watcher lives");
-    let exit = exit.expect("it is told");
+    let exit = exit.expect("it arrives");
     assert_eq!(exit.outcome(), Outcome::Exited(3));
     assert!(fault.failures.load(Ordering::SeqCst) > 0);
     assert!(child.wait().is_ok());
 }
 
 #[test]
-fn orphans_for_whom_no_thread_could_be_had_are_looked_after_later() {
+fn orphans_are_reaped_once_a_thread_can_be_started() {
     // The first thread is the watcher's own.
     let fault = plan("clone", libc::EAGAIN, 1, 1);
     set_plan(Some(Arc::clone(&fault)));
@@ -158,13 +158,13 @@ fn orphans_for_whom_no_thread_could_be_had_are_looked_after_later() {
 }
 
 #[test]
-fn a_kernel_that_refuses_every_enter_does_not_keep_the_watcher_from_ending() {
+fn a_watcher_ends_although_every_enter_fails() {
     let refused = plan("io_uring_enter", libc::EAGAIN, u32::MAX, u32::MAX);
     set_plan(Some(Arc::clone(&refused)));
     let watcher = Watcher::builder().backend(Backend::Uring).build();
     set_plan(None);
     let Ok(watcher) = watcher else {
-        eprintln!("no io_uring here: nothing to be shown");
+        eprintln!("skipped: no io_uring here");
         return;
     };
     // Not the watcher's own child, which would become an orphan: another test relies on having
@@ -188,8 +188,8 @@ fn a_kernel_that_refuses_every_enter_does_not_keep_the_watcher_from_ending() {
     });
     ended.recv_timeout(TIMEOUT).expect("the drop returns");
     drop(watches);
-    child.kill().expect("it is ours");
-    child.wait().expect("it is ours");
+    child.kill().expect("the child is ours");
+    child.wait().expect("the child is ours");
 }
 
 /// Runs one case, and returns how often the call failed.
@@ -209,7 +209,7 @@ fn run_case(backend: &str, call: &'static str, errno: i32, after: u32, times: u3
         // SAFETY: a null pointer, and nothing is reaped.
         unsafe { libc::waitid(libc::P_ALL, 0, std::ptr::null_mut(), flags) == -1 }
     });
-    wait_until(&format!("{case}: descriptors are given back"), || {
+    wait_until(&format!("{case}: descriptors are closed"), || {
         descriptors() == before
     });
     plan.failures.load(Ordering::SeqCst)
@@ -224,7 +224,7 @@ fn descriptors() -> usize {
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < TIMEOUT, "waited in vain: {what}");
+        assert!(start.elapsed() < TIMEOUT, "timed out: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }

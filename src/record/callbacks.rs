@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_stays_in_order_whatever_is_cancelled() {
+    fn callbacks_stay_in_order_whichever_are_cancelled() {
         for cancelled in 0..1_u32 << 6 {
             let mut callbacks = Callbacks::default();
             let ids = [(); 6].map(|()| callbacks.push(callback()));
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_are_used_again_and_one_callback_takes_one_place() {
+    fn gaps_are_reused_and_one_callback_takes_one_entry() {
         let mut callbacks = Callbacks::default();
         let mut last = callbacks.push(callback());
         assert_eq!(callbacks.0.capacity(), 1);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_takes_no_more_than_a_callback() {
+    fn a_gap_is_no_larger_than_a_callback() {
         assert_eq!(size_of::<Callback>(), size_of::<Option<Callback>>());
     }
 }

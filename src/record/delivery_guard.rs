@@ -30,7 +30,7 @@ impl DeliveryGuard {
     }
 
     pub(crate) fn record(&self) -> &Arc<Record> {
-        self.0.as_ref().expect("held until it is done")
+        self.0.as_ref().expect("set until it is done")
     }
 
     /// Marks the delivery as done.

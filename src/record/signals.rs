@@ -180,7 +180,7 @@ mod tests {
     use crate::record::WatchFor;
 
     #[test]
-    fn deadlines_set_while_one_is_on_its_way_take_its_place_and_cost_nothing() {
+    fn a_deadline_replaces_one_that_is_not_taken_yet_without_another_command() {
         let record = Record::new(
             Pid::new(1).expect("a pid"),
             Ownership::Owned,

@@ -2,49 +2,39 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::backend::{Engine, Event, PID_REUSE_MIN, StatusSource, WaitMode};
-use crate::record::delivery_guard::{DeliveryGuard, Reaped};
+use crate::backend::{Engine, Event, PID_REUSE_MIN, WaitMode};
+use crate::record::delivery_guard::DeliveryGuard;
+use crate::ring_thread::command::Command;
 use crate::ring_thread::deadlines::Deadlines;
-use crate::ring_thread::mailbox::Command;
-use crate::ring_thread::status_query::{self, QueryResult};
 use crate::shared::{self, Shared};
 use crate::sync::shrink::ShrinkIfSparse;
 use crate::sync::signal_mask;
-use crate::sys::{self, WaitTarget};
-use crate::types::exit::Outcome;
-
-/// How many exits in one wake-up begin a burst. In a burst it pays to wait for a batch, because
-/// each wake-up takes a processor from the processes that are about to exit.
-const BURST_MIN: usize = 8;
-/// How many exits in one wake-up continue a burst: what the short wait of a batch brings when only
-/// two or three processors end processes.
-const BURST_CONTINUES_MIN: usize = 3;
 
 /// How many commands are carried out before exits are processed again; they take well under a
 /// millisecond.
 const COMMANDS_PER_TURN: usize = 256;
 
 pub(crate) struct RingThread {
-    shared: Arc<Shared>,
-    engine: Box<dyn Engine>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) engine: Box<dyn Engine>,
     /// Ended processes whose callbacks do not fit the queue yet, in the order in which they ended.
     /// Each watch is here at most once, so the limit of watches bounds the backlog.
-    backlog: VecDeque<DeliveryGuard>,
+    pub(super) backlog: VecDeque<DeliveryGuard>,
     /// How many of these have found the queue full before.
     stalled: usize,
-    deadlines: Deadlines,
+    pub(super) deadlines: Deadlines,
     /// Whether the last wake-up belonged to a burst.
-    burst: bool,
+    pub(super) burst: bool,
     /// Commands that were taken from the mailbox and not carried out yet.
     commands: VecDeque<Command>,
     /// When the last wait ended, and whether that wait had begun late after the one before.
-    waited_at: Instant,
-    late: bool,
-    events: Vec<Event>,
+    pub(super) waited_at: Instant,
+    pub(super) late: bool,
+    pub(super) events: Vec<Event>,
 }
 
 impl RingThread {
@@ -73,8 +63,9 @@ impl RingThread {
                     return;
                 }
                 let backend = self.shared.stats().backend;
-                self.shared
-                    .died(format!("asking the kernel ({backend}) failed: {error}"));
+                self.shared.died(format!(
+                    "waiting for the kernel ({backend}) failed: {error}"
+                ));
                 return;
             }
         }
@@ -110,7 +101,7 @@ impl RingThread {
                     self.backlog.push_back(guard);
                 }
                 #[cfg(test)]
-                Command::Panic => panic!("asked to"),
+                Command::Panic => panic!("requested by a test"),
             }
         }
         if self.commands.is_empty() {
@@ -124,7 +115,11 @@ impl RingThread {
     }
 
     /// Ends a watch of which no handle is left.
-    fn abandoned(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()> {
+    pub(super) fn abandoned(
+        &mut self,
+        guard: DeliveryGuard,
+        pidfd: Option<OwnedFd>,
+    ) -> io::Result<()> {
         drop(guard);
         self.shared.counters.watched.sub(1);
         pidfd.map_or(Ok(()), |pidfd| self.engine.close(pidfd))
@@ -149,133 +144,6 @@ impl RingThread {
         let waited = self.engine.wait(mode, timeout, &mut self.events);
         self.waited_at = Instant::now();
         waited
-    }
-
-    /// Whether the exits of this turn may be so old that a process which something else reaped may
-    /// have lost its pid to a new process. User code can cause that, before the wait or since.
-    fn is_late(&self) -> bool {
-        self.late || self.waited_at.elapsed() > PID_REUSE_MIN
-    }
-
-    fn deliver(&mut self) -> io::Result<()> {
-        let mut ended = 0;
-        let mut seen_at = None;
-        let mut events = std::mem::take(&mut self.events);
-        for event in events.drain(..) {
-            match event {
-                Event::Disarmed => self.shared.counters.watched.sub(1),
-                Event::Ended(guard, source) => {
-                    ended += 1;
-                    let seen_at = *seen_at.get_or_insert_with(Instant::now);
-                    self.deliver_one(guard, source, seen_at)?;
-                }
-            }
-        }
-        events.shrink_if_sparse();
-        self.events = events;
-        self.burst = ended
-            >= if self.burst {
-                BURST_CONTINUES_MIN
-            } else {
-                BURST_MIN
-            };
-        Ok(())
-    }
-
-    fn deliver_one(
-        &mut self,
-        guard: DeliveryGuard,
-        source: StatusSource,
-        seen_at: Instant,
-    ) -> io::Result<()> {
-        if let StatusSource::Owned {
-            pidfd,
-            inode,
-            maybe_reused,
-        } = source
-        {
-            let inode = inode.filter(|_| maybe_reused || self.is_late());
-            return self.reap(guard, pidfd, inode, seen_at);
-        }
-        let result = status_query::query(guard.record(), &source);
-        match (result, source) {
-            (QueryResult::Status(outcome, usage), source) => {
-                self.deadlines.ended(guard.record());
-                let guard = guard.finish(outcome, usage, seen_at);
-                self.finished(outcome, guard);
-                match source {
-                    StatusSource::Pidfd(pidfd) => self.engine.close(pidfd),
-                    _ => Ok(()),
-                }
-            }
-            (QueryResult::NotYet, StatusSource::Pidfd(pidfd)) if guard.record().is_abandoned() => {
-                self.abandoned(guard, Some(pidfd))
-            }
-            (QueryResult::NotYet, StatusSource::Pidfd(pidfd)) => {
-                self.engine.arm_after_delay(guard, Some(pidfd))
-            }
-            // Only a query by pidfd returns `NotYet`.
-            (QueryResult::NotYet, _) => Ok(()),
-        }
-    }
-
-    /// Reaps a child that is ours by its pid, which is not reused before that, as nothing else may
-    /// reap the child.
-    ///
-    /// In case something else does, the pidfd detects it, where there is one. `inode` is given if
-    /// the pid may have been reused meanwhile, and is compared as long as a descriptor is
-    /// available.
-    fn reap(
-        &mut self,
-        guard: DeliveryGuard,
-        pidfd: Option<OwnedFd>,
-        inode: Option<u64>,
-        seen_at: Instant,
-    ) -> io::Result<()> {
-        let record = Arc::clone(guard.record());
-        let reopened = match (&pidfd, inode) {
-            (None, Some(inode)) => match sys::pidfd_open(record.pid()) {
-                Ok(pidfd) if sys::inode(pidfd.as_fd()) == Some(inode) => Some(pidfd),
-                Err(error) if error.raw_os_error() != Some(libc::ESRCH) => None,
-                Ok(_) | Err(_) => {
-                    let outcome = Outcome::Unknown(status_query::why_reaped(&record));
-                    let guard = guard.finish(outcome, None, seen_at);
-                    self.deadlines.ended(&record);
-                    self.finished(outcome, guard);
-                    return Ok(());
-                }
-            },
-            _ => None,
-        };
-        let target = match pidfd.as_ref().or(reopened.as_ref()) {
-            Some(pidfd) => WaitTarget::ReapBehind(pidfd.as_fd()),
-            None => WaitTarget::Reap(record.pid()),
-        };
-        let reaped = guard.reap(target, || Some(status_query::why_reaped(&record)), seen_at);
-        if let Some(pidfd) = pidfd {
-            self.engine.close(pidfd)?;
-        }
-        match reaped {
-            Reaped::Finished(outcome, guard) => {
-                self.deadlines.ended(&record);
-                self.finished(outcome, guard);
-                Ok(())
-            }
-            // A tracer must see the end first.
-            Reaped::NotYet(guard) => self.engine.arm_after_delay(guard, None),
-        }
-    }
-
-    fn finished(&mut self, outcome: Outcome, guard: Option<DeliveryGuard>) {
-        let counters = &self.shared.counters;
-        counters.delivered.add(1);
-        if matches!(outcome, Outcome::Unknown(_)) {
-            counters.unknown.add(1);
-        }
-        match guard {
-            Some(guard) => self.backlog.push_back(guard),
-            None => counters.watched.sub(1),
-        }
     }
 
     /// Moves ended processes to the queue, as far as it has capacity, or runs their callbacks here.
@@ -339,7 +207,7 @@ mod tests {
     use std::time::Duration;
 
     use crate::error::{Closed, ForkError, SpawnError, WaitError, WatchError};
-    use crate::ring_thread::mailbox::Command;
+    use crate::ring_thread::command::Command;
     use crate::{Cancel, Watcher};
 
     /// Only a bug ends the ring thread, so a test needs an internal command for it.
@@ -355,7 +223,7 @@ mod tests {
                 .spawn(std::process::Command::new("sleep").arg("1000"))
                 .expect("sleep starts");
             let (sender, receiver) = mpsc::channel::<()>();
-            let callback = child.on_exit(move |_| drop(sender)).expect("it is taken");
+            let callback = child.on_exit(move |_| drop(sender)).expect("it is added");
             std::thread::scope(|scope| {
                 let waiter = scope.spawn(|| child.wait());
                 // The result is the same whether the waiter waits by now or not.
@@ -394,7 +262,7 @@ mod tests {
                         Closed::RingThreadDied
                     )))
                 ));
-                let death = watcher.stats().death.expect("it is said");
+                let death = watcher.stats().death.expect("the death is reported");
                 assert!(death.contains("panicked"), "{death}");
             });
             drop(watcher);

@@ -18,24 +18,9 @@ use std::time::{Duration, Instant};
 
 use crate::record::Record;
 use crate::record::delivery_guard::DeliveryGuard;
+use crate::ring_thread::command::Command;
 use crate::ring_thread::notifier::Notifier;
 use crate::sync::{Condvar, Mutex, MutexGuard};
-
-pub(crate) enum Command {
-    /// Watch the process behind the pidfd.
-    Watch(DeliveryGuard, OwnedFd),
-    /// Watch this child of ours, which is to be reaped.
-    Own(DeliveryGuard),
-    /// The child has a new deadline.
-    Deadline(Arc<Record>),
-    /// Stop watching: the watch is abandoned.
-    Unwatch(Arc<Record>),
-    /// The process has already ended; run the callbacks that were added since.
-    Schedule(DeliveryGuard),
-    /// Panic. For tests.
-    #[cfg(test)]
-    Panic,
-}
 
 pub(crate) struct Mailbox {
     inner: Mutex<Inner>,
@@ -221,7 +206,7 @@ impl Mailbox {
 
     /// The notifier to poll. It stays open until the mailbox is closed and the caller drops it.
     pub(crate) fn notifier(&self) -> Arc<Notifier> {
-        Arc::clone(self.lock().notifier.as_ref().expect("the box is open"))
+        Arc::clone(self.lock().notifier.as_ref().expect("the mailbox is open"))
     }
 
     /// Whether the mailbox holds so many pidfds that other threads could lack descriptors.
@@ -263,7 +248,7 @@ impl Inner {
 }
 
 /// A wake-up to send, or none. It keeps the notifier open in case the mailbox closes meanwhile.
-#[must_use = "who sleeps would sleep on"]
+#[must_use = "without it the ring thread would not wake up"]
 struct WakeUp(Option<Arc<Notifier>>);
 
 impl WakeUp {
@@ -275,135 +260,4 @@ impl WakeUp {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Pid;
-    use crate::record::{Ownership, WatchFor};
-    use rustix::event::{EventfdFlags, eventfd};
-
-    fn mailbox() -> Mailbox {
-        let notifier = eventfd(0, EventfdFlags::CLOEXEC).expect("a descriptor can be had");
-        Mailbox::new(notifier, 64)
-    }
-
-    #[test]
-    fn the_reader_sleeps_only_if_nothing_awaits_it() {
-        let mailbox = mailbox();
-        assert!(mailbox.may_sleep());
-        mailbox.wake_reader();
-        assert!(!mailbox.may_sleep());
-        assert!(!mailbox.take(&mut VecDeque::new()));
-        assert!(mailbox.may_sleep());
-        assert!(mailbox.send(Command::Panic).is_ok());
-        assert!(!mailbox.may_sleep());
-        let mut commands = VecDeque::new();
-        mailbox.take(&mut commands);
-        assert_eq!(commands.len(), 1);
-        assert!(mailbox.may_sleep());
-    }
-
-    #[test]
-    fn the_end_is_not_forgotten_when_commands_are_taken() {
-        let mailbox = mailbox();
-        mailbox.request_stop();
-        mailbox.take(&mut VecDeque::new());
-        assert!(!mailbox.may_sleep());
-    }
-
-    #[test]
-    fn the_bell_is_rung_once_for_a_sleeper_and_not_for_who_is_awake() {
-        let mailbox = mailbox();
-        let rings = || {
-            use rustix::event::{PollFd, PollFlags, Timespec, poll};
-            let (notifier, now) = (mailbox.notifier(), Timespec::default());
-            let mut bells = [PollFd::new(&*notifier, PollFlags::IN)];
-            if poll(&mut bells, Some(&now)) == Ok(0) {
-                return 0;
-            }
-            let mut count = [0; 8];
-            rustix::io::read(&*notifier, &mut count).expect("it is readable");
-            u64::from_ne_bytes(count)
-        };
-        mailbox.wake_reader();
-        assert_eq!(rings(), 0);
-        mailbox.take(&mut VecDeque::new());
-        assert!(mailbox.may_sleep());
-        for _ in 0..3 {
-            assert!(mailbox.send(Command::Panic).is_ok());
-        }
-        assert_eq!(rings(), 1);
-    }
-
-    #[test]
-    fn a_flush_ends_when_all_sent_before_is_served_or_the_box_is_closed() {
-        for close in [false, true] {
-            let mailbox = mailbox();
-            assert!(mailbox.send(Command::Panic).is_ok());
-            std::thread::scope(|scope| {
-                let flusher = scope.spawn(|| mailbox.flush(Duration::from_secs(60)));
-                let mut commands = VecDeque::new();
-                while !mailbox.take(&mut commands) {
-                    commands.clear();
-                    std::thread::yield_now();
-                }
-                assert!(!flusher.is_finished());
-                match close {
-                    true => drop(mailbox.close()),
-                    false => mailbox.acknowledge(0),
-                }
-                flusher.join().expect("no panic");
-            });
-            assert_eq!(mailbox.send(Command::Panic).is_ok(), !close);
-        }
-    }
-
-    #[test]
-    fn an_eighth_of_the_descriptors_is_a_crowd_and_other_commands_are_none() {
-        let mailbox = mailbox();
-        for _ in 0..100 {
-            assert!(mailbox.send(Command::Panic).is_ok());
-        }
-        for _ in 0..8 {
-            assert!(!mailbox.is_over_descriptor_budget());
-            let record = Record::new(
-                Pid::new(1).expect("a pid"),
-                Ownership::NotChild,
-                WatchFor::Exited,
-            );
-            let pidfd = eventfd(0, EventfdFlags::CLOEXEC).expect("a descriptor can be had");
-            assert!(
-                mailbox
-                    .watch(DeliveryGuard::new(Arc::new(record)), pidfd)
-                    .is_ok()
-            );
-        }
-        assert!(mailbox.is_over_descriptor_budget());
-        assert_eq!(mailbox.pidfds(), 8);
-        drop(mailbox.close());
-        assert_eq!(mailbox.pidfds(), 0);
-    }
-
-    #[test]
-    fn what_was_left_of_the_last_turn_comes_before_what_came_since() {
-        let mailbox = mailbox();
-        assert!(mailbox.send(Command::Panic).is_ok());
-        let mut commands = VecDeque::new();
-        mailbox.take(&mut commands);
-        assert!(mailbox.send(Command::Panic).is_ok());
-        mailbox.take(&mut commands);
-        assert_eq!(commands.len(), 1);
-        commands.clear();
-        mailbox.take(&mut commands);
-        assert_eq!(commands.len(), 1);
-    }
-
-    #[test]
-    fn a_flush_with_little_patience_ends_unserved() {
-        let mailbox = mailbox();
-        assert!(mailbox.send(Command::Panic).is_ok());
-        mailbox.flush(Duration::from_millis(1));
-        let mut commands = VecDeque::new();
-        mailbox.take(&mut commands);
-        assert_eq!(commands.len(), 1);
-    }
-}
+mod tests;

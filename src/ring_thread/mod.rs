@@ -14,10 +14,12 @@
 //! worker wakes the ring thread through the mailbox and that callbacks added after the exit are
 //! sent to it.
 
-pub(crate) mod deadlines;
+pub(crate) mod command;
+mod deadlines;
+mod delivery;
 pub(crate) mod event_loop;
 pub(crate) mod mailbox;
 #[cfg(all(test, exitring_loom))]
 pub(crate) mod model_notifier;
 pub(crate) mod notifier;
-pub(crate) mod status_query;
+mod status_query;

@@ -145,7 +145,7 @@ pub(super) fn exercise_watcher(case: &str, errno: i32, workers: usize, with_pidf
         };
         let child = watcher
             .adopt_pid(pid)
-            .expect("a child of ours takes nothing");
+            .expect("adopting a child needs no resource");
         match child.wait_timeout(TIMEOUT) {
             Ok(exit) => assert_eq!(
                 exit.expect("it comes").outcome(),
