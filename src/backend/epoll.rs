@@ -36,8 +36,8 @@ pub(crate) struct Epoll {
     pending_events: Vec<Event>,
     ready: Vec<epoll::Event>,
     open_pidfds: usize,
-    /// Children of ours can be watched without a descriptor. Beyond this number they are, so that
-    /// the remaining descriptors stay available to the rest of the program.
+    /// Once this many pidfds are open, children of ours are watched without one, so that the
+    /// remaining descriptors stay available to the rest of the program.
     open_pidfds_max: usize,
     waits: u64,
 }

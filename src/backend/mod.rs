@@ -12,9 +12,9 @@
 //!     └──► engine (the trait; leaf)         stop (shared with the handles; leaf)
 //! ```
 //!
-//! `arming`, `retries` and `status_requests` are further parts of [`uring::Uring`]; no file imports them
-//! except that `status_requests` uses `arming`. A backend never calls the ring thread, and no other
-//! thread calls a backend.
+//! `arming`, `retries` and `status_requests` are further parts of [`uring::Uring`]. No file imports
+//! them, except that `status_requests` uses `arming`. A backend never calls the ring thread, and no
+//! other thread calls a backend.
 //!
 //! A child that is ours to reap is identified by its pid, which cannot be reused before we reap the
 //! child. The io_uring backend keeps the identity of any other process, in order of preference, in:

@@ -20,7 +20,8 @@
 //! - The handles in `api` call [`on_exit`], [`waiting`] and [`signals`].
 //! - The ring thread, the backends and the workers hold each record that is live or scheduled in
 //!   exactly one [`delivery_guard::DeliveryGuard`], and deliver through it.
-//! - Only a dropped guard calls [`orphan_reaper`], and `Builder` and `Watcher` restart its thread.
+//! - Only a dropped guard calls [`orphan_reaper`]; building a watcher or spawning a child restarts
+//!   its thread.
 //! - Only [`on_exit`] and [`waiting`] know the watcher's `Shared`.
 //!
 //! Locks: the mailbox's lock, the wait graph's, or that of a queue of [`Exits`](crate::Exits) may
@@ -214,8 +215,6 @@ impl Record {
     pub(crate) fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Relaxed)
     }
-
-    // ---- the end of the watcher
 
     /// Closes the record at the end of the watcher: drops callbacks that have not begun, and
     /// notifies all waiters.

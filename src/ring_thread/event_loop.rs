@@ -54,7 +54,7 @@ impl RingThread {
         }
     }
 
-    /// Runs until the watcher is dropped. However it ends, dropping `self` closes every record.
+    /// Runs until the watcher is dropped. However it ends, dropping `self` closes all live records.
     pub(crate) fn run(mut self) {
         while !self.shared.stopping() {
             if let Err(error) = self.run_once() {
