@@ -1,7 +1,7 @@
-//! System calls that fail on demand: the seam at which tests show what a failure comes to.
+//! Injected faults: system calls that fail on demand in tests.
 //!
-//! Each function that makes a descriptor, has the kernel allocate, submits or waits asks here first. Without tests
-//! there is nothing to ask.
+//! Each function that makes a descriptor, makes the kernel allocate, submits or waits calls
+//! [`inject`] first. Outside tests that does nothing.
 
 #[cfg(not(test))]
 mod injection {
@@ -20,17 +20,18 @@ mod injection {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
-    /// One call fails, after so many that do not, so many times.
+    /// One call fails with `errno`, `times` times, after `after` calls that do not.
     pub(crate) struct Plan {
         pub(crate) call: &'static str,
         pub(crate) errno: i32,
         pub(crate) after: AtomicU32,
         pub(crate) times: AtomicU32,
-        pub(crate) struck: AtomicU32,
+        pub(crate) failures: AtomicU32,
     }
 
     thread_local! {
-        /// Of this thread, and of the threads of watchers that it builds: tests run side by side.
+        /// Applies to this thread and to the threads of watchers that it builds, because tests run
+        /// in parallel.
         static PLAN: RefCell<Option<Arc<Plan>>> = const { RefCell::new(None) };
     }
 
@@ -46,16 +47,16 @@ mod injection {
         let Some(plan) = plan().filter(|plan| plan.call == call) else {
             return Ok(());
         };
-        let one_less = |left: u32| left.checked_sub(1);
-        let down = |counter: &AtomicU32| {
+        let minus_one = |left: u32| left.checked_sub(1);
+        let decrement = |counter: &AtomicU32| {
             counter
-                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less)
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, minus_one)
                 .is_ok()
         };
-        if down(&plan.after) || !down(&plan.times) {
+        if decrement(&plan.after) || !decrement(&plan.times) {
             return Ok(());
         }
-        plan.struck.fetch_add(1, Ordering::SeqCst);
+        plan.failures.fetch_add(1, Ordering::SeqCst);
         Err(io::Error::from_raw_os_error(plan.errno))
     }
 }

@@ -1,5 +1,5 @@
-//! Every interleaving of a few threads, tried by loom: the exit queue, the mailbox with its sleep flag, and the
-//! life of a callback. A wake-up that gets lost is a deadlock, which the model checker reports.
+//! Loom models: every interleaving of a few threads on the exit queue, the mailbox with its sleep
+//! flag, and the life of a callback. A lost wake-up is a deadlock, which loom reports.
 //!
 //! `RUSTFLAGS="--cfg exitring_loom" cargo test --release --lib models`
 
@@ -8,51 +8,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use loom::sync::{Condvar, Mutex};
 use loom::thread;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::dispatch::exit_queue::ExitQueue;
 use crate::record::delivery_guard::DeliveryGuard;
 use crate::record::{NewDeadline, Ownership, Record, WatchFor};
-use crate::ring_thread::mailbox::{Command, Mailbox};
+use crate::ring_thread::command::Command;
+use crate::ring_thread::mailbox::Mailbox;
+use crate::ring_thread::model_notifier::ModelNotifier;
 use crate::shared::Shared;
 use crate::sys::SignalMask;
 use crate::types::callback::Cancel;
 use crate::{Outcome, Pid};
 
-/// Stands in for the eventfd: rung once or more, heard once.
-pub(crate) struct ModelNotifier {
-    rung: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Default for ModelNotifier {
-    fn default() -> Self {
-        Self {
-            rung: Mutex::new(false),
-            changed: Condvar::new(),
-        }
-    }
-}
-
-impl ModelNotifier {
-    pub(crate) fn notify(&self) {
-        *self.rung.lock().expect("no panic") = true;
-        self.changed.notify_all();
-    }
-
-    pub(crate) fn wait(&self) {
-        let mut rung = self.rung.lock().expect("no panic");
-        while !*rung {
-            rung = self.changed.wait(rung).expect("no panic");
-        }
-        *rung = false;
-    }
-}
-
-/// All interleavings, but for those that take more than so many preemptions: two threads that a bug needs
-/// to be preempted more often than that are not known.
+/// Explores all interleavings with at most three preemptions. No bug between two threads is known
+/// that needs more.
 fn check(model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
@@ -69,7 +40,7 @@ fn shared() -> Arc<Shared> {
     Arc::new(Shared::new(mailbox(), queue, 16, false, mask))
 }
 
-/// What the ring thread does: take, and sleep if there is nothing and the box agrees.
+/// Does what the ring thread does: takes commands, and sleeps if the mailbox allows it.
 fn read_until(mailbox: &Mailbox, mut enough: impl FnMut(&mut VecDeque<Command>) -> bool) {
     let notifier = mailbox.notifier();
     loop {
@@ -89,7 +60,7 @@ fn read_until(mailbox: &Mailbox, mut enough: impl FnMut(&mut VecDeque<Command>) 
 }
 
 #[test]
-fn what_is_sent_wakes_a_sleeping_reader() {
+fn a_command_wakes_a_sleeping_reader() {
     check(|| {
         let mailbox = Arc::new(mailbox());
         let senders: Vec<_> = (0..2)
@@ -110,7 +81,7 @@ fn what_is_sent_wakes_a_sleeping_reader() {
 }
 
 #[test]
-fn a_nudge_and_the_end_wake_a_sleeping_reader() {
+fn a_wake_up_and_a_stop_request_wake_a_sleeping_reader() {
     check(|| {
         let mailbox = Arc::new(mailbox());
         let other = Arc::clone(&mailbox);
@@ -123,7 +94,8 @@ fn a_nudge_and_the_end_wake_a_sleeping_reader() {
             mailbox.take(&mut VecDeque::new());
             match mailbox.may_sleep() {
                 true => notifier.wait(),
-                // Something other than a command: a nudge, which the take clears, or the end, which it does not.
+                // Either a wake-up without a command, which the take clears, or the end, which it
+                // does not clear.
                 false => {
                     mailbox.take(&mut VecDeque::new());
                     if !mailbox.may_sleep() {
@@ -138,7 +110,7 @@ fn a_nudge_and_the_end_wake_a_sleeping_reader() {
 }
 
 #[test]
-fn a_flush_returns_when_what_was_sent_before_is_served() {
+fn a_flush_returns_once_earlier_commands_are_carried_out() {
     check(|| {
         let mailbox = Arc::new(mailbox());
         let carried_out = Arc::new(AtomicU32::new(0));
@@ -167,27 +139,27 @@ fn a_flush_returns_when_what_was_sent_before_is_served() {
     });
 }
 
-/// The end was told, which no take clears.
+/// The end was requested, which no take clears.
 fn flusher_is_done(mailbox: &Mailbox) -> bool {
     mailbox.take(&mut VecDeque::new());
     mailbox.acknowledge(0);
     !mailbox.may_sleep()
 }
 
-/// A producer that parks what does not fit, as the ring thread does, and two workers.
+/// A producer that keeps a backlog, like the ring thread, and two workers.
 #[test]
 fn each_exit_goes_through_a_full_queue_once() {
     check(|| {
         let queue = Arc::new(ExitQueue::new(1).expect("memory"));
-        let room = Arc::new(ModelNotifier::default());
+        let notifier = Arc::new(ModelNotifier::default());
         let workers: Vec<_> = (0..2)
             .map(|_| {
-                let (queue, room) = (Arc::clone(&queue), Arc::clone(&room));
+                let (queue, notifier) = (Arc::clone(&queue), Arc::clone(&notifier));
                 thread::spawn(move || {
                     let mut taken = Vec::new();
                     while let Some(popped) = queue.pop() {
-                        if popped.tell_producer {
-                            room.notify();
+                        if popped.wake_producer {
+                            notifier.notify();
                         }
                         taken.push(popped.value);
                     }
@@ -195,13 +167,13 @@ fn each_exit_goes_through_a_full_queue_once() {
                 })
             })
             .collect();
-        let mut line: VecDeque<u32> = (0..2).collect();
+        let mut backlog: VecDeque<u32> = (0..2).collect();
         loop {
-            queue.push_from(&mut line);
-            if line.is_empty() {
+            queue.push_from(&mut backlog);
+            if backlog.is_empty() {
                 break;
             }
-            room.wait();
+            notifier.wait();
         }
         queue.close();
         let mut taken: Vec<_> = workers
@@ -218,7 +190,7 @@ fn record() -> Arc<Record> {
     Arc::new(Record::new(pid, Ownership::Child, WatchFor::Exited))
 }
 
-/// The exit comes, in another thread, and callbacks run, at once or by way of the mailbox.
+/// Delivers the exit on another thread, which runs the callbacks at once.
 fn ring_thread(shared: &Arc<Shared>, guard: DeliveryGuard) -> thread::JoinHandle<()> {
     let shared = Arc::clone(shared);
     thread::spawn(move || {
@@ -228,7 +200,7 @@ fn ring_thread(shared: &Arc<Shared>, guard: DeliveryGuard) -> thread::JoinHandle
     })
 }
 
-/// What a callback leaves behind: how often it began, and ended.
+/// How often a callback began and ended.
 #[derive(Default)]
 struct Trace {
     begun: AtomicU32,
@@ -238,7 +210,7 @@ struct Trace {
 impl Trace {
     fn run(&self) {
         self.begun.fetch_add(1, Ordering::SeqCst);
-        // Others may come in between.
+        // Lets other threads run in between.
         thread::yield_now();
         self.ended.fetch_add(1, Ordering::SeqCst);
     }
@@ -250,7 +222,7 @@ impl Trace {
 }
 
 #[test]
-fn a_cancelled_callback_never_runs_and_one_that_was_not_has_run_when_cancel_returns() {
+fn a_cancelled_callback_never_runs_and_any_other_has_run_when_cancel_returns() {
     check(|| {
         let (shared, record) = (shared(), record());
         let trace = Arc::new(Trace::default());
@@ -269,7 +241,7 @@ fn a_cancelled_callback_never_runs_and_one_that_was_not_has_run_when_cancel_retu
                 assert_eq!(trace.seen(), (1, 1));
                 ring_thread.join().expect("no panic");
             }
-            Cancel::Running => panic!("we are no callback"),
+            Cancel::Running => panic!("this is not a callback"),
         }
         assert_eq!(record.cancel(id), Cancel::NotPending);
     });
@@ -286,13 +258,13 @@ fn a_callback_added_while_the_exit_comes_runs_once() {
             .on_exit(&shared, Box::new(move |_| runs.run()))
             .expect("open");
         ring_thread.join().expect("no panic");
-        // Added before the exit it has run; after it, it is in the mailbox, once.
+        // A callback added before the exit has run; one added after it is in the mailbox, once.
         let mut commands = VecDeque::new();
         shared.mailbox.take(&mut commands);
         for command in commands {
             match command {
                 Command::Schedule(guard) => guard.run_callbacks(&shared, None),
-                _ => panic!("nothing else was asked for"),
+                _ => panic!("no other command was sent"),
             }
         }
         assert_eq!(trace.seen(), (1, 1));
@@ -300,7 +272,7 @@ fn a_callback_added_while_the_exit_comes_runs_once() {
 }
 
 #[test]
-fn two_who_cancel_one_callback_are_told_once_that_they_did() {
+fn a_callback_is_cancelled_at_most_once() {
     check(|| {
         let (shared, record) = (shared(), record());
         let trace = Arc::new(Trace::default());
@@ -324,7 +296,7 @@ fn two_who_cancel_one_callback_are_told_once_that_they_did() {
 }
 
 #[test]
-fn who_waits_gets_the_exit_or_is_told_of_the_end() {
+fn a_waiter_gets_the_exit_or_an_error_at_the_end() {
     check(|| {
         let (shared, record) = (shared(), record());
         let guard = DeliveryGuard::new(Arc::clone(&record));
@@ -343,7 +315,7 @@ fn who_waits_gets_the_exit_or_is_told_of_the_end() {
 }
 
 #[test]
-fn the_last_of_several_deadlines_is_taken_whenever_the_ring_thread_looks() {
+fn the_ring_thread_always_takes_the_latest_deadline() {
     check(|| {
         let mailbox = Arc::new(mailbox());
         let pid = Pid::new(1).expect("a pid");
@@ -355,7 +327,7 @@ fn the_last_of_several_deadlines_is_taken_whenever_the_ring_thread_looks() {
                     at: None,
                     grace: Duration::from_secs(seconds),
                 };
-                assert!(theirs.ask_deadline(deadline, || {
+                assert!(theirs.request_deadline(deadline, || {
                     let command = Command::Deadline(Arc::clone(&theirs));
                     sent_to.send(command).is_ok()
                 }));
@@ -365,7 +337,7 @@ fn the_last_of_several_deadlines_is_taken_whenever_the_ring_thread_looks() {
         read_until(&mailbox, |commands| {
             for command in commands.drain(..) {
                 if let Command::Deadline(record) = command {
-                    let taken = record.take_new_deadline().expect("one notice for each");
+                    let taken = record.take_new_deadline().expect("one command for each");
                     assert!(taken.grace > last);
                     last = taken.grace;
                 }

@@ -3,12 +3,11 @@
 use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 
-use crate::backend::SelectedBackend;
+use crate::backend::{SelectedBackend, Stop};
 use crate::dispatch::exit_queue::ExitQueue;
 use crate::error::{Closed, WatchError};
 use crate::record::delivery_guard::DeliveryGuard;
 use crate::ring_thread::mailbox::Mailbox;
-use crate::ring_thread::stop::Stop;
 use crate::sync::per_process::ProcessIdentity;
 use crate::sync::wait_graph::Node;
 use crate::sys::SignalMask;

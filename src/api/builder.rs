@@ -231,7 +231,7 @@ mod tests {
         for (says, bytes) in [
             (
                 include_str!("builder.rs"),
-                ExitQueue::<DeliveryGuard>::PLACE_BYTES,
+                ExitQueue::<DeliveryGuard>::ENTRY_BYTES,
             ),
             (include_str!("spawn.rs"), size_of::<Tagged>()),
         ] {

@@ -5,6 +5,7 @@ use std::future::{Future, IntoFuture};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use crate::record::WakerKey;
 use crate::{Child, Closed, Exit, Watch};
 
 /// The exit of a watched process, to be awaited. Made by [`Watch::exited`] and [`Child::exited`], and by awaiting a
@@ -18,9 +19,6 @@ pub struct Exited<'a> {
     child: Option<&'a Child>,
     waker: WakerKey,
 }
-
-/// Where the watch keeps the waker of a future.
-pub(crate) type WakerKey = Option<usize>;
 
 impl<'a> Exited<'a> {
     pub(crate) fn new(watch: &'a Watch) -> Self {

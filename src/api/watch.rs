@@ -6,10 +6,10 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use crate::api::exits::Sink;
-use crate::api::future::{Exited, WakerKey};
+use crate::api::future::Exited;
 use crate::error::{Closed, SignalError, WaitError};
-use crate::record::{NewDeadline, Record};
-use crate::ring_thread::mailbox::Command;
+use crate::record::{NewDeadline, Record, WakerKey};
+use crate::ring_thread::command::Command;
 use crate::shared::{self, Shared};
 use crate::sync::wait_graph::Node;
 use crate::types::callback::{CallbackId, Cancel};
@@ -212,7 +212,7 @@ impl Watch {
         // A time past the end of the clock never comes.
         let at = Instant::now().checked_add(after);
         let deadline = NewDeadline { at, grace };
-        let notified = self.record.ask_deadline(deadline, || {
+        let notified = self.record.request_deadline(deadline, || {
             let command = Command::Deadline(Arc::clone(&self.record));
             self.shared.mailbox.send(command).is_ok()
         });

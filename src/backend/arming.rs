@@ -1,5 +1,7 @@
-//! How a watch is armed: where its identity is kept, what is polled, and what becomes of one whose process has ended before or that has no
-//! descriptor.
+//! Arming a watch in the ring: stores the process's identity and stages the poll.
+//!
+//! Arming can also find that the process has already ended, or that no descriptor is available. In
+//! both cases this file decides how the watch continues.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
@@ -7,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use io_uring::opcode;
 use io_uring::types::{Fd, Fixed};
 
-use super::engine::{StatusSource, no_descriptor};
+use super::engine::{StatusSource, no_descriptor_errno};
 use super::slots::{PidIdentity, Stage};
 use super::token::Kind;
 use super::uring::Uring;
@@ -15,116 +17,121 @@ use crate::record::{Ownership, WatchFor};
 use crate::sys::{self, WaitResult, WaitTarget};
 
 impl Uring {
-    /// Puts the pidfd where the identity is kept. The result also says what to poll, and
-    /// what to close once the poll is armed: the poll itself keeps the file open.
-    pub(super) fn place(
+    /// Stores the pidfd where the identity is kept. The result also names what to poll, and the
+    /// descriptor to close once the poll is armed: an armed poll keeps the file open by itself.
+    pub(super) fn store_identity(
         &mut self,
         pidfd: OwnedFd,
         watch_for: WatchFor,
-    ) -> (PidIdentity, Target, Option<OwnedFd>) {
+    ) -> (PidIdentity, PollTarget, Option<OwnedFd>) {
         if let Some(slot) = self.ring.register(&pidfd) {
-            return (PidIdentity::Table(slot), Target::Slot(slot), Some(pidfd));
+            return (
+                PidIdentity::Table(slot),
+                PollTarget::Slot(slot),
+                Some(pidfd),
+            );
         }
-        let target = Target::Descriptor(pidfd.as_raw_fd());
-        // A process is found again by its pid only until it is reaped.
-        if watch_for == WatchFor::Exited
-            && self.ring.features().pidfs
-            && let Some(inode) = sys::pidfs_inode(pidfd.as_fd())
-        {
-            return (PidIdentity::Inode(inode), target, Some(pidfd));
+        let target = PollTarget::Descriptor(pidfd.as_raw_fd());
+        // The pid finds the process again only until the process is reaped.
+        if watch_for == WatchFor::Exited && self.ring.features().pidfs {
+            if let Some(inode) = sys::pidfs_inode(pidfd.as_fd()) {
+                return (PidIdentity::Inode(inode), target, Some(pidfd));
+            }
         }
-        self.held += 1;
+        self.open_pidfds += 1;
         (PidIdentity::Pidfd(pidfd), target, None)
     }
 
     pub(super) fn stage_poll(
         &mut self,
         key: u32,
-        target: Target,
+        target: PollTarget,
         close: Option<OwnedFd>,
     ) -> io::Result<()> {
         let mask = match self.slots.get(key).guard.record().watch_for() {
             WatchFor::Exited => libc::POLLIN as u32,
-            // POLLHUP is always told, so this waits for nothing else (Linux 6.9).
+            // The kernel always reports POLLHUP, so an empty mask waits for nothing else (Linux
+            // 6.9).
             WatchFor::Reaped => 0,
         };
         let poll = match target {
-            Target::Slot(slot) => opcode::PollAdd::new(Fixed(slot), mask).build(),
-            Target::Descriptor(fd) => opcode::PollAdd::new(Fd(fd), mask).build(),
+            PollTarget::Slot(slot) => opcode::PollAdd::new(Fixed(slot), mask).build(),
+            PollTarget::Descriptor(fd) => opcode::PollAdd::new(Fd(fd), mask).build(),
         };
         let token = self.slots.token(key, Kind::Poll);
         self.ring.push(poll.user_data(token.pack()))?;
         match close {
-            // Requests are carried out in the order in which they were put in, so the poll
-            // has its file by then.
+            // The kernel carries out requests in submission order, so the poll holds its file by
+            // then.
             Some(pidfd) => self.ring.close(pidfd),
             None => Ok(()),
         }
     }
 
-    /// Arms a watch whose slot is filled: a child of ours, or again, because the poll failed or the
-    /// process was not quite over.
-    pub(super) fn rearm(&mut self, key: u32) -> io::Result<()> {
-        let (target, close) = match self.slots.get(key).hold {
-            PidIdentity::Table(slot) => (Target::Slot(slot), None),
-            PidIdentity::Pidfd(ref pidfd) => (Target::Descriptor(pidfd.as_raw_fd()), None),
+    /// Arms the watch in a slot: a child of ours, or any watch again because its poll failed or its
+    /// status was not available yet.
+    pub(super) fn arm_slot(&mut self, key: u32) -> io::Result<()> {
+        let (target, close) = match self.slots.get(key).identity {
+            PidIdentity::Table(slot) => (PollTarget::Slot(slot), None),
+            PidIdentity::Pidfd(ref pidfd) => (PollTarget::Descriptor(pidfd.as_raw_fd()), None),
             PidIdentity::Inode(_) | PidIdentity::Owned(_) => match self.reopen(key)? {
-                Reopened::Pidfd(pidfd) => (Target::Descriptor(pidfd.as_raw_fd()), Some(pidfd)),
+                Reopened::Pidfd(pidfd) => (PollTarget::Descriptor(pidfd.as_raw_fd()), Some(pidfd)),
                 Reopened::Ended(pidfd) => {
-                    // One system call, as an enter for it would be; and often there is nothing else to enter for.
+                    // Closing directly costs one system call, as an enter for a staged close would;
+                    // and often there is nothing else to enter for.
                     drop(pidfd);
                     let inode = self.slots.get(key).inode();
                     let source = StatusSource::Owned {
                         pidfd: None,
                         inode,
-                        late: false,
+                        maybe_reused: false,
                     };
-                    return self.ended_early(key, source);
+                    return self.ended_while_arming(key, source);
                 }
-                Reopened::Reaped => return self.ended_early(key, StatusSource::Reaped),
-                Reopened::NoDescriptor(_) => return self.without_descriptor(key),
+                Reopened::Reaped => return self.ended_while_arming(key, StatusSource::Reaped),
+                Reopened::NoDescriptor(_) => return self.arm_without_descriptor(key),
             },
         };
         self.slots.set_stage(key, Stage::Armed);
         self.stage_poll(key, target, close)?;
         if self.spare.is_none() {
-            // Opened with the last descriptor there was: give it back, and set one aside.
+            // The pidfd took the last available descriptor. Submit its close, and set a spare aside
+            // again.
             self.ring.submit()?;
             self.refill_spare();
         }
         Ok(())
     }
 
-    /// Nothing can be armed for want of a descriptor. A child of ours that has ended needs none.
-    fn without_descriptor(&mut self, key: u32) -> io::Result<()> {
+    /// Handles a watch that cannot be armed for lack of a descriptor. A child of ours that has
+    /// ended needs none.
+    fn arm_without_descriptor(&mut self, key: u32) -> io::Result<()> {
         let slot = self.slots.get(key);
-        if let PidIdentity::Owned(inode) = slot.hold
-            && !matches!(
-                sys::waitid(WaitTarget::LookAtChild(slot.guard.record().pid())),
-                Ok(WaitResult::NotYet)
-            )
-        {
-            // Nobody looked for as long as there was no descriptor.
-            let source = StatusSource::Owned {
-                pidfd: None,
-                inode,
-                late: true,
-            };
-            return self.ended_early(key, source);
+        if let PidIdentity::Owned(inode) = slot.identity {
+            let status = sys::waitid(WaitTarget::LookAtChild(slot.guard.record().pid()));
+            if !matches!(status, Ok(WaitResult::NotYet)) {
+                // Nothing has checked this child since the shortage began.
+                let source = StatusSource::Owned {
+                    pidfd: None,
+                    inode,
+                    maybe_reused: true,
+                };
+                return self.ended_while_arming(key, source);
+            }
         }
-        self.rest(key);
+        self.retry_later(key);
         Ok(())
     }
 
-    /// As [`ended`](Self::ended), while arming.
-    pub(super) fn ended_early(&mut self, key: u32, source: StatusSource) -> io::Result<()> {
-        let mut early = std::mem::take(&mut self.early);
-        let result = self.ended(key, source, &mut early);
-        self.early = early;
+    /// Like [`ended`](Self::ended), for a watch that ends while it is being armed.
+    pub(super) fn ended_while_arming(&mut self, key: u32, source: StatusSource) -> io::Result<()> {
+        let mut pending_events = std::mem::take(&mut self.pending_events);
+        let result = self.ended(key, source, &mut pending_events);
+        self.pending_events = pending_events;
         result
     }
 
-    /// Opens a pidfd of a process by its pid, if it is still the same process.
+    /// Opens a new pidfd by pid, if the pid still belongs to the same process.
     pub(super) fn reopen(&mut self, key: u32) -> io::Result<Reopened> {
         let slot = self.slots.get(key);
         let (pid, ownership, inode) = (
@@ -133,23 +140,24 @@ impl Uring {
             slot.inode(),
         );
         let mut pidfd = sys::pidfd_open(pid);
-        if is_no_descriptor(&pidfd) {
-            // Some closes may only be staged.
+        if is_descriptor_shortage(&pidfd) {
+            // Some closes may only be staged; submitting them can free descriptors.
             self.ring.submit()?;
             pidfd = sys::pidfd_open(pid);
         }
-        if is_no_descriptor(&pidfd) && self.spare.take().is_some() {
+        if is_descriptor_shortage(&pidfd) && self.spare.take().is_some() {
             pidfd = sys::pidfd_open(pid);
         }
         Ok(match pidfd {
-            // The pid may be another's by now. The inode number is never.
+            // The pid may belong to another process by now. An inode number is never reused.
             Ok(pidfd) if inode.is_some() && sys::pidfs_inode(pidfd.as_fd()) != inode => {
                 Reopened::Reaped
             }
-            // It is ours to reap, unless something else has reaped it and its pid is a stranger's.
+            // The child is ours to reap. If another part of the program has reaped it, the pid may
+            // belong to an unrelated process.
             Ok(pidfd) if ownership == Ownership::Owned => {
                 if inode.is_none() && self.ring.features().pidfs {
-                    self.slots.get(key).hold = PidIdentity::Owned(sys::inode(pidfd.as_fd()));
+                    self.slots.get(key).identity = PidIdentity::Owned(sys::inode(pidfd.as_fd()));
                 }
                 match sys::waitid(WaitTarget::Look(pidfd.as_fd())) {
                     Ok(WaitResult::NoChild) => Reopened::Reaped,
@@ -158,30 +166,30 @@ impl Uring {
                 }
             }
             Ok(pidfd) => Reopened::Pidfd(pidfd),
-            Err(error) => match no_descriptor(&error) {
+            Err(error) => match no_descriptor_errno(&error) {
                 Some(errno) => Reopened::NoDescriptor(errno),
-                // Nobody has the pid, or a thread has it.
+                // No process has the pid, or it is the id of a thread.
                 None => Reopened::Reaped,
             },
         })
     }
 }
 
-/// What came of opening a pidfd again.
+/// The result of opening a pidfd again.
 pub(super) enum Reopened {
     Pidfd(OwnedFd),
-    /// A child of ours, which has ended.
+    /// The pidfd of a child of ours that has ended.
     Ended(OwnedFd),
     Reaped,
     NoDescriptor(i32),
 }
 
-fn is_no_descriptor<T>(result: &io::Result<T>) -> bool {
-    matches!(result, Err(error) if no_descriptor(error).is_some())
+fn is_descriptor_shortage<T>(result: &io::Result<T>) -> bool {
+    matches!(result, Err(error) if no_descriptor_errno(error).is_some())
 }
 
 /// What a poll is armed on.
-pub(super) enum Target {
+pub(super) enum PollTarget {
     Slot(u32),
     Descriptor(RawFd),
 }

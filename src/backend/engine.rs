@@ -1,4 +1,4 @@
-//! What the ring thread asks of the kernel, whichever way the kernel is asked.
+//! The interface between the ring thread and a backend.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -8,23 +8,30 @@ use crate::record::Record;
 use crate::record::delivery_guard::DeliveryGuard;
 use crate::types::exit::{Outcome, Usage};
 
-/// Arm, disarm, wait; the wake-up (by an eventfd given to it at first) and the timer are part of waiting. Records go
-/// in and come back with their event; keys and tokens of the kernel stay inside. One thread uses it.
+/// A backend that watches processes: arms and disarms watches, and waits for events.
 ///
-/// An error means that the engine is broken. What merely ran out is tried again until it works.
+/// A wait also ends when the eventfd is written that the backend gets when it is opened, and when
+/// its timeout expires. Records go in and come back with their event; keys and tokens stay inside.
+/// Only one thread uses an engine.
+///
+/// An error means that the engine is broken. When a resource runs out, the engine retries until it
+/// succeeds.
 pub(crate) trait Engine {
-    /// Watches the process behind the pidfd, which is somebody else's to reap; without a pidfd, a child that
-    /// is ours to reap. Its pid cannot be another's before we do that, so it is all the identity needed.
+    /// Watches a process. With a pidfd, it is a process that another part of the system reaps.
+    /// Without one, it is a child that is ours to reap: its pid cannot be reused before we reap it,
+    /// so the pid is all the identity needed.
     fn arm(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()>;
 
-    /// As [`arm`](Self::arm), after a while: the process ended, and its status is not to be had yet.
+    /// Like [`arm`](Self::arm), after a delay: the process has ended, and its status is not
+    /// available yet.
     fn arm_after_delay(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()>;
 
-    /// Stops watching what was given up. An event follows, which may be the process's end if that came first.
+    /// Stops watching an abandoned watch. One event follows, which is the process's end if that
+    /// came first.
     fn disarm(&mut self, record: &Record) -> io::Result<()>;
 
-    /// Carries out what was asked for, waits, and says what happened. It may return without an
-    /// event, and before the time.
+    /// Submits what is staged, waits, and collects events. It may return without an event and
+    /// before the timeout.
     fn wait(
         &mut self,
         mode: WaitMode,
@@ -32,7 +39,7 @@ pub(crate) trait Engine {
         events: &mut Vec<Event>,
     ) -> io::Result<()>;
 
-    /// Carries out what was asked for.
+    /// Submits what is staged.
     fn submit(&mut self) -> io::Result<()>;
 
     /// Closes a descriptor, at the latest with the next wait.
@@ -41,62 +48,64 @@ pub(crate) trait Engine {
     fn gauges(&self) -> Gauges;
 }
 
-/// What happened.
+/// What happened to a watch.
 pub(crate) enum Event {
     /// The process ended.
     Ended(DeliveryGuard, StatusSource),
-    /// The watch was given up, as asked.
+    /// The abandoned watch was removed, as requested.
     Disarmed,
 }
 
-/// How the process that ended can be asked for its status.
+/// How to get the status of a process that has ended.
 pub(crate) enum StatusSource {
-    /// Through this pidfd, which surely is that process's. To be given back with
-    /// [`Engine::close`].
+    /// By this pidfd, which certainly belongs to the process. Return it with [`Engine::close`].
     Pidfd(OwnedFd),
-    /// It is ours to reap, and nobody else is to have done that.
+    /// By reaping: the child is ours, and nothing else should have reaped it.
     Owned {
-        /// By this pidfd, where one is held; by its pid else.
+        /// The pidfd to reap by, if the backend holds one; otherwise reap by pid.
         pidfd: Option<OwnedFd>,
-        /// Its pidfds have this inode number.
+        /// The inode number of the child's pidfds.
         inode: Option<u64>,
-        /// It ended longer than [`LATE`] ago, or may have.
-        late: bool,
+        /// Whether the child may have ended more than [`PID_REUSE_MIN`] ago.
+        maybe_reused: bool,
     },
-    /// It was found already.
+    /// The backend has read the status already.
     Status(Outcome, Usage),
-    /// Not at all: it was reaped, and nothing held on to it.
+    /// Not available: the process was reaped, and nothing kept its identity.
     Reaped,
-    /// Not at all: there was no descriptor to be had, for this errno.
+    /// Not available: no descriptor could be opened, for this errno.
     NoDescriptor(i32),
 }
 
-/// A pid comes back only after all others were given out, 300 at the very least (`kernel.pid_max`) and 32,768 by default. In so short a
-/// time it does not, unless it is forced to (`kernel.ns_last_pid`). Longer than a batch of exits takes in a storm.
-pub(crate) const LATE: Duration = Duration::from_millis(4);
+/// The time within which a pid is not reused.
+///
+/// The kernel reuses a pid only after it has assigned all others: at least 300 (`kernel.pid_max`),
+/// and 32,768 by default. That takes longer than this, unless a program forces the reuse
+/// (`kernel.ns_last_pid`). It is also longer than a batch of exits takes in a burst.
+pub(crate) const PID_REUSE_MIN: Duration = Duration::from_millis(4);
 
 /// How to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WaitMode {
-    /// Not at all: take what is there.
+    /// Do not wait; collect what is available.
     Poll,
-    /// Until something happens.
+    /// Wait for the first event.
     One,
-    /// Until a good many things have happened, or something and a short time has gone by.
+    /// Wait for many events, or until a short time after the first.
     Batch,
 }
 
-/// How much of what there is.
+/// The current counts of a backend.
 pub(crate) struct Gauges {
-    /// Watches that the kernel will tell of by itself.
+    /// Watches whose end the kernel will report by itself.
     pub(crate) armed: usize,
     /// Watches that hold a descriptor.
-    pub(crate) held: usize,
-    /// How often the kernel was entered to submit or to wait.
+    pub(crate) open_pidfds: usize,
+    /// Calls that entered the kernel to submit or to wait.
     pub(crate) enters: u64,
 }
 
-/// The shorter of two time-outs, where none is for ever.
+/// The shorter of two timeouts, where `None` means no timeout.
 pub(super) fn earlier(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
@@ -104,8 +113,8 @@ pub(super) fn earlier(a: Option<Duration>, b: Option<Duration>) -> Option<Durati
     }
 }
 
-/// The errno, if it says that there was no descriptor to be had.
-pub(super) fn no_descriptor(error: &io::Error) -> Option<i32> {
+/// The errno, if it says that no descriptor is available.
+pub(super) fn no_descriptor_errno(error: &io::Error) -> Option<i32> {
     let errno = error.raw_os_error()?;
     matches!(errno, libc::EMFILE | libc::ENFILE | libc::ENOMEM).then_some(errno)
 }

@@ -1,8 +1,9 @@
-//! The epoll backend, for where io_uring is denied: one pidfd held open for each watch.
+//! The epoll backend, used where io_uring is denied.
 //!
-//! A pidfd that is closed leaves its epoll, so each stays open until its process has ended. What io_uring saves is
-//! thus spent here: a descriptor for each watch, system calls to add, remove and close it, and their weight in
-//! every spawn. All else is the same.
+//! Closing a pidfd removes it from its epoll, so each pidfd stays open until its process has ended.
+//! Compared with io_uring, this costs a descriptor for each watch; system calls to add, remove and
+//! close it; and a slower spawn, because each spawn copies the descriptor table. All else is the
+//! same.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,7 +13,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::engine::{Engine, Event, Gauges, StatusSource, WaitMode, earlier, no_descriptor};
+use super::engine::{Engine, Event, Gauges, StatusSource, WaitMode, earlier, no_descriptor_errno};
 use super::probe;
 use super::retry_queue::RetryQueue;
 use super::slots::{PidIdentity, Slots, Stage};
@@ -24,24 +25,25 @@ use crate::record::{Ownership, Record, WatchFor};
 use crate::sync::shrink::ShrinkIfSparse;
 use crate::sys::{self, WaitResult, WaitTarget};
 
-/// How many events one wait brings at most.
+/// The most events that one wait returns.
 const EVENTS: usize = 256;
 
 pub(crate) struct Epoll {
     epoll: OwnedFd,
     slots: Slots,
     retry_queue: RetryQueue,
-    /// Found out while arming and disarming; the next wait tells them.
-    early: Vec<Event>,
+    /// Events found while arming and disarming; the next wait returns them.
+    pending_events: Vec<Event>,
     ready: Vec<epoll::Event>,
-    held: usize,
-    /// Children of ours need none, and leave the last ones to the rest of the program.
-    held_max: usize,
+    open_pidfds: usize,
+    /// Once this many pidfds are open, children of ours are watched without one, so that the
+    /// remaining descriptors stay available to the rest of the program.
+    open_pidfds_max: usize,
     waits: u64,
 }
 
 impl Epoll {
-    /// `eventfd` wakes it, and outlives it.
+    /// Opens the backend. Writing to `eventfd`, which must outlive the backend, ends a wait.
     pub(crate) fn open(eventfd: BorrowedFd<'_>) -> Result<Self, BuildError> {
         let epoll = faults::inject("epoll_create1")
             .and_then(|()| Ok(epoll::create(CreateFlags::CLOEXEC)?))
@@ -49,53 +51,53 @@ impl Epoll {
         let add_wake = |fd: BorrowedFd<'_>, flags| {
             add(&epoll, fd, Token::WAKE, flags).map_err(|error| denied("epoll_ctl", error))
         };
-        // Whether pidfds can be had and waited for is found out by trying.
+        // Trying is the only way to know whether pidfds can be opened and polled.
         let me = probe::own_pidfd()?;
         add_wake(me.as_fd(), EventFlags::IN)?;
         epoll::delete(&epoll, &me).map_err(|errno| denied("epoll_ctl", errno.into()))?;
-        // Edge-triggered: each ring of the bell is one event, and the count is never read.
+        // Edge-triggered: each write to the eventfd is one event, and its counter is never read.
         add_wake(eventfd, EventFlags::IN | EventFlags::ET)?;
         let limit = sys::descriptor_limit();
         Ok(Self {
             epoll,
             slots: Slots::new(),
             retry_queue: RetryQueue::default(),
-            early: Vec::new(),
+            pending_events: Vec::new(),
             ready: Vec::with_capacity(EVENTS),
-            held: 0,
-            held_max: usize::try_from(limit - limit / 8).unwrap_or(usize::MAX),
+            open_pidfds: 0,
+            open_pidfds_max: usize::try_from(limit - limit / 8).unwrap_or(usize::MAX),
             waits: 0,
         })
     }
 
     fn insert(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> u32 {
-        self.held += usize::from(pidfd.is_some());
-        let hold = pidfd.map_or(PidIdentity::Owned(None), PidIdentity::Pidfd);
-        self.slots.insert(guard, hold, Stage::RetryQueue)
+        self.open_pidfds += usize::from(pidfd.is_some());
+        let identity = pidfd.map_or(PidIdentity::Owned(None), PidIdentity::Pidfd);
+        self.slots.insert(guard, identity, Stage::Retrying)
     }
 
-    /// Arms a watch whose slot is filled.
-    fn rearm(&mut self, key: u32) {
-        if let PidIdentity::Owned(_) = self.slots.get(key).hold {
-            if self.held >= self.held_max {
-                return self.without_descriptor(key);
+    /// Arms the watch in a slot.
+    fn arm_slot(&mut self, key: u32) {
+        if let PidIdentity::Owned(_) = self.slots.get(key).identity {
+            if self.open_pidfds >= self.open_pidfds_max {
+                return self.arm_without_descriptor(key);
             }
             match sys::pidfd_open(self.slots.get(key).guard.record().pid()) {
                 Ok(pidfd) => {
-                    let looked = sys::waitid(WaitTarget::Look(pidfd.as_fd()));
-                    self.slots.get(key).hold = PidIdentity::Pidfd(pidfd);
-                    self.held += 1;
-                    match looked {
-                        // Something else reaped it, and its pid may be a stranger's.
+                    let status = sys::waitid(WaitTarget::Look(pidfd.as_fd()));
+                    self.slots.get(key).identity = PidIdentity::Pidfd(pidfd);
+                    self.open_pidfds += 1;
+                    match status {
+                        // Another part of the program reaped the child, and its pid may be reused.
                         Ok(WaitResult::NoChild) => return self.ended(key, true),
                         Ok(WaitResult::Ended(..)) => return self.ended(key, false),
                         _ => {}
                     }
                 }
-                Err(error) if no_descriptor(&error).is_some() => {
-                    return self.without_descriptor(key);
+                Err(error) if no_descriptor_errno(&error).is_some() => {
+                    return self.arm_without_descriptor(key);
                 }
-                // Nobody has the pid: it was reaped, against the rules.
+                // No process has the pid: another part of the program reaped the child.
                 Err(_) => return self.ended(key, true),
             }
         }
@@ -103,78 +105,81 @@ impl Epoll {
         let slot = self.slots.get(key);
         let flags = match slot.guard.record().watch_for() {
             WatchFor::Exited => EventFlags::IN,
-            // EPOLLHUP is always told, so this waits for nothing else (Linux 6.9).
+            // The kernel always reports EPOLLHUP, so an empty mask waits for nothing else (Linux
+            // 6.9).
             WatchFor::Reaped => EventFlags::empty(),
         };
-        let PidIdentity::Pidfd(pidfd) = &slot.hold else {
+        let PidIdentity::Pidfd(pidfd) = &slot.identity else {
             return;
         };
         match add(&self.epoll, pidfd.as_fd(), token, flags) {
             Ok(()) => self.slots.set_stage(key, Stage::Armed),
             // ENOMEM, or ENOSPC (fs.epoll.max_user_watches).
-            Err(_) => self.without_descriptor(key),
+            Err(_) => self.arm_without_descriptor(key),
         }
     }
 
-    /// Nothing can be armed for want of something. Whether it has ended can be asked all the same.
-    fn without_descriptor(&mut self, key: u32) {
+    /// Handles a watch that cannot be armed for lack of a descriptor, memory or epoll capacity.
+    /// Whether the process has ended can be checked without any of them.
+    fn arm_without_descriptor(&mut self, key: u32) {
         let slot = self.slots.get(key);
         let record = slot.guard.record();
         if record.ownership() == Ownership::Owned {
             return match sys::waitid(WaitTarget::LookAtChild(record.pid())) {
-                Ok(WaitResult::NotYet) => self.rest(key),
+                Ok(WaitResult::NotYet) => self.retry_later(key),
                 _ => self.ended(key, false),
             };
         }
-        let flags = match &slot.hold {
-            PidIdentity::Pidfd(pidfd) => look(pidfd),
+        let flags = match &slot.identity {
+            PidIdentity::Pidfd(pidfd) => poll_now(pidfd),
             _ => PollFlags::empty(),
         };
         let reaped = flags.contains(PollFlags::HUP);
         match reaped || record.watch_for() == WatchFor::Exited && flags.contains(PollFlags::IN) {
             true => self.ended(key, reaped),
-            false => self.rest(key),
+            false => self.retry_later(key),
         }
     }
 
-    fn rest(&mut self, key: u32) {
-        self.slots.set_stage(key, Stage::RetryQueue);
+    fn retry_later(&mut self, key: u32) {
+        self.slots.set_stage(key, Stage::Retrying);
         self.retry_queue.push(key);
     }
 
-    /// The process has ended. `reaped`: and nobody can ask for its status by its pid any more.
+    /// Reports the end of a process. `reaped`: it has been reaped, so its pid no longer yields a
+    /// status.
     fn ended(&mut self, key: u32, reaped: bool) {
-        let (guard, hold) = self.remove(key);
-        let source = match (hold, guard.record().ownership()) {
+        let (guard, identity) = self.remove(key);
+        let source = match (identity, guard.record().ownership()) {
             (PidIdentity::Pidfd(pidfd), Ownership::Child | Ownership::NotChild) => {
                 StatusSource::Pidfd(pidfd)
             }
             _ if reaped => StatusSource::Reaped,
-            (hold, _) => StatusSource::Owned {
-                pidfd: match hold {
+            (identity, _) => StatusSource::Owned {
+                pidfd: match identity {
                     PidIdentity::Pidfd(pidfd) => Some(pidfd),
                     _ => None,
                 },
                 inode: None,
-                late: false,
+                maybe_reused: false,
             },
         };
-        self.early.push(Event::Ended(guard, source));
+        self.pending_events.push(Event::Ended(guard, source));
     }
 
     fn disarmed(&mut self, key: u32) {
         let _given_up = self.remove(key);
-        self.early.push(Event::Disarmed);
+        self.pending_events.push(Event::Disarmed);
     }
 
-    /// Frees the slot. The descriptor leaves the epoll by being told to: closing it would not do, if a forked
-    /// process has a copy of it.
+    /// Frees the slot, and removes its descriptor from the epoll explicitly: closing the descriptor
+    /// does not remove it while a forked process has a copy.
     fn remove(&mut self, key: u32) -> (DeliveryGuard, PidIdentity) {
         let armed = self.slots.stage(key) == Stage::Armed;
-        if let PidIdentity::Pidfd(pidfd) = &self.slots.get(key).hold {
-            self.held -= 1;
+        if let PidIdentity::Pidfd(pidfd) = &self.slots.get(key).identity {
+            self.open_pidfds -= 1;
             if armed {
-                // Cannot fail: it is in there.
+                // Cannot fail: the descriptor is in this epoll.
                 let _ = epoll::delete(&self.epoll, pidfd);
             }
         }
@@ -189,14 +194,14 @@ impl Epoll {
         while let Some(key) = self.retry_queue.pop_due(now) {
             match self.slots.is_abandoned(key) {
                 true => self.disarmed(key),
-                false => self.rearm(key),
+                false => self.arm_slot(key),
             }
         }
     }
 
-    /// Waits, and takes in what is ready.
+    /// Waits, and processes the ready events.
     fn take_ready(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        // A time that is too long for the call is as good as for ever.
+        // A timeout that is too long for the call means no timeout.
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         self.waits += 1;
         let ready = spare_capacity(&mut self.ready);
@@ -209,7 +214,7 @@ impl Epoll {
         let mut ready = std::mem::take(&mut self.ready);
         for event in ready.drain(..) {
             let token = Token::unpack(event.data.u64());
-            // The bell, or what was disarmed by an event before this one.
+            // Skips the eventfd, and watches that an earlier event of this batch disarmed.
             let poll = token.filter(|token| token.kind == Kind::Poll);
             if let Some(key) = poll.and_then(|token| self.slots.find(token)) {
                 let flags = event.flags;
@@ -224,13 +229,13 @@ impl Epoll {
 impl Engine for Epoll {
     fn arm(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()> {
         let key = self.insert(guard, pidfd);
-        self.rearm(key);
+        self.arm_slot(key);
         Ok(())
     }
 
     fn arm_after_delay(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()> {
         let key = self.insert(guard, pidfd);
-        self.rest(key);
+        self.retry_later(key);
         Ok(())
     }
 
@@ -239,7 +244,8 @@ impl Engine for Epoll {
         let Some(key) = token.and_then(|token| self.slots.find(token)) else {
             return Ok(());
         };
-        // One that rests is in a line, where its key is not to become another's: it is seen to when its turn comes.
+        // A watch in the retry queue keeps its key until it is due, so that no other watch gets the
+        // key; it is removed then.
         if self.slots.stage(key) == Stage::Armed {
             self.disarmed(key);
         }
@@ -254,25 +260,25 @@ impl Engine for Epoll {
     ) -> io::Result<()> {
         self.retry_due();
         let now = Some(Duration::ZERO);
-        let timeout = match mode == WaitMode::Poll || !self.early.is_empty() {
+        let timeout = match mode == WaitMode::Poll || !self.pending_events.is_empty() {
             true => now,
             false => {
-                let rest = self.retry_queue.next();
-                let rest = rest.map(|at| at.saturating_duration_since(Instant::now()));
-                earlier(timeout, rest)
+                let next_retry = self.retry_queue.next_due();
+                let next_retry = next_retry.map(|at| at.saturating_duration_since(Instant::now()));
+                earlier(timeout, next_retry)
             }
         };
         self.take_ready(timeout)?;
-        events.append(&mut self.early);
+        events.append(&mut self.pending_events);
         if mode != WaitMode::Poll {
-            self.early.shrink_if_sparse();
+            self.pending_events.shrink_if_sparse();
             self.slots.shrink();
             self.retry_queue.shrink();
         }
         Ok(())
     }
 
-    /// Everything was carried out when it was asked for.
+    /// Nothing is staged: each request is carried out at once.
     fn submit(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -285,17 +291,17 @@ impl Engine for Epoll {
     fn gauges(&self) -> Gauges {
         Gauges {
             armed: self.slots.armed(),
-            held: self.held,
+            open_pidfds: self.open_pidfds,
             enters: self.waits,
         }
     }
 }
 
-/// What there is to be said of a pidfd just now.
-fn look(pidfd: &OwnedFd) -> PollFlags {
-    let mut looks = [PollFd::new(pidfd, PollFlags::IN)];
-    match poll(&mut looks, Some(&Timespec::default())) {
-        Ok(_) => looks[0].revents(),
+/// The current poll events of a pidfd.
+fn poll_now(pidfd: &OwnedFd) -> PollFlags {
+    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+    match poll(&mut fds, Some(&Timespec::default())) {
+        Ok(_) => fds[0].revents(),
         Err(_) => PollFlags::empty(),
     }
 }

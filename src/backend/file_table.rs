@@ -1,15 +1,15 @@
-//! Which slots of the ring's registered-file table are free.
+//! The free slots of the ring's registered-file table.
 
-/// A slot that was given up is free only once the kernel has carried out the
-/// close that empties it: a registration overtakes requests that are still in the submission
-/// queue, so a slot given out earlier would be emptied with its next tenant in it.
+/// A released slot becomes free only after the kernel has carried out the close that empties it. A
+/// registration takes effect before requests that are still in the submission queue, so a slot
+/// reused earlier would be emptied while it holds its next file.
 pub(super) struct FileTable {
     free: Vec<u32>,
     closing: Vec<u32>,
 }
 
 impl FileTable {
-    /// A table of `len` empty slots, low ones to be used first.
+    /// A table of `len` empty slots. Low slots are used first.
     pub(super) fn new(len: u32) -> Self {
         Self {
             free: (0..len).rev().collect(),
@@ -21,17 +21,17 @@ impl FileTable {
         self.free.pop()
     }
 
-    /// Gives back a slot that was taken and not used.
+    /// Returns a slot that was taken and not used.
     pub(super) fn put_back(&mut self, slot: u32) {
         self.free.push(slot);
     }
 
-    /// A close for the slot is in the submission queue.
+    /// Notes that a close of the slot is in the submission queue.
     pub(super) fn closing(&mut self, slot: u32) {
         self.closing.push(slot);
     }
 
-    /// The submission queue was carried out to its end.
+    /// Notes that the kernel has consumed the whole submission queue.
     pub(super) fn submitted(&mut self) {
         self.free.append(&mut self.closing);
     }

@@ -1,4 +1,4 @@
-//! What this kernel lets us use, found out by trying.
+//! Opens a ring with the features that this kernel supports, found by trying.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -6,33 +6,33 @@ use std::os::fd::{AsFd, OwnedFd};
 use io_uring::{IoUring, Probe, opcode};
 
 use super::file_table::FileTable;
-use crate::Pid;
 use crate::error::{BuildError, NoDescriptors, SystemError};
 use crate::faults;
 use crate::sys::{self, WaitTarget};
+use crate::types::pid::Pid;
 
-/// Requests that one enter can carry. More are submitted in several.
+/// The most requests that one enter can submit. More requests take several enters.
 const SQ_ENTRIES: u32 = 256;
-/// Room for completions. More are kept by the kernel (`IORING_FEAT_NODROP`), at some cost.
+/// The capacity for completions. The kernel keeps more (`IORING_FEAT_NODROP`), at some cost.
 const CQ_ENTRIES: u32 = 4096;
-/// Slots of the file table at most: what is watched beyond is identified otherwise. A slot
-/// costs the kernel 8 bytes and us 4.
+/// The most slots of the file table. Watches beyond it are identified in another way. A slot costs
+/// the kernel 8 bytes and this program 4.
 const TABLE_MAX: u64 = 32_768;
 
-/// What may be asked of a ring.
+/// Optional features of a ring.
 #[derive(Clone, Copy)]
 pub(super) struct Features {
-    /// A wait for many can become a wait for one after a time (Linux 6.12).
+    /// A wait for many completions can become a wait for one after a time (Linux 6.12).
     pub(super) min_wait: bool,
-    /// A wait need not count as waiting for input and output (Linux 6.15).
+    /// A wait need not count as iowait (Linux 6.15).
     pub(super) no_iowait: bool,
-    /// A request may keep its success to itself (Linux 5.17).
+    /// A successful request can omit its completion (Linux 5.17).
     pub(super) skip_success: bool,
-    /// The inode number of a pidfd is never given twice (Linux 6.9).
+    /// The inode number of a pidfd is never reused (Linux 6.9).
     pub(super) pidfs: bool,
 }
 
-/// Opens a ring. The calling thread becomes the only one that may use it.
+/// Opens a ring. Only the calling thread may use it.
 pub(super) fn open() -> Result<(IoUring, FileTable, Features), BuildError> {
     let ring = open_ring()?;
     let params = ring.params();
@@ -61,10 +61,10 @@ pub(super) fn open() -> Result<(IoUring, FileTable, Features), BuildError> {
         pidfs: sys::pidfs_inode(pidfd.as_fd()).is_some(),
     };
 
-    // On kernels before 6.13 a table's files were let go of strictly in the order in which requests
-    // on them began, so a single long watch would pin every file that came after it. That is the
-    // release that also brought PIDFD_GET_INFO, and what the table is better at than an inode
-    // number, the status after somebody else reaped, came with 6.15.
+    // Kernels before 6.13 release the files of a table strictly in the order in which requests on
+    // them began, so a single long watch would pin every file that came after it. Linux 6.13 also
+    // brought PIDFD_GET_INFO, which is what this tests. The advantage of the table over an inode
+    // number, the status after another process reaped, came with 6.15.
     let table = match sys::pidfd_pid(pidfd.as_fd()) {
         Ok(_) => open_table(&ring),
         Err(_) => FileTable::new(0),
@@ -72,11 +72,11 @@ pub(super) fn open() -> Result<(IoUring, FileTable, Features), BuildError> {
     Ok((ring, table, features))
 }
 
-/// A pidfd of this process: the one that can be had if any can.
+/// A pidfd of this process, which can be opened if any pidfd can.
 pub(super) fn own_pidfd() -> Result<OwnedFd, BuildError> {
     let me = Pid::try_from(std::process::id()).expect("a running process has a pid");
     let pidfd = sys::pidfd_open(me).map_err(pidfd_denied)?;
-    // Linux 5.3 has pidfds and cannot wait for one (`P_PIDFD`, 5.4).
+    // Linux 5.3 has pidfds but cannot wait for one (`P_PIDFD`, 5.4).
     match sys::waitid(WaitTarget::Look(pidfd.as_fd())) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(BuildError::PidfdDenied {
             errno: libc::EINVAL,
@@ -85,7 +85,7 @@ pub(super) fn own_pidfd() -> Result<OwnedFd, BuildError> {
     }
 }
 
-/// What it means that a ring was opened, and cannot be entered.
+/// The error for a ring that opened but cannot be entered.
 pub(super) fn enter_denied(source: io::Error) -> BuildError {
     let errno = source.raw_os_error().unwrap_or(0);
     match errno {
@@ -102,13 +102,13 @@ pub(super) fn enter_denied(source: io::Error) -> BuildError {
     }
 }
 
-/// What it means that a pidfd cannot be polled through a ring.
+/// The error for a ring that cannot poll a pidfd.
 pub(super) fn poll_denied(errno: i32) -> BuildError {
     match errno {
         libc::ENOMEM => BuildError::OutOfMemory,
         _ => BuildError::IoUringDenied {
             errno,
-            remedy: "the ring does not poll pidfds; that needs Linux 5.13, and nothing that restricts its requests",
+            remedy: "the ring cannot poll pidfds; use Linux 5.13 or later, and remove restrictions on its requests",
         },
     }
 }
@@ -117,8 +117,8 @@ fn open_ring() -> Result<IoUring, BuildError> {
     let mut builder = IoUring::builder();
     builder.setup_cqsize(CQ_ENTRIES).setup_clamp().dontfork();
     let plain = builder.clone();
-    // Linux 6.1: completions are worked off by the ring thread when it waits, not by
-    // interrupting it. The flag shows it that there are some.
+    // Linux 6.1: the ring thread runs completion work when it waits, without being interrupted for
+    // it. The flag shows that such work is pending.
     builder
         .setup_single_issuer()
         .setup_defer_taskrun()
@@ -144,10 +144,10 @@ fn ring_denied(source: io::Error) -> BuildError {
                 .is_ok_and(|value| value.trim() != "0");
             let remedy = match disabled {
                 true => {
-                    "set the sysctl kernel.io_uring_disabled to 0 (or to 1, and run in the group of kernel.io_uring_group)"
+                    "set the sysctl kernel.io_uring_disabled to 0 (or to 1, and run in the group that kernel.io_uring_group names)"
                 }
                 false => {
-                    "a seccomp profile or a security module denies it; allow io_uring_setup, io_uring_enter and io_uring_register (in containers: a seccomp profile of your own)"
+                    "a seccomp profile or a security module denies it; allow io_uring_setup, io_uring_enter and io_uring_register (in a container, with your own seccomp profile)"
                 }
             };
             BuildError::IoUringDenied { errno, remedy }
@@ -184,9 +184,9 @@ fn pidfd_denied(source: io::Error) -> BuildError {
     }
 }
 
-/// The file table, if the kernel can make descriptors of its slots again. It may have as
-/// many slots as the process may have descriptors at this moment, so the soft limit is
-/// raised to the hard one for the call.
+/// Registers the file table, if the kernel can turn its slots into descriptors again. A table may
+/// have as many slots as the process may have descriptors at that moment, so the soft limit is
+/// raised to the hard limit for the call.
 fn open_table(ring: &IoUring) -> FileTable {
     let mut probe = Probe::new();
     let usable = ring.submitter().register_probe(&mut probe).is_ok()

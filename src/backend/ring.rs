@@ -1,4 +1,4 @@
-//! The ring itself: requests in, completions out.
+//! The ring: stages requests, enters the kernel, and collects completions.
 
 #![allow(unsafe_code)]
 
@@ -14,23 +14,23 @@ use io_uring::{EnterFlags, IoUring, opcode, squeue};
 use super::engine::{WaitMode, earlier};
 use super::file_table::FileTable;
 use super::probe::{self, Features};
+use super::stop::Stop;
 use super::token::{Kind, Token};
 use crate::error::BuildError;
 use crate::faults;
-use crate::ring_thread::stop::Stop;
 use crate::sync::shrink::ShrinkIfSparse;
 use crate::sys;
 
-/// How many completions a patient wait waits for. Few enough that the first of them is
-/// not kept long, enough that the wake-up is shared.
+/// How many completions a batch wait waits for: few enough that the first one is not delayed much,
+/// and enough to share the wake-up.
 const BATCH: usize = 64;
-/// How long a patient wait keeps the first completion back at most.
+/// How long a batch wait delays the first completion at most.
 const BATCH_WAIT: Duration = Duration::from_micros(500);
-/// A request's answer.
+/// The result of a request.
 pub(super) struct Completion {
     pub(super) token: Token,
     pub(super) result: i32,
-    /// The request goes on, and more will come.
+    /// The request stays active, and more completions follow.
     pub(super) more: bool,
 }
 
@@ -38,15 +38,15 @@ pub(super) struct Ring {
     ring: IoUring,
     features: Features,
     table: FileTable,
-    /// Copied out of the ring before anything is done about them.
+    /// Copied out of the ring before any of them is processed.
     completions: VecDeque<Completion>,
     enters: u64,
-    /// No try is repeated from then on.
+    /// Once this is set, no failed call is repeated.
     stop: Arc<Stop>,
 }
 
 impl Ring {
-    /// Opens a ring of which the calling thread is the only user.
+    /// Opens a ring. Only the calling thread may use it.
     pub(super) fn open(stop: Arc<Stop>) -> Result<Self, BuildError> {
         let (ring, table, features) = probe::open()?;
         Ok(Self {
@@ -67,7 +67,7 @@ impl Ring {
         self.enters
     }
 
-    /// Puts a file into a free slot of the file table, if there is one.
+    /// Registers a file in a free slot of the file table, if there is one.
     pub(super) fn register(&mut self, file: &OwnedFd) -> Option<u32> {
         let slot = self.table.take()?;
         let raw = [file.as_raw_fd()];
@@ -93,12 +93,12 @@ impl Ring {
     pub(super) fn close(&mut self, fd: OwnedFd) -> io::Result<()> {
         let close = opcode::Close::new(Fd(fd.as_raw_fd())).build();
         self.push_quiet(close)?;
-        // The ring's to close from here on.
+        // The ring closes it from here on.
         let _ = fd.into_raw_fd();
         Ok(())
     }
 
-    /// The oldest completion that was copied out.
+    /// Removes the oldest collected completion.
     pub(super) fn next_completion(&mut self) -> Option<Completion> {
         self.completions.pop_front()
     }
@@ -115,7 +115,7 @@ impl Ring {
         self.completions.shrink_if_sparse();
     }
 
-    /// Carries out what was staged.
+    /// Submits what is staged.
     pub(super) fn submit(&mut self) -> io::Result<()> {
         self.enter(WaitMode::Poll, None)
     }
@@ -129,11 +129,11 @@ impl Ring {
         })
     }
 
-    /// Stages a request, to be carried out in order.
+    /// Stages a request. The kernel carries requests out in order.
     pub(super) fn push(&mut self, entry: squeue::Entry) -> io::Result<()> {
         loop {
-            // SAFETY: no request refers to memory of ours; descriptors and slots in them
-            // stay what they are until the request is carried out, in order.
+            // SAFETY: no request refers to memory of this program. Descriptors and slots in a
+            // request stay the same until the kernel has carried it out, in order.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return Ok(());
             }
@@ -144,14 +144,18 @@ impl Ring {
         }
     }
 
-    /// Carries out what was staged, waits, and copies out what has completed.
+    /// Submits what is staged, waits, and collects completions.
     pub(super) fn enter(&mut self, mode: WaitMode, timeout: Option<Duration>) -> io::Result<()> {
-        let result = self.enter_until_taken(mode, timeout);
-        self.collect();
+        let result = self.enter_until_submitted(mode, timeout);
+        self.collect_completions();
         result
     }
 
-    fn enter_until_taken(&mut self, mode: WaitMode, timeout: Option<Duration>) -> io::Result<()> {
+    fn enter_until_submitted(
+        &mut self,
+        mode: WaitMode,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
         loop {
             let (staged, flagged) = {
                 let queue = self.ring.submission();
@@ -163,16 +167,16 @@ impl Ring {
             match self.enter_once(staged as u32, mode, timeout) {
                 Ok(()) => {}
                 Err(error) => match error.raw_os_error() {
-                    // The time is up.
+                    // The timeout expired.
                     Some(libc::ETIME) => {}
                     Some(libc::EINTR) => {
                         if mode != WaitMode::Poll {
                             return Ok(());
                         }
                     }
-                    // EBUSY: completions have to be taken first. EAGAIN: no memory at the moment.
+                    // EBUSY: completions must be collected first. EAGAIN: no memory at the moment.
                     Some(libc::EBUSY | libc::EAGAIN) => {
-                        self.collect();
+                        self.collect_completions();
                         if self.is_stopping() {
                             return Ok(());
                         }
@@ -186,7 +190,8 @@ impl Ring {
                 return Ok(());
             }
             if mode != WaitMode::Poll {
-                // Waited, though not all was taken; the next round submits the rest.
+                // The wait is over although the kernel did not consume all requests; the next enter
+                // submits the others.
                 return Ok(());
             }
         }
@@ -207,7 +212,7 @@ impl Ring {
         if self.features.no_iowait {
             flags |= EnterFlags::NO_IOWAIT;
         }
-        // Without a minimum wait of the kernel's, a batch is a short time-out.
+        // Without the kernel's minimum wait, a batch is a short timeout.
         let timeout = match mode {
             WaitMode::Batch if !self.features.min_wait => earlier(timeout, Some(BATCH_WAIT)),
             _ => timeout,
@@ -223,8 +228,8 @@ impl Ring {
         }
         self.enters += 1;
         faults::inject("io_uring_enter")?;
-        // SAFETY: the arguments are those of io_uring_enter(2): as many entries as are
-        // staged, and an io_uring_getevents_arg, which SubmitArgs is, with EXT_ARG.
+        // SAFETY: the arguments are those of io_uring_enter(2): as many entries as are staged, and
+        // with EXT_ARG an io_uring_getevents_arg, which SubmitArgs is.
         unsafe {
             self.ring
                 .submitter()
@@ -233,12 +238,12 @@ impl Ring {
         Ok(())
     }
 
-    /// Copies the completions out.
-    fn collect(&mut self) {
+    /// Copies the completions out of the ring.
+    fn collect_completions(&mut self) {
         let queue = self.ring.completion();
         self.completions.extend(queue.filter_map(|entry| {
             let token = Token::unpack(entry.user_data());
-            debug_assert!(token.is_some(), "a completion of no request of ours");
+            debug_assert!(token.is_some(), "an unknown completion");
             Some(Completion {
                 token: token?,
                 result: entry.result(),
@@ -249,25 +254,27 @@ impl Ring {
 }
 
 impl Drop for Ring {
-    /// Carries out the closes that are staged, and closes what was made and not taken: descriptors in the
-    /// queues are nobody else's to close. Bounded, as the ring may be the very thing that is broken.
+    /// Submits the staged closes, and closes installed descriptors that nothing has processed:
+    /// nothing else would close a descriptor in either queue. The number of tries is bounded,
+    /// because the ring itself may be what is broken.
     fn drop(&mut self) {
         for _ in 0..100 {
             let staged = self.ring.submission().len();
             if staged == 0 {
                 break;
             }
-            // EBADR, which may be why we end, is said once and then over.
+            // The kernel reports EBADR, which may be the reason for this drop, only once.
             let _ = self.enter_once(staged as u32, WaitMode::Poll, None);
         }
-        self.collect();
+        self.collect_completions();
         for completion in self.completions.drain(..) {
             if completion.token.kind == Kind::Install && completion.result >= 0 {
-                // SAFETY: the kernel made it for us, and nobody has been told.
+                // SAFETY: the kernel installed this descriptor for the ring, and nothing else knows
+                // it.
                 drop(unsafe { OwnedFd::from_raw_fd(completion.result) });
             }
         }
         let ring = self.ring.as_raw_fd();
-        self.stop.leave_ring(|| sys::duplicate(ring).ok());
+        self.stop.hand_off_ring(|| sys::duplicate(ring).ok());
     }
 }

@@ -1,4 +1,4 @@
-//! Which backend: asked for, or the best that this process may use.
+//! Selects the backend: the requested one, or the best that this process may use.
 
 use std::env;
 use std::fmt;
@@ -8,32 +8,33 @@ use std::sync::Arc;
 
 use super::engine::Engine;
 use super::epoll::Epoll;
-use super::threads::ThreadWaiters;
+use super::stop::Stop;
+use super::threads::ThreadPerChild;
 use super::uring::Uring;
 use crate::error::BuildError;
-use crate::ring_thread::stop::Stop;
 
-/// For tests, and for whoever has to work around a kernel without building anew.
-const VARIABLE: &str = "EXITRING_BACKEND";
+/// For tests, and for users who must work around a kernel without a new build.
+const ENV_VARIABLE: &str = "EXITRING_BACKEND";
 
-/// What a watcher waits with; see [`Builder::backend`](crate::Builder::backend).
+/// How a watcher waits for processes; see [`Builder::backend`](crate::Builder::backend).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Backend {
-    /// io_uring, or what is next best where that is denied: epoll, and where even pidfds are denied, a thread
-    /// for each child, which can watch owned children and nothing else.
+    /// io_uring, or the next best where io_uring is denied: epoll, and where pidfds are denied too,
+    /// a thread for each child, which can watch owned children only.
     #[default]
     Auto,
-    /// One io_uring, or an error. No descriptor for a watch.
+    /// One io_uring, or an error. Watches need no descriptor.
     Uring,
-    /// One epoll, or an error. A descriptor for each watch.
+    /// One epoll, or an error. Each watch needs a descriptor.
     Epoll,
-    /// A thread for each child, 256 at most. Only owned children can be watched
+    /// A thread for each child, at most 256. Only owned children can be watched
     /// ([`WatchError::PidfdDenied`](crate::WatchError::PidfdDenied)).
     Threads,
 }
 
-/// The backends by name, as the environment variable and [`Stats::backend`](crate::Stats) have them.
+/// The backends by name, as in the environment variable and
+/// [`Stats::backend`](crate::Stats::backend).
 const NAMES: [(&str, Backend); 5] = [
     ("auto", Backend::Auto),
     ("uring", Backend::Uring),
@@ -50,7 +51,7 @@ impl fmt::Display for InvalidBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:?} is no backend; the backends are auto, uring, epoll and threads",
+            "unknown backend {:?}; use auto, uring, epoll or threads",
             self.0
         )
     }
@@ -61,7 +62,7 @@ impl std::error::Error for InvalidBackend {}
 impl FromStr for Backend {
     type Err = InvalidBackend;
 
-    /// `auto`, `uring` (or `io_uring`), `epoll`, `threads`.
+    /// Accepts `auto`, `uring` (or `io_uring`), `epoll` and `threads`.
     fn from_str(name: &str) -> Result<Self, InvalidBackend> {
         let found = NAMES.iter().find(|(known, _)| *known == name);
         found
@@ -71,29 +72,29 @@ impl FromStr for Backend {
 }
 
 impl fmt::Display for Backend {
-    /// As [`FromStr`] takes it.
+    /// Writes the name that [`FromStr`] accepts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = NAMES.iter().find(|(_, backend)| backend == self);
         f.pad(name.map_or("", |(name, _)| name))
     }
 }
 
-/// What a watcher got, and why.
+/// The backend that a watcher uses, and why.
 #[derive(Clone, Debug)]
 pub(crate) struct SelectedBackend {
     pub(crate) name: &'static str,
-    /// Descriptors of its own, the eventfd among them.
+    /// Descriptors of the backend itself, including the eventfd.
     pub(crate) descriptors: u64,
-    /// Only children that are ours can be watched, for this errno.
+    /// If set, only owned children can be watched, for this errno.
     pub(crate) no_pidfds: Option<i32>,
-    /// What spoke against the better ones.
+    /// Why better backends could not be used.
     pub(crate) fallback: Option<String>,
 }
 
 impl SelectedBackend {
     const URING: Self = Self {
         name: "io_uring",
-        // The ring, the eventfd, and the spare.
+        // The ring, the eventfd and the spare.
         descriptors: 3,
         no_pidfds: None,
         fallback: None,
@@ -104,17 +105,19 @@ impl SelectedBackend {
         no_pidfds: None,
         fallback: None,
     };
-    const WAITERS: Self = Self {
+    const THREADS: Self = Self {
         name: "threads",
-        // The eventfd, twice.
+        // The eventfd and its duplicate.
         descriptors: 2,
         no_pidfds: Some(libc::ENOSYS),
         fallback: None,
     };
 }
 
-/// Opens it for the calling thread. `eventfd` wakes it, and outlives it; `stop` says when the watcher ends, and no
-/// try is repeated from then on.
+/// Opens a backend for the calling thread.
+///
+/// Writing to `eventfd`, which must outlive the backend, ends a wait. Once `stop` says that the
+/// watcher ends, the backend repeats no failed call.
 pub(crate) fn open(
     wanted: Backend,
     eventfd: BorrowedFd<'_>,
@@ -127,16 +130,16 @@ pub(crate) fn open(
         )),
         Backend::Epoll => Ok((Box::new(Epoll::open(eventfd)?), SelectedBackend::EPOLL)),
         Backend::Threads => Ok((
-            Box::new(ThreadWaiters::open(eventfd)?),
-            SelectedBackend::WAITERS,
+            Box::new(ThreadPerChild::open(eventfd)?),
+            SelectedBackend::THREADS,
         )),
-        Backend::Auto => match env::var_os(VARIABLE) {
+        Backend::Auto => match env::var_os(ENV_VARIABLE) {
             None => best(eventfd, stop),
             Some(value) => match value.to_str().map(Backend::from_str) {
                 Some(Ok(Backend::Auto)) => best(eventfd, stop),
                 Some(Ok(backend)) => open(backend, eventfd, stop),
                 _ => Err(BuildError::Variable {
-                    variable: VARIABLE,
+                    variable: ENV_VARIABLE,
                     value,
                 }),
             },
@@ -155,24 +158,24 @@ fn best(
     let fallback = Some(no_uring.to_string());
     let (no_pidfds, why) = match Epoll::open(eventfd) {
         Ok(epoll) => {
-            let chosen = SelectedBackend {
+            let selected = SelectedBackend {
                 fallback,
                 ..SelectedBackend::EPOLL
             };
-            return Ok((Box::new(epoll), chosen));
+            return Ok((Box::new(epoll), selected));
         }
         Err(error @ BuildError::PidfdDenied { errno }) => (errno, error),
         Err(error) => return Err(error),
     };
-    let chosen = SelectedBackend {
+    let selected = SelectedBackend {
         no_pidfds: Some(no_pidfds),
         fallback: Some(why.to_string()),
-        ..SelectedBackend::WAITERS
+        ..SelectedBackend::THREADS
     };
-    Ok((Box::new(ThreadWaiters::open(eventfd)?), chosen))
+    Ok((Box::new(ThreadPerChild::open(eventfd)?), selected))
 }
 
-/// Whether trying again later would be of no use. What merely ran out is the caller's to know.
+/// Whether the error lasts. The caller gets an error that says that a resource ran out for now.
 fn is_permanent(error: &BuildError) -> bool {
     matches!(
         error,
@@ -189,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_backend_is_read_as_it_is_displayed() {
+    fn a_backend_name_parses_as_displayed() {
         let all = [
             Backend::Auto,
             Backend::Uring,
@@ -199,15 +202,19 @@ mod tests {
         for backend in all {
             assert_eq!(backend.to_string().parse(), Ok(backend));
         }
-        for chosen in [
+        for selected in [
             SelectedBackend::URING,
             SelectedBackend::EPOLL,
-            SelectedBackend::WAITERS,
+            SelectedBackend::THREADS,
         ] {
-            assert!(chosen.name.parse::<Backend>().is_ok(), "{}", chosen.name);
+            assert!(
+                selected.name.parse::<Backend>().is_ok(),
+                "{}",
+                selected.name
+            );
         }
         for wrong in ["", "Uring", "kqueue", " epoll"] {
-            let error = wrong.parse::<Backend>().expect_err("it is none");
+            let error = wrong.parse::<Backend>().expect_err("it names no backend");
             assert!(error.to_string().contains("threads"), "{error}");
         }
     }

@@ -1,5 +1,7 @@
-//! The watches in flight: one slot each, freed only when the kernel has said its last
-//! word about it.
+//! The active watches of a backend, one slot each.
+//!
+//! A slot is freed only when no queue of the backend and no request in the kernel refers to its
+//! key; an abandoned poll is the exception, because its token's generation no longer matches.
 
 use std::os::fd::OwnedFd;
 
@@ -19,42 +21,42 @@ pub(super) struct Slots {
 
 pub(super) struct Slot {
     pub(super) guard: DeliveryGuard,
-    pub(super) hold: PidIdentity,
+    pub(super) identity: PidIdentity,
     stage: Stage,
     generation: u32,
-    /// The poll said that the process was reaped, too.
+    /// The poll reported that the process was reaped as well.
     pub(super) reaped: bool,
 }
 
-/// What holds the identity of the process.
+/// What keeps the identity of the process.
 pub(super) enum PidIdentity {
     /// A slot of the file table.
     Table(u32),
     /// The inode number of its pidfds.
     Inode(u64),
-    /// A descriptor.
+    /// An open pidfd.
     Pidfd(OwnedFd),
-    /// Its pid, because the process is ours to reap; and the inode number of its pidfds, if it has one, for
-    /// the case that something else reaps it.
+    /// The pid, because the process is ours to reap; and the inode number of its pidfds, if known,
+    /// to detect that something else reaped it.
     Owned(Option<u64>),
 }
 
-/// Who has the next word about a slot.
+/// What a watch waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     /// The kernel: the process has not ended.
     Armed,
-    /// We: the process has ended, and a descriptor of it is needed for the status, for which it
-    /// stands in line or was asked of the kernel.
-    Claiming,
-    /// The clock: it is armed again after a while.
-    RetryQueue,
+    /// A status: the process has ended, and the watch is queued for a descriptor or has requested
+    /// one.
+    NeedsStatus,
+    /// The clock: the watch is in the retry queue.
+    Retrying,
 }
 
 impl Slot {
-    /// The inode number of the process's pidfds, if that was taken down.
+    /// The inode number of the process's pidfds, if it was recorded.
     pub(super) fn inode(&self) -> Option<u64> {
-        match self.hold {
+        match self.identity {
             PidIdentity::Inode(inode) => Some(inode),
             PidIdentity::Owned(inode) => inode,
             PidIdentity::Table(_) | PidIdentity::Pidfd(_) => None,
@@ -72,8 +74,13 @@ impl Slots {
         }
     }
 
-    /// Takes a watch in. Its record learns the token of its poll.
-    pub(super) fn insert(&mut self, guard: DeliveryGuard, hold: PidIdentity, stage: Stage) -> u32 {
+    /// Adds a watch, and stores the token of its poll in its record.
+    pub(super) fn insert(
+        &mut self,
+        guard: DeliveryGuard,
+        identity: PidIdentity,
+        stage: Stage,
+    ) -> u32 {
         self.generation = self.generation.wrapping_add(1);
         let entry = self.slab.vacant_entry();
         // Fits: the builder allows fewer watches than there are keys.
@@ -81,7 +88,7 @@ impl Slots {
         guard.record().set_token(poll_token(key, self.generation));
         entry.insert(Slot {
             guard,
-            hold,
+            identity,
             stage,
             generation: self.generation,
             reaped: false,
@@ -90,7 +97,7 @@ impl Slots {
         key
     }
 
-    /// The key of the slot that a token means, if the slot still has that tenant.
+    /// The key of a token's slot, if the slot still belongs to the same watch.
     pub(super) fn find(&self, token: Token) -> Option<u32> {
         let slot = self.slab.get(token.key as usize)?;
         (slot.generation == token.generation).then_some(token.key)
@@ -100,7 +107,7 @@ impl Slots {
         &mut self.slab[key as usize]
     }
 
-    /// Whether the watch was given up.
+    /// Whether the watch was abandoned.
     pub(super) fn is_abandoned(&self, key: u32) -> bool {
         self.slab[key as usize].guard.record().is_abandoned()
     }
@@ -129,15 +136,15 @@ impl Slots {
     pub(super) fn remove(&mut self, key: u32) -> (DeliveryGuard, PidIdentity) {
         let slot = self.slab.remove(key as usize);
         self.armed -= usize::from(slot.stage == Stage::Armed);
-        (slot.guard, slot.hold)
+        (slot.guard, slot.identity)
     }
 
     pub(super) fn armed(&self) -> usize {
         self.armed
     }
 
-    /// Gives back memory that a storm took, as far as no slot behind it is in use. That takes a walk through all
-    /// slots, so it is tried again only when half of those in use are free.
+    /// Returns memory that a burst needed, as far as no slot behind it is in use. That walks all
+    /// slots, so the next try is only when half of those now in use are free.
     pub(super) fn shrink(&mut self) {
         let (len, capacity) = (self.slab.len(), self.slab.capacity());
         if !is_sparse(len, capacity) {

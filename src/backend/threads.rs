@@ -1,11 +1,12 @@
-//! The last resort, for where no pidfd can be had: a thread for each child of ours, which waits for it.
+//! The threads backend, used where pidfds are denied: one waiting thread for each child.
 //!
-//! Only children that are ours to reap can be watched so: a wait by pid means whoever has the pid, and for
-//! others there is nothing that keeps it from becoming another's. A thread only looks (`WNOWAIT`); the reaping is
-//! the ring thread's as ever. There are so many threads and no more; children beyond are looked at
-//! every now and then, until a thread is free.
+//! Only children that are ours to reap can be watched this way. A wait by pid applies to the
+//! process that has the pid, and nothing keeps the pid of any other process from being reused. A
+//! thread waits with `WNOWAIT`; the ring thread reaps, as with the other backends. The number of
+//! threads is limited; children beyond it are polled until a thread is free.
 //!
-//! A child that outlives the watcher keeps its thread until it ends: nothing wakes a thread out of a wait.
+//! A child that outlives the watcher keeps its thread until the child ends, because nothing
+//! interrupts the wait of a thread.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -20,7 +21,6 @@ use super::engine::{Engine, Event, Gauges, StatusSource, WaitMode, earlier};
 use super::retry_queue::RetryQueue;
 use super::slots::{PidIdentity, Slots, Stage};
 use super::token::{Kind, Token};
-use crate::Pid;
 use crate::error::{BuildError, NoDescriptors, SystemError};
 use crate::faults;
 use crate::record::Record;
@@ -28,34 +28,35 @@ use crate::record::delivery_guard::DeliveryGuard;
 use crate::sync::shrink::ShrinkIfSparse;
 use crate::sync::signal_mask;
 use crate::sys::{self, WaitResult, WaitTarget};
+use crate::types::pid::Pid;
 
-/// How many threads wait at most.
+/// The most threads that wait at a time.
 const THREADS_MAX: usize = 256;
 /// A thread makes one system call.
-const STACK: usize = 32 << 10;
+const STACK_SIZE: usize = 32 << 10;
 
-pub(crate) struct ThreadWaiters {
+pub(crate) struct ThreadPerChild {
     reports: Arc<Reports>,
-    /// The mailbox's, too: who is woken looks at both.
+    /// A duplicate of the mailbox's eventfd, so that one wake-up serves mailbox and reports.
     notifier: Arc<OwnedFd>,
     slots: Slots,
     retry_queue: RetryQueue,
-    /// Found out while arming and disarming; the next wait tells them.
-    early: Vec<Event>,
+    /// Events found while arming; the next wait returns them.
+    pending_events: Vec<Event>,
     waits: u64,
 }
 
-/// What the threads say.
+/// Written by the waiting threads, read by the ring thread.
 struct Reports {
-    /// Whose process has ended.
+    /// Watches whose process has ended.
     ended: Mutex<Vec<Token>>,
-    /// Threads may outlive the watcher, and are not to keep a descriptor of it.
+    /// Weak, because threads may outlive the watcher and must not keep its descriptor.
     notifier: Weak<OwnedFd>,
     threads: AtomicUsize,
 }
 
-impl ThreadWaiters {
-    /// `eventfd` wakes it.
+impl ThreadPerChild {
+    /// Opens the backend. Writing to `eventfd` ends a wait.
     pub(crate) fn open(eventfd: BorrowedFd<'_>) -> Result<Self, BuildError> {
         let notifier = faults::inject("fcntl").and_then(|()| eventfd.try_clone_to_owned());
         let notifier = notifier.map_err(|source| {
@@ -78,18 +79,19 @@ impl ThreadWaiters {
             notifier,
             slots: Slots::new(),
             retry_queue: RetryQueue::default(),
-            early: Vec::new(),
+            pending_events: Vec::new(),
             waits: 0,
         })
     }
 
     fn insert(&mut self, guard: DeliveryGuard) -> u32 {
         self.slots
-            .insert(guard, PidIdentity::Owned(None), Stage::RetryQueue)
+            .insert(guard, PidIdentity::Owned(None), Stage::Retrying)
     }
 
-    /// Has a thread wait for it; if there is none to be had, looks, and looks again later.
-    fn rearm(&mut self, key: u32) {
+    /// Starts a thread that waits for the child. If none can be started, polls the child now and
+    /// again later.
+    fn arm_slot(&mut self, key: u32) {
         let pid = self.slots.get(key).guard.record().pid();
         let token = self.slots.token(key, Kind::Poll);
         if start_thread(&self.reports, token, pid) {
@@ -98,45 +100,45 @@ impl ThreadWaiters {
             sys::waitid(WaitTarget::LookAtChild(pid)),
             Ok(WaitResult::NotYet)
         ) {
-            self.rest(key);
+            self.retry_later(key);
         } else {
             self.ended(key);
         }
     }
 
-    fn rest(&mut self, key: u32) {
-        self.slots.set_stage(key, Stage::RetryQueue);
+    fn retry_later(&mut self, key: u32) {
+        self.slots.set_stage(key, Stage::Retrying);
         self.retry_queue.push(key);
     }
 
     fn ended(&mut self, key: u32) {
         let (guard, _) = self.slots.remove(key);
-        self.early.push(Event::Ended(
+        self.pending_events.push(Event::Ended(
             guard,
             StatusSource::Owned {
                 pidfd: None,
                 inode: None,
-                late: false,
+                maybe_reused: false,
             },
         ));
     }
 }
 
-impl Engine for ThreadWaiters {
+impl Engine for ThreadPerChild {
     fn arm(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()> {
-        debug_assert!(pidfd.is_none(), "a watch by pidfd is refused before");
+        debug_assert!(pidfd.is_none(), "a watch by pidfd is refused earlier");
         let key = self.insert(guard);
-        self.rearm(key);
+        self.arm_slot(key);
         Ok(())
     }
 
     fn arm_after_delay(&mut self, guard: DeliveryGuard, _: Option<OwnedFd>) -> io::Result<()> {
         let key = self.insert(guard);
-        self.rest(key);
+        self.retry_later(key);
         Ok(())
     }
 
-    /// Children of ours are never given up.
+    /// Children of ours are never abandoned.
     fn disarm(&mut self, _: &Record) -> io::Result<()> {
         Ok(())
     }
@@ -149,23 +151,27 @@ impl Engine for ThreadWaiters {
     ) -> io::Result<()> {
         let now = Instant::now();
         while let Some(key) = self.retry_queue.pop_due(now) {
-            self.rearm(key);
+            self.arm_slot(key);
         }
-        let timeout = match mode == WaitMode::Poll || !self.early.is_empty() {
+        let timeout = match mode == WaitMode::Poll || !self.pending_events.is_empty() {
             true => Some(Duration::ZERO),
             false => {
-                let rest = self.retry_queue.next();
-                earlier(timeout, rest.map(|at| at.saturating_duration_since(now)))
+                let next_retry = self.retry_queue.next_due();
+                earlier(
+                    timeout,
+                    next_retry.map(|at| at.saturating_duration_since(now)),
+                )
             }
         };
-        // A time that is too long for the call is as good as for ever.
+        // A timeout that is too long for the call means no timeout.
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         self.waits += 1;
-        let mut bells = [PollFd::new(&self.notifier, PollFlags::IN)];
-        let rung = faults::inject("poll").and_then(|()| Ok(poll(&mut bells, timeout.as_ref())?));
-        match rung {
+        let mut fds = [PollFd::new(&self.notifier, PollFlags::IN)];
+        let polled = faults::inject("poll").and_then(|()| Ok(poll(&mut fds, timeout.as_ref())?));
+        match polled {
             Ok(0) => {}
-            // What is rung after this read is another ring; what was reported before it is seen below.
+            // A write after this read makes the eventfd readable again; a report made before it is
+            // seen below.
             Ok(_) => {
                 rustix::io::read(&self.notifier, &mut [0; 8])?;
             }
@@ -179,16 +185,16 @@ impl Engine for ThreadWaiters {
                 self.ended(key);
             }
         }
-        events.append(&mut self.early);
+        events.append(&mut self.pending_events);
         if mode != WaitMode::Poll {
-            self.early.shrink_if_sparse();
+            self.pending_events.shrink_if_sparse();
             self.slots.shrink();
             self.retry_queue.shrink();
         }
         Ok(())
     }
 
-    /// Everything was carried out when it was asked for.
+    /// Nothing is staged: each request is carried out at once.
     fn submit(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -201,27 +207,28 @@ impl Engine for ThreadWaiters {
     fn gauges(&self) -> Gauges {
         Gauges {
             armed: self.slots.armed(),
-            held: 0,
+            open_pidfds: 0,
             enters: self.waits,
         }
     }
 }
 
-/// `false`: there are enough, or none can be had.
+/// Returns `false` if the limit is reached or no thread can be started.
 fn start_thread(reports: &Arc<Reports>, token: Token, pid: Pid) -> bool {
-    // Started by the ring thread alone, so the count does not grow between the look and the start.
+    // Only the ring thread starts threads, so the count does not grow between check and start.
     if reports.threads.load(Ordering::Relaxed) >= THREADS_MAX {
         return false;
     }
     let shared = Arc::clone(reports);
     let thread = thread::Builder::new()
         .name("exitring-wait".into())
-        .stack_size(STACK);
+        .stack_size(STACK_SIZE);
     reports.threads.fetch_add(1, Ordering::Relaxed);
     let started = faults::inject("clone").and_then(|()| {
         signal_mask::start_thread(thread, move || {
-            // It is not reaped before this is reported (or, the watcher being gone, by the orphanage; then
-            // nobody hears the report), so the pid is no other's.
+            // The ring thread does not reap the child before this report, so the pid is not reused.
+            // If the watcher is gone, the orphan reaper may reap at any time, and then nothing
+            // reads the report.
             sys::wait_for_child(pid);
             shared.threads.fetch_sub(1, Ordering::Relaxed);
             let mut ended = shared.ended.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,22 +1,22 @@
-//! What a completion is recognised by: the 64 bits of `user_data`.
+//! Tokens: the 64 bits of `user_data` by which a completion is recognised.
 
-/// What the kernel was asked.
+/// The kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// To say when a process ends.
+    /// Reports that a process ended.
     Poll,
-    /// To make a descriptor of a slot of the file table.
+    /// Installs a descriptor for a slot of the file table.
     Install,
-    /// To say whether a process that has ended was reaped.
+    /// Reports whether an ended process was reaped.
     Confirm,
-    /// To say when the eventfd is rung.
+    /// Reports a write to the eventfd.
     Wake,
-    /// Something whose completion says nothing (a close, a withdrawal).
+    /// A request whose completion carries no information (a close, a removal).
     Quiet,
 }
 
-/// A slot's key, the generation of what is in it, and what was asked. A slot's next
-/// tenant has another generation, so a late completion is recognised as such.
+/// The key of a slot, the generation of the watch in it, and the kind of request. The next watch in
+/// a slot has another generation, so a late completion is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Token {
     pub(super) kind: Kind,
@@ -24,10 +24,10 @@ pub(super) struct Token {
     pub(super) generation: u32,
 }
 
-/// Bits of the key; the kind has the four above, the generation the upper half.
+/// The bits of the key. The kind takes the four above it, the generation the upper half.
 const KEY_BITS: u32 = 28;
 
-/// The most slots that tokens can tell apart.
+/// How many slots tokens can distinguish.
 pub(crate) const KEYS_MAX: usize = 1 << KEY_BITS;
 
 impl Token {
@@ -54,7 +54,7 @@ impl Token {
         u64::from(self.generation) << 32 | kind << KEY_BITS | u64::from(self.key)
     }
 
-    /// The reverse of [`Token::pack`]; `None` for what it never makes.
+    /// The reverse of [`Token::pack`]; `None` for a value that `pack` never returns.
     pub(super) fn unpack(raw: u64) -> Option<Self> {
         let kind = match (raw >> KEY_BITS) & 0xf {
             0 => Kind::Poll,
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_packed_is_unpacked() {
+    fn a_packed_token_unpacks_to_itself() {
         for kind in [
             Kind::Poll,
             Kind::Install,

@@ -1,8 +1,8 @@
 //! The io_uring backend: one-shot polls on pidfds that are closed once armed.
 //!
-//! A watch's way through: arming puts the pidfd where its identity is kept and stages a `POLL_ADD`
-//! and a close; the poll's completion says that the process ended; if a descriptor is needed to
-//! read the status, the watch stands in line for one (`claims.rs`).
+//! Arming stores the process's identity and stages a `POLL_ADD` and a close (`arming`). The poll's
+//! completion reports that the process ended. If reading the status needs a descriptor, the watch
+//! is queued for one (`status_requests`).
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
@@ -14,48 +14,47 @@ use io_uring::types::Fd;
 
 use super::engine::{Engine, Event, Gauges, StatusSource, WaitMode, earlier};
 use super::probe;
-use super::retry_queue::{RETRY_AFTER, RetryQueue};
+use super::retry_queue::{RETRY_DELAY, RetryQueue};
 use super::ring::{Completion, Ring};
 use super::slots::{PidIdentity, Slots, Stage};
 use super::stale_polls::{self, StalePolls};
 use super::status_fd_queue::StatusFdQueue;
+use super::stop::Stop;
 use super::token::{Kind, Token};
 use crate::error::BuildError;
 use crate::faults;
 use crate::record::Record;
 use crate::record::delivery_guard::DeliveryGuard;
-use crate::ring_thread::stop::Stop;
-use crate::sync::shrink::ShrinkIfSparse;
 use crate::sys;
 
-/// A poll that is taken back is over within microseconds.
-const TRIAL: Duration = Duration::from_secs(10);
+/// A poll that is removed completes within microseconds.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Uring {
-    // The ring goes first: with it the kernel's requests end.
+    // The ring is dropped first, which ends the kernel's requests.
     pub(super) ring: Ring,
     pub(super) slots: Slots,
-    /// The mailbox's, which stays open until the mailbox is closed, after the last wait.
+    /// The mailbox's eventfd. It stays open until the mailbox is closed, after the last wait.
     eventfd: RawFd,
-    /// Given up when a descriptor is needed and there is none.
+    /// Closed when a descriptor is needed and none is available.
     pub(super) spare: Option<OwnedFd>,
-    /// Ended, and in line for a descriptor.
+    /// Ended watches that need a descriptor.
     pub(super) status_fd_queue: StatusFdQueue,
-    /// Slots that are [`Stage::Resting`].
-    retry_queue: RetryQueue,
-    /// Polls of watches that were given up.
-    stale_polls: StalePolls,
-    /// The poll of the eventfd failed, and is armed again then. Until then nothing wakes a wait.
-    wake_again: Option<Instant>,
-    /// Found out while arming; the next wait returns them.
-    pub(super) early: Vec<Event>,
+    /// Slots that are [`Stage::Retrying`].
+    pub(super) retry_queue: RetryQueue,
+    /// Polls of abandoned watches.
+    pub(super) stale_polls: StalePolls,
+    /// When to arm the poll of the eventfd again after it failed. Until then nothing wakes a wait.
+    pub(super) rearm_wake_at: Option<Instant>,
+    /// Events found while arming and disarming; the next wait returns them.
+    pub(super) pending_events: Vec<Event>,
     /// Watches that hold a descriptor.
-    pub(super) held: usize,
+    pub(super) open_pidfds: usize,
 }
 
 impl Uring {
-    /// Opens a ring of which the calling thread is the only user. `eventfd` wakes it, and
-    /// outlives it.
+    /// Opens a ring. Only the calling thread may use it. Writing to `eventfd`, which must outlive
+    /// the ring, ends a wait.
     pub(crate) fn open(eventfd: BorrowedFd<'_>, stop: Arc<Stop>) -> Result<Self, BuildError> {
         let mut uring = Self {
             ring: Ring::open(stop)?,
@@ -65,33 +64,34 @@ impl Uring {
             status_fd_queue: StatusFdQueue::new(),
             retry_queue: RetryQueue::default(),
             stale_polls: StalePolls::new(),
-            wake_again: None,
-            early: Vec::new(),
-            held: 0,
+            rearm_wake_at: None,
+            pending_events: Vec::new(),
+            open_pidfds: 0,
         };
-        uring.try_out()?;
+        uring.probe_pidfd_polling()?;
         Ok(uring)
     }
 
-    /// Arms the wake-up, and finds out if pidfds can be polled by polling one and taking that back.
-    fn try_out(&mut self) -> Result<(), BuildError> {
+    /// Arms the poll of the eventfd, and checks that pidfds can be polled: polls one and removes
+    /// the poll.
+    fn probe_pidfd_polling(&mut self) -> Result<(), BuildError> {
         let me = probe::own_pidfd()?;
-        // No slot has this one yet.
-        let trial = Token {
+        // No slot has this token yet.
+        let token = Token {
             kind: Kind::Poll,
             key: 0,
             generation: 0,
         };
         let poll = opcode::PollAdd::new(Fd(me.as_raw_fd()), libc::POLLIN as u32).build();
-        let remove = opcode::PollRemove::new(trial.pack()).build();
+        let remove = opcode::PollRemove::new(token.pack()).build();
         self.arm_wake()
-            .and_then(|()| self.ring.push(poll.user_data(trial.pack())))
+            .and_then(|()| self.ring.push(poll.user_data(token.pack())))
             .and_then(|()| self.ring.push_quiet(remove))
             .map_err(probe::enter_denied)?;
-        let until = Instant::now() + TRIAL;
+        let until = Instant::now() + PROBE_TIMEOUT;
         while Instant::now() < until {
             self.ring
-                .enter(WaitMode::One, Some(TRIAL))
+                .enter(WaitMode::One, Some(PROBE_TIMEOUT))
                 .map_err(probe::enter_denied)?;
             while let Some(completion) = self.ring.next_completion() {
                 match (completion.token.kind, -completion.result) {
@@ -110,8 +110,8 @@ impl Uring {
         Err(probe::poll_denied(libc::ETIME))
     }
 
-    fn arm_wake(&mut self) -> io::Result<()> {
-        // Multishot: one completion per ring of the bell, and the count is never read.
+    pub(super) fn arm_wake(&mut self) -> io::Result<()> {
+        // Multishot: each write to the eventfd is one completion, and its counter is never read.
         let poll = opcode::PollAdd::new(Fd(self.eventfd), libc::POLLIN as u32)
             .multi(true)
             .build();
@@ -122,126 +122,45 @@ impl Uring {
         self.spare = sys::duplicate(self.eventfd).ok();
     }
 
-    // ---- the end of a watch
-
-    /// The watch is over: frees the slot and what it holds.
+    /// Ends a watch: frees the slot and releases its identity.
     pub(super) fn ended(
         &mut self,
         key: u32,
         source: StatusSource,
         events: &mut Vec<Event>,
     ) -> io::Result<()> {
-        let (guard, hold) = self.slots.remove(key);
-        self.release(hold)?;
+        let (guard, identity) = self.slots.remove(key);
+        self.release(identity)?;
         events.push(Event::Ended(guard, source));
         Ok(())
     }
 
-    /// The watch is over, and held a descriptor itself.
-    pub(super) fn ended_with_own(&mut self, key: u32, events: &mut Vec<Event>) {
-        let (guard, hold) = self.slots.remove(key);
-        if let PidIdentity::Pidfd(pidfd) = hold {
-            self.held -= 1;
+    /// Ends a watch that holds a pidfd.
+    pub(super) fn ended_with_pidfd(&mut self, key: u32, events: &mut Vec<Event>) {
+        let (guard, identity) = self.slots.remove(key);
+        if let PidIdentity::Pidfd(pidfd) = identity {
+            self.open_pidfds -= 1;
             events.push(Event::Ended(guard, StatusSource::Pidfd(pidfd)));
         }
     }
 
     pub(super) fn disarmed(&mut self, key: u32, events: &mut Vec<Event>) -> io::Result<()> {
-        let (_duty, hold) = self.slots.remove(key);
-        self.release(hold)?;
+        let (_duty, identity) = self.slots.remove(key);
+        self.release(identity)?;
         events.push(Event::Disarmed);
         Ok(())
     }
 
-    fn release(&mut self, hold: PidIdentity) -> io::Result<()> {
-        match hold {
+    fn release(&mut self, identity: PidIdentity) -> io::Result<()> {
+        match identity {
             PidIdentity::Table(slot) => self.ring.unregister(slot),
             PidIdentity::Inode(_) | PidIdentity::Owned(_) => Ok(()),
             PidIdentity::Pidfd(pidfd) => {
-                self.held -= 1;
+                self.open_pidfds -= 1;
                 self.ring.close(pidfd)
             }
         }
     }
-
-    // ---- watches that wait for the clock
-
-    fn next_retry(&self) -> Option<Duration> {
-        let now = Instant::now();
-        let retry_queue = self.retry_queue.next().into_iter();
-        let next = retry_queue
-            .chain(self.status_fd_queue.retry_at())
-            .chain(self.wake_again)
-            .chain(self.stale_polls.next(now))
-            .min()?;
-        Some(next.saturating_duration_since(now))
-    }
-
-    fn retry_due(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
-        if self.retry_queue.is_empty()
-            && self.status_fd_queue.retry_at().is_none()
-            && self.wake_again.is_none()
-        {
-            return Ok(());
-        }
-        let now = Instant::now();
-        self.status_fd_queue.wake_up(now);
-        if self.wake_again.is_some_and(|at| at <= now) {
-            self.wake_again = None;
-            self.arm_wake()?;
-        }
-        while let Some(key) = self.retry_queue.pop_due(now) {
-            match self.slots.is_abandoned(key) {
-                true => self.disarmed(key, events)?,
-                false => self.rearm(key)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes some polls of watches that were given up, if that is due.
-    fn remove_stale_polls(&mut self) -> io::Result<()> {
-        if self.stale_polls.len() == 0 {
-            return Ok(());
-        }
-        let began = Instant::now();
-        if self
-            .stale_polls
-            .next(began)
-            .is_some_and(|next| next > began)
-        {
-            return Ok(());
-        }
-        loop {
-            let mut some = false;
-            for poll in self.stale_polls.take(began) {
-                let remove = opcode::PollRemove::new(poll.pack()).build();
-                self.ring.push_quiet(remove)?;
-                some = true;
-            }
-            if !some {
-                break;
-            }
-            self.ring.submit()?;
-        }
-        self.stale_polls.rest(began);
-        Ok(())
-    }
-
-    pub(super) fn rest(&mut self, key: u32) {
-        self.slots.set_stage(key, Stage::RetryQueue);
-        self.retry_queue.push(key);
-    }
-
-    fn shrink(&mut self) {
-        self.slots.shrink();
-        self.status_fd_queue.shrink();
-        self.retry_queue.shrink();
-        self.early.shrink_if_sparse();
-        self.ring.shrink();
-    }
-
-    // ---- completions
 
     fn process_completions(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
         while let Some(completion) = self.ring.next_completion() {
@@ -249,12 +168,12 @@ impl Uring {
                 Kind::Poll => self.poll_completed(completion, events)?,
                 Kind::Install => self.install_completed(completion, events)?,
                 Kind::Confirm => self.confirm_completed(completion, events)?,
-                // What failed (for want of memory) would fail again at once.
+                // It failed for lack of memory, and would fail again at once.
                 Kind::Wake if completion.result < 0 => {
-                    self.wake_again = Some(Instant::now() + RETRY_AFTER);
+                    self.rearm_wake_at = Some(Instant::now() + RETRY_DELAY);
                 }
                 Kind::Wake if !completion.more => self.arm_wake()?,
-                // A test has the poll fail by having it taken away.
+                // A test makes the poll fail by removing it.
                 Kind::Wake if faults::inject("wake").is_err() => {
                     let remove = opcode::PollRemove::new(Token::WAKE.pack()).build();
                     self.ring.push_quiet(remove)?;
@@ -272,21 +191,22 @@ impl Uring {
         events: &mut Vec<Event>,
     ) -> io::Result<()> {
         let Some(key) = self.slots.find(completion.token) else {
-            // Given up, and completed by itself or removed.
+            // The watch was abandoned, and its poll completed by itself or was removed.
             self.stale_polls.completed(completion.token);
             return Ok(());
         };
-        // What strikes here has ended, and is found ended again when it is armed again.
+        // An injected fault below has no lasting effect: the process has ended, and arming finds
+        // that again.
         if self.slots.is_abandoned(key) {
             return self.disarmed(key, events);
         }
         if completion.result < 0 || faults::inject("POLL_ADD").is_err() {
-            // ENOMEM, or worse: the process has not ended, so try until it works.
-            self.rest(key);
+            // ENOMEM, or worse. The process has not ended, so retry until the poll works.
+            self.retry_later(key);
             return Ok(());
         }
         self.slots.get(key).reaped = completion.result & i32::from(libc::POLLHUP) != 0;
-        self.slots.set_stage(key, Stage::Claiming);
+        self.slots.set_stage(key, Stage::NeedsStatus);
         self.status_fd_queue.push(key);
         Ok(())
     }
@@ -296,30 +216,31 @@ impl Engine for Uring {
     fn arm(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()> {
         match pidfd {
             Some(pidfd) => {
-                let (hold, target, close) = self.place(pidfd, guard.record().watch_for());
-                let key = self.slots.insert(guard, hold, Stage::Armed);
+                let (identity, target, close) =
+                    self.store_identity(pidfd, guard.record().watch_for());
+                let key = self.slots.insert(guard, identity, Stage::Armed);
                 self.stage_poll(key, target, close)
             }
-            // Its pidfd can be opened here and now, out of what is kept aside if need be.
+            // The ring thread opens the pidfd here, with the spare descriptor if necessary.
             None => {
                 let key = self
                     .slots
-                    .insert(guard, PidIdentity::Owned(None), Stage::RetryQueue);
-                self.rearm(key)
+                    .insert(guard, PidIdentity::Owned(None), Stage::Retrying);
+                self.arm_slot(key)
             }
         }
     }
 
     fn arm_after_delay(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()> {
-        let (hold, close) = match pidfd {
+        let (identity, close) = match pidfd {
             Some(pidfd) => {
-                let (hold, _, close) = self.place(pidfd, guard.record().watch_for());
-                (hold, close)
+                let (identity, _, close) = self.store_identity(pidfd, guard.record().watch_for());
+                (identity, close)
             }
             None => (PidIdentity::Owned(None), None),
         };
-        let key = self.slots.insert(guard, hold, Stage::RetryQueue);
-        self.rest(key);
+        let key = self.slots.insert(guard, identity, Stage::Retrying);
+        self.retry_later(key);
         close.map_or(Ok(()), |pidfd| self.ring.close(pidfd))
     }
 
@@ -330,7 +251,7 @@ impl Engine for Uring {
         let Some(key) = self.slots.find(token) else {
             return Ok(());
         };
-        // One that is in a line is seen to when its turn comes.
+        // A watch in a queue is removed when its turn comes.
         if self.slots.stage(key) != Stage::Armed {
             return Ok(());
         }
@@ -342,9 +263,9 @@ impl Engine for Uring {
                 self.ring.push_quiet(remove)?;
             }
         }
-        let mut early = std::mem::take(&mut self.early);
-        let disarmed = self.disarmed(key, &mut early);
-        self.early = early;
+        let mut pending_events = std::mem::take(&mut self.pending_events);
+        let disarmed = self.disarmed(key, &mut pending_events);
+        self.pending_events = pending_events;
         disarmed
     }
 
@@ -361,8 +282,8 @@ impl Engine for Uring {
         self.retry_due(events)?;
         self.process_status_requests(events)?;
         self.remove_stale_polls()?;
-        events.append(&mut self.early);
-        // An enter that ran out of memory may have copied completions out on the way.
+        events.append(&mut self.pending_events);
+        // An enter that ran out of memory may have collected completions in between.
         let busy =
             !events.is_empty() || self.ring.has_completions() || self.status_fd_queue.has_ready();
         match busy {
@@ -371,8 +292,8 @@ impl Engine for Uring {
         }
         self.process_completions(events)?;
         if self.status_fd_queue.has_ready() {
-            // A claim is answered within the enter that asks, so the status of a lone
-            // exit need not wait for the next round.
+            // The kernel answers a request within the enter that submits it, so the status of a
+            // single exit need not wait for the next round.
             self.process_status_requests(events)?;
             self.ring.submit()?;
             self.process_completions(events)?;
@@ -380,7 +301,8 @@ impl Engine for Uring {
         if self.spare.is_none() {
             self.refill_spare();
         }
-        // Not while there is more to do: with hundreds of thousands of slots it takes milliseconds.
+        // Not while there is more to do: with hundreds of thousands of slots this takes
+        // milliseconds.
         if mode != WaitMode::Poll {
             self.shrink();
         }
@@ -394,7 +316,7 @@ impl Engine for Uring {
     fn gauges(&self) -> Gauges {
         Gauges {
             armed: self.slots.armed(),
-            held: self.held,
+            open_pidfds: self.open_pidfds,
             enters: self.ring.enters(),
         }
     }

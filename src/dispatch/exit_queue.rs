@@ -1,9 +1,9 @@
-//! The bounded ring buffer between the ring thread and the workers.
+//! The bounded queue between the ring thread and the workers.
 //!
-//! What goes through is generic, because what is queued is of no concern here. The ring thread puts in
-//! a batch under one lock and never waits: what does not fit stays in its own line, and
-//! the queue tells it when there is room. Workers take one at a time: a batch taken by
-//! one worker would have to wait for that worker's slow callback while another is free.
+//! It is generic, because it does not use its entries. The ring thread pushes a batch under one
+//! lock and never waits: what does not fit stays in its backlog, and the queue reports when it has
+//! capacity again. Workers pop one entry at a time: the entries of a batch would have to wait for a
+//! slow callback of its worker while another worker is free.
 
 use std::collections::{TryReserveError, VecDeque};
 use std::sync::PoisonError;
@@ -18,38 +18,38 @@ pub(crate) struct ExitQueue<T> {
 }
 
 struct Inner<T> {
-    /// Allocated once: never holds more than the capacity.
-    ring: VecDeque<(T, Instant)>,
-    /// Workers in `filled`.
-    idle: usize,
-    /// The producer has more and wants to hear of room.
+    /// Allocated once; never holds more than the capacity.
+    entries: VecDeque<(T, Instant)>,
+    /// Workers that wait on `filled`.
+    idle_workers: usize,
+    /// The producer has a backlog, and is to be woken when there is capacity.
     producer_waits: bool,
-    /// No more will be put in.
+    /// No more entries will be pushed.
     closed: bool,
 }
 
-/// What a worker got.
+/// An entry that a worker has popped.
 pub(crate) struct Popped<T> {
     pub(crate) value: T,
-    /// When it was put in, the same for all of a batch.
+    /// When it was pushed, the same for all of a batch.
     pub(crate) queued_at: Instant,
-    /// The producer waits for room, and now there is enough: tell it.
-    pub(crate) tell_producer: bool,
+    /// Whether the worker must wake the producer, which waits for capacity.
+    pub(crate) wake_producer: bool,
 }
 
 impl<T> ExitQueue<T> {
-    /// What a place takes.
+    /// The size of one entry.
     #[cfg(test)]
-    pub(crate) const PLACE_BYTES: usize = size_of::<(T, Instant)>();
+    pub(crate) const ENTRY_BYTES: usize = size_of::<(T, Instant)>();
 
     /// `capacity` is at least 1.
     pub(crate) fn new(capacity: usize) -> Result<Self, TryReserveError> {
-        let mut ring = VecDeque::new();
-        ring.try_reserve_exact(capacity)?;
+        let mut entries = VecDeque::new();
+        entries.try_reserve_exact(capacity)?;
         Ok(Self {
             inner: Mutex::new(Inner {
-                ring,
-                idle: 0,
+                entries,
+                idle_workers: 0,
                 producer_waits: false,
                 closed: false,
             }),
@@ -59,21 +59,21 @@ impl<T> ExitQueue<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<T>> {
-        // Nothing under the lock panics half-way.
+        // No code under the lock panics halfway.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Moves as much of `line` as fits, in order, and returns how much that was. If some is left, a
-    /// worker will say when there is room.
-    pub(crate) fn push_from(&self, line: &mut VecDeque<T>) -> usize {
+    /// Moves as much of `backlog` as fits, in order, and returns how many entries that was. If some
+    /// are left, a worker will wake the producer when there is capacity.
+    pub(crate) fn push_from(&self, backlog: &mut VecDeque<T>) -> usize {
         let now = Instant::now();
         let mut inner = self.lock();
-        let count = line.len().min(self.capacity - inner.ring.len());
+        let count = backlog.len().min(self.capacity - inner.entries.len());
         inner
-            .ring
-            .extend(line.drain(..count).map(|value| (value, now)));
-        inner.producer_waits = !line.is_empty();
-        let wake = inner.idle.min(count);
+            .entries
+            .extend(backlog.drain(..count).map(|value| (value, now)));
+        inner.producer_waits = !backlog.is_empty();
+        let wake = inner.idle_workers.min(count);
         drop(inner);
         for _ in 0..wake {
             self.filled.notify_one();
@@ -81,7 +81,7 @@ impl<T> ExitQueue<T> {
         count
     }
 
-    /// Takes the oldest, waiting for one. `None`: closed and empty.
+    /// Pops the oldest entry, and waits for one. `None`: the queue is closed and empty.
     pub(crate) fn pop(&self) -> Option<Popped<T>> {
         let mut inner = self.lock();
         loop {
@@ -89,48 +89,48 @@ impl<T> ExitQueue<T> {
             if popped.is_some() || inner.closed {
                 return popped;
             }
-            inner.idle += 1;
+            inner.idle_workers += 1;
             inner = self
                 .filled
                 .wait(inner)
                 .unwrap_or_else(PoisonError::into_inner);
-            inner.idle -= 1;
+            inner.idle_workers -= 1;
         }
     }
 
-    /// Takes the oldest, if there is one.
+    /// Pops the oldest entry, if there is one.
     pub(crate) fn try_pop(&self) -> Option<Popped<T>> {
         self.take(&mut self.lock())
     }
 
     fn take(&self, inner: &mut Inner<T>) -> Option<Popped<T>> {
-        let (value, queued_at) = inner.ring.pop_front()?;
+        let (value, queued_at) = inner.entries.pop_front()?;
         // Half empty, so that the producer is woken once per half queue and not once per exit.
-        let tell_producer = inner.producer_waits && inner.ring.len() <= self.capacity / 2;
-        if tell_producer {
+        let wake_producer = inner.producer_waits && inner.entries.len() <= self.capacity / 2;
+        if wake_producer {
             inner.producer_waits = false;
         }
         Some(Popped {
             value,
             queued_at,
-            tell_producer,
+            wake_producer,
         })
     }
 
-    /// How many wait.
+    /// How many entries are queued.
     pub(crate) fn len(&self) -> usize {
-        self.lock().ring.len()
+        self.lock().entries.len()
     }
 
-    /// Says that no more will come; workers take what is left and then get `None`.
+    /// Closes the queue. Workers pop what is left and then get `None`.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
         self.filled.notify_all();
     }
 
-    /// Takes all that is left.
+    /// Removes all entries.
     pub(crate) fn drain(&self) -> VecDeque<(T, Instant)> {
-        std::mem::take(&mut self.lock().ring)
+        std::mem::take(&mut self.lock().entries)
     }
 }
 
@@ -144,23 +144,23 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
-    fn what_does_not_fit_stays_in_line() {
-        let queue = ExitQueue::new(3).expect("that much memory there is");
-        let mut line: VecDeque<_> = (0..5).collect();
-        assert_eq!(queue.push_from(&mut line), 3);
-        assert_eq!(line, [3, 4]);
-        assert_eq!(queue.push_from(&mut line), 0);
+    fn entries_that_do_not_fit_stay_in_the_backlog() {
+        let queue = ExitQueue::new(3).expect("enough memory");
+        let mut backlog: VecDeque<_> = (0..5).collect();
+        assert_eq!(queue.push_from(&mut backlog), 3);
+        assert_eq!(backlog, [3, 4]);
+        assert_eq!(queue.push_from(&mut backlog), 0);
 
-        // Room is told once, at half: capacity 3 is half empty with one left.
-        let told: Vec<_> = (0..3)
+        // The producer is woken once, at half: a capacity of 3 is half empty with one entry left.
+        let woken: Vec<_> = (0..3)
             .map(|expected| {
                 let popped = queue.pop().expect("three are in");
                 assert_eq!(popped.value, expected);
-                popped.tell_producer
+                popped.wake_producer
             })
             .collect();
-        assert_eq!(told, [false, true, false]);
-        assert_eq!(queue.push_from(&mut line), 2);
+        assert_eq!(woken, [false, true, false]);
+        assert_eq!(queue.push_from(&mut backlog), 2);
         queue.close();
         assert_eq!(queue.pop().map(|p| p.value), Some(3));
         assert_eq!(queue.pop().map(|p| p.value), Some(4));
@@ -168,33 +168,33 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_of_one_hands_everything_over_once_and_in_order() {
+    fn a_queue_of_one_delivers_each_entry_once_and_in_order() {
         const ITEMS: usize = 10_000;
-        let queue = ExitQueue::new(1).expect("that much memory there is");
-        let room = AtomicUsize::new(0);
+        let queue = ExitQueue::new(1).expect("enough memory");
+        let notifier = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             let worker = scope.spawn(|| {
                 let mut seen = Vec::new();
                 while let Some(popped) = queue.pop() {
                     seen.push(popped.value);
-                    if popped.tell_producer {
-                        room.fetch_add(1, Ordering::Release);
+                    if popped.wake_producer {
+                        notifier.fetch_add(1, Ordering::Release);
                     }
                 }
                 seen
             });
-            let mut line: VecDeque<_> = (0..ITEMS).collect();
-            let mut told = 0;
+            let mut backlog: VecDeque<_> = (0..ITEMS).collect();
+            let mut woken = 0;
             loop {
-                queue.push_from(&mut line);
-                if line.is_empty() {
+                queue.push_from(&mut backlog);
+                if backlog.is_empty() {
                     break;
                 }
-                // As the ring thread does: never again before room was told.
-                while room.load(Ordering::Acquire) == told {
+                // Like the ring thread, it does not push again before it is woken.
+                while notifier.load(Ordering::Acquire) == woken {
                     std::thread::yield_now();
                 }
-                told += 1;
+                woken += 1;
             }
             queue.close();
             assert_eq!(worker.join().expect("no panic"), Vec::from_iter(0..ITEMS));

@@ -1,10 +1,10 @@
-//! The threads that run callbacks.
+//! The worker threads, which run callbacks.
 
 use crate::shared::Shared;
 use crate::sync::signal_mask;
 use crate::sync::wait_graph::{self, Node};
 
-/// Takes ended processes from the queue and runs their callbacks, until the queue is closed.
+/// Pops ended processes from the queue and runs their callbacks, until the queue is closed.
 pub(crate) fn run(shared: &Shared, me: Node) {
     let next = || {
         shared.queue.try_pop().or_else(|| {
@@ -15,7 +15,7 @@ pub(crate) fn run(shared: &Shared, me: Node) {
     signal_mask::with_builder_mask(shared.signal_mask, || {
         wait_graph::as_thread(me, || {
             while let Some(popped) = next() {
-                if popped.tell_producer {
+                if popped.wake_producer {
                     shared.mailbox.wake_reader();
                 }
                 popped.value.run_callbacks(shared, Some(popped.queued_at));

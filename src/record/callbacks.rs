@@ -4,21 +4,21 @@ use std::collections::VecDeque;
 
 use crate::types::callback::{Callback, CallbackId};
 
-/// A cancelled one leaves a gap, so that cancelling takes a search among ordered ids and no move of the others. There is
-/// no gap at either end.
+/// A cancelled callback leaves a gap, so that cancelling is a binary search by id and moves no
+/// other callback. There is no gap at either end.
 #[derive(Default)]
 pub(crate) struct Callbacks(VecDeque<(CallbackId, Option<Callback>)>);
 
 impl Callbacks {
-    /// Adds one. The ids of one record grow, because they are given under its lock.
+    /// Adds a callback. The ids of one record grow, because they are assigned under its lock.
     pub(crate) fn push(&mut self, callback: Callback) -> CallbackId {
         let Self(all) = self;
         if all.len() == all.capacity() {
             all.retain(|(_, callback)| callback.is_some());
             match all.len() {
-                // Most watches get one, and the usual first capacity is four.
+                // Most watches get one callback, and the default first capacity is four.
                 0 => all.reserve_exact(1),
-                // With few gaps to be had it would be as full soon.
+                // Removing few gaps would leave the buffer full again soon.
                 len if len > all.capacity() / 2 => all.reserve(len),
                 _ => {}
             }
@@ -28,19 +28,19 @@ impl Callbacks {
         id
     }
 
-    /// Takes the oldest.
+    /// Removes the oldest callback.
     pub(crate) fn pop(&mut self) -> Option<(CallbackId, Callback)> {
         let (id, callback) = self.0.pop_front()?;
-        self.close_gaps_at_the_ends();
-        // `None` it is not: that would have been a gap at the end.
+        self.trim_gaps();
+        // It is not `None`: that would have been a gap at the end.
         Some((id, callback?))
     }
 
-    /// Takes this one, if it is there.
+    /// Removes this callback, if it is there.
     pub(crate) fn remove(&mut self, id: CallbackId) -> Option<Callback> {
         let index = self.0.binary_search_by_key(&id, |(id, _)| *id).ok()?;
         let callback = self.0[index].1.take();
-        self.close_gaps_at_the_ends();
+        self.trim_gaps();
         callback
     }
 
@@ -48,12 +48,12 @@ impl Callbacks {
         self.0.is_empty()
     }
 
-    /// How many there are at most.
-    pub(crate) fn len_at_most(&self) -> usize {
+    /// An upper bound of the number of callbacks.
+    pub(crate) fn max_len(&self) -> usize {
         self.0.len()
     }
 
-    fn close_gaps_at_the_ends(&mut self) {
+    fn trim_gaps(&mut self) {
         let Self(all) = self;
         while all.front().is_some_and(|(_, callback)| callback.is_none()) {
             all.pop_front();
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_stays_in_order_whatever_is_cancelled() {
+    fn callbacks_stay_in_order_whichever_are_cancelled() {
         for cancelled in 0..1_u32 << 6 {
             let mut callbacks = Callbacks::default();
             let ids = [(); 6].map(|()| callbacks.push(callback()));
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn gaps_are_used_again_and_one_callback_takes_one_place() {
+    fn gaps_are_reused_and_one_callback_takes_one_entry() {
         let mut callbacks = Callbacks::default();
         let mut last = callbacks.push(callback());
         assert_eq!(callbacks.0.capacity(), 1);
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_takes_no_more_than_a_callback() {
+    fn a_gap_is_no_larger_than_a_callback() {
         assert_eq!(size_of::<Callback>(), size_of::<Option<Callback>>());
     }
 }

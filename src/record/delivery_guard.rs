@@ -1,32 +1,26 @@
-//! The watcher's side of a record: the duty to see the exit, and to run the callbacks.
+//! The watcher's responsibility for a record: to deliver the exit and to run the callbacks.
 //!
-//! Each record that is live or scheduled has exactly one, wherever it is: in the mailbox, a slot, an
-//! event, a line, the queue, or a worker's hands. Dropping one undone, for whatever reason
-//! and on whatever path, closes the record, so that no waiter is ever forgotten, and hands a child that
-//! is ours to the orphanage, so that no zombie is.
+//! Each record that is live or scheduled has exactly one guard, wherever it is: in the mailbox, a
+//! slot, an event, the backlog, the exit queue, or a worker. Dropping a guard that is not done, for
+//! whatever reason and on whatever path, closes the record, so that every waiter returns. It also
+//! passes a child of ours to the orphan reaper, so that no zombie is left.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::Exit;
-use crate::record::orphan_reaper;
-use crate::record::{Ownership, Phase, Record, State, drop_catching_panics};
-use crate::shared::Shared;
+use super::{Ownership, Phase, Record, State, orphan_reaper};
 use crate::sync::MutexGuard;
-use crate::sync::signal_mask;
-use crate::sync::wait_graph;
 use crate::sys::{self, WaitResult, WaitTarget};
-use crate::types::exit::{Outcome, Unknown, Usage};
+use crate::types::exit::{Exit, Outcome, Unknown, Usage};
 
-/// `None` once done.
+/// `None` once the delivery is done.
 pub(crate) struct DeliveryGuard(Option<Arc<Record>>);
 
-/// What came of reaping a child.
+/// The result of reaping a child.
 pub(crate) enum Reaped {
-    /// It is over; the duty goes on if there are callbacks.
+    /// The child was reaped. The guard is returned if there are callbacks to run.
     Finished(Outcome, Option<DeliveryGuard>),
-    /// It cannot be reaped yet.
+    /// The child cannot be reaped yet.
     NotYet(DeliveryGuard),
 }
 
@@ -36,15 +30,15 @@ impl DeliveryGuard {
     }
 
     pub(crate) fn record(&self) -> &Arc<Record> {
-        self.0.as_ref().expect("held until it is done")
+        self.0.as_ref().expect("set until it is done")
     }
 
-    /// Nothing is left to do.
+    /// Marks the delivery as done.
     pub(crate) fn done(mut self) {
         self.0 = None;
     }
 
-    /// Takes the exit in. If there are callbacks the duty goes on, and is to be handed to who runs them.
+    /// Stores the exit. Returns the guard if there are callbacks, for the thread that runs them.
     pub(crate) fn finish(
         self,
         outcome: Outcome,
@@ -56,10 +50,11 @@ impl DeliveryGuard {
         self.finish_locked(&record, state, outcome, usage, seen_at)
     }
 
-    /// Reaps a child that is ours and takes its exit in, all under the lock under which it
-    /// is signalled: after the reap its pid may be another's.
+    /// Reaps a child of ours and stores its exit.
     ///
-    /// `ask`: by what it is reaped. `why_not`: what it means if it is not there to be reaped.
+    /// Both happen under the lock under which the child is signalled, because its pid may be reused
+    /// after the reap. `target` is what to reap by. `why_not` says what it means if there is no
+    /// such child.
     pub(crate) fn reap(
         self,
         target: WaitTarget<'_>,
@@ -103,7 +98,7 @@ impl DeliveryGuard {
         let more = match state.callbacks.is_empty() {
             true => {
                 state.phase = Phase::Idle;
-                // Under the lock: from here on another duty may be made.
+                // Under the lock: once it is released, another guard may be made for this record.
                 self.done();
                 None
             }
@@ -115,59 +110,6 @@ impl DeliveryGuard {
         drop(state);
         subscribers.notify(record.exit.get());
         more
-    }
-
-    /// Runs the callbacks. What is added meanwhile gets its turn after the other processes in
-    /// line, so that one that adds itself again and again starves nobody.
-    ///
-    /// `queued_at`: when it was put in the queue, if it was.
-    pub(crate) fn run_callbacks(self, shared: &Shared, queued_at: Option<Instant>) {
-        let record = Arc::clone(self.record());
-        let Some(exit) = record.exit.get() else {
-            debug_assert!(false, "scheduled without an exit");
-            return;
-        };
-        let queued = queued_at.map(|at| exit.queued(at));
-        let exit = queued.as_ref().unwrap_or(exit);
-        let mut state = record.lock();
-        for _ in 0..state.callbacks.len_at_most() {
-            if shared.stopping() {
-                // The drop of the watcher has begun; ours closes the record.
-                drop(state);
-                return;
-            }
-            // Fewer by now if some were cancelled.
-            let Some((id, callback)) = state.callbacks.pop() else {
-                break;
-            };
-            state.running = Some(id);
-            drop(state);
-
-            signal_mask::lend();
-            let end = catch_unwind(AssertUnwindSafe(|| {
-                wait_graph::within(id, || callback(exit));
-            }));
-            shared.counters.callbacks.add(1);
-            if let Err(payload) = end {
-                shared.counters.panics.add(1);
-                drop_catching_panics(payload);
-            }
-
-            state = record.lock();
-            state.running = None;
-            record.notify(&state);
-        }
-        if !state.callbacks.is_empty() {
-            drop(state);
-            // If the box is closed, this closes the record.
-            drop(shared.mailbox.schedule(self));
-            return;
-        }
-        if matches!(state.phase, Phase::Scheduled) {
-            state.phase = Phase::Idle;
-        }
-        // Under the lock, as above.
-        self.done();
     }
 }
 

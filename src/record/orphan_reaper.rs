@@ -1,17 +1,17 @@
-//! Children that outlive the watcher that was to reap them.
+//! Reaps children of ours that outlive their watcher.
 //!
-//! They are let run, and reaped all the same: a thread of their own looks after them every now and then,
-//! and ends when there are none left. It is a last resort, and need not be quick. If no thread can be had, it is tried again
-//! whenever a watcher is built or takes on a child.
+//! Such children keep running. A thread polls them at growing intervals, reaps those that end, and
+//! ends itself when none is left. It is a last resort, and need not be quick. If the thread cannot
+//! be started, the next watcher that is built, or that takes a child, tries again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::Record;
+use super::delivery_guard::{DeliveryGuard, Reaped};
 use crate::faults;
-use crate::record::Record;
-use crate::record::delivery_guard::{DeliveryGuard, Reaped};
 use crate::sync::per_process::PerProcess;
 use crate::sync::signal_mask;
 use crate::sys::WaitTarget;
@@ -22,49 +22,49 @@ const POLL_INTERVAL_MAX: Duration = Duration::from_millis(500);
 
 #[derive(Default)]
 struct OrphanReaper {
-    new: Vec<Arc<Record>>,
-    /// A thread looks after them.
-    looked_after: bool,
+    incoming: Vec<Arc<Record>>,
+    /// Whether the thread runs.
+    has_thread: bool,
 }
 
 static ORPHAN_REAPER: PerProcess<Mutex<OrphanReaper>> = PerProcess::new();
-/// There are orphans, and no thread could be had.
-static ABANDONED: AtomicBool = AtomicBool::new(false);
+/// There are orphans, and their thread could not be started.
+static THREAD_MISSING: AtomicBool = AtomicBool::new(false);
 
 fn orphan_reaper() -> MutexGuard<'static, OrphanReaper> {
     let orphan_reaper = ORPHAN_REAPER.get().lock();
     orphan_reaper.unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Sees to it that the child is reaped when it ends.
+/// Takes a child, to reap it when it ends.
 pub(crate) fn adopt(record: Arc<Record>) {
     let mut orphan_reaper = orphan_reaper();
-    orphan_reaper.new.push(record);
+    orphan_reaper.incoming.push(record);
     orphan_reaper.ensure_thread();
 }
 
-/// If no thread could be had for orphans, perhaps one can be now.
+/// Starts the thread for orphans, if it could not be started before.
 pub(crate) fn restart() {
-    if ABANDONED.load(Ordering::Relaxed) {
+    if THREAD_MISSING.load(Ordering::Relaxed) {
         orphan_reaper().ensure_thread();
     }
 }
 
 impl OrphanReaper {
     fn ensure_thread(&mut self) {
-        if self.looked_after || self.new.is_empty() {
+        if self.has_thread || self.incoming.is_empty() {
             return;
         }
         let thread = faults::inject("clone").and_then(|()| {
             let thread = thread::Builder::new().name("exitring-orphan".into());
             signal_mask::start_thread(thread, run)
         });
-        self.looked_after = thread.is_ok();
-        if !self.looked_after {
-            self.new.retain(|record| !reap(record));
+        self.has_thread = thread.is_ok();
+        if !self.has_thread {
+            self.incoming.retain(|record| !reap(record));
         }
-        ABANDONED.store(
-            !self.looked_after && !self.new.is_empty(),
+        THREAD_MISSING.store(
+            !self.has_thread && !self.incoming.is_empty(),
             Ordering::Relaxed,
         );
     }
@@ -76,12 +76,12 @@ fn run() {
     loop {
         {
             let mut orphan_reaper = orphan_reaper();
-            if !orphan_reaper.new.is_empty() {
+            if !orphan_reaper.incoming.is_empty() {
                 pause = POLL_INTERVAL_MIN;
             }
-            orphans.append(&mut orphan_reaper.new);
+            orphans.append(&mut orphan_reaper.incoming);
             if orphans.is_empty() {
-                orphan_reaper.looked_after = false;
+                orphan_reaper.has_thread = false;
                 return;
             }
         }
@@ -91,7 +91,7 @@ fn run() {
     }
 }
 
-/// Whether it is over.
+/// Reaps the child if it has ended, and returns whether it has.
 fn reap(record: &Arc<Record>) -> bool {
     let gone = || Some(Unknown::ReapedElsewhere);
     let target = WaitTarget::Reap(record.pid());

@@ -1,14 +1,15 @@
-//! Signals to the process: the user's, and a deadline's. Each is sent under the lock under which an owned child is reaped, so its
-//! pid is not another's.
+//! Signals to the process, from the user and from deadlines.
+//!
+//! Each signal is sent under the lock under which an owned child is reaped, so the child's pid is
+//! not reused.
 
 use std::io;
 
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
-use super::{Extra, NewDeadline, Ownership, Record};
+use super::{DeadlineKey, Extra, NewDeadline, Ownership, Record};
 use crate::error::SignalError;
-use crate::ring_thread::deadlines::DeadlineKey;
-use crate::ring_thread::leftover_group::{LeftoverGroup, LeftoverGroups};
+use crate::record::leftover_group::{LeftoverGroup, LeftoverGroups};
 use crate::sys::{self, WaitResult, WaitTarget};
 
 impl Record {
@@ -25,8 +26,8 @@ impl Record {
         sent.map_err(|error| SignalError::from_kill(signal, error))
     }
 
-    /// Whether the child, which is ours to reap, was reaped all the same: by itself (`SIGCHLD` is ignored)
-    /// or by a wait for any child. Then its pid may be another's.
+    /// Whether the child, which is ours to reap, was reaped by something else: automatically
+    /// (`SIGCHLD` is ignored), or by a wait for any child. Then its pid may be reused.
     fn reaped_elsewhere(&self) -> bool {
         matches!(
             sys::waitid(WaitTarget::LookAtChild(self.pid)),
@@ -34,7 +35,7 @@ impl Record {
         )
     }
 
-    /// The signal that has stopped the child, if it is stopped (and no debugger's).
+    /// The signal that stopped the child, if it is stopped (and not by a debugger).
     pub(crate) fn stopped(&self) -> Option<i32> {
         let _state = self.lock();
         if self.ownership != Ownership::Owned || self.exit.get().is_some() {
@@ -45,30 +46,37 @@ impl Record {
         stopped.ok()??.stopping_signal()
     }
 
-    /// A deadline's `SIGTERM`: to the group if it leads one, else to the process alone; and `SIGCONT`, without which it would
-    /// not reach what is stopped. Tells whether it was alive, and what holds on to the group.
+    /// Sends a deadline's `SIGTERM` to the group if the child leads one, otherwise to the child
+    /// alone.
+    ///
+    /// `SIGCONT` follows, because a stopped process does not act on `SIGTERM`. Returns whether the
+    /// child was alive, and its group.
     pub(crate) fn terminate_by_deadline(
         &self,
         groups: &LeftoverGroups,
-        held: Option<LeftoverGroup>,
+        group: Option<LeftoverGroup>,
     ) -> (bool, Option<LeftoverGroup>) {
         let mut state = self.lock();
         if !self.is_alive() {
-            return (false, held);
+            return (false, group);
         }
-        let held = held.or_else(|| groups.hold(self.pid));
+        let group = group.or_else(|| groups.track(self.pid));
         let sent = self.kill_group_or_process(libc::SIGTERM);
         if sent.is_ok() {
             let _ = self.kill_group_or_process(libc::SIGCONT);
         }
         let extra = state.extra();
         extra.by_deadline = true;
-        extra.group = held.as_ref().map(LeftoverGroup::watch).unwrap_or_default();
+        extra.group = group
+            .as_ref()
+            .map(LeftoverGroup::grace_token)
+            .unwrap_or_default();
         extra.note_deadline_error(libc::SIGTERM, sent);
-        (true, held)
+        (true, group)
     }
 
-    /// A deadline's `SIGKILL`, likewise; also of what a leader that has ended and is not reaped leaves of its group.
+    /// Sends a deadline's `SIGKILL` to the same processes, also to the group of a leader that has
+    /// ended and is not reaped.
     pub(crate) fn kill_by_deadline(&self) {
         let mut state = self.lock();
         if self.exit.get().is_none() && !self.reaped_elsewhere() {
@@ -77,19 +85,19 @@ impl Record {
         }
     }
 
-    /// Under the lock, of a child that is not reaped.
+    /// Signals a child that is not reaped. The caller holds the lock.
     fn kill_group_or_process(&self, signal: i32) -> io::Result<()> {
         sys::kill_group(self.pid, signal).unwrap_or_else(|| sys::kill(self.pid, signal))
     }
 
-    /// What is left of the group could not be killed when its grace was over.
+    /// Records that what is left of the group could not be killed when its grace was over.
     pub(crate) fn set_group_kill_error(&self, error: io::Error) {
         self.lock()
             .extra()
             .note_deadline_error(libc::SIGKILL, Err(error));
     }
 
-    /// Nobody is left of the group, so nobody was left out.
+    /// Records that the group is empty, so no process was missed.
     pub(crate) fn group_ended(&self) {
         if let Some(extra) = &mut self.lock().extra {
             extra.deadline_error = None;
@@ -104,14 +112,15 @@ impl Record {
         Some(SignalError::from_kill(signal, error))
     }
 
-    /// Whether the group that a deadline ends, or has ended the leader of, has its grace still.
+    /// Whether the group that a deadline terminates, or whose leader it has ended, still has its
+    /// grace.
     pub(crate) fn group_in_grace(&self) -> bool {
         let state = self.lock();
         let extra = state.extra.as_ref();
         extra.is_some_and(|extra| extra.group.strong_count() > 0)
     }
 
-    /// Under the lock, of a child that is ours: not ended, seen or not.
+    /// Whether a child of ours has not ended, seen or unseen. The caller holds the lock.
     fn is_alive(&self) -> bool {
         self.exit.get().is_none()
             && matches!(
@@ -120,18 +129,20 @@ impl Record {
             )
     }
 
-    /// Sets a deadline in place of one that the ring thread has not taken yet. `notify` has it taken, if that is not on
-    /// its way already, and gives back whether it could.
-    pub(crate) fn ask_deadline(
+    /// Sets a deadline, in place of one that the ring thread has not taken yet.
+    ///
+    /// `notify` sends the command to the ring thread, unless one is already sent, and returns
+    /// whether it could. Returns the same.
+    pub(crate) fn request_deadline(
         &self,
         deadline: NewDeadline,
         notify: impl FnOnce() -> bool,
     ) -> bool {
         let mut state = self.lock();
         let extra = state.extra();
-        let on_its_way = extra.new_deadline.replace(deadline).is_some();
-        // Under the lock: the ring thread takes the deadline under it, too.
-        let notified = on_its_way || notify();
+        let pending = extra.new_deadline.replace(deadline).is_some();
+        // Under the lock, under which the ring thread takes the deadline.
+        let notified = pending || notify();
         if !notified {
             state.extra().new_deadline = None;
         }
@@ -143,8 +154,8 @@ impl Record {
         state.extra.as_mut()?.new_deadline.take()
     }
 
-    /// Notes where the ring thread has the deadline, and hands out where it had one before.
-    pub(crate) fn set_deadline(&self, key: Option<DeadlineKey>) -> Option<DeadlineKey> {
+    /// Stores the key of the deadline in the ring thread, and returns the previous key.
+    pub(crate) fn swap_deadline_key(&self, key: Option<DeadlineKey>) -> Option<DeadlineKey> {
         let mut state = self.lock();
         match (&mut state.extra, key) {
             (None, None) => None,
@@ -169,7 +180,7 @@ mod tests {
     use crate::record::WatchFor;
 
     #[test]
-    fn deadlines_set_while_one_is_on_its_way_take_its_place_and_cost_nothing() {
+    fn a_deadline_replaces_one_that_is_not_taken_yet_without_another_command() {
         let record = Record::new(
             Pid::new(1).expect("a pid"),
             Ownership::Owned,
@@ -181,7 +192,7 @@ mod tests {
         };
         let mut notices = 0;
         for seconds in 0..1000 {
-            assert!(record.ask_deadline(deadline(seconds), || {
+            assert!(record.request_deadline(deadline(seconds), || {
                 notices += 1;
                 true
             }));
@@ -190,9 +201,9 @@ mod tests {
         let taken = record.take_new_deadline().expect("it was set");
         assert_eq!(taken.grace, Duration::from_secs(999));
         assert!(record.take_new_deadline().is_none());
-        // The next is a new one, and is not kept if it cannot be taken.
-        assert!(!record.ask_deadline(deadline(7), || false));
+        // The next deadline needs a new command, and is dropped if that cannot be sent.
+        assert!(!record.request_deadline(deadline(7), || false));
         assert!(record.take_new_deadline().is_none());
-        assert!(record.ask_deadline(deadline(8), || true));
+        assert!(record.request_deadline(deadline(8), || true));
     }
 }

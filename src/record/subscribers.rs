@@ -1,15 +1,18 @@
-//! Futures and queues, which are told of an exit besides callbacks and threads.
+//! Futures and queues to notify of an exit.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
 use slab::Slab;
 
-use crate::Exit;
 use crate::api::exits::Sink;
 use crate::sync::signal_mask;
+use crate::types::exit::Exit;
 
-/// Taken out from under the lock, to be told.
+/// Where a record keeps the waker of a future.
+pub(crate) type WakerKey = Option<usize>;
+
+/// Removed from a record under its lock, to be notified without the lock.
 #[derive(Default)]
 pub(crate) struct Subscribers {
     pub(super) wakers: Slab<Waker>,
@@ -17,7 +20,7 @@ pub(crate) struct Subscribers {
 }
 
 impl Subscribers {
-    /// `None`: the exit will not come.
+    /// Notifies all of them. `None`: the exit will not come.
     pub(crate) fn notify(self, exit: Option<&Exit>) {
         for sink in self.sinks {
             match exit {
@@ -29,7 +32,7 @@ impl Subscribers {
             signal_mask::lend();
         }
         for (_, waker) in self.wakers {
-            // An executor's code, on our thread.
+            // The executor's code runs on this thread.
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
                 drop_catching_panics(payload);
             }
@@ -37,10 +40,10 @@ impl Subscribers {
     }
 }
 
-/// Drops a value of the user's whose `Drop` may panic.
+/// Drops a user's value whose `Drop` may panic.
 pub(crate) fn drop_catching_panics<T>(value: T) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-        // Its drop could panic again.
+        // Dropping the payload could panic again.
         std::mem::forget(payload);
     }
 }

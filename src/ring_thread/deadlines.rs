@@ -1,60 +1,59 @@
-//! When children are to be told to end, and when they are made to.
+//! Deadlines of children: when to send `SIGTERM` and when to send `SIGKILL`.
 //!
-//! The ring thread's alone. All deadlines together cost the kernel one timer: the time-out of
+//! Only the ring thread uses them. All deadlines together cost the kernel one timer, the timeout of
 //! the ring thread's wait.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::record::{NewDeadline, Record};
-use crate::ring_thread::leftover_group::{LeftoverGroup, LeftoverGroups};
+use crate::record::leftover_group::{LeftoverGroup, LeftoverGroups};
+use crate::record::{DeadlineKey, NewDeadline, Record};
 
-/// The time, and a number that makes it unique.
-pub(crate) type DeadlineKey = (Instant, u64);
-
-/// How often it is looked whether anybody is left of a group, which costs a descriptor as long as there is.
+/// How often a group is checked for remaining processes. A group that is not empty costs a
+/// descriptor.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// How often it is looked whether those who were sent `SIGKILL` have ended, and for how long.
-const POLL_INTERVAL_KILLED: Duration = Duration::from_millis(10);
-const KILLED_MAX: Duration = Duration::from_millis(200);
-/// No wait is longer: what the kernel makes of a time-out of years is not found out.
+/// How often, and for how long, processes that were sent `SIGKILL` are checked for their end.
+const KILL_CHECK_INTERVAL: Duration = Duration::from_millis(10);
+const KILL_CHECK_MAX: Duration = Duration::from_millis(200);
+/// The longest wait, so that the kernel never gets a timeout of years.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(crate) struct Deadlines {
-    at: BTreeMap<DeadlineKey, Deadline>,
-    last: u64,
+    by_time: BTreeMap<DeadlineKey, Deadline>,
+    last_id: u64,
     groups: LeftoverGroups,
 }
 
 enum Deadline {
-    /// `SIGTERM`, and `SIGKILL` after so long; and what an earlier `SIGTERM` may leave.
+    /// Sends `SIGTERM`, and `SIGKILL` after this grace. The group is what an earlier `SIGTERM` may
+    /// have left over.
     Terminate(Arc<Record>, Duration, Option<LeftoverGroup>),
-    /// `SIGKILL`, also to what is left by then.
+    /// Sends `SIGKILL`, also to what is left of the group by then.
     Kill(Arc<Record>, Option<LeftoverGroup>),
-    /// The leader has ended. `SIGKILL` to the others at this time.
-    KillRemnant(Arc<Record>, LeftoverGroup, Instant),
-    /// All were sent `SIGKILL`. Until this time it is looked whether they have ended.
-    Killed(Arc<Record>, LeftoverGroup, Instant),
+    /// The leader has ended. Sends `SIGKILL` to the others at this time.
+    KillGroup(Arc<Record>, LeftoverGroup, Instant),
+    /// All were sent `SIGKILL`. Checks until this time whether they have ended.
+    ConfirmKill(Arc<Record>, LeftoverGroup, Instant),
 }
 
 impl Deadlines {
     pub(crate) fn new() -> Self {
         Self {
-            at: BTreeMap::new(),
-            last: 0,
+            by_time: BTreeMap::new(),
+            last_id: 0,
             groups: LeftoverGroups::new(),
         }
     }
 
-    /// Sets a process's new deadline, or none, instead of one that it has.
+    /// Sets or removes a process's deadline, in place of the one that it has.
     pub(crate) fn set(&mut self, record: Arc<Record>) {
         let Some(NewDeadline { at, grace }) = record.take_new_deadline() else {
             return;
         };
         let group = match self.take(&record) {
             Some((_, Deadline::Terminate(_, _, group) | Deadline::Kill(_, group))) => group,
-            Some((_, Deadline::KillRemnant(_, group, _) | Deadline::Killed(_, group, _))) => {
+            Some((_, Deadline::KillGroup(_, group, _) | Deadline::ConfirmKill(_, group, _))) => {
                 Some(group)
             }
             None => None,
@@ -65,11 +64,12 @@ impl Deadlines {
                     Deadline::Terminate(record, grace, group)
                 });
             }
-            // It ended while this was on its way: what is left of its group has the grace that was meant.
+            // The process ended while the new deadline was in the mailbox. What is left of its
+            // group gets the new grace.
             (false, Some(at), Some(group)) => {
                 self.keep_until(&record, group, at.checked_add(grace))
             }
-            // There is none any more.
+            // The deadline was removed, or there is nothing left to signal.
             _ => {}
         }
     }
@@ -80,51 +80,53 @@ impl Deadlines {
         record: &Arc<Record>,
         deadline: impl FnOnce(Arc<Record>) -> Deadline,
     ) {
-        self.last += 1;
-        let key = (at, self.last);
-        record.set_deadline(Some(key));
-        self.at.insert(key, deadline(Arc::clone(record)));
+        self.last_id += 1;
+        let key = (at, self.last_id);
+        record.swap_deadline_key(Some(key));
+        self.by_time.insert(key, deadline(Arc::clone(record)));
     }
 
-    /// Takes out the deadline of a process.
+    /// Removes and returns the deadline of a process.
     fn take(&mut self, record: &Record) -> Option<(DeadlineKey, Deadline)> {
-        if self.at.is_empty() {
+        if self.by_time.is_empty() {
             return None;
         }
-        self.at.remove_entry(&record.set_deadline(None)?)
+        self.by_time.remove_entry(&record.swap_deadline_key(None)?)
     }
 
-    /// The process has ended. What it left of its group has the rest of the grace.
+    /// Handles the end of a process. What it left of its group gets the remaining grace.
     pub(crate) fn ended(&mut self, record: &Arc<Record>) {
         let (group, until) = match self.take(record) {
             Some(((at, _), Deadline::Kill(_, Some(group)))) => (group, Some(at)),
             Some(((at, _), Deadline::Terminate(_, grace, Some(group)))) => {
                 (group, at.checked_add(grace))
             }
-            Some((_, Deadline::KillRemnant(_, group, until))) => (group, Some(until)),
-            Some((_, Deadline::Killed(_, group, until))) => {
-                return self.confirm_killed(record, group, until);
+            Some((_, Deadline::KillGroup(_, group, until))) => (group, Some(until)),
+            Some((_, Deadline::ConfirmKill(_, group, until))) => {
+                return self.confirm_kill(record, group, until);
             }
             _ => return,
         };
         self.keep_until(record, group, until);
     }
 
-    /// `until`: a time past the end of the clock never comes.
+    /// Keeps a group until its grace is over. `None` is a time past the end of the clock, which
+    /// never comes.
     fn keep_until(&mut self, record: &Arc<Record>, group: LeftoverGroup, until: Option<Instant>) {
-        // Before the leader's exit is seen, it is in the group itself.
+        // Until the leader's exit has been seen, the leader itself is in the group.
         if record.exit().is_some() && group.is_empty() {
             record.group_ended();
         } else if let Some(until) = until {
-            let look = Instant::now() + POLL_INTERVAL;
-            self.insert(until.min(look), record, |record| {
-                Deadline::KillRemnant(record, group, until)
+            let poll_at = Instant::now() + POLL_INTERVAL;
+            self.insert(until.min(poll_at), record, |record| {
+                Deadline::KillGroup(record, group, until)
             });
         }
     }
 
-    /// Kills what is left of a group, again if it was before: who is left then may not be signalled.
-    fn confirm_killed(&mut self, record: &Arc<Record>, group: LeftoverGroup, until: Instant) {
+    /// Sends `SIGKILL` to what is left of a group, or repeats it. A process that remains may be one
+    /// that this process must not signal.
+    fn confirm_kill(&mut self, record: &Arc<Record>, group: LeftoverGroup, until: Instant) {
         record.kill_by_deadline();
         let now = Instant::now();
         match group.kill() {
@@ -135,57 +137,58 @@ impl Deadlines {
                 record.set_group_kill_error(error);
             }
             _ if until <= now => {}
-            _ => self.insert(now + POLL_INTERVAL_KILLED, record, |record| {
-                Deadline::Killed(record, group, until)
+            _ => self.insert(now + KILL_CHECK_INTERVAL, record, |record| {
+                Deadline::ConfirmKill(record, group, until)
             }),
         }
     }
 
-    /// Descriptors held.
-    pub(crate) fn held(&self) -> usize {
-        self.groups.held()
+    /// How many groups hold a pidfd.
+    pub(crate) fn open_pidfds(&self) -> usize {
+        self.groups.open_pidfds()
     }
 
-    /// How long until there is something to do.
-    pub(crate) fn next(&self) -> Option<Duration> {
-        let ((at, _), _) = self.at.first_key_value()?;
+    /// How long until the next deadline.
+    pub(crate) fn next_timeout(&self) -> Option<Duration> {
+        let ((at, _), _) = self.by_time.first_key_value()?;
         Some(at.saturating_duration_since(Instant::now()).min(WAIT_MAX))
     }
 
     /// Sends the signals that are due.
     pub(crate) fn run_due(&mut self) {
-        if self.at.is_empty() {
+        if self.by_time.is_empty() {
             return;
         }
         let now = Instant::now();
-        while let Some(entry) = self.at.first_entry()
-            && entry.key().0 <= now
-        {
+        while let Some(entry) = self.by_time.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
             match entry.remove() {
                 Deadline::Terminate(record, grace, group) => {
-                    let (lives, group) = record.terminate_by_deadline(&self.groups, group);
+                    let (alive, group) = record.terminate_by_deadline(&self.groups, group);
                     let kill_at = now.checked_add(grace);
-                    match (lives, kill_at, group) {
+                    match (alive, kill_at, group) {
                         (true, Some(at), group) => {
                             self.insert(at, &record, |record| Deadline::Kill(record, group));
                         }
-                        // Its exit is about to be seen.
+                        // The process has ended, and the ring thread is about to see that.
                         (false, at, Some(group)) => self.keep_until(&record, group, at),
                         // A time past the end of the clock never comes.
                         _ => {}
                     }
                 }
                 Deadline::Kill(record, Some(group)) => {
-                    self.confirm_killed(&record, group, now + KILLED_MAX);
+                    self.confirm_kill(&record, group, now + KILL_CHECK_MAX);
                 }
                 Deadline::Kill(record, None) => record.kill_by_deadline(),
-                Deadline::KillRemnant(record, group, until) if until <= now => {
-                    self.confirm_killed(&record, group, now + KILLED_MAX);
+                Deadline::KillGroup(record, group, until) if until <= now => {
+                    self.confirm_kill(&record, group, now + KILL_CHECK_MAX);
                 }
-                Deadline::Killed(record, group, until) => {
-                    self.confirm_killed(&record, group, until);
+                Deadline::ConfirmKill(record, group, until) => {
+                    self.confirm_kill(&record, group, until);
                 }
-                Deadline::KillRemnant(record, group, until) => {
+                Deadline::KillGroup(record, group, until) => {
                     self.keep_until(&record, group, Some(until));
                 }
             }
@@ -194,9 +197,9 @@ impl Deadlines {
 }
 
 impl Drop for Deadlines {
-    /// Nobody will be there when the grace is over, so for those in it, it is over now.
+    /// Ends the grace of every group now, because nothing could end it later.
     fn drop(&mut self) {
-        for deadline in std::mem::take(&mut self.at).into_values() {
+        for deadline in std::mem::take(&mut self.by_time).into_values() {
             match deadline {
                 Deadline::Terminate(..) => {}
                 Deadline::Kill(record, group) => {
@@ -205,7 +208,7 @@ impl Drop for Deadlines {
                         let _ = group.kill();
                     }
                 }
-                Deadline::KillRemnant(record, group, _) | Deadline::Killed(record, group, _) => {
+                Deadline::KillGroup(record, group, _) | Deadline::ConfirmKill(record, group, _) => {
                     record.kill_by_deadline();
                     let _ = group.kill();
                 }

@@ -1,49 +1,40 @@
-//! The thread that owns the ring: takes commands, submits, waits, delivers.
+//! The event loop of the ring thread: takes commands, submits, waits, delivers.
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::backend::{Engine, Event, LATE, StatusSource, WaitMode};
-use crate::record::delivery_guard::{DeliveryGuard, Reaped};
+use crate::backend::{Engine, Event, PID_REUSE_MIN, WaitMode};
+use crate::record::delivery_guard::DeliveryGuard;
+use crate::ring_thread::command::Command;
 use crate::ring_thread::deadlines::Deadlines;
-use crate::ring_thread::mailbox::Command;
-use crate::ring_thread::status_query::{self, StatusQuery};
 use crate::shared::{self, Shared};
 use crate::sync::shrink::ShrinkIfSparse;
 use crate::sync::signal_mask;
-use crate::sys::{self, WaitTarget};
-use crate::types::exit::Outcome;
 
-/// So many exits in one wake-up are a storm. Then it pays to wait for a batch: each wake-up
-/// takes a processor from the processes that are about to exit.
-const STORM: usize = 8;
-/// And so many are enough for one to go on: what a batch's short wait brings of a storm that is
-/// held up by two or three processors.
-const STORM_GOES_ON: usize = 3;
-
-/// So many commands are carried out before the next look at the exits, well under a millisecond.
-const COMMANDS_AT_ONCE: usize = 256;
+/// How many commands are carried out before exits are processed again; they take well under a
+/// millisecond.
+const COMMANDS_PER_TURN: usize = 256;
 
 pub(crate) struct RingThread {
-    shared: Arc<Shared>,
-    engine: Box<dyn Engine>,
-    /// Ended, with callbacks to run, and not in the queue yet; in the order of their ends.
-    /// Each watch is here at most once, so the limit of watches bounds it.
-    backlog: VecDeque<DeliveryGuard>,
-    /// Of these, the ones that have found the queue full already.
+    pub(super) shared: Arc<Shared>,
+    pub(super) engine: Box<dyn Engine>,
+    /// Ended processes whose callbacks do not fit the queue yet, in the order in which they ended.
+    /// Each watch is here at most once, so the limit of watches bounds the backlog.
+    pub(super) backlog: VecDeque<DeliveryGuard>,
+    /// How many of these have found the queue full before.
     stalled: usize,
-    deadlines: Deadlines,
-    /// The last wake-up brought a storm.
-    storm: bool,
-    /// Taken from the mailbox, and not carried out yet.
+    pub(super) deadlines: Deadlines,
+    /// Whether the last wake-up belonged to a burst.
+    pub(super) burst: bool,
+    /// Commands that were taken from the mailbox and not carried out yet.
     commands: VecDeque<Command>,
-    /// When the last wait ended, and whether the one before had ended long before that began.
-    waited_at: Instant,
-    late: bool,
-    events: Vec<Event>,
+    /// When the last wait ended, and whether that wait had begun late after the one before.
+    pub(super) waited_at: Instant,
+    pub(super) late: bool,
+    pub(super) events: Vec<Event>,
 }
 
 impl RingThread {
@@ -55,7 +46,7 @@ impl RingThread {
             backlog: VecDeque::new(),
             stalled: 0,
             deadlines: Deadlines::new(),
-            storm: false,
+            burst: false,
             commands: VecDeque::new(),
             waited_at: Instant::now(),
             late: false,
@@ -63,23 +54,24 @@ impl RingThread {
         }
     }
 
-    /// Runs until the watcher is dropped. Whatever ends it, its own drop tells everybody.
+    /// Runs until the watcher is dropped. However it ends, dropping `self` closes all live records.
     pub(crate) fn run(mut self) {
         while !self.shared.stopping() {
-            if let Err(error) = self.turn() {
+            if let Err(error) = self.run_once() {
                 if self.shared.stopping() {
-                    // What was tried again and again is no more.
+                    // The ring stops repeating failed calls once the watcher stops.
                     return;
                 }
                 let backend = self.shared.stats().backend;
-                self.shared
-                    .died(format!("asking the kernel ({backend}) failed: {error}"));
+                self.shared.died(format!(
+                    "waiting for the kernel ({backend}) failed: {error}"
+                ));
                 return;
             }
         }
     }
 
-    fn turn(&mut self) -> io::Result<()> {
+    fn run_once(&mut self) -> io::Result<()> {
         self.take_commands()?;
         self.dispatch();
         self.wait()?;
@@ -89,10 +81,10 @@ impl RingThread {
         Ok(())
     }
 
-    /// Carries out some commands. The rest comes after a look at the exits that have come meanwhile.
+    /// Carries out some commands. The others follow after the exits that have arrived meanwhile.
     fn take_commands(&mut self) -> io::Result<()> {
         let flush = self.shared.mailbox.take(&mut self.commands);
-        for _ in 0..COMMANDS_AT_ONCE {
+        for _ in 0..COMMANDS_PER_TURN {
             let Some(command) = self.commands.pop_front() else {
                 break;
             };
@@ -109,7 +101,7 @@ impl RingThread {
                     self.backlog.push_back(guard);
                 }
                 #[cfg(test)]
-                Command::Panic => panic!("asked to"),
+                Command::Panic => panic!("requested by a test"),
             }
         }
         if self.commands.is_empty() {
@@ -122,8 +114,12 @@ impl RingThread {
         Ok(())
     }
 
-    /// No handle of the watch is left.
-    fn abandoned(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()> {
+    /// Ends a watch of which no handle is left.
+    pub(super) fn abandoned(
+        &mut self,
+        guard: DeliveryGuard,
+        pidfd: Option<OwnedFd>,
+    ) -> io::Result<()> {
         drop(guard);
         self.shared.counters.watched.sub(1);
         pidfd.map_or(Ok(()), |pidfd| self.engine.close(pidfd))
@@ -131,145 +127,33 @@ impl RingThread {
 
     fn wait(&mut self) -> io::Result<()> {
         self.publish();
-        // What is parked here waits for a worker, who nudges when there is room.
+        // The backlog does not prevent sleep: a worker wakes this thread when the queue has
+        // capacity.
         let may_sleep = self.commands.is_empty() && self.shared.mailbox.may_sleep();
-        let mode = match (may_sleep, self.storm) {
+        let mode = match (may_sleep, self.burst) {
             (false, _) => WaitMode::Poll,
             (true, false) => WaitMode::One,
             (true, true) => WaitMode::Batch,
         };
-        let timeout = self.deadlines.next();
+        let timeout = self.deadlines.next_timeout();
         if mode != WaitMode::Poll {
             signal_mask::restore_own_mask();
         }
         let before = Instant::now();
-        self.late = before.saturating_duration_since(self.waited_at) > LATE;
+        self.late = before.saturating_duration_since(self.waited_at) > PID_REUSE_MIN;
         let waited = self.engine.wait(mode, timeout, &mut self.events);
         self.waited_at = Instant::now();
         waited
     }
 
-    /// Whether the exits of this turn may have been there for so long that a process which something else reaped may
-    /// have given its pid to another one: user code ran meanwhile, before the wait or since.
-    fn is_late(&self) -> bool {
-        self.late || self.waited_at.elapsed() > LATE
-    }
-
-    fn deliver(&mut self) -> io::Result<()> {
-        let mut ended = 0;
-        let mut seen_at = None;
-        let mut events = std::mem::take(&mut self.events);
-        for event in events.drain(..) {
-            match event {
-                Event::Disarmed => self.shared.counters.watched.sub(1),
-                Event::Ended(guard, source) => {
-                    ended += 1;
-                    let seen_at = *seen_at.get_or_insert_with(Instant::now);
-                    self.deliver_one(guard, source, seen_at)?;
-                }
-            }
-        }
-        events.shrink_if_sparse();
-        self.events = events;
-        self.storm = ended >= if self.storm { STORM_GOES_ON } else { STORM };
-        Ok(())
-    }
-
-    fn deliver_one(
-        &mut self,
-        guard: DeliveryGuard,
-        source: StatusSource,
-        seen_at: Instant,
-    ) -> io::Result<()> {
-        if let StatusSource::Owned { pidfd, inode, late } = source {
-            let inode = inode.filter(|_| late || self.is_late());
-            return self.reap(guard, pidfd, inode, seen_at);
-        }
-        let found = status_query::query(guard.record(), &source);
-        match (found, source) {
-            (StatusQuery::Status(outcome, usage), source) => {
-                self.deadlines.ended(guard.record());
-                let guard = guard.finish(outcome, usage, seen_at);
-                self.finished(outcome, guard);
-                match source {
-                    StatusSource::Pidfd(pidfd) => self.engine.close(pidfd),
-                    _ => Ok(()),
-                }
-            }
-            (StatusQuery::NotYet, StatusSource::Pidfd(pidfd)) if guard.record().is_abandoned() => {
-                self.abandoned(guard, Some(pidfd))
-            }
-            (StatusQuery::NotYet, StatusSource::Pidfd(pidfd)) => {
-                self.engine.arm_after_delay(guard, Some(pidfd))
-            }
-            // Only a pidfd can say so.
-            (StatusQuery::NotYet, _) => Ok(()),
-        }
-    }
-
-    /// Reaps a child by its pid, which is its own until then: nothing else may reap it. In case something does, the pidfd, where
-    /// there is one, tells; and `inode`, given if another process may have got the pid meanwhile, as long as there is a descriptor to
-    /// look with.
-    fn reap(
-        &mut self,
-        guard: DeliveryGuard,
-        pidfd: Option<OwnedFd>,
-        inode: Option<u64>,
-        seen_at: Instant,
-    ) -> io::Result<()> {
-        let record = Arc::clone(guard.record());
-        let reopened = match (&pidfd, inode) {
-            (None, Some(inode)) => match sys::pidfd_open(record.pid()) {
-                Ok(pidfd) if sys::inode(pidfd.as_fd()) == Some(inode) => Some(pidfd),
-                Err(error) if error.raw_os_error() != Some(libc::ESRCH) => None,
-                Ok(_) | Err(_) => {
-                    let outcome = Outcome::Unknown(status_query::why_reaped(&record));
-                    let guard = guard.finish(outcome, None, seen_at);
-                    self.deadlines.ended(&record);
-                    self.finished(outcome, guard);
-                    return Ok(());
-                }
-            },
-            _ => None,
-        };
-        let target = match pidfd.as_ref().or(reopened.as_ref()) {
-            Some(pidfd) => WaitTarget::ReapBehind(pidfd.as_fd()),
-            None => WaitTarget::Reap(record.pid()),
-        };
-        let reaped = guard.reap(target, || Some(status_query::why_reaped(&record)), seen_at);
-        if let Some(pidfd) = pidfd {
-            self.engine.close(pidfd)?;
-        }
-        match reaped {
-            Reaped::Finished(outcome, guard) => {
-                self.deadlines.ended(&record);
-                self.finished(outcome, guard);
-                Ok(())
-            }
-            // A tracer has to see its end first.
-            Reaped::NotYet(guard) => self.engine.arm_after_delay(guard, None),
-        }
-    }
-
-    fn finished(&mut self, outcome: Outcome, guard: Option<DeliveryGuard>) {
-        let counters = &self.shared.counters;
-        counters.delivered.add(1);
-        if matches!(outcome, Outcome::Unknown(_)) {
-            counters.unknown.add(1);
-        }
-        match guard {
-            Some(guard) => self.backlog.push_back(guard),
-            None => counters.watched.sub(1),
-        }
-    }
-
-    /// Moves ended processes to the workers, as far as there is room, or runs their callbacks here.
+    /// Moves ended processes to the queue, as far as it has capacity, or runs their callbacks here.
     fn dispatch(&mut self) {
         if self.backlog.is_empty() {
             return;
         }
         if self.shared.inline {
-            // What callbacks cause comes with the next turn, so that each turn ends.
+            // Commands that callbacks send are carried out in the next turn, so that each turn
+            // ends.
             for guard in std::mem::take(&mut self.backlog) {
                 self.shared.counters.watched.sub(1);
                 guard.run_callbacks(&self.shared, None);
@@ -290,27 +174,28 @@ impl RingThread {
         let gauges = self.engine.gauges();
         counters
             .held
-            .set((gauges.held + self.deadlines.held()) as u64);
+            .set((gauges.open_pidfds + self.deadlines.open_pidfds()) as u64);
         counters.enters.set(gauges.enters);
         counters.backlog.set(self.backlog.len() as u64);
-        // Last: a watch that is counted as armed has its descriptor counted.
+        // Last, so that the descriptor of every watch that is counted as armed is counted.
         counters.armed.set(gauges.armed as u64);
     }
 }
 
 impl Drop for RingThread {
-    /// The end, by a drop of the watcher, an error, or a panic. Duties that go down with this
-    /// thread tell their waiters themselves; here the ways in and out are closed.
+    /// Runs at the end of the thread: a drop of the watcher, an error, or a panic. Guards that are
+    /// dropped with this thread notify their waiters; this closes the mailbox and the queue.
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.shared.died("the ring thread panicked".into());
         }
-        // First the way in: what comes later finds it closed.
+        // The mailbox first, so that later commands find it closed.
         drop(self.shared.mailbox.close());
         // Workers still run what is queued, unless the watcher is being dropped.
         self.shared.queue.close();
         if self.shared.stopping() {
-            // A waker that dropped the watcher on this thread has drained it before this thread's last push.
+            // If a waker dropped the watcher on this thread, the drop drained the queue before this
+            // thread's last push.
             drop(self.shared.queue.drain());
         }
     }
@@ -322,10 +207,10 @@ mod tests {
     use std::time::Duration;
 
     use crate::error::{Closed, ForkError, SpawnError, WaitError, WatchError};
-    use crate::ring_thread::mailbox::Command;
+    use crate::ring_thread::command::Command;
     use crate::{Cancel, Watcher};
 
-    /// A ring thread that dies is a bug of ours, so only the inside can have it die.
+    /// Only a bug ends the ring thread, so a test needs an internal command for it.
     #[test]
     #[allow(unsafe_code, reason = "fork_watchable is unsafe, and refused here")]
     fn when_the_ring_thread_dies_every_call_and_every_waiter_gets_an_error() {
@@ -338,10 +223,10 @@ mod tests {
                 .spawn(std::process::Command::new("sleep").arg("1000"))
                 .expect("sleep starts");
             let (sender, receiver) = mpsc::channel::<()>();
-            let callback = child.on_exit(move |_| drop(sender)).expect("it is taken");
+            let callback = child.on_exit(move |_| drop(sender)).expect("it is added");
             std::thread::scope(|scope| {
                 let waiter = scope.spawn(|| child.wait());
-                // Whether it waits by now is of no consequence to what it gets.
+                // The result is the same whether the waiter waits by now or not.
                 std::thread::sleep(Duration::from_millis(10));
                 assert!(watcher.shared().mailbox.send(Command::Panic).is_ok());
                 let died = Closed::RingThreadDied;
@@ -349,13 +234,14 @@ mod tests {
                     waiter.join().expect("no panic"),
                     Err(WaitError::Closed(died))
                 );
-                // The callback was let go of, so the channel has ended.
+                // The callback was dropped, so the channel is disconnected.
                 assert_eq!(receiver.recv(), Err(mpsc::RecvError));
                 assert_eq!(child.cancel(callback), Cancel::NotPending);
                 assert_eq!(child.on_exit(|_| ()), Err(died));
                 let refused = watcher.watch(child.pid());
                 match watcher.stats().backend {
-                    // Valgrind, for one, has no pidfds: there this is refused, dead or alive.
+                    // Some environments, such as Valgrind, have no pidfds. They refuse this, dead
+                    // or alive.
                     "threads" => assert!(matches!(refused, Err(WatchError::PidfdDenied { .. }))),
                     _ => assert!(matches!(
                         refused,
@@ -376,11 +262,11 @@ mod tests {
                         Closed::RingThreadDied
                     )))
                 ));
-                let death = watcher.stats().death.expect("it is said");
+                let death = watcher.stats().death.expect("the death is reported");
                 assert!(death.contains("panicked"), "{death}");
             });
             drop(watcher);
-            // It is ours still, and reaped without the watcher.
+            // The child is still ours, and is reaped without the watcher.
             child.kill().expect("it lives");
         }
     }

@@ -1,13 +1,14 @@
-//! What callers ask of the ring thread, and what wakes it.
+//! The mailbox: commands from callers to the ring thread, and its wake-up.
 //!
-//! Everything, the sleep flag included, is under one mutex, so there is no lost wake-up to argue
-//! about: the ring thread falls asleep only if the box is empty under the lock, and
-//! whoever puts something in finds the flag under the same lock. The eventfd is written
-//! only by the one who turns the flag off, so a busy ring thread costs its callers no system call; and
-//! after the lock is let go, for the one who is woken wants it at once.
+//! One mutex protects everything, including the sleep flag, so no wake-up can be lost. The ring
+//! thread sleeps only if the mailbox is empty under the lock, and a sender sees the flag under the
+//! same lock. Only the sender that clears the flag writes the eventfd, so a busy ring thread costs
+//! its callers no system call. The write comes after the lock is released, because the woken thread
+//! needs the lock at once.
 //!
-//! The box is bounded by what is in it: for each watch at most one registration, one withdrawal, one request to run
-//! callbacks, and one notice of a new deadline, however often that was set meanwhile.
+//! The capacity needs no limit: each watch has at most one registration, one removal, one request
+//! to run callbacks, and one notice of a new deadline, however often the deadline was set
+//! meanwhile.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -17,58 +18,43 @@ use std::time::{Duration, Instant};
 
 use crate::record::Record;
 use crate::record::delivery_guard::DeliveryGuard;
+use crate::ring_thread::command::Command;
 use crate::ring_thread::notifier::Notifier;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
-pub(crate) enum Command {
-    /// Watch the process behind the pidfd.
-    Watch(DeliveryGuard, OwnedFd),
-    /// Watch this child of ours, which is to be reaped.
-    Own(DeliveryGuard),
-    /// The child has a new deadline.
-    Deadline(Arc<Record>),
-    /// Stop watching: nobody wants to know any more.
-    Unwatch(Arc<Record>),
-    /// The process ended before; run the callbacks that came since.
-    Schedule(DeliveryGuard),
-    /// For tests: die of a panic.
-    #[cfg(test)]
-    Panic,
-}
-
 pub(crate) struct Mailbox {
     inner: Mutex<Inner>,
-    /// `served` moved on, or the box closed.
+    /// Signalled when `completed` advances, or when the mailbox closes.
     flushed: Condvar,
-    /// So many pidfds are a crowd.
+    /// The limit on pidfds in the mailbox.
     pidfds_max: usize,
 }
 
 struct Inner {
     commands: VecDeque<Command>,
-    /// How many of them hold a pidfd.
+    /// How many of the commands hold a pidfd.
     pidfds: usize,
     /// The ring thread sleeps, or is about to, and must be woken.
     asleep: bool,
-    /// Something other than a command awaits the ring thread.
+    /// The ring thread must run although there may be no command.
     wake_requested: bool,
-    /// The ring thread is to end. Unlike a nudge, taking commands does not clear this.
-    ending: bool,
+    /// The ring thread must end. Unlike `wake_requested`, taking commands does not clear this.
+    stopping: bool,
     closed: bool,
-    /// Taken when the box closes, so that handles kept longer hold no descriptor.
+    /// Removed when the mailbox closes, so that handles kept longer hold no descriptor.
     notifier: Option<Arc<Notifier>>,
-    /// Commands ever put in, and how many of them the ring thread has carried out.
+    /// Commands ever sent, and how many of them the ring thread has carried out.
     sent: u64,
     completed: u64,
     flushers: u32,
 }
 
 impl Mailbox {
-    /// The box of a process that may have so many descriptors.
+    /// Creates a mailbox for a process with this limit on descriptors.
     pub(crate) fn new(eventfd: OwnedFd, descriptor_limit: u64) -> Self {
         Self {
-            // An eighth of all, and not so few that callers wait often, or so many that
-            // the ring thread is busy with them for long.
+            // An eighth of the limit. Not so few that callers often wait, and not so many that they
+            // occupy the ring thread for long.
             pidfds_max: usize::try_from(descriptor_limit / 8)
                 .unwrap_or(usize::MAX)
                 .clamp(4, 256),
@@ -77,7 +63,7 @@ impl Mailbox {
                 pidfds: 0,
                 asleep: false,
                 wake_requested: false,
-                ending: false,
+                stopping: false,
                 closed: false,
                 notifier: Some(Arc::new(Notifier::new(eventfd))),
                 sent: 0,
@@ -89,13 +75,14 @@ impl Mailbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Nothing under the lock panics half-way.
+        // No code under the lock panics halfway.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the ring thread to watch a process. Gives the duty back if the box is closed.
+    /// Asks the ring thread to watch a process. Returns the guard if the mailbox is closed.
     ///
-    /// The descriptor is open until the ring thread has come to it: see [`Mailbox::is_over_descriptor_budget`].
+    /// The descriptor stays open until the ring thread has armed the watch: see
+    /// [`Mailbox::is_over_descriptor_budget`].
     pub(crate) fn watch(&self, guard: DeliveryGuard, pidfd: OwnedFd) -> Result<(), DeliveryGuard> {
         match self.send(Command::Watch(guard, pidfd)) {
             Err(Command::Watch(guard, _)) => Err(guard),
@@ -103,7 +90,7 @@ impl Mailbox {
         }
     }
 
-    /// Asks the ring thread to watch and reap a child. Gives the duty back if the box is closed.
+    /// Asks the ring thread to watch and reap a child. Returns the guard if the mailbox is closed.
     pub(crate) fn own(&self, guard: DeliveryGuard) -> Result<(), DeliveryGuard> {
         match self.send(Command::Own(guard)) {
             Err(Command::Own(guard)) => Err(guard),
@@ -111,13 +98,13 @@ impl Mailbox {
         }
     }
 
-    /// Tells the ring thread that a watch is unwanted. After the end that is no news.
+    /// Tells the ring thread that a watch is abandoned. A closed mailbox ignores this.
     pub(crate) fn unwatch(&self, record: Arc<Record>) {
         let _ = self.send(Command::Unwatch(record));
     }
 
-    /// Asks the ring thread to have callbacks run that were added after the exit. Gives the
-    /// duty back if the box is closed.
+    /// Asks the ring thread to run callbacks that were added after the exit. Returns the guard if
+    /// the mailbox is closed.
     pub(crate) fn schedule(&self, guard: DeliveryGuard) -> Result<(), DeliveryGuard> {
         match self.send(Command::Schedule(guard)) {
             Err(Command::Schedule(guard)) => Err(guard),
@@ -125,8 +112,8 @@ impl Mailbox {
         }
     }
 
-    /// Gives the command back if the box is closed: dropping one can run user code, which is
-    /// not to happen under the lock.
+    /// Sends a command. Returns it if the mailbox is closed: dropping a command can run user code,
+    /// which must not happen under the lock.
     pub(crate) fn send(&self, command: Command) -> Result<(), Command> {
         let mut inner = self.lock();
         if inner.closed {
@@ -141,7 +128,7 @@ impl Mailbox {
         Ok(())
     }
 
-    /// Makes the ring thread look around even without a command.
+    /// Wakes the ring thread without a command.
     pub(crate) fn wake_reader(&self) {
         let mut inner = self.lock();
         inner.wake_requested = true;
@@ -150,17 +137,17 @@ impl Mailbox {
         wake_up.send();
     }
 
-    /// Has the ring thread never sleep again: it is to end.
+    /// Tells the ring thread to end. It never sleeps again.
     pub(crate) fn request_stop(&self) {
         let mut inner = self.lock();
-        inner.ending = true;
+        inner.stopping = true;
         let wake_up = inner.wake();
         drop(inner);
         wake_up.send();
     }
 
-    /// Waits until the ring thread has carried out everything sent before, for at most
-    /// `timeout`. Never called on the ring thread.
+    /// Waits until the ring thread has carried out everything sent before, for at most `timeout`.
+    /// Must not be called on the ring thread.
     pub(crate) fn flush(&self, timeout: Duration) {
         let until = Instant::now() + timeout;
         let mut inner = self.lock();
@@ -185,8 +172,10 @@ impl Mailbox {
         inner.flushers -= 1;
     }
 
-    /// Moves what is in the box to `commands`, unless some are left there from before. `true`: a caller waits for
-    /// these to be carried out, so [`Mailbox::served`] is due before sleeping.
+    /// Moves all commands to `commands`, unless some are left there from before.
+    ///
+    /// Returns whether a caller waits for them: then [`Mailbox::acknowledge`] must be called before
+    /// sleeping.
     pub(crate) fn take(&self, commands: &mut VecDeque<Command>) -> bool {
         let mut inner = self.lock();
         inner.asleep = false;
@@ -198,7 +187,7 @@ impl Mailbox {
         inner.flushers > 0
     }
 
-    /// What was taken has been carried out, but for so many commands.
+    /// Reports that all commands taken were carried out, except for the last `left`.
     pub(crate) fn acknowledge(&self, left: usize) {
         let mut inner = self.lock();
         inner.completed = inner.sent - (inner.commands.len() + left) as u64;
@@ -207,19 +196,20 @@ impl Mailbox {
         }
     }
 
-    /// Whether the ring thread may sleep: nothing awaits it. From here on it is woken.
+    /// Whether the ring thread may sleep, because nothing awaits it. If so, senders wake it from
+    /// now on.
     pub(crate) fn may_sleep(&self) -> bool {
         let mut inner = self.lock();
-        inner.asleep = inner.commands.is_empty() && !inner.wake_requested && !inner.ending;
+        inner.asleep = inner.commands.is_empty() && !inner.wake_requested && !inner.stopping;
         inner.asleep
     }
 
-    /// The bell, to be polled; it stays open until the box is closed, or who asked lets go of it.
+    /// The notifier to poll. It stays open until the mailbox is closed and the caller drops it.
     pub(crate) fn notifier(&self) -> Arc<Notifier> {
-        Arc::clone(self.lock().notifier.as_ref().expect("the box is open"))
+        Arc::clone(self.lock().notifier.as_ref().expect("the mailbox is open"))
     }
 
-    /// Whether so many pidfds are on their way that their descriptors could be missed by others.
+    /// Whether the mailbox holds so many pidfds that other threads could lack descriptors.
     pub(crate) fn is_over_descriptor_budget(&self) -> bool {
         self.lock().pidfds >= self.pidfds_max
     }
@@ -228,12 +218,12 @@ impl Mailbox {
         self.lock().closed
     }
 
-    /// How many pidfds are on their way to the ring thread.
+    /// How many pidfds the mailbox holds.
     pub(crate) fn pidfds(&self) -> usize {
         self.lock().pidfds
     }
 
-    /// Takes nothing more, and hands out what is left.
+    /// Closes the mailbox, and returns the commands that are left.
     pub(crate) fn close(&self) -> VecDeque<Command> {
         let mut inner = self.lock();
         inner.closed = true;
@@ -248,7 +238,7 @@ impl Mailbox {
 }
 
 impl Inner {
-    /// Turns the sleeper's flag off. Whoever does so owes it the ring.
+    /// Clears the sleep flag. The caller must send the wake-up after it releases the lock.
     fn wake(&mut self) -> WakeUp {
         match mem::take(&mut self.asleep) {
             true => WakeUp(self.notifier.clone()),
@@ -257,8 +247,8 @@ impl Inner {
     }
 }
 
-/// To be made, unless there is no need to. It keeps the bell, should the box be closed meanwhile.
-#[must_use = "who sleeps would sleep on"]
+/// A wake-up to send, or none. It keeps the notifier open in case the mailbox closes meanwhile.
+#[must_use = "without it the ring thread would not wake up"]
 struct WakeUp(Option<Arc<Notifier>>);
 
 impl WakeUp {
@@ -270,135 +260,4 @@ impl WakeUp {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Pid;
-    use crate::record::{Ownership, WatchFor};
-    use rustix::event::{EventfdFlags, eventfd};
-
-    fn mailbox() -> Mailbox {
-        let notifier = eventfd(0, EventfdFlags::CLOEXEC).expect("a descriptor can be had");
-        Mailbox::new(notifier, 64)
-    }
-
-    #[test]
-    fn the_reader_sleeps_only_if_nothing_awaits_it() {
-        let mailbox = mailbox();
-        assert!(mailbox.may_sleep());
-        mailbox.wake_reader();
-        assert!(!mailbox.may_sleep());
-        assert!(!mailbox.take(&mut VecDeque::new()));
-        assert!(mailbox.may_sleep());
-        assert!(mailbox.send(Command::Panic).is_ok());
-        assert!(!mailbox.may_sleep());
-        let mut commands = VecDeque::new();
-        mailbox.take(&mut commands);
-        assert_eq!(commands.len(), 1);
-        assert!(mailbox.may_sleep());
-    }
-
-    #[test]
-    fn the_end_is_not_forgotten_when_commands_are_taken() {
-        let mailbox = mailbox();
-        mailbox.request_stop();
-        mailbox.take(&mut VecDeque::new());
-        assert!(!mailbox.may_sleep());
-    }
-
-    #[test]
-    fn the_bell_is_rung_once_for_a_sleeper_and_not_for_who_is_awake() {
-        let mailbox = mailbox();
-        let rings = || {
-            use rustix::event::{PollFd, PollFlags, Timespec, poll};
-            let (notifier, now) = (mailbox.notifier(), Timespec::default());
-            let mut bells = [PollFd::new(&*notifier, PollFlags::IN)];
-            if poll(&mut bells, Some(&now)) == Ok(0) {
-                return 0;
-            }
-            let mut count = [0; 8];
-            rustix::io::read(&*notifier, &mut count).expect("it is readable");
-            u64::from_ne_bytes(count)
-        };
-        mailbox.wake_reader();
-        assert_eq!(rings(), 0);
-        mailbox.take(&mut VecDeque::new());
-        assert!(mailbox.may_sleep());
-        for _ in 0..3 {
-            assert!(mailbox.send(Command::Panic).is_ok());
-        }
-        assert_eq!(rings(), 1);
-    }
-
-    #[test]
-    fn a_flush_ends_when_all_sent_before_is_served_or_the_box_is_closed() {
-        for close in [false, true] {
-            let mailbox = mailbox();
-            assert!(mailbox.send(Command::Panic).is_ok());
-            std::thread::scope(|scope| {
-                let flusher = scope.spawn(|| mailbox.flush(Duration::from_secs(60)));
-                let mut commands = VecDeque::new();
-                while !mailbox.take(&mut commands) {
-                    commands.clear();
-                    std::thread::yield_now();
-                }
-                assert!(!flusher.is_finished());
-                match close {
-                    true => drop(mailbox.close()),
-                    false => mailbox.acknowledge(0),
-                }
-                flusher.join().expect("no panic");
-            });
-            assert_eq!(mailbox.send(Command::Panic).is_ok(), !close);
-        }
-    }
-
-    #[test]
-    fn an_eighth_of_the_descriptors_is_a_crowd_and_other_commands_are_none() {
-        let mailbox = mailbox();
-        for _ in 0..100 {
-            assert!(mailbox.send(Command::Panic).is_ok());
-        }
-        for _ in 0..8 {
-            assert!(!mailbox.is_over_descriptor_budget());
-            let record = Record::new(
-                Pid::new(1).expect("a pid"),
-                Ownership::NotChild,
-                WatchFor::Exited,
-            );
-            let pidfd = eventfd(0, EventfdFlags::CLOEXEC).expect("a descriptor can be had");
-            assert!(
-                mailbox
-                    .watch(DeliveryGuard::new(Arc::new(record)), pidfd)
-                    .is_ok()
-            );
-        }
-        assert!(mailbox.is_over_descriptor_budget());
-        assert_eq!(mailbox.pidfds(), 8);
-        drop(mailbox.close());
-        assert_eq!(mailbox.pidfds(), 0);
-    }
-
-    #[test]
-    fn what_was_left_of_the_last_turn_comes_before_what_came_since() {
-        let mailbox = mailbox();
-        assert!(mailbox.send(Command::Panic).is_ok());
-        let mut commands = VecDeque::new();
-        mailbox.take(&mut commands);
-        assert!(mailbox.send(Command::Panic).is_ok());
-        mailbox.take(&mut commands);
-        assert_eq!(commands.len(), 1);
-        commands.clear();
-        mailbox.take(&mut commands);
-        assert_eq!(commands.len(), 1);
-    }
-
-    #[test]
-    fn a_flush_with_little_patience_ends_unserved() {
-        let mailbox = mailbox();
-        assert!(mailbox.send(Command::Panic).is_ok());
-        mailbox.flush(Duration::from_millis(1));
-        let mut commands = VecDeque::new();
-        mailbox.take(&mut commands);
-        assert_eq!(commands.len(), 1);
-    }
-}
+mod tests;

@@ -1,21 +1,25 @@
-//! The ring thread: it takes commands, waits for the kernel, and reads the status of processes
-//! that have exited.
+//! The ring thread: it takes commands, waits for the kernel, and reads the status of processes that
+//! have exited.
 //!
 //! ```text
 //! api ──Command──► mailbox ──► event_loop ──► backend     (arm, wait)
 //!                     ▲            │
 //!                  notifier        ├──► status_query      (how did it end?)
-//!                 (an eventfd)     ├──► deadlines ──► leftover_group
+//!                 (an eventfd)     ├──► deadlines         (signals, through the record)
 //!                                  └──► dispatch          (to the workers)
 //! ```
 //!
-//! [`mailbox`] and [`notifier`] are shared with the callers' threads, [`stop`] with the thread that
-//! drops the watcher. Everything else here is owned by the ring thread.
+//! Callers' threads use [`mailbox`] and [`notifier`] through `Shared`. Only the ring thread uses
+//! everything else here. Nothing here is called by `backend`, `record` or `dispatch`, except that a
+//! worker wakes the ring thread through the mailbox and that callbacks added after the exit are
+//! sent to it.
 
-pub(crate) mod deadlines;
+pub(crate) mod command;
+mod deadlines;
+mod delivery;
 pub(crate) mod event_loop;
-pub(crate) mod leftover_group;
 pub(crate) mod mailbox;
+#[cfg(all(test, exitring_loom))]
+pub(crate) mod model_notifier;
 pub(crate) mod notifier;
-pub(crate) mod status_query;
-pub(crate) mod stop;
+mod status_query;

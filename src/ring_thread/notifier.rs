@@ -1,12 +1,12 @@
-//! What wakes the ring thread: an eventfd.
+//! The notifier that wakes the ring thread: an eventfd.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 pub(crate) struct Notifier {
     eventfd: OwnedFd,
-    /// In a model nobody polls the eventfd.
+    /// A model waits here, because nothing polls the eventfd.
     #[cfg(all(test, exitring_loom))]
-    model: crate::models::ModelNotifier,
+    model: super::model_notifier::ModelNotifier,
 }
 
 impl Notifier {
@@ -14,7 +14,7 @@ impl Notifier {
         Self {
             eventfd,
             #[cfg(all(test, exitring_loom))]
-            model: crate::models::ModelNotifier::default(),
+            model: super::model_notifier::ModelNotifier::default(),
         }
     }
 

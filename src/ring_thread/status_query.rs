@@ -1,4 +1,4 @@
-//! From a process that ended to how it ended.
+//! Queries how an ended process exited.
 
 use std::os::fd::AsFd;
 
@@ -7,73 +7,73 @@ use crate::record::{Ownership, Record, WatchFor};
 use crate::sys::{self, WaitResult, WaitTarget};
 use crate::types::exit::{Outcome, Unknown, Usage};
 
-/// How many looks, some milliseconds apart, a reap of this very moment is given.
+/// How many queries, some milliseconds apart, a reap in progress is given.
 const STATUS_QUERIES_MAX: u32 = 100;
 
-/// What could be found out.
-pub(crate) enum StatusQuery {
-    /// How it ended; what it used if that was told.
+/// The result of a query.
+pub(crate) enum QueryResult {
+    /// How the process ended, and its resource usage if that is known.
     Status(Outcome, Option<Usage>),
-    /// Not to be told yet: somebody else (a tracer, a wait of this very moment) has to
-    /// let go of it first.
+    /// Not available yet: another process (a tracer, a wait in progress) must release it first.
     NotYet,
 }
 
-impl StatusQuery {
+impl QueryResult {
     fn unknown(why: Unknown) -> Self {
         Self::Status(Outcome::Unknown(why), None)
     }
 }
 
 /// Reads the status of a process that is not ours to reap, and leaves it a zombie.
-pub(crate) fn query(record: &Record, source: &StatusSource) -> StatusQuery {
+pub(crate) fn query(record: &Record, source: &StatusSource) -> QueryResult {
     let pidfd = match source {
         StatusSource::Pidfd(pidfd) => pidfd.as_fd(),
         StatusSource::NoDescriptor(errno) => {
-            return StatusQuery::unknown(Unknown::NoDescriptor(*errno));
+            return QueryResult::unknown(Unknown::NoDescriptor(*errno));
         }
-        StatusSource::Status(outcome, usage) => return StatusQuery::Status(*outcome, Some(*usage)),
+        StatusSource::Status(outcome, usage) => return QueryResult::Status(*outcome, Some(*usage)),
         StatusSource::Owned { .. } | StatusSource::Reaped => {
-            return StatusQuery::unknown(why_reaped(record));
+            return QueryResult::unknown(why_reaped(record));
         }
     };
     if record.watch_for() == WatchFor::Exited {
         match sys::waitid(WaitTarget::Look(pidfd)) {
             Ok(WaitResult::Ended(outcome, usage)) => {
-                return StatusQuery::Status(outcome, Some(usage));
+                return QueryResult::Status(outcome, Some(usage));
             }
-            Ok(WaitResult::NotYet) => return StatusQuery::NotYet,
-            // Not a child of ours, or not any more. Any other failure says no more than that.
+            Ok(WaitResult::NotYet) => return QueryResult::NotYet,
+            // Not a child of ours, or no longer. Any other failure means the same.
             Ok(WaitResult::NoChild) | Err(_) => {}
         }
     }
     if let Some(outcome) = sys::pidfd_exit(pidfd) {
-        return StatusQuery::Status(outcome, None);
+        return QueryResult::Status(outcome, None);
     }
     if record.watch_for() == WatchFor::Reaped || sys::pidfd_reaped(pidfd) {
-        // Reaped between the two questions? Then the exit is on record now.
+        // If it was reaped between the two questions, its exit is recorded now.
         return match sys::pidfd_exit(pidfd) {
-            Some(outcome) => StatusQuery::Status(outcome, None),
-            None => StatusQuery::unknown(why_reaped(record)),
+            Some(outcome) => QueryResult::Status(outcome, None),
+            None => QueryResult::unknown(why_reaped(record)),
         };
     }
     match record.ownership() {
-        Ownership::NotChild => StatusQuery::unknown(Unknown::NotAChild),
+        Ownership::NotChild => QueryResult::unknown(Unknown::NotAChild),
         Ownership::Child | Ownership::Owned => match why_not_reapable(record) {
-            Some(why) => StatusQuery::unknown(why),
-            None => StatusQuery::NotYet,
+            Some(why) => QueryResult::unknown(why),
+            None => QueryResult::NotYet,
         },
     }
 }
 
-/// What it means that a child cannot be waited for, and is not known to be reaped. It is being
-/// reaped at this moment, by another thread or by itself: `None`, look again. If that
-/// takes for ever, we cannot see it (`pidfd_send_signal` may be denied).
+/// Why a child cannot be waited for although it is not known to be reaped.
+///
+/// `None`: it is being reaped at this moment, by another thread or automatically; query again. If
+/// that never ends, its end cannot be observed (`pidfd_send_signal` may be denied).
 fn why_not_reapable(record: &Record) -> Option<Unknown> {
     (record.count_status_query() >= STATUS_QUERIES_MAX).then(|| why_reaped(record))
 }
 
-/// What it means that a process was reaped by somebody else.
+/// Why a process has no status after something else reaped it.
 pub(crate) fn why_reaped(record: &Record) -> Unknown {
     if record.ownership() == Ownership::NotChild {
         Unknown::NotAChild

@@ -1,0 +1,109 @@
+//! What is left of a process group after a deadline has ended its leader.
+//!
+//! Other processes of the group may still clean up, or ignore `SIGTERM`: they get the remaining
+//! grace, and are then killed. By then the leader is reaped and its pid may be reused, so the group
+//! is signalled through the leader's pidfd, opened while the leader lives: the kernel records there
+//! which processes are in the group of that very leader.
+//!
+//! Where a pidfd cannot do that, the group is identified by its number. The kernel assigns the
+//! number to no new process while the group has a member, so a process with that number as its pid
+//! means that the group is empty.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Weak};
+
+use crate::sys;
+use crate::types::pid::Pid;
+
+/// The most pidfds for groups; an eighth of the descriptor limit applies as well.
+const PIDFDS_MAX: usize = 256;
+
+pub(crate) struct LeftoverGroup {
+    leader: Leader,
+    in_grace: Arc<()>,
+}
+
+enum Leader {
+    Pidfd(
+        OwnedFd,
+        #[expect(dead_code, reason = "counted as long as it is there")] Arc<()>,
+    ),
+    /// The leader is reaped by now, or about to be.
+    Pid(Pid),
+}
+
+impl LeftoverGroup {
+    /// A reference that can be upgraded as long as the group has its grace.
+    pub(crate) fn grace_token(&self) -> Weak<()> {
+        Arc::downgrade(&self.in_grace)
+    }
+
+    /// Whether the group has no member, not even a zombie. Valid only after the leader was reaped.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self.signal(0), Err(error) if error.raw_os_error() == Some(libc::ESRCH))
+    }
+
+    /// Sends `SIGKILL`.
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        self.signal(libc::SIGKILL)
+    }
+
+    fn signal(&self, signal: i32) -> io::Result<()> {
+        match &self.leader {
+            Leader::Pidfd(leader, _) => sys::kill_group_of(leader.as_fd(), signal),
+            Leader::Pid(leader) => match sys::kill(*leader, 0) {
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
+                    sys::kill_group_numbered(*leader, signal)
+                }
+                // The number is the pid of another process by now.
+                _ => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+            },
+        }
+    }
+}
+
+/// Counts the groups that hold a pidfd.
+pub(crate) struct LeftoverGroups {
+    /// Each group that holds a pidfd has a clone.
+    pidfds: Arc<()>,
+    max: usize,
+}
+
+impl LeftoverGroups {
+    pub(crate) fn new() -> Self {
+        let eighth = usize::try_from(sys::descriptor_limit() / 8).unwrap_or(PIDFDS_MAX);
+        Self {
+            pidfds: Arc::new(()),
+            max: eighth.min(PIDFDS_MAX),
+        }
+    }
+
+    pub(crate) fn open_pidfds(&self) -> usize {
+        Arc::strong_count(&self.pidfds) - 1
+    }
+
+    /// Identifies the group of a leader that is ours and not reaped; `None` if it leads no group.
+    ///
+    /// The group is identified by its number if enough pidfds are open, no descriptor is available,
+    /// or pidfds do not signal groups (Linux before 6.9).
+    pub(crate) fn track(&self, leader: Pid) -> Option<LeftoverGroup> {
+        if !sys::leads_group(leader) {
+            return None;
+        }
+        let mut group = LeftoverGroup {
+            leader: Leader::Pid(leader),
+            in_grace: Arc::default(),
+        };
+        if self.open_pidfds() < self.max {
+            if let Ok(pidfd) = sys::pidfd_open(leader) {
+                // The leader itself is in the group, so a failure means that pidfds cannot signal
+                // groups, or that the group runs as another user.
+                if sys::kill_group_of(pidfd.as_fd(), 0).is_ok() {
+                    group.leader = Leader::Pidfd(pidfd, Arc::clone(&self.pidfds));
+                }
+            }
+        }
+        Some(group)
+    }
+}
