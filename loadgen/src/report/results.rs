@@ -119,7 +119,8 @@ impl Report {
         check().with_context(|| format!("writing {}", path.display()))
     }
 
-    /// Saves the report atomically: an older file stays whole if this one cannot be written.
+    /// Saves the report atomically: an older file stays whole if this one cannot be written. Special
+    /// files are written in place.
     pub(crate) fn save(&self, path: &Path) -> Result<()> {
         let new = path.with_extension("json.new");
         let write = || -> Result<()> {

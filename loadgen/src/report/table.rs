@@ -161,7 +161,7 @@ fn comparison(report: &Report) -> Table {
     let mut head = vec!["contestant".to_owned()];
     head.extend(sizes.then(|| "live".to_owned()));
     head.extend(columns.iter().map(|metric| metric.title().to_owned()));
-    head.push("lost, duplicate, wrong".into());
+    head.push("lost, twice, wrong".into());
     let width = head.len();
     table.set_header(head);
     for line in &report.summary {

@@ -60,7 +60,7 @@ impl fmt::Display for Warning {
             ),
             Self::FewRepetitions { repeat } => write!(
                 f,
-                "{repeat} repetitions are too few to know the spread: use --repeat {MIN_REPETITIONS} or more"
+                "the spread is not known, with {repeat} of at least {MIN_REPETITIONS} repetitions: use --repeat {MIN_REPETITIONS} or more"
             ),
         }
     }

@@ -35,7 +35,7 @@ pub(super) fn summary(report: &Report) -> Markup {
                 th.name { "contestant" }
                 @if sizes { th { "live" } }
                 @for metric in &columns { th { (metric.title()) } }
-                th { "lost, duplicate, wrong" }
+                th { "lost, twice, wrong" }
             } }
             tbody {
                 @for (index, line) in report.summary.iter().enumerate() {
