@@ -100,8 +100,8 @@ impl Uring {
         let slot = self.slots.get(key);
         if let PidIdentity::Owned(inode) = slot.hold
             && !matches!(
-                sys::waitid(WaitTarget::LookAtChild(slot.guard.record().pid())),
-                Ok(WaitResult::NotYet)
+                sys::waitid(WaitTarget::PeekPid(slot.guard.record().pid())),
+                Ok(WaitResult::Pending)
             )
         {
             // Nobody looked for as long as there was no descriptor.
@@ -151,7 +151,7 @@ impl Uring {
                 if inode.is_none() && self.ring.features().pidfs {
                     self.slots.get(key).hold = PidIdentity::Owned(sys::inode(pidfd.as_fd()));
                 }
-                match sys::waitid(WaitTarget::Look(pidfd.as_fd())) {
+                match sys::waitid(WaitTarget::PeekPidfd(pidfd.as_fd())) {
                     Ok(WaitResult::NoChild) => Reopened::Reaped,
                     Ok(WaitResult::Ended(..)) => Reopened::Ended(pidfd),
                     _ => Reopened::Pidfd(pidfd),

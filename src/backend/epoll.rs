@@ -82,7 +82,7 @@ impl Epoll {
             }
             match sys::pidfd_open(self.slots.get(key).guard.record().pid()) {
                 Ok(pidfd) => {
-                    let looked = sys::waitid(WaitTarget::Look(pidfd.as_fd()));
+                    let looked = sys::waitid(WaitTarget::PeekPidfd(pidfd.as_fd()));
                     self.slots.get(key).hold = PidIdentity::Pidfd(pidfd);
                     self.held += 1;
                     match looked {
@@ -121,8 +121,8 @@ impl Epoll {
         let slot = self.slots.get(key);
         let record = slot.guard.record();
         if record.ownership() == Ownership::Owned {
-            return match sys::waitid(WaitTarget::LookAtChild(record.pid())) {
-                Ok(WaitResult::NotYet) => self.rest(key),
+            return match sys::waitid(WaitTarget::PeekPid(record.pid())) {
+                Ok(WaitResult::Pending) => self.rest(key),
                 _ => self.ended(key, false),
             };
         }

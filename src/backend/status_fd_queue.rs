@@ -241,7 +241,7 @@ impl Uring {
         else {
             return Ok(false);
         };
-        match sys::waitid(WaitTarget::LookAtChild(record.pid())) {
+        match sys::waitid(WaitTarget::PeekPid(record.pid())) {
             Ok(WaitResult::Ended(outcome, usage)) => {
                 let poll = opcode::PollAdd::new(Fixed(table_slot), libc::POLLIN as u32).build();
                 let token = self.slots.token(request.key, Kind::Confirm);
@@ -252,7 +252,7 @@ impl Uring {
                 Ok(true)
             }
             // A tracer has to see the end first.
-            Ok(WaitResult::NotYet) => {
+            Ok(WaitResult::Pending) => {
                 self.rest(request.key);
                 Ok(true)
             }

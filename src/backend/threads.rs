@@ -95,8 +95,8 @@ impl ThreadWaiters {
         if start_thread(&self.reports, token, pid) {
             self.slots.set_stage(key, Stage::Armed);
         } else if matches!(
-            sys::waitid(WaitTarget::LookAtChild(pid)),
-            Ok(WaitResult::NotYet)
+            sys::waitid(WaitTarget::PeekPid(pid)),
+            Ok(WaitResult::Pending)
         ) {
             self.rest(key);
         } else {
@@ -228,7 +228,7 @@ fn start_thread(reports: &Arc<Reports>, token: Token, pid: Pid) -> bool {
             ended.push(token);
             drop(ended);
             if let Some(notifier) = shared.notifier.upgrade() {
-                sys::ring_eventfd(&*notifier);
+                sys::signal_eventfd(&*notifier);
             }
         })
     });

@@ -70,7 +70,7 @@ impl DeliveryGuard {
         let state = record.lock();
         let (outcome, usage) = match sys::waitid(target) {
             Ok(WaitResult::Ended(outcome, usage)) => (outcome, Some(usage)),
-            Ok(WaitResult::NotYet) => return Reaped::NotYet(self),
+            Ok(WaitResult::Pending) => return Reaped::NotYet(self),
             Ok(WaitResult::NoChild) | Err(_) => match why_not() {
                 Some(why) => (Outcome::Unknown(why), None),
                 None => return Reaped::NotYet(self),
@@ -143,9 +143,9 @@ impl DeliveryGuard {
             state.running = Some(id);
             drop(state);
 
-            signal_mask::lend();
+            signal_mask::apply_builder_mask();
             let end = catch_unwind(AssertUnwindSafe(|| {
-                wait_graph::within(id, || callback(exit));
+                wait_graph::as_callback(id, || callback(exit));
             }));
             shared.counters.callbacks.add(1);
             if let Err(payload) = end {

@@ -232,7 +232,7 @@ impl Record {
         }
         let mut state = self.lock();
         match state.phase {
-            Phase::Closed => return Err(shared.why_closed()),
+            Phase::Closed => return Err(shared.closed_reason()),
             Phase::Live | Phase::Scheduled => {}
             Phase::Idle => {
                 // The watcher may be gone without this record knowing: for an idle one
@@ -243,7 +243,7 @@ impl Record {
                 {
                     guard.done();
                     state.phase = Phase::Closed;
-                    return Err(shared.why_closed());
+                    return Err(shared.closed_reason());
                 }
                 state.phase = Phase::Scheduled;
             }
@@ -279,8 +279,8 @@ impl Record {
     ) -> MutexGuard<'a, State> {
         state.extra().dropping.push(id);
         drop(state);
-        signal_mask::lend();
-        wait_graph::within(id, || drop_catching_panics(callback));
+        signal_mask::apply_builder_mask();
+        wait_graph::as_callback(id, || drop_catching_panics(callback));
         let mut state = self.lock();
         state.extra().dropping.retain(|other| *other != id);
         self.notify(&state);
@@ -304,7 +304,7 @@ impl Record {
                 return Ok(Some(exit));
             }
             if matches!(state.phase, Phase::Closed) {
-                return Err(shared.why_closed().into());
+                return Err(shared.closed_reason().into());
             }
             if until.is_some_and(|until| until <= Instant::now()) {
                 return Ok(None);
@@ -317,7 +317,7 @@ impl Record {
     pub(crate) fn try_wait(&self, shared: &Shared) -> Result<Option<&Exit>, Closed> {
         let state = self.lock();
         match (self.exit.get(), state.phase) {
-            (None, Phase::Closed) => Err(shared.why_closed()),
+            (None, Phase::Closed) => Err(shared.closed_reason()),
             (exit, _) => Ok(exit),
         }
     }
@@ -338,7 +338,7 @@ impl Record {
         }
         if matches!(state.phase, Phase::Closed) {
             drop(state);
-            return Poll::Ready(Err(shared.why_closed()));
+            return Poll::Ready(Err(shared.closed_reason()));
         }
         // They are taken out for good when the exit comes or the watcher ends, so a key is never another future's.
         let wakers = &mut state.extra().wakers;
@@ -362,13 +362,13 @@ impl Record {
     pub(crate) fn add_sink(&self, shared: &Shared, sink: Sink) -> Result<(), Closed> {
         let mut state = self.lock();
         if let Some(exit) = self.exit.get() {
-            sink.put(exit);
+            sink.deliver(exit);
             return Ok(());
         }
         if matches!(state.phase, Phase::Closed) {
             drop(state);
-            sink.give_back();
-            return Err(shared.why_closed());
+            sink.release();
+            return Err(shared.closed_reason());
         }
         state.extra().sinks.push(sink);
         Ok(())

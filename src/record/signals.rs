@@ -29,7 +29,7 @@ impl Record {
     /// or by a wait for any child. Then its pid may be another's.
     fn reaped_elsewhere(&self) -> bool {
         matches!(
-            sys::waitid(WaitTarget::LookAtChild(self.pid)),
+            sys::waitid(WaitTarget::PeekPid(self.pid)),
             Ok(WaitResult::NoChild)
         )
     }
@@ -115,8 +115,8 @@ impl Record {
     fn is_alive(&self) -> bool {
         self.exit.get().is_none()
             && matches!(
-                sys::waitid(WaitTarget::LookAtChild(self.pid)),
-                Ok(WaitResult::NotYet)
+                sys::waitid(WaitTarget::PeekPid(self.pid)),
+                Ok(WaitResult::Pending)
             )
     }
 

@@ -73,7 +73,7 @@ impl RingThread {
                 }
                 let backend = self.shared.stats().backend;
                 self.shared
-                    .died(format!("asking the kernel ({backend}) failed: {error}"));
+                    .set_death(format!("asking the kernel ({backend}) failed: {error}"));
                 return;
             }
         }
@@ -233,8 +233,8 @@ impl RingThread {
             _ => None,
         };
         let target = match pidfd.as_ref().or(reopened.as_ref()) {
-            Some(pidfd) => WaitTarget::ReapBehind(pidfd.as_fd()),
-            None => WaitTarget::Reap(record.pid()),
+            Some(pidfd) => WaitTarget::ReapPidfd(pidfd.as_fd()),
+            None => WaitTarget::ReapPid(record.pid()),
         };
         let reaped = guard.reap(target, || Some(status_query::why_reaped(&record)), seen_at);
         if let Some(pidfd) = pidfd {
@@ -303,7 +303,7 @@ impl Drop for RingThread {
     /// thread tell their waiters themselves; here the ways in and out are closed.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.shared.died("the ring thread panicked".into());
+            self.shared.set_death("the ring thread panicked".into());
         }
         // First the way in: what comes later finds it closed.
         drop(self.shared.mailbox.close());

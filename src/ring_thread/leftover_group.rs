@@ -49,10 +49,10 @@ impl LeftoverGroup {
 
     fn signal(&self, signal: i32) -> io::Result<()> {
         match &self.leader {
-            Leader::Pidfd(leader, _) => sys::kill_group_of(leader.as_fd(), signal),
+            Leader::Pidfd(leader, _) => sys::kill_group_by_pidfd(leader.as_fd(), signal),
             Leader::Number(leader) => match sys::kill(*leader, 0) {
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
-                    sys::kill_group_numbered(*leader, signal)
+                    sys::kill_group_by_number(*leader, signal)
                 }
                 // The number is another process's by now.
                 _ => Err(io::Error::from_raw_os_error(libc::ESRCH)),
@@ -94,7 +94,7 @@ impl LeftoverGroups {
         if self.held() < self.max
             && let Ok(pidfd) = sys::pidfd_open(leader)
             // The leader itself is in it, so what fails is the asking, or it runs as another user.
-            && sys::kill_group_of(pidfd.as_fd(), 0).is_ok()
+            && sys::kill_group_by_pidfd(pidfd.as_fd(), 0).is_ok()
         {
             group.leader = Leader::Pidfd(pidfd, Arc::clone(&self.places));
         }

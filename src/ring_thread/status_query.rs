@@ -38,11 +38,11 @@ pub(crate) fn query(record: &Record, source: &StatusSource) -> StatusQuery {
         }
     };
     if record.watch_for() == WatchFor::Exited {
-        match sys::waitid(WaitTarget::Look(pidfd)) {
+        match sys::waitid(WaitTarget::PeekPidfd(pidfd)) {
             Ok(WaitResult::Ended(outcome, usage)) => {
                 return StatusQuery::Status(outcome, Some(usage));
             }
-            Ok(WaitResult::NotYet) => return StatusQuery::NotYet,
+            Ok(WaitResult::Pending) => return StatusQuery::NotYet,
             // Not a child of ours, or not any more. Any other failure says no more than that.
             Ok(WaitResult::NoChild) | Err(_) => {}
         }
