@@ -1,7 +1,7 @@
-//! The surface of the Shadow simulator's child watcher, on exitring's public API alone: a drop-in,
-//! and the proof that the API is enough.
+//! The API of the Shadow simulator's child watcher, on top of the public API of this crate.
 //!
-//! Where that watcher panics, so does this one; the rest of exitring never does.
+//! It is a drop-in replacement, and shows that the public API is sufficient. Like the original, it
+//! panics on misuse; the rest of this crate never panics.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -10,10 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::{CallbackId, Closed, ForkError, Pid, Watch, Watcher};
 
-/// Names one callback of a [`ChildPidWatcher`]. Never zero.
+/// The id of one callback of a [`ChildPidWatcher`]. Never zero, and not reused.
 pub type WatchHandle = u64;
 
-/// Calls back when child processes end. Starts threads, which are joined when it is dropped.
+/// Runs callbacks when child processes end.
+///
+/// It has a ring thread and one worker thread, which its drop joins. Every method can be called
+/// from any thread, including from callbacks. In a forked child, methods that return a value fail
+/// and the others have no effect.
 ///
 /// ```
 /// use std::sync::mpsc;
@@ -32,14 +36,14 @@ pub type WatchHandle = u64;
 /// ```
 pub struct ChildPidWatcher {
     watcher: Watcher,
-    book: Arc<Mutex<Registry>>,
+    registry: Arc<Mutex<Registry>>,
 }
 
 #[derive(Default)]
 struct Registry {
     last_handle: WatchHandle,
     registered: HashMap<Pid, Arc<Watch>>,
-    /// Callbacks that have not run to their end. Of pids unregistered meanwhile, too.
+    /// Callbacks that have not returned, including those of pids that were unregistered meanwhile.
     pending: HashMap<WatchHandle, Pending>,
 }
 
@@ -47,47 +51,51 @@ struct Registry {
 struct Pending {
     pid: Pid,
     watch: Arc<Watch>,
+    /// `None` while the callback is being added.
     id: Option<CallbackId>,
 }
 
 impl ChildPidWatcher {
-    /// A watcher with one thread for callbacks.
+    /// Builds a watcher with one thread for callbacks.
     ///
     /// # Panics
     ///
-    /// If [`Watcher::new`] fails.
+    /// Panics if [`Watcher::new`] fails.
     pub fn new() -> Self {
         let watcher = Watcher::new().unwrap_or_else(|error| panic!("no watcher: {error}"));
         Self {
             watcher,
-            book: Arc::default(),
+            registry: Arc::default(),
         }
     }
 
-    /// Forks and registers the child. When `child_fn` returns, the child ends with code 0.
+    /// Forks a child and registers it. The child runs `child_fn` and then ends, with code 0 if the
+    /// closure returns.
     ///
     /// # Safety
     ///
-    /// As [`Watcher::fork_watchable`].
+    /// The rules of [`Watcher::fork_watchable`].
     ///
     /// # Errors
     ///
-    /// As [`Watcher::fork_watchable`].
-    #[expect(unsafe_code, reason = "fork is unsafe, and handed through")]
+    /// Those of [`Watcher::fork_watchable`].
+    #[expect(unsafe_code, reason = "fork is unsafe, and so is this method")]
     pub unsafe fn fork_watchable(&self, child_fn: impl FnOnce()) -> Result<Pid, ForkError> {
-        // SAFETY: the caller answers for what the child does.
+        // SAFETY: the caller guarantees what the child does.
         let watch = unsafe { self.watcher.fork_watchable(child_fn) }?;
         let pid = watch.pid();
         self.register(pid, watch);
         Ok(pid)
     }
 
-    /// Registers a process, running or a zombie, for callbacks. It must not be reaped before it
-    /// is unregistered: its number would be another's.
+    /// Registers a process for callbacks. It may be running or a zombie.
+    ///
+    /// Unregister the process before it is reaped: afterwards another process may have its pid.
     ///
     /// # Panics
     ///
-    /// If there is no such process, or it is registered already.
+    /// Panics if there is no such process, if it is registered already, or if it cannot be watched
+    /// ([`Watcher::watch`]).
     pub fn register_pid(&self, pid: Pid) {
         match self.watcher.watch(pid) {
             Ok(watch) => self.register(pid, watch),
@@ -96,83 +104,88 @@ impl ChildPidWatcher {
     }
 
     fn register(&self, pid: Pid, watch: Watch) {
-        let mut book = lock(&self.book);
-        if let Entry::Vacant(vacant) = book.registered.entry(pid) {
+        let mut registry = lock(&self.registry);
+        if let Entry::Vacant(vacant) = registry.registered.entry(pid) {
             vacant.insert(Arc::new(watch));
             return;
         }
-        // The registration that is there stays, and the lock is not poisoned.
-        drop(book);
+        // The existing registration stays, and the panic does not poison the lock.
+        drop(registry);
         panic!("{pid} is registered already");
     }
 
-    /// Asked before the book, which in a forked child may stay locked for ever.
+    /// Called before the registry is locked, whose lock may stay locked in a forked child forever.
     fn in_forked_child(&self) -> bool {
         self.watcher.check() == Err(Closed::ForkedChild)
     }
 
-    /// Takes no more callbacks for the process. Those it has still run. May be called again.
+    /// Unregisters a process: no more callbacks can be added, and those it has still run. Does
+    /// nothing if the process is not registered.
     pub fn unregister_pid(&self, pid: Pid) {
         if self.in_forked_child() {
             return;
         }
-        let watch = lock(&self.book).registered.remove(&pid);
+        let watch = lock(&self.registry).registered.remove(&pid);
         drop(watch);
     }
 
-    /// Has `callback` run once, on another thread, after the process has ended, or soon if it has.
+    /// Adds a callback, which runs once, on another thread, when the process has ended, or soon if
+    /// it has ended already. Does not block.
     ///
     /// # Panics
     ///
-    /// If the process is not registered, or this is a forked child.
+    /// Panics if the process is not registered, in a forked child, or if the ring thread died.
     pub fn register_callback(
         &self,
         pid: Pid,
         callback: impl FnOnce(Pid) + Send + 'static,
     ) -> WatchHandle {
         assert!(!self.in_forked_child(), "{}", Closed::ForkedChild);
-        let mut book = lock(&self.book);
-        let Some(watch) = book.registered.get(&pid).map(Arc::clone) else {
-            drop(book);
+        let mut registry = lock(&self.registry);
+        let Some(watch) = registry.registered.get(&pid).map(Arc::clone) else {
+            drop(registry);
             panic!("{pid} is not registered");
         };
-        book.last_handle += 1;
-        let handle = book.last_handle;
-        // Entered before the callback can strike it off; its id follows.
+        registry.last_handle += 1;
+        let handle = registry.last_handle;
+        // Inserted before the callback can remove it. The id is set afterwards.
         let pending = Pending {
             pid,
             watch: Arc::clone(&watch),
             id: None,
         };
-        book.pending.insert(handle, pending);
-        drop(book);
-        let entry = Registered {
+        registry.pending.insert(handle, pending);
+        drop(registry);
+        let entry = CallbackEntry {
             callback,
-            done: Done {
-                book: Arc::downgrade(&self.book),
+            remove: RemoveOnDrop {
+                registry: Arc::downgrade(&self.registry),
                 handle,
             },
         };
         let id = watch
             .on_exit(move |exit| entry.run(exit.pid()))
             .unwrap_or_else(|closed| panic!("cannot add a callback for {pid}: {closed}"));
-        if let Some(pending) = lock(&self.book).pending.get_mut(&handle) {
+        if let Some(pending) = lock(&self.registry).pending.get_mut(&handle) {
             pending.id = Some(id);
         }
         handle
     }
 
-    /// Cancels a callback: when this returns, it has run to its end or never will. Does nothing for
-    /// pids and handles that are not registered (any more).
+    /// Cancels a callback. When the call returns, the callback has returned or will never run.
+    ///
+    /// Blocks while the callback runs, unless the callback cancels itself. Does nothing if the pid
+    /// or the handle is not registered, or no longer is.
     pub fn unregister_callback(&self, pid: Pid, handle: WatchHandle) {
         if self.in_forked_child() {
             return;
         }
-        let pending = lock(&self.book).pending.get(&handle).cloned();
-        if let Some(pending) = pending.filter(|pending| pending.pid == pid)
-            && let Some(id) = pending.id
-        {
-            // A callback that cancels itself goes on, as it must.
+        let pending = lock(&self.registry).pending.get(&handle).cloned();
+        let Some(pending) = pending.filter(|pending| pending.pid == pid) else {
+            return;
+        };
+        if let Some(id) = pending.id {
+            // A callback that cancels itself continues.
             let _ = pending.watch.cancel(id);
         }
     }
@@ -190,36 +203,38 @@ impl fmt::Debug for ChildPidWatcher {
     }
 }
 
-/// A callback and its entry in the book, which is struck off after all that the callback captured is
-/// gone: fields are dropped in order, run or unrun.
-struct Registered<F> {
+/// A callback, and the removal of its entry from the registry.
+///
+/// The entry is removed after everything that the callback captured was dropped, whether the
+/// callback ran or not: fields are dropped in order.
+struct CallbackEntry<F> {
     callback: F,
-    done: Done,
+    remove: RemoveOnDrop,
 }
 
-impl<F: FnOnce(Pid)> Registered<F> {
+impl<F: FnOnce(Pid)> CallbackEntry<F> {
     fn run(self, pid: Pid) {
-        let _done = self.done;
+        let _remove = self.remove;
         (self.callback)(pid);
     }
 }
 
-/// Strikes a callback off when it has run, panicked, or been cancelled.
-struct Done {
-    book: Weak<Mutex<Registry>>,
+/// Removes the entry of a callback that has returned, panicked, or been cancelled.
+struct RemoveOnDrop {
+    registry: Weak<Mutex<Registry>>,
     handle: WatchHandle,
 }
 
-impl Drop for Done {
+impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
-        if let Some(book) = self.book.upgrade() {
-            let pending = lock(&book).pending.remove(&self.handle);
-            // May end the watch: not under the lock.
+        if let Some(registry) = self.registry.upgrade() {
+            let pending = lock(&registry).pending.remove(&self.handle);
+            // Dropped after the lock is released, because it may end the watch.
             drop(pending);
         }
     }
 }
 
-fn lock(book: &Mutex<Registry>) -> MutexGuard<'_, Registry> {
-    book.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(registry: &Mutex<Registry>) -> MutexGuard<'_, Registry> {
+    registry.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,14 +1,16 @@
-//! Watches process exits on Linux through one io_uring: at once, exactly once, and without a
-//! descriptor per process.
+//! Watches process exits on Linux through one io_uring: without delay, exactly once, and without a
+//! descriptor for each process.
 //!
-//! A [`Watcher`] owns one thread that posts a one-shot poll on each process's pidfd, and a
-//! bounded queue to the threads that run callbacks.
+//! A [`Watcher`] owns a ring thread, which arms a one-shot poll on the pidfd of each process, and a
+//! bounded queue to the worker threads, which run callbacks.
 //!
-//! - [`Watcher::spawn`] and [`Watcher::adopt`] give a [`Child`], which the watcher owns and reaps:
-//!   signals, deadlines, status, and what it used.
-//! - [`Watcher::watch`] and [`Watcher::watch_pidfd`] give a [`Watch`] on what somebody else reaps.
-//! - Of either, learn the [`Exit`] by a callback ([`Watch::on_exit`]), by waiting ([`Watch::wait`]), by
-//!   awaiting (`watch.await`, [`Watch::exited`]), or fetch many from one queue ([`Exits`]).
+//! - [`Watcher::spawn`] and [`Watcher::adopt`] return a [`Child`], which the watcher owns and
+//!   reaps: with signals, deadlines, status and resource usage.
+//! - [`Watcher::watch`] and [`Watcher::watch_pidfd`] return a [`Watch`] on a process that other
+//!   code reaps.
+//! - Both deliver the [`Exit`] to a callback ([`Watch::on_exit`]), to a thread that waits
+//!   ([`Watch::wait`]), to a future (`watch.await`, [`Watch::exited`]), or to a queue for many
+//!   processes ([`Exits`]).
 //!
 //! ```
 //! use std::process::Command;
@@ -21,18 +23,19 @@
 //!     let child = watcher.spawn(Command::new("sh").arg("-c").arg(format!("exit {code}")))?;
 //!     let sender = sender.clone();
 //!     child.on_exit(move |exit| sender.send(exit.clone()).unwrap())?;
-//!     // The handle may go: its callback stays, and the child is reaped.
+//!     // The handle is dropped here; its callback still runs, and the child is reaped.
 //! }
 //! drop(sender);
 //!
-//! let mut codes: Vec<_> = exits.iter().map(|exit| exit.status().unwrap().code().unwrap()).collect();
+//! let codes = exits.iter().map(|exit| exit.status().unwrap().code().unwrap());
+//! let mut codes: Vec<_> = codes.collect();
 //! codes.sort();
 //! assert_eq!(codes, Vec::from_iter(0..20));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! What holds, and the test that shows it, is in `docs/GUARANTEES.md`; how it works in
-//! `docs/ARCHITECTURE.md`.
+//! `docs/GUARANTEES.md` lists the guarantees, each with the test that checks it.
+//! `docs/ARCHITECTURE.md` explains how the crate works.
 
 #![cfg(target_os = "linux")]
 #![deny(unsafe_code)]
@@ -75,7 +78,7 @@ pub use types::exit::{Exit, Outcome, Unknown, Usage};
 pub use types::pid::Pid;
 pub use types::stats::Stats;
 
-/// The README's examples, compiled and run.
+/// The examples of the README, compiled and run as doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

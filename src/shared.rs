@@ -1,4 +1,7 @@
-//! What the handles, the ring thread and the workers of one watcher share.
+//! The state that the handles, the ring thread and the workers of one watcher share.
+//!
+//! Handles check [`check_process`](Shared::check_process) before they take any lock. This module
+//! takes one lock at a time: that of the mailbox, or that of the exit queue.
 
 use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
@@ -14,40 +17,41 @@ use crate::sys::SignalMask;
 use crate::types::stats::{Counters, Stats};
 
 thread_local! {
-    /// The process in which this is a ring thread. A forked child goes on as a copy of the thread that forked, and may build
-    /// a watcher of its own and wait.
+    /// The process in which this thread is a ring thread. A child that is forked on a ring thread
+    /// continues as a copy of that thread, and may build a watcher of its own and wait.
     static RING_THREAD_OF: Cell<Option<ProcessIdentity>> = const { Cell::new(None) };
 }
 
-/// This is a ring thread from here on.
+/// Marks the calling thread as a ring thread.
 pub(crate) fn mark_ring_thread() {
     RING_THREAD_OF.set(Some(ProcessIdentity::current()));
 }
 
-/// Whether this is the ring thread of some watcher.
+/// Whether the calling thread is the ring thread of any watcher.
 pub(crate) fn is_ring_thread() -> bool {
     RING_THREAD_OF
         .get()
         .is_some_and(ProcessIdentity::is_current)
 }
 
+/// The shared state of one watcher.
 pub(crate) struct Shared {
-    /// The process that built the watcher: in a forked child its threads are not there,
-    /// and its locks may stay locked for ever.
+    /// The process that built the watcher. A forked child has none of its threads, and its locks
+    /// may stay locked there forever.
     process: ProcessIdentity,
     pub(crate) mailbox: Mailbox,
     pub(crate) queue: ExitQueue<DeliveryGuard>,
     pub(crate) max_watches: usize,
-    /// No worker threads: callbacks run on the ring thread.
+    /// Whether callbacks run on the ring thread, because there are no workers.
     pub(crate) inline: bool,
     pub(crate) counters: Counters,
-    /// The signals that the builder's thread had blocked.
+    /// The signal mask of the thread that built the watcher.
     pub(crate) signal_mask: SignalMask,
     pub(crate) stop: Arc<Stop>,
-    /// The ring thread, in the graph of what waits for what.
+    /// The node of the ring thread in the wait graph.
     pub(crate) ring_thread: Node,
     death: OnceLock<String>,
-    /// Known before the builder gives the watcher out.
+    /// Set before the builder returns the watcher.
     backend: OnceLock<SelectedBackend>,
 }
 
@@ -74,8 +78,7 @@ impl Shared {
         }
     }
 
-    /// Whether this is the process that built the watcher. Asked before any
-    /// lock is touched.
+    /// Checks that this is the process that built the watcher. Called before any lock is taken.
     pub(crate) fn check_process(&self) -> Result<(), Closed> {
         match self.process.is_current() {
             true => Ok(()),
@@ -88,34 +91,35 @@ impl Shared {
         self.stop.is_stopping()
     }
 
-    /// Whether commands are still taken.
+    /// Checks that the ring thread still accepts commands.
     pub(crate) fn check_open(&self) -> Result<(), Closed> {
         match self.mailbox.is_closed() {
-            true => Err(self.why_closed()),
+            true => Err(self.closed_reason()),
             false => Ok(()),
         }
     }
 
-    /// Why nothing is served any more, asked when that is known.
-    pub(crate) fn why_closed(&self) -> Closed {
+    /// Why the watcher is closed. Called when it is known to be.
+    pub(crate) fn closed_reason(&self) -> Closed {
         match self.stopping() {
             true => Closed::Dropped,
             false => Closed::RingThreadDied,
         }
     }
 
+    /// Starts the end of the watcher: stops the ring thread, and closes the queue to the workers.
     pub(crate) fn stop(&self) {
         self.stop.stop();
         self.mailbox.request_stop();
         self.queue.close();
     }
 
-    /// What the ring thread waits with.
-    pub(crate) fn wait_with(&self, backend: SelectedBackend) {
+    /// Sets the backend that the ring thread has opened.
+    pub(crate) fn set_backend(&self, backend: SelectedBackend) {
         let _ = self.backend.set(backend);
     }
 
-    /// Whether processes can be watched by pidfd, and not only children that are ours.
+    /// Checks that the backend can watch a process by its pidfd, not owned children only.
     pub(crate) fn check_pidfds(&self) -> Result<(), WatchError> {
         match self.backend.get().and_then(|backend| backend.no_pidfds) {
             None => Ok(()),
@@ -123,10 +127,12 @@ impl Shared {
         }
     }
 
-    pub(crate) fn died(&self, why: String) {
-        let _ = self.death.set(why);
+    /// Sets the reason why the ring thread died. The first one is kept.
+    pub(crate) fn set_death(&self, reason: String) {
+        let _ = self.death.set(reason);
     }
 
+    /// A snapshot of the counters, and of the lengths of the queues.
     pub(crate) fn stats(&self) -> Stats {
         let counters = &self.counters;
         let backend = self.backend.get();

@@ -1,4 +1,4 @@
-//! How a watcher is set up: limits, checked.
+//! The builder: it checks the options of a watcher and starts its threads.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, mpsc};
@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::watcher::Threads;
 use crate::Watcher;
 use crate::backend::{self, Backend, KEYS_MAX};
 use crate::dispatch::exit_queue::ExitQueue;
@@ -23,7 +24,7 @@ use crate::sys::{self, SignalMask};
 const WORKERS_MAX: usize = 1024;
 const QUEUE_CAPACITY_MAX: usize = 1 << 24;
 
-/// Sets up a [`Watcher`]. Made by [`Watcher::builder`].
+/// The options of a [`Watcher`]. [`Watcher::builder`] makes it.
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until build() is called"]
 pub struct Builder {
@@ -45,65 +46,79 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// How many threads run callbacks: 0 to 1024, 1 by default.
+    /// Sets the number of threads that run callbacks: 0 to 1,024; the default is 1.
     ///
-    /// Callbacks of different processes run at the same time on different threads; those of
-    /// one process one after the other. With 0 they run on the ring thread itself, which saves
-    /// a wake-up; then a slow callback delays everything, and waiting in one for another process
-    /// is refused ([`WaitError::WouldDeadlock`](crate::WaitError::WouldDeadlock)).
+    /// Callbacks of different processes run concurrently on different threads. Callbacks of one
+    /// process run one after the other.
+    ///
+    /// With 0, callbacks run on the ring thread, which saves a wake-up. A slow callback then delays
+    /// all exits and registrations, and a callback cannot wait for another process
+    /// ([`WaitError::WouldDeadlock`](crate::WaitError::WouldDeadlock)).
     pub fn workers(mut self, count: usize) -> Self {
         self.workers = count;
         self
     }
 
-    /// How many exits may wait for a worker: 1 to 16,777,216, 1,024 by default; allocated at once,
-    /// 24 bytes each on 64-bit machines.
+    /// Sets the capacity of the queue to the workers, in exits: 1 to 16,777,216; the default is
+    /// 1,024.
     ///
-    /// An exit that finds the queue full is not lost: it waits where it is, and
-    /// [`Stats::stalls`](crate::Stats) counts it.
+    /// The entries are allocated when the watcher is built: 24 bytes each on 64-bit machines.
+    ///
+    /// A full queue loses no exit: exits wait in the ring thread until the queue has capacity
+    /// again. [`Stats::stalls`](crate::Stats) counts them.
     pub fn queue_capacity(mut self, exits: usize) -> Self {
         self.queue_capacity = exits;
         self
     }
 
-    /// How many processes may be watched at a time: 1 to 268,435,456, 1,048,576 by default.
-    /// Beyond, [`Watcher::watch`] gives [`WatchError::TooMany`](crate::WatchError::TooMany).
+    /// Sets the maximum number of concurrent watches: 1 to 268,435,456; the default is 1,048,576.
+    ///
+    /// At the limit, [`Watcher::watch`] returns
+    /// [`WatchError::TooMany`](crate::WatchError::TooMany).
     pub fn max_watches(mut self, count: usize) -> Self {
         self.max_watches = count;
         self
     }
 
-    /// What the watcher waits with: [`Backend::Auto`] by default, which takes the best that this process may
-    /// use, found out by trying it. [`Stats::backend`](crate::Stats) says which that was, and
-    /// [`Stats::fallback`](crate::Stats) why no better one.
+    /// Sets the backend, the kernel interface with which the watcher waits. The default is
+    /// [`Backend::Auto`], which tries the interfaces and uses the best one that this process may
+    /// use.
     ///
-    /// The environment variable `EXITRING_BACKEND` (`auto`, `uring`, `epoll`, `threads`) decides in place of
-    /// `Auto`, and not where another backend is asked for here.
+    /// [`Stats::backend`](crate::Stats) names the backend in use, and
+    /// [`Stats::fallback`](crate::Stats) the reason why no better one is.
+    ///
+    /// The environment variable `EXITRING_BACKEND` (`auto`, `uring`, `epoll`, `threads`) replaces
+    /// `Auto`. It has no effect if another backend is set here.
     pub fn backend(mut self, backend: Backend) -> Self {
         self.backend = backend;
         self
     }
 
     /// Builds the watcher and starts its threads: `exitring`, which owns the ring, and
-    /// `exitring-w0` and so on, which run callbacks. All block all signals but those that a thread brings upon itself (faults,
-    /// traps, `SIGABRT`) and profilers' (`SIGPROF`, `SIGVTALRM`); in callbacks, what the calling thread blocks now.
+    /// `exitring-w0` and so on, which run callbacks.
     ///
-    /// Blocks until the ring is set up (well under a millisecond). Meanwhile, with io_uring, the process's soft limit on
-    /// descriptors is raised to the hard one, for as long as one system call takes: a child that another thread starts at that
-    /// moment inherits it so.
+    /// The threads block all signals, except those that a thread raises itself (faults, traps,
+    /// `SIGABRT`) and those of profilers (`SIGPROF`, `SIGVTALRM`). Callbacks run with the signal
+    /// mask that the calling thread has now.
+    ///
+    /// Blocks until the ring is set up (well under a millisecond). With io_uring, the soft limit on
+    /// descriptors of the process is raised to the hard limit for the duration of one system call.
+    /// A child that another thread starts at that moment inherits the raised limit.
+    ///
+    /// io_uring needs Linux 5.13 (multishot polls, `io_uring_enter(2)`), epoll needs Linux 5.4
+    /// (`pidfd_open(2)`, and `P_PIDFD` of `waitid(2)`). The README lists the tested kernels.
     ///
     /// # Errors
     ///
-    /// [`BuildError`] says what an option must be, what denies io_uring and what to do about
-    /// it (if that was asked for), or what ran out. io_uring needs Linux 5.13 (`io_uring_setup(2)`, multishot
-    /// polls), epoll 5.4 (`pidfd_open(2)`, and `P_PIDFD` of `waitid(2)`); see the README for the kernels tested.
+    /// [`BuildError`] names the option that is out of range, what denies the requested backend and
+    /// the remedy, or the resource that ran out.
     pub fn build(self) -> Result<Watcher, BuildError> {
         check("workers", self.workers, 0, WORKERS_MAX)?;
         check("queue_capacity", self.queue_capacity, 1, QUEUE_CAPACITY_MAX)?;
         check("max_watches", self.max_watches, 1, KEYS_MAX)?;
 
         orphan_reaper::restart();
-        // Not EFD_NONBLOCK: it is only ever polled.
+        // Not EFD_NONBLOCK: the eventfd is only polled.
         let notifier = open_eventfd(EventfdFlags::CLOEXEC)?;
         let shared = Arc::new(Shared::new(
             Mailbox::new(notifier, sys::descriptor_limit()),
@@ -128,23 +143,25 @@ impl Builder {
             match worker {
                 Ok(worker) => threads.push((worker, node)),
                 Err(source) => {
-                    // Ends the threads that did start.
-                    drop(Watcher::new_from(shared, threads));
+                    // Ends the threads that were started.
+                    drop(Watcher::from_parts(shared, threads));
                     return Err(BuildError::Thread(source));
                 }
             }
         }
-        Ok(Watcher::new_from(shared, threads))
+        Ok(Watcher::from_parts(shared, threads))
     }
 }
 
-/// The threads of a watcher, each with what it is in the graph of what waits for what.
-pub(crate) type Threads = Vec<(JoinHandle<()>, Node)>;
-
-/// The ring is opened by the thread that will use it, because the kernel ties it to that
-/// one (`IORING_SETUP_SINGLE_ISSUER`); how that went comes back through a channel.
-fn start_ring_thread(shared: Arc<Shared>, wanted: Backend) -> Result<JoinHandle<()>, BuildError> {
-    let (opened, outcome) = mpsc::sync_channel(1);
+/// Starts the ring thread, and waits until it has opened the backend.
+///
+/// The thread that uses the ring opens it, because the kernel binds a ring to that thread
+/// (`IORING_SETUP_SINGLE_ISSUER`). A channel returns the result.
+fn start_ring_thread(
+    shared: Arc<Shared>,
+    requested: Backend,
+) -> Result<JoinHandle<()>, BuildError> {
+    let (result_sender, result) = mpsc::sync_channel(1);
     #[cfg(test)]
     let plan = faults::plan();
     let thread = faults::inject("clone").and_then(|()| {
@@ -154,32 +171,32 @@ fn start_ring_thread(shared: Arc<Shared>, wanted: Backend) -> Result<JoinHandle<
             faults::set_plan(plan);
             let node = shared.ring_thread;
             let notifier = shared.mailbox.notifier();
-            let backend = backend::open(wanted, notifier.as_fd(), &shared.stop);
+            let opened = backend::open(requested, notifier.as_fd(), &shared.stop);
             drop(notifier);
-            match backend {
-                Ok((engine, chosen)) => {
-                    shared.wait_with(chosen);
-                    let builders_mask = shared.signal_mask;
+            match opened {
+                Ok((engine, selected)) => {
+                    shared.set_backend(selected);
+                    let builder_mask = shared.signal_mask;
                     let ring_thread = RingThread::new(shared, engine);
-                    let _ = opened.send(Ok(()));
-                    signal_mask::with_builder_mask(builders_mask, || {
+                    let _ = result_sender.send(Ok(()));
+                    signal_mask::with_builder_mask(builder_mask, || {
                         wait_graph::as_thread(node, || ring_thread.run());
                     });
                 }
                 Err(error) => {
-                    let _ = opened.send(Err(error));
+                    let _ = result_sender.send(Err(error));
                 }
             }
         })
     });
     let thread = thread.map_err(BuildError::Thread)?;
-    match outcome.recv() {
+    match result.recv() {
         Ok(Ok(())) => Ok(thread),
         Ok(Err(error)) => {
             let _ = thread.join();
             Err(error)
         }
-        // It panicked, which the panic hook has shown.
+        // The thread panicked, which the panic hook has reported.
         Err(mpsc::RecvError) => Err(BuildError::Thread(std::io::Error::other(
             "the ring thread panicked while it was set up",
         ))),
@@ -207,7 +224,7 @@ pub(crate) fn open_eventfd(flags: EventfdFlags) -> Result<OwnedFd, BuildError> {
     opened.map_err(|source| {
         let errno = source.raw_os_error().unwrap_or(0);
         match NoDescriptors::from_errno(errno) {
-            Some(none) => none.into(),
+            Some(error) => error.into(),
             None if errno == libc::ENOMEM => BuildError::OutOfMemory,
             None => SystemError {
                 call: "eventfd",
@@ -224,20 +241,21 @@ mod tests {
     use crate::Tagged;
     use crate::record::delivery_guard::DeliveryGuard;
 
-    /// The documentation says what memory a place takes.
+    /// Reads the documentation of `Builder::queue_capacity` and `Watcher::exits`.
     #[cfg(target_pointer_width = "64")]
     #[test]
-    fn a_place_in_a_queue_takes_what_is_said() {
-        for (says, bytes) in [
+    fn the_documented_sizes_of_queue_entries_are_true() {
+        for (source, bytes) in [
             (
                 include_str!("builder.rs"),
                 ExitQueue::<DeliveryGuard>::ENTRY_BYTES,
             ),
-            (include_str!("spawn.rs"), size_of::<Tagged>()),
+            (include_str!("exits/mod.rs"), size_of::<Tagged>()),
         ] {
-            let text = format!("/// {bytes} bytes each on 64-bit machines");
-            let words: Vec<_> = says.split_whitespace().collect();
-            assert!(words.join(" ").contains(&text), "it is {bytes} bytes");
+            let words = source.split_whitespace().filter(|word| *word != "///");
+            let text = words.collect::<Vec<_>>().join(" ");
+            let claim = format!(": {bytes} bytes each on 64-bit machines");
+            assert!(text.contains(&claim), "an entry takes {bytes} bytes");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A child that the watcher owns: starts, reaps, signals.
+//! The handle of a child that the watcher owns.
 
 use std::fmt;
 use std::ops::Deref;
@@ -10,14 +10,15 @@ use crate::error::{Closed, OutputError, SignalError, WaitError};
 use crate::sync::wait_graph;
 use crate::{Exit, Exited, Output, Pipe, Watch};
 
-/// A child process that the watcher owns: nobody else is to reap it, and the watcher always does.
+/// A child process that the watcher owns: the watcher always reaps it, and no other code may.
 ///
-/// Made by [`Watcher::spawn`](crate::Watcher::spawn) and [`Watcher::adopt`](crate::Watcher::adopt).
-/// Everything of [`Watch`] can be called on it. Dropping it lets the child run on, to be reaped when it ends,
-/// also when the watcher is gone by then; [`kill_on_drop`](Self::kill_on_drop) chooses otherwise.
+/// [`Watcher::spawn`](crate::Watcher::spawn) and [`Watcher::adopt`](crate::Watcher::adopt) make it.
+/// It dereferences to [`Watch`]. If the handle is dropped, the child continues to run and is reaped
+/// when it ends, even if the watcher was dropped by then; [`kill_on_drop`](Self::kill_on_drop)
+/// changes that.
 ///
-/// A `waitpid(-1)` elsewhere in the program takes statuses from it
-/// ([`Unknown::ReapedElsewhere`](crate::Unknown)); nothing hangs.
+/// A `waitpid(-1)` elsewhere in the program can take the status of the child. The outcome is then
+/// [`Unknown::ReapedElsewhere`](crate::Unknown::ReapedElsewhere); nothing hangs.
 ///
 /// ```
 /// use std::process::Command;
@@ -32,35 +33,38 @@ use crate::{Exit, Exited, Output, Pipe, Watch};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// # For users of the standard library's and tokio's `Child`
+/// # Compared with the standard library's and tokio's `Child`
 ///
-/// All methods take a shared reference, so a child can be shared by threads, one of which waits while another kills it.
+/// All methods except [`kill_on_drop`](Self::kill_on_drop) and
+/// [`wait_with_output`](Self::wait_with_output) take a shared reference, so threads can share a
+/// child, and one can wait for it while another kills it.
 ///
-/// | theirs | here |
+/// | there | here |
 /// |---|---|
 /// | `stdin`, `stdout`, `stderr` | the same: `child.stdout.take()`, `child.stdin.as_mut()` ([`Pipe`]) |
-/// | `wait` (closes standard input) | [`wait`](Self::wait), [`wait_timeout`](Self::wait_timeout), `child.await`, [`exited`](Self::exited), all of which close it. A wait on its [`Watch`] (`Watch::wait(&child)`), a callback, and [`Exits`](crate::Exits) leave it open. May be repeated |
-/// | `try_wait` | [`try_wait`](Watch::try_wait), also [`exit`](Watch::exit). Says what the ring thread has seen, which is a moment after the end |
-/// | `wait_with_output` | [`wait_with_output`](Self::wait_with_output). It blocks; there is no future of it |
-/// | `kill` | [`kill`](Self::kill): no error if it has ended. tokio's also waits, which is `kill` and then a wait here |
+/// | `wait` (closes standard input) | [`wait`](Self::wait), [`wait_timeout`](Self::wait_timeout), `child.await` and [`exited`](Self::exited), which all close it. A wait on its [`Watch`] (`Watch::wait(&child)`), a callback, and [`Exits`](crate::Exits) leave it open. All can be repeated |
+/// | `try_wait` | [`try_wait`](Watch::try_wait), or [`exit`](Watch::exit). They report what the ring thread has received, a moment after the end |
+/// | `wait_with_output` | [`wait_with_output`](Self::wait_with_output), which blocks; there is no future of it |
+/// | `kill` | [`kill`](Self::kill), which succeeds if the child has ended. tokio's also waits; call `kill` and then wait |
 /// | `start_kill` (tokio) | [`kill`](Self::kill) |
-/// | `kill_on_drop` (tokio) | [`kill_on_drop`](Self::kill_on_drop), of the child, not the command; tokio, too, reaps it later |
-/// | `id` | [`id`](Self::id), and [`pid`](Watch::pid). It stays after the end, where tokio's is `None` |
-/// | `pidfd`, `into_pidfd`, `raw_handle` | none: the watcher reaps the child. Open one with `pidfd_open(2)` |
-/// | `ExitStatus` | [`Exit::status`], which is `None` where the status cannot be told |
-/// | dropped | it is reaped, where the standard library leaves a zombie |
+/// | `kill_on_drop` (tokio) | [`kill_on_drop`](Self::kill_on_drop), set on the child instead of the command. As with tokio, the child is reaped later |
+/// | `id` | [`id`](Self::id) and [`pid`](Watch::pid). They are kept after the end, where tokio's is `None` |
+/// | `pidfd`, `into_pidfd`, `raw_handle` | none, because the watcher reaps the child. Open a pidfd with `pidfd_open(2)` |
+/// | `ExitStatus` | [`Exit::status`], which is `None` if the status is unknown |
+/// | drop | the child is reaped; the standard library leaves a zombie |
 pub struct Child {
-    // Dropped first: a child to be killed is killed before its pipes are closed.
+    // Dropped first, so that `kill_on_drop` kills the child before its pipes are closed.
     owned: Owned,
-    /// The writing end of its standard input, if that was piped.
+    /// The writing end of the pipe to standard input; empty if that was not piped.
     pub stdin: Pipe<ChildStdin>,
-    /// The reading end of its standard output, if that was piped.
+    /// The reading end of the pipe to standard output; empty if that was not piped.
     pub stdout: Pipe<ChildStdout>,
-    /// The reading end of its standard error, if that was piped.
+    /// The reading end of the pipe to standard error; empty if that was not piped.
     pub stderr: Pipe<ChildStderr>,
 }
 
-/// A type of its own, so that the pipes can be moved out of a [`Child`].
+/// The part with a `Drop` implementation. A type that implements `Drop` itself would not allow the
+/// pipes to be moved out of a [`Child`].
 struct Owned {
     watch: Watch,
     kill_on_drop: bool,
@@ -79,7 +83,7 @@ impl Child {
         }
     }
 
-    /// Takes the pipes of a child that the standard library has started.
+    /// Moves the pipes out of a child that the standard library started.
     pub(crate) fn with_pipes_of(mut self, std: &mut std::process::Child) -> Self {
         self.stdin = Pipe::new(std.stdin.take());
         self.stdout = Pipe::new(std.stdout.take());
@@ -87,65 +91,76 @@ impl Child {
         self
     }
 
-    /// Its process id, as the standard library has it. After the exit was seen the number may be another's.
+    /// The pid as a number of the standard library. After the exit was received, another process
+    /// may have the same pid.
     pub fn id(&self) -> u32 {
         self.pid().as_raw().unsigned_abs()
     }
 
-    /// Waits for the exit, which may be known before the callbacks have run. May be called by several threads, and again.
+    /// Closes standard input and blocks until the child has ended. The call may return before the
+    /// callbacks have run.
     ///
-    /// Closes standard input first, if that was piped and not taken: a child that reads to the end of it would never end.
+    /// Standard input is closed if it was piped and not taken, because a child that reads it to the
+    /// end would never end. Several threads can wait, and a thread can wait more than once.
     ///
     /// # Errors
     ///
-    /// [`WaitError::Closed`] if the watcher ends first, [`WaitError::WouldDeadlock`] on the ring thread
-    /// of any watcher (in a waker, or with `workers(0)` in a callback), and in a callback that the watcher's ring thread waits for.
+    /// [`WaitError::Closed`] if the watcher ends first. [`WaitError::WouldDeadlock`] on the ring
+    /// thread of any watcher (in a waker, or in a callback with `workers(0)`), and in a callback
+    /// for which the ring thread of this watcher waits.
     pub fn wait(&self) -> Result<Exit, WaitError> {
         self.close_stdin();
         self.owned.watch.wait()
     }
 
-    /// Waits for the exit, for at most this long; `None` if it did not come. Closes standard input, as [`wait`](Self::wait) does.
+    /// Closes standard input as [`wait`](Self::wait) does, and blocks until the child has ended,
+    /// for at most `timeout`. Returns `None` if it has not ended by then.
     ///
     /// # Errors
     ///
-    /// As [`wait`](Self::wait).
+    /// Those of [`wait`](Self::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<Option<Exit>, WaitError> {
         self.close_stdin();
         self.owned.watch.wait_timeout(timeout)
     }
 
-    /// A future of the exit, for any executor. Dropping it costs nothing; there may be many. It closes standard input when it is
-    /// first polled, as [`wait`](Self::wait) does.
+    /// Returns a future of the exit that borrows the child. It works with any executor; dropping it
+    /// is cheap. Its first poll closes standard input, as [`wait`](Self::wait) does.
     ///
-    /// `(&child).await` is the same, and `child.await` is one that keeps the child.
+    /// `(&child).await` is the same. `child.await` takes the child.
     pub fn exited(&self) -> Exited<'_> {
         Exited::of_child(self)
     }
 
-    /// Closes standard input, reads standard output and error to their ends, as far as they were piped and not taken, and waits for
-    /// the exit. As in the standard library, a pipe ends when everybody has closed it that inherited it: of a child that
-    /// leaves another one running with its output, this waits for that one, too.
+    /// Closes standard input, reads standard output and standard error to their ends, and blocks
+    /// until the child has ended.
+    ///
+    /// Only streams that were piped and not taken are closed or read. As in the standard library, a
+    /// pipe ends when every process that inherited it has closed it. If the child leaves another
+    /// process running with the same output, the call waits for that process too.
     ///
     /// # Errors
     ///
-    /// [`OutputError::Wait`] as [`wait`](Self::wait), [`OutputError::Read`] if a pipe cannot be read. The child is dropped then.
+    /// [`OutputError::Wait`] with the errors of [`wait`](Self::wait), [`OutputError::Read`] if a
+    /// pipe cannot be read. Both drop the child handle.
     pub fn wait_with_output(self) -> Result<Output, OutputError> {
         let watch = &self.owned.watch;
+        // Keeps the edge in the wait graph until the output is complete.
         let mut _waiting = None;
         if self.exit().is_none() {
             watch.check_may_wait()?;
-            // What ends the child may be a deadline, which the ring thread keeps.
+            // The child may end only by its deadline, which the ring thread enforces.
             let waiting = wait_graph::wait_for(watch.ring_thread());
             _waiting = Some(waiting.ok_or(WaitError::WouldDeadlock)?);
         }
         self.close_stdin();
-        // When the watcher has ended the exit never comes, and the watcher's drop may wait for this thread.
-        let go_on = || match watch.try_wait() {
+        // Without this check, the drop of the watcher could wait for this thread, which would wait
+        // for an exit that is never delivered.
+        let check = || match watch.try_wait() {
             Ok(_) => Ok(()),
             Err(closed) => Err(OutputError::Wait(closed.into())),
         };
-        let (stdout, stderr) = output::read_both(self.stdout.take(), self.stderr.take(), go_on)?;
+        let (stdout, stderr) = output::read_both(self.stdout.take(), self.stderr.take(), check)?;
         Ok(Output {
             exit: self.owned.watch.wait()?,
             stdout,
@@ -153,29 +168,34 @@ impl Child {
         })
     }
 
-    /// What a wait does before. Not in a forked child, where the lock may be locked for ever.
+    /// Closes standard input before a wait. Does nothing in a forked child, where the lock of the
+    /// pipe may stay locked forever.
     pub(crate) fn close_stdin(&self) {
         if self.owned.watch.check_process().is_ok() {
             drop(self.stdin.take());
         }
     }
 
-    /// Sends it a signal, by number (`libc::SIGTERM`). It cannot reach another process: that the watcher
-    /// reaps it, and so sets its pid free, is under the same lock. (If something else reaps it, against the rules,
-    /// that is looked for right before.) Does not block.
+    /// Sends a signal to the child, by number (`libc::SIGTERM`). Does not block.
+    ///
+    /// The signal cannot reach another process: the watcher reaps the child, and so frees its pid,
+    /// under the lock that this call holds. If other code reaps the child against the rules, the
+    /// call notices that by a status query right before the signal.
     ///
     /// # Errors
     ///
-    /// [`SignalError::Exited`] after its exit was seen; [`SignalError`] has the rest.
+    /// [`SignalError::Exited`] after the exit was received. [`SignalError`] lists the others.
     pub fn signal(&self, signal: i32) -> Result<(), SignalError> {
         self.owned.watch.signal(signal, false)
     }
 
-    /// Sends `SIGKILL`. That it has ended is no error, as in the standard library: it is what was wanted. Does not wait for the end.
+    /// Sends `SIGKILL` to the child, and does not wait for its end.
+    ///
+    /// The call succeeds if the child has ended already, as in the standard library.
     ///
     /// # Errors
     ///
-    /// As [`signal`](Self::signal), but for [`SignalError::Exited`].
+    /// Those of [`signal`](Self::signal), except [`SignalError::Exited`].
     pub fn kill(&self) -> Result<(), SignalError> {
         match self.signal(libc::SIGKILL) {
             Err(SignalError::Exited) => Ok(()),
@@ -183,55 +203,73 @@ impl Child {
         }
     }
 
-    /// Sends a signal to the process group that it leads: give it one with
+    /// Sends a signal to the process group that the child leads. To make the child a group leader,
+    /// spawn it with
     /// [`CommandExt::process_group(0)`](std::os::unix::process::CommandExt::process_group).
     ///
     /// # Errors
     ///
-    /// [`SignalError::NoGroup`] if it leads none, else as [`signal`](Self::signal).
+    /// [`SignalError::NoGroup`] if the child leads no group, otherwise those of
+    /// [`signal`](Self::signal).
     pub fn signal_group(&self, signal: i32) -> Result<(), SignalError> {
         self.owned.watch.signal(signal, true)
     }
 
-    /// Ends it if it has not ended after this time: `SIGTERM`, and after `grace`, `SIGKILL`. Both go to the
-    /// process group if it leads one, else to it alone. `SIGCONT` follows the `SIGTERM`, so that a stopped process handles it.
-    /// Processes left in the group when the leader has ended of the first have the rest of the grace
-    /// ([`group_in_grace`](Self::group_in_grace)). Before Linux 6.9, and beyond 256 such groups at a time or an eighth of
-    /// `RLIMIT_NOFILE`, the group is known by its number, not by a descriptor: that the number is another group's is then noticed
-    /// by the process that has it, unless that process ended within the last 100 ms, too.
+    /// Sets a deadline: if the child has not ended after `after`, the ring thread sends `SIGTERM`,
+    /// and `SIGKILL` after the further time `grace`.
     ///
-    /// A second deadline replaces the first; zero is now, [`Duration::MAX`] is never. If the child has ended, a deadline holds for
-    /// the processes left in its group during their grace, and else does nothing.
-    /// [`Exit::by_deadline`](crate::Exit::by_deadline) and [`deadline_error`](Self::deadline_error) report.
-    /// Does not block; any number of deadlines cost one
-    /// timer in all. When the watcher is dropped, deadlines that have not come lapse, and graces are over.
+    /// Both signals go to the process group if the child leads one, otherwise to the child alone.
+    /// `SIGCONT` follows `SIGTERM`, so that a stopped process handles it. A second deadline
+    /// replaces the first. A time of zero expires at once, and [`Duration::MAX`] never does.
+    ///
+    /// If the leader ends after `SIGTERM`, the processes left in its group have the rest of the
+    /// grace ([`group_in_grace`](Self::group_in_grace)). A deadline that is set after the end of
+    /// the child applies to these processes while they have grace, and has no effect otherwise.
+    ///
+    /// Before Linux 6.9, and beyond 256 such groups at a time (or an eighth of `RLIMIT_NOFILE`), a
+    /// group is identified by its number instead of a descriptor. If another group got the number,
+    /// the watcher notices that by the process with the same number, unless that process also ended
+    /// within the last 100 ms.
+    ///
+    /// [`Exit::by_deadline`](crate::Exit::by_deadline) and
+    /// [`deadline_error`](Self::deadline_error) report what the deadline did. The call does not
+    /// block. Any number of deadlines use one timer together. The drop of the watcher cancels
+    /// deadlines that have not expired, and ends the grace of all groups.
     ///
     /// # Errors
     ///
-    /// [`Closed`] if nobody is left who would keep it.
+    /// [`Closed`] if the watcher ended, so that no thread would enforce the deadline.
     pub fn deadline(&self, after: Duration, grace: Duration) -> Result<(), Closed> {
         self.owned.watch.set_deadline(after, grace)
     }
 
-    /// Why the last signal of a deadline could not be sent, if it could not: [`SignalError::Denied`] if the process, or what is
-    /// left of its group, runs as another user by now. `None` again when nobody is left of the group.
+    /// The error of the last signal of a deadline, if it could not be sent.
+    ///
+    /// [`SignalError::Denied`] if the process, or a process left in its group, runs as another user
+    /// by now. `None` again when the group has no processes left.
     pub fn deadline_error(&self) -> Option<SignalError> {
         self.owned.watch.record().deadline_error()
     }
 
-    /// Whether a deadline has sent the child's process group `SIGTERM`, and the group has processes still and its grace is not
-    /// over. The child itself may have ended. That the last process has ended is seen within 100 ms.
+    /// Whether a deadline has sent `SIGTERM` to the process group of the child, the group still has
+    /// processes, and its grace has not expired.
+    ///
+    /// The child itself may have ended. The end of the last process is noticed within 100 ms.
     pub fn group_in_grace(&self) -> bool {
         self.owned.watch.record().group_in_grace()
     }
 
-    /// The signal that has stopped the child, if it is stopped: `SIGSTOP`, `SIGTSTP`, or, if it wants the terminal and is not in
-    /// the foreground, `SIGTTIN` or `SIGTTOU`. One system call, under the lock under which it is reaped.
+    /// The signal that stopped the child; `None` if the child is not stopped.
+    ///
+    /// The signal is `SIGSTOP`, `SIGTSTP`, or, for a child that accesses the terminal from the
+    /// background, `SIGTTIN` or `SIGTTOU`. Makes one system call, under the lock under which the
+    /// child is reaped.
     pub fn stopped(&self) -> Option<i32> {
         self.owned.watch.record().stopped()
     }
 
-    /// Whether dropping this kills the child (`SIGKILL`; it is reaped in any case). Not by default.
+    /// Sets whether the drop of this handle sends `SIGKILL` to the child. The default is `false`.
+    /// The child is reaped in any case.
     pub fn kill_on_drop(&mut self, kill: bool) {
         self.owned.kill_on_drop = kill;
     }
@@ -257,7 +295,7 @@ impl fmt::Debug for Child {
 impl Drop for Owned {
     fn drop(&mut self) {
         if self.kill_on_drop {
-            // It has ended: all the better.
+            // Fails if the child has ended.
             let _ = self.watch.signal(libc::SIGKILL, false);
         }
     }

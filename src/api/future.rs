@@ -1,4 +1,4 @@
-//! Waiting for an exit without blocking a thread.
+//! Futures of an exit.
 
 use std::fmt;
 use std::future::{Future, IntoFuture};
@@ -8,14 +8,17 @@ use std::task::{Context, Poll};
 use crate::record::WakerKey;
 use crate::{Child, Closed, Exit, Watch};
 
-/// The exit of a watched process, to be awaited. Made by [`Watch::exited`] and [`Child::exited`], and by awaiting a
-/// reference to either.
+/// A future of an exit that borrows the [`Watch`] or [`Child`].
 ///
-/// Works under any executor. May be dropped at any time, and be one of many: each costs the same, however many there are.
+/// [`Watch::exited`], [`Child::exited`], and awaiting a reference to either make it.
+///
+/// It works with any executor, can be dropped at any time, and a process can have any number of
+/// them: the cost of each does not depend on their number. The ring thread calls the waker. The
+/// output is [`Closed`] if the watcher ends before the process.
 #[must_use = "a future does nothing until it is awaited"]
 pub struct Exited<'a> {
     watch: &'a Watch,
-    /// Whose standard input is to be closed first.
+    /// The child whose standard input the first poll closes.
     child: Option<&'a Child>,
     waker: WakerKey,
 }
@@ -61,18 +64,21 @@ impl fmt::Debug for Exited<'_> {
     }
 }
 
-/// The exit of a watched process, to be awaited, with the [`Watch`] or [`Child`] that it is of. Made by awaiting that: so
-/// `watcher.spawn(&mut command)?.await` is a future that borrows nothing, and `tokio::spawn(child.into_future())` is possible.
+/// A future of an exit that owns the [`Watch`] or [`Child`].
+///
+/// Awaiting a `Watch` or a `Child` by value makes it. So `watcher.spawn(&mut command)?.await`
+/// borrows nothing, and `tokio::spawn(child.into_future())` compiles. Otherwise it works like
+/// [`Exited`].
 ///
 /// Dropping it drops the watch or the child.
 #[must_use = "a future does nothing until it is awaited"]
 pub struct OwnedExited<T: AsRef<Watch>> {
-    of: T,
+    handle: T,
     close_stdin: Option<fn(&T)>,
     waker: WakerKey,
 }
 
-/// It holds no reference to itself.
+/// It holds no reference into itself.
 impl<T: AsRef<Watch>> Unpin for OwnedExited<T> {}
 
 impl<T: AsRef<Watch>> Future for OwnedExited<T> {
@@ -80,27 +86,27 @@ impl<T: AsRef<Watch>> Future for OwnedExited<T> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Self {
-            of,
+            handle,
             close_stdin,
             waker,
         } = &mut *self;
         if let Some(close_stdin) = close_stdin.take() {
-            close_stdin(of);
+            close_stdin(handle);
         }
-        (*of).as_ref().poll_exit(waker, context.waker())
+        (*handle).as_ref().poll_exit(waker, context.waker())
     }
 }
 
 impl<T: AsRef<Watch>> Drop for OwnedExited<T> {
     fn drop(&mut self) {
-        self.of.as_ref().forget_waker(self.waker);
+        self.handle.as_ref().forget_waker(self.waker);
     }
 }
 
 impl<T: AsRef<Watch>> fmt::Debug for OwnedExited<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("OwnedExited")
-            .field(self.of.as_ref())
+            .field(self.handle.as_ref())
             .finish()
     }
 }
@@ -123,7 +129,7 @@ impl IntoFuture for Watch {
 
     fn into_future(self) -> Self::IntoFuture {
         OwnedExited {
-            of: self,
+            handle: self,
             close_stdin: None,
             waker: None,
         }
@@ -136,7 +142,7 @@ impl IntoFuture for Child {
 
     fn into_future(self) -> Self::IntoFuture {
         OwnedExited {
-            of: self,
+            handle: self,
             close_stdin: Some(Child::close_stdin),
             waker: None,
         }

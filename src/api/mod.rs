@@ -1,18 +1,29 @@
-//! The public handles: what a program calls.
+//! The public handles that a program calls.
 //!
-//! A call runs on the caller's thread. It changes the process's [`record`](crate::record), or
-//! sends a command to the [`ring thread`](crate::ring_thread), and returns; calls that wait say
-//! so. No other module of the crate calls into this one, with two exceptions: the queue behind
-//! [`exits`] receives exits from a record, and a record stores the wakers of [`future`].
-//! [`compat`](crate::compat) is built on this API alone.
+//! A call runs on the caller's thread. It changes the [`record`](crate::record) of a process, or
+//! sends a command to the [`ring thread`](crate::ring_thread), and returns. Calls that block say so
+//! in their documentation.
+//!
+//! - [`builder`]: the options of a watcher, and the start of its threads.
+//! - [`watcher`], [`fork`] and [`spawn`]: the methods of `Watcher` that register a process by pid
+//!   or pidfd, fork one, and spawn or adopt an owned child. They use [`watch_permit`] (the limit on
+//!   watches) and [`pidfd`] (from a pidfd to its pid).
+//! - [`watch`] and [`child`]: the handles of one process. `Child` uses [`pipe`] and [`output`].
+//! - [`future`] and [`exits`]: awaiting an exit, and receiving many exits from one queue.
+//!
+//! The rest of the crate does not call into this module, with two exceptions: a record delivers its
+//! exit to the queues of [`exits`], and it stores the wakers of [`future`].
+//! [`compat`](crate::compat) uses the public API only.
 
 pub(crate) mod builder;
 pub(crate) mod child;
 pub(crate) mod exits;
+mod fork;
 pub(crate) mod future;
 pub(crate) mod output;
-pub(crate) mod pidfd;
+mod pidfd;
 pub(crate) mod pipe;
-pub(crate) mod spawn;
+mod spawn;
 pub(crate) mod watch;
+mod watch_permit;
 pub(crate) mod watcher;

@@ -1,4 +1,4 @@
-//! What a child wrote, collected.
+//! Collecting the output of a child.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -11,15 +11,17 @@ use rustix::io::Errno;
 use crate::Exit;
 use crate::error::OutputError;
 
-/// How a child ended, and what it wrote. Made by [`Child::wait_with_output`](crate::Child::wait_with_output).
+/// The exit of a child and its collected output.
+///
+/// [`Child::wait_with_output`](crate::Child::wait_with_output) makes it.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Output {
-    /// How it ended.
+    /// The exit.
     pub exit: Exit,
-    /// What it wrote to standard output, if that was piped, and not taken before.
+    /// The bytes of standard output; empty if it was not piped, or the pipe was taken before.
     pub stdout: Vec<u8>,
-    /// What it wrote to standard error, likewise.
+    /// The bytes of standard error; empty if it was not piped, or the pipe was taken before.
     pub stderr: Vec<u8>,
 }
 
@@ -33,18 +35,21 @@ impl fmt::Debug for Output {
     }
 }
 
-/// How often it is looked whether there is a watcher still.
-const POLL_INTERVAL: Timespec = Timespec {
+/// How often [`read_both`] calls `check` while the pipes are idle.
+const CHECK_INTERVAL: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 100_000_000,
 };
 
-/// Reads both to their ends. Both at a time: a child that fills one pipe while the other is read would never end. `go_on` is asked
-/// every now and then while nothing comes.
+/// Reads both pipes to their ends.
+///
+/// It reads them concurrently, because a child that fills one pipe while the parent reads the other
+/// would block forever. While both are idle, `check` runs every [`CHECK_INTERVAL`]; its error ends
+/// the read.
 pub(crate) fn read_both(
     mut stdout: Option<ChildStdout>,
     mut stderr: Option<ChildStderr>,
-    go_on: impl Fn() -> Result<(), OutputError>,
+    check: impl Fn() -> Result<(), OutputError>,
 ) -> Result<(Vec<u8>, Vec<u8>), OutputError> {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     loop {
@@ -52,20 +57,20 @@ pub(crate) fn read_both(
             stdout.as_ref().map(AsFd::as_fd),
             stderr.as_ref().map(AsFd::as_fd),
         ];
-        let mut ends: Vec<_> = [first, second]
+        let mut poll_fds: Vec<_> = [first, second]
             .into_iter()
             .flatten()
             .map(|pipe| PollFd::from_borrowed_fd(pipe, PollFlags::IN))
             .collect();
-        if ends.is_empty() {
+        if poll_fds.is_empty() {
             return Ok((out, err));
         }
-        match poll(&mut ends, Some(&POLL_INTERVAL)) {
-            Ok(0) => go_on()?,
+        match poll(&mut poll_fds, Some(&CHECK_INTERVAL)) {
+            Ok(0) => check()?,
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(OutputError::Read(errno.into())),
         }
-        let mut ready = ends.iter().map(|end| !end.revents().is_empty());
+        let mut ready = poll_fds.iter().map(|fd| !fd.revents().is_empty());
         let ready = [&first, &second].map(|pipe| pipe.is_some() && ready.next() == Some(true));
         if ready[0] {
             read_or_close(&mut stdout, &mut out)?;
@@ -77,15 +82,17 @@ pub(crate) fn read_both(
 }
 
 fn read_or_close(pipe: &mut Option<impl Read>, into: &mut Vec<u8>) -> Result<(), OutputError> {
-    if let Some(open) = pipe
-        && read_some(open, into).map_err(OutputError::Read)? == 0
-    {
+    let Some(open) = pipe else {
+        return Ok(());
+    };
+    if read_some(open, into).map_err(OutputError::Read)? == 0 {
         *pipe = None;
     }
     Ok(())
 }
 
-/// What there is, a pipe's usual capacity at most; 0 at the end. Does not block if the pipe is readable.
+/// Reads what is available, at most 64 KiB (the default capacity of a pipe, `pipe(7)`). Returns 0
+/// at the end of the stream. Does not block if the pipe is readable.
 fn read_some(pipe: &mut impl Read, into: &mut Vec<u8>) -> io::Result<usize> {
     let before = into.len();
     into.resize(before + (64 << 10), 0);

@@ -1,12 +1,14 @@
-//! The ends of pipes that a child has at the other side.
+//! The parent's ends of the pipes to a child.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// This process's end of a pipe to a standard stream of a [`Child`](crate::Child), until it is taken.
+/// The parent's end of a pipe to a standard stream of a [`Child`](crate::Child), until it is taken.
 ///
-/// Empty if the stream was not piped. It is used like the `Option` that the standard library has in its place, but through a
-/// shared reference too: children are often shared ([`Arc`](std::sync::Arc)), and a wait closes the standard input.
+/// It is empty if the stream was not piped. It works like the `Option` that the standard library
+/// uses here, but also through a shared reference: children are often shared
+/// ([`Arc`](std::sync::Arc)), and a wait closes standard input. All methods can be called from any
+/// thread.
 ///
 /// ```
 /// use std::io::{Read, Write};
@@ -39,13 +41,14 @@ impl<T> Pipe<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the end out; `None` if it was not piped, or taken or closed before. Never blocks.
-    #[must_use = "what is taken out and dropped is closed; for that, drop it"]
+    /// Takes the end out. Returns `None` if the stream was not piped, or the end was taken or
+    /// closed before. Never blocks.
+    #[must_use = "an end that is taken and dropped is closed; to close it, drop it explicitly"]
     pub fn take(&self) -> Option<T> {
         self.lock().take()
     }
 
-    /// The end, to be used where it is; `None` as [`take`](Self::take).
+    /// A mutable reference to the end; `None` as for [`take`](Self::take).
     pub fn as_mut(&mut self) -> Option<&mut T> {
         self.0
             .get_mut()
@@ -53,17 +56,17 @@ impl<T> Pipe<T> {
             .as_mut()
     }
 
-    /// The end, by value; `None` as [`take`](Self::take).
+    /// Unwraps the end; `None` as for [`take`](Self::take).
     pub fn into_inner(self) -> Option<T> {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it is there.
+    /// Whether the end is present.
     pub fn is_some(&self) -> bool {
         self.lock().is_some()
     }
 
-    /// Whether it is not there: not piped, taken, or closed.
+    /// Whether the end is absent: not piped, taken, or closed.
     pub fn is_none(&self) -> bool {
         self.lock().is_none()
     }

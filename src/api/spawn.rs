@@ -1,63 +1,71 @@
-//! Children of the watcher's own: started, or taken over.
+//! Children that the watcher owns: spawned, or adopted.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::Command;
+use std::process::{self, Command};
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::api::watcher::WatchPermit;
+use super::watch_permit::WatchPermit;
 use crate::error::{AdoptError, SpawnError, WatchError};
+use crate::record::delivery_guard::DeliveryGuard;
 use crate::record::orphan_reaper;
-use crate::record::{Ownership, WatchFor};
+use crate::record::{Ownership, Record, WatchFor};
 use crate::sys::{self, WaitResult, WaitTarget};
 use crate::types::exit::{Outcome, Usage};
-use crate::{Child, Pid, Watcher};
+use crate::{Child, Pid, Watch, Watcher};
 
 impl Watcher {
     /// Starts a command as a child that the watcher owns and reaps.
     ///
-    /// What the command says of arguments, environment, standard streams and so on holds, as for
-    /// [`Command::spawn`], which it is started with; what was piped is in the [`Child`]. When this returns
-    /// `Ok` the child is watched, whatever descriptors are left: the ring thread keeps one aside to begin a watch
-    /// with, and the watch costs none. Blocks until the command was executed or could not be.
+    /// The call uses [`Command::spawn`], so arguments, environment, standard streams and all other
+    /// settings of the command apply. The [`Child`] holds the pipes. Blocks until the program was
+    /// executed or failed to be.
     ///
-    /// The child blocks the signals that the calling thread blocks, which in a callback are those that the builder's thread
-    /// blocked.
+    /// If the call returns `Ok`, the child is watched, even if no descriptor is free: the ring
+    /// thread keeps a spare descriptor to start watches with, and the watch itself holds none.
+    ///
+    /// The child inherits the signal mask of the calling thread. In a callback that is the mask of
+    /// the thread that built the watcher.
     ///
     /// # Errors
     ///
-    /// [`SpawnError`] tells apart what the command is to blame for (not found, not executable) and what
-    /// ran out; [`SpawnError::is_throttling`] says if trying again later can help. If the watcher ends
-    /// at the same moment, the child is killed and reaped ([`SpawnError::Watch`]).
+    /// [`SpawnError`] distinguishes faults of the command (not found, not executable) from
+    /// resources that ran out; [`SpawnError::is_throttling`] reports whether a later attempt can
+    /// succeed. If the watcher ends during the call, the child is killed and reaped
+    /// ([`SpawnError::Watch`]).
     pub fn spawn(&self, command: &mut Command) -> Result<Child, SpawnError> {
-        let place = self.child_permit().map_err(SpawnError::Refused)?;
+        let permit = self.child_permit().map_err(SpawnError::Refused)?;
         let spawned = command.spawn();
         let mut std = spawned.map_err(|error| SpawnError::from_spawn(command, error))?;
         let pid = Pid::try_from(std.id()).map_err(|error| SpawnError::Watch(error.into()))?;
-        let child = self.own(place, pid).map_err(|error| {
+        let child = self.register_child(permit, pid).map_err(|error| {
             sys::kill_and_reap(pid);
             SpawnError::Watch(error)
         })?;
         Ok(child.with_pipes_of(&mut std))
     }
 
-    /// Takes over a child that was started otherwise, running or ended, also if it was waited for already: then
-    /// its status is known, and nothing else of it.
+    /// Takes ownership of a child that the standard library started, whether it runs or has ended.
+    ///
+    /// A child that was already waited for is accepted as well. Its status is known then, but not
+    /// its resource usage. Does not block.
     ///
     /// # Errors
     ///
-    /// [`AdoptError`] gives the child back.
-    pub fn adopt(&self, mut std: std::process::Child) -> Result<Child, AdoptError> {
-        let adopted = self.child_permit().and_then(|place| {
+    /// [`AdoptError`] returns the child to the caller.
+    pub fn adopt(&self, mut std: process::Child) -> Result<Child, AdoptError> {
+        let adopted = self.child_permit().and_then(|permit| {
             let pid = Pid::try_from(std.id())?;
-            let usage = usage_so_far(pid);
-            // Only `std` knows whether it has reaped the child, and the pid is another's by now.
+            let usage = usage_of_zombie(pid);
+            // Only `std` knows whether it has reaped the child, in which case the pid may already
+            // belong to another process.
             match std.try_wait() {
-                Ok(None) => self.own(place, pid),
+                Ok(None) => self.register_child(permit, pid),
                 Ok(Some(status)) => {
                     let outcome = Outcome::from_wait_status(status.into_raw());
-                    // If it was reaped just now, what was there before was its usage.
-                    let usage = usage.filter(|_| usage_so_far(pid).is_none());
-                    Ok(Child::new(self.ended(place, pid, outcome, usage)))
+                    // If `try_wait` has just reaped the zombie, the usage was the child's.
+                    let usage = usage.filter(|_| usage_of_zombie(pid).is_none());
+                    Ok(Child::new(self.ended_watch(permit, pid, outcome, usage)))
                 }
                 Err(_) => Err(WatchError::NoSuchProcess { pid }),
             }
@@ -71,22 +79,25 @@ impl Watcher {
         }
     }
 
-    /// Takes over a child of this process by its pid, for those who fork themselves. It must be
-    /// nobody else's to reap, of this or another watcher neither.
+    /// Takes ownership of a child of this process by its pid, for programs that fork on their own.
+    ///
+    /// No other code may reap the child, and no other watch may own it, of this watcher or another
+    /// one. Does not block.
     ///
     /// # Errors
     ///
-    /// [`WatchError::NoSuchProcess`] if it is no child of this process, or was reaped; and as
-    /// [`watch`](Self::watch).
+    /// [`WatchError::NoSuchProcess`] if the pid is not a child of this process, or was reaped.
+    /// [`WatchError::InvalidPid`] for zero and negative numbers. Other variants if a limit is
+    /// reached or the watcher is closed.
     pub fn adopt_pid<P>(&self, pid: P) -> Result<Child, WatchError>
     where
         P: TryInto<Pid>,
         P::Error: Into<WatchError>,
     {
         let pid = pid.try_into().map_err(Into::into)?;
-        let place = self.child_permit()?;
-        match sys::waitid(WaitTarget::LookAtChild(pid)) {
-            Ok(WaitResult::Ended(..) | WaitResult::NotYet) => self.own(place, pid),
+        let permit = self.child_permit()?;
+        match sys::waitid(WaitTarget::PeekPid(pid)) {
+            Ok(WaitResult::Ended(..) | WaitResult::Pending) => self.register_child(permit, pid),
             _ => Err(WatchError::NoSuchProcess { pid }),
         }
     }
@@ -94,39 +105,42 @@ impl Watcher {
     fn child_permit(&self) -> Result<WatchPermit<'_>, WatchError> {
         self.check()?;
         orphan_reaper::restart();
-        WatchPermit::reserve(&self.shared)
+        WatchPermit::acquire(&self.shared)
     }
 
-    fn own(&self, place: WatchPermit<'_>, pid: Pid) -> Result<Child, WatchError> {
-        let watch = self.begin(
-            place,
+    fn register_child(&self, permit: WatchPermit<'_>, pid: Pid) -> Result<Child, WatchError> {
+        let ownership = Ownership::Owned;
+        let watch = self.submit(
+            permit,
             pid,
-            Ownership::Owned,
+            ownership,
             WatchFor::Exited,
             |mailbox, guard| mailbox.own(guard),
         )?;
         Ok(Child::new(watch))
     }
-}
 
-/// What a child used that has ended and was not reaped.
-fn usage_so_far(pid: Pid) -> Option<Usage> {
-    match sys::waitid(WaitTarget::LookAtChild(pid)) {
-        Ok(WaitResult::Ended(_, usage)) => Some(usage),
-        _ => None,
+    /// A watch on a child that was already reaped, with its outcome and usage.
+    fn ended_watch(
+        &self,
+        permit: WatchPermit<'_>,
+        pid: Pid,
+        outcome: Outcome,
+        usage: Option<Usage>,
+    ) -> Watch {
+        // The watch never goes to the ring thread, so nothing else would return the permit.
+        drop(permit);
+        let record = Arc::new(Record::new(pid, Ownership::Owned, WatchFor::Exited));
+        let guard = DeliveryGuard::new(Arc::clone(&record));
+        let _no_callbacks = guard.finish(outcome, usage, Instant::now());
+        Watch::new(Arc::clone(&self.shared), record)
     }
 }
 
-impl Watcher {
-    /// A queue that exits come into, to be fetched, with room for `capacity` watches at a time: 1 to
-    /// 16,777,216; allocated at once,
-    /// 88 bytes each on 64-bit machines. Takes a descriptor.
-    ///
-    /// # Errors
-    ///
-    /// [`BuildError::Option`](crate::BuildError::Option), or no descriptor was to be had.
-    pub fn exits(&self, capacity: usize) -> Result<crate::Exits, crate::BuildError> {
-        crate::api::builder::check_capacity("capacity", capacity)?;
-        crate::Exits::new(Arc::clone(&self.shared), capacity)
+/// The usage of a child that has ended and was not reaped.
+fn usage_of_zombie(pid: Pid) -> Option<Usage> {
+    match sys::waitid(WaitTarget::PeekPid(pid)) {
+        Ok(WaitResult::Ended(_, usage)) => Some(usage),
+        _ => None,
     }
 }

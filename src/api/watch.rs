@@ -1,4 +1,4 @@
-//! One registration of one process.
+//! The handle of one watch.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,11 +15,12 @@ use crate::sync::wait_graph::Node;
 use crate::types::callback::{CallbackId, Cancel};
 use crate::{Exit, Pid};
 
-/// A process being watched.
+/// A watch on one process.
 ///
-/// Dropping it unregisters: callbacks already added still run, more cannot be added. It may
-/// outlive its watcher; then an exit that was seen can still be read.
-#[must_use = "a watch that is dropped is given up, unless it has callbacks or is in a queue of exits"]
+/// Dropping it ends the watch, unless it has callbacks or was added to an
+/// [`Exits`](crate::Exits): callbacks still run and the queue still gets the exit, but no more can
+/// be added. A watch may outlive its watcher; an exit that was received before can still be read.
+#[must_use = "dropping a watch ends it, unless it has callbacks or is in a queue of exits"]
 pub struct Watch {
     shared: Arc<Shared>,
     record: Arc<Record>,
@@ -30,28 +31,35 @@ impl Watch {
         Self { shared, record }
     }
 
-    /// The process's id. After it was reaped, the number may be another's.
+    /// The pid of the process. After the process was reaped, another process may have the same pid.
     pub fn pid(&self) -> Pid {
         self.record.pid()
     }
 
-    /// Has `callback` run once when the process has ended, or soon if it has.
+    /// Adds a callback, which runs once when the process has ended, or soon if it has ended
+    /// already.
     ///
-    /// It runs on a worker thread (with `workers(0)` on the ring thread), never on the caller's, under
-    /// no lock of the watcher: it may call everything here, spawn, and drop the watcher. Callbacks of
-    /// one process run in the order in which they were added, one at a time. If it panics, that is
-    /// counted ([`Stats::panics`](crate::Stats)), shown by the panic hook, and of no consequence to others.
-    /// Does not block.
+    /// The callback runs on a worker thread (with `workers(0)` on the ring thread), never on the
+    /// calling thread, and the watcher holds no lock meanwhile. It may call every method of this
+    /// crate, spawn children, and drop the watcher. Callbacks of one process run in the order in
+    /// which they were added, one at a time. A panic in a callback is reported by the panic hook,
+    /// counted ([`Stats::panics`](crate::Stats)), and affects no other callback. The call does not
+    /// block.
     ///
-    /// While it runs, the thread blocks the signals that the builder's thread blocked when the watcher was built, as any thread
-    /// that it had started would. So children that are made in it, in whatever way, block just those; and the program's
-    /// signal handlers may run on it. (At other times the thread blocks all signals but those that a thread brings upon
-    /// itself.) A program that blocks signals in all threads, to wait for them in one, does that before it builds a watcher.
-    /// A callback that changes its thread's mask is to change it back.
+    /// # Signals
+    ///
+    /// While a callback runs, its thread has the signal mask that the builder's thread had when the
+    /// watcher was built, as any thread would that the builder's thread started. So children that
+    /// the callback makes, in any way, inherit that mask, and signal handlers of the program may
+    /// run on the thread. At other times the thread blocks all signals except those that a thread
+    /// raises itself.
+    ///
+    /// A program that blocks signals in all threads, to receive them in one, should do so before it
+    /// builds a watcher. A callback that changes the mask of its thread must restore it.
     ///
     /// # Errors
     ///
-    /// [`Closed`] if no thread is left that could run it.
+    /// [`Closed`] if the watcher ended, so that no thread could run the callback.
     ///
     /// ```
     /// use std::sync::mpsc;
@@ -74,13 +82,15 @@ impl Watch {
         self.record.on_exit(&self.shared, Box::new(callback))
     }
 
-    /// Cancels a callback: when this returns, it has run to its end, or never will, and what it
-    /// captured has been dropped.
+    /// Cancels a callback.
     ///
-    /// Blocks while the callback runs. The one exception to all that: a callback that cancels
-    /// itself, or one that waits for it in turn, gets [`Cancel::Running`] at once.
+    /// When the call returns, the callback has returned or will never run, and its captures are
+    /// dropped. Blocks while the callback runs.
     ///
-    /// In a forked child: [`Cancel::NotPending`], there it will never run.
+    /// The exception is a callback that cancels itself, or that cancels a callback which waits for
+    /// it: the call returns [`Cancel::Running`] at once.
+    ///
+    /// Returns [`Cancel::NotPending`] in a forked child, where the callback never runs.
     pub fn cancel(&self, id: CallbackId) -> Cancel {
         match self.shared.check_process() {
             Ok(()) => self.record.cancel(id),
@@ -88,16 +98,16 @@ impl Watch {
         }
     }
 
-    /// The exit, if it was seen. Never blocks.
+    /// The exit, if the watcher has received it. Never blocks.
     pub fn exit(&self) -> Option<Exit> {
         self.record.exit().cloned()
     }
 
-    /// The exit, if it was seen, and whether it still can be. Never blocks.
+    /// The exit, or an error if it can no longer be received. Never blocks.
     ///
     /// # Errors
     ///
-    /// [`Closed`] if the watcher ended before: then the exit never comes.
+    /// [`Closed`] if the watcher ended before the process.
     pub fn try_wait(&self) -> Result<Option<Exit>, Closed> {
         if let Some(exit) = self.record.exit() {
             return Ok(Some(exit.clone()));
@@ -106,12 +116,15 @@ impl Watch {
         Ok(self.record.try_wait(&self.shared)?.cloned())
     }
 
-    /// Waits for the exit, which may be known before the callbacks have run.
+    /// Blocks until the process has ended. The call may return before the callbacks have run.
+    ///
+    /// Several threads can wait, and a thread can wait more than once.
     ///
     /// # Errors
     ///
-    /// [`WaitError::Closed`] if the watcher ends first, [`WaitError::WouldDeadlock`] on the ring thread
-    /// of any watcher (in a waker, or with `workers(0)` in a callback), and in a callback that the watcher's ring thread waits for.
+    /// [`WaitError::Closed`] if the watcher ends first. [`WaitError::WouldDeadlock`] on the ring
+    /// thread of any watcher (in a waker, or in a callback with `workers(0)`), and in a callback
+    /// for which the ring thread of this watcher waits.
     pub fn wait(&self) -> Result<Exit, WaitError> {
         loop {
             if let Some(exit) = self.wait_until(None)? {
@@ -120,38 +133,42 @@ impl Watch {
         }
     }
 
-    /// Waits for the exit, for at most this long; `None` if it did not come.
+    /// Blocks until the process has ended, for at most `timeout`. Returns `None` if it has not
+    /// ended by then.
     ///
     /// # Errors
     ///
-    /// As [`wait`](Self::wait).
+    /// Those of [`wait`](Self::wait).
     pub fn wait_timeout(&self, timeout: Duration) -> Result<Option<Exit>, WaitError> {
-        // A time past the end of the clock is as good as none.
+        // A deadline past the end of the clock is the same as none.
         self.wait_until(Instant::now().checked_add(timeout))
     }
 
-    /// A future of the exit, for any executor. Dropping it costs nothing; there may be many.
+    /// Returns a future of the exit that borrows the watch. It works with any executor; dropping it
+    /// is cheap.
     ///
-    /// `(&watch).await` is the same. It borrows the watch; `watch.await` is one that keeps it ([`OwnedExited`](crate::OwnedExited)).
+    /// `(&watch).await` is the same. `watch.await` takes the watch
+    /// ([`OwnedExited`](crate::OwnedExited)).
     pub fn exited(&self) -> Exited<'_> {
         Exited::new(self)
     }
 
-    fn wait_until(&self, until: Option<Instant>) -> Result<Option<Exit>, WaitError> {
+    fn wait_until(&self, deadline: Option<Instant>) -> Result<Option<Exit>, WaitError> {
         if let Some(exit) = self.record.exit() {
             return Ok(Some(exit.clone()));
         }
         self.check_may_wait()?;
-        Ok(self.record.wait(&self.shared, until)?.cloned())
+        Ok(self.record.wait(&self.shared, deadline)?.cloned())
     }
 }
 
-/// For the rest of the crate, each with the look whether this is the watcher's process.
+/// Methods for the rest of the crate. Each one that takes a lock checks first that this is the
+/// process of the watcher.
 impl Watch {
-    /// Whether a wait would not be refused.
+    /// Checks whether the calling thread may wait for the exit.
     pub(crate) fn check_may_wait(&self) -> Result<(), WaitError> {
         self.shared.check_process()?;
-        // Of whatever watcher: its next callback may be what the other one waits for.
+        // The ring thread of any watcher: the other watcher may wait for its next callback.
         match shared::is_ring_thread() {
             true => Err(WaitError::WouldDeadlock),
             false => Ok(()),
@@ -162,7 +179,7 @@ impl Watch {
         self.shared.check_process()
     }
 
-    /// Where its exit comes from.
+    /// The ring thread that delivers the exit.
     pub(crate) fn ring_thread(&self) -> Node {
         self.shared.ring_thread
     }
@@ -186,10 +203,10 @@ impl Watch {
     }
 
     pub(crate) fn forget_waker(&self, key: WakerKey) {
-        if let Some(key) = key
-            && self.record.exit().is_none()
-            && self.shared.check_process().is_ok()
-        {
+        let Some(key) = key else {
+            return;
+        };
+        if self.record.exit().is_none() && self.shared.check_process().is_ok() {
             self.record.forget_waker(key);
         }
     }
@@ -209,16 +226,16 @@ impl Watch {
         }
         self.shared.check_process()?;
         self.shared.check_open()?;
-        // A time past the end of the clock never comes.
+        // A deadline past the end of the clock never expires.
         let at = Instant::now().checked_add(after);
         let deadline = NewDeadline { at, grace };
-        let notified = self.record.request_deadline(deadline, || {
+        let accepted = self.record.request_deadline(deadline, || {
             let command = Command::Deadline(Arc::clone(&self.record));
             self.shared.mailbox.send(command).is_ok()
         });
-        match notified {
+        match accepted {
             true => Ok(()),
-            false => Err(self.shared.why_closed()),
+            false => Err(self.shared.closed_reason()),
         }
     }
 }
@@ -234,8 +251,8 @@ impl fmt::Debug for Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        // With callbacks left the watch goes on for them; after the exit there is nothing to
-        // give up. A forked child must touch no lock.
+        // `abandon` declines if callbacks or queues still need the watch, or the process has ended.
+        // A forked child must not take a lock.
         if self.shared.check_process().is_ok() && self.record.abandon() {
             self.shared.mailbox.unwatch(Arc::clone(&self.record));
         }

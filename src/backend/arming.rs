@@ -108,8 +108,8 @@ impl Uring {
     fn arm_without_descriptor(&mut self, key: u32) -> io::Result<()> {
         let slot = self.slots.get(key);
         if let PidIdentity::Owned(inode) = slot.identity {
-            let status = sys::waitid(WaitTarget::LookAtChild(slot.guard.record().pid()));
-            if !matches!(status, Ok(WaitResult::NotYet)) {
+            let status = sys::waitid(WaitTarget::PeekPid(slot.guard.record().pid()));
+            if !matches!(status, Ok(WaitResult::Pending)) {
                 // Nothing has checked this child since the shortage began.
                 let source = StatusSource::Owned {
                     pidfd: None,
@@ -159,7 +159,7 @@ impl Uring {
                 if inode.is_none() && self.ring.features().pidfs {
                     self.slots.get(key).identity = PidIdentity::Owned(sys::inode(pidfd.as_fd()));
                 }
-                match sys::waitid(WaitTarget::Look(pidfd.as_fd())) {
+                match sys::waitid(WaitTarget::PeekPidfd(pidfd.as_fd())) {
                     Ok(WaitResult::NoChild) => Reopened::Reaped,
                     Ok(WaitResult::Ended(..)) => Reopened::Ended(pidfd),
                     _ => Reopened::Pidfd(pidfd),

@@ -84,7 +84,7 @@ impl Epoll {
             }
             match sys::pidfd_open(self.slots.get(key).guard.record().pid()) {
                 Ok(pidfd) => {
-                    let status = sys::waitid(WaitTarget::Look(pidfd.as_fd()));
+                    let status = sys::waitid(WaitTarget::PeekPidfd(pidfd.as_fd()));
                     self.slots.get(key).identity = PidIdentity::Pidfd(pidfd);
                     self.open_pidfds += 1;
                     match status {
@@ -125,8 +125,8 @@ impl Epoll {
         let slot = self.slots.get(key);
         let record = slot.guard.record();
         if record.ownership() == Ownership::Owned {
-            return match sys::waitid(WaitTarget::LookAtChild(record.pid())) {
-                Ok(WaitResult::NotYet) => self.retry_later(key),
+            return match sys::waitid(WaitTarget::PeekPid(record.pid())) {
+                Ok(WaitResult::Pending) => self.retry_later(key),
                 _ => self.ended(key, false),
             };
         }

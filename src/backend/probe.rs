@@ -77,7 +77,7 @@ pub(super) fn own_pidfd() -> Result<OwnedFd, BuildError> {
     let me = Pid::try_from(std::process::id()).expect("a running process has a pid");
     let pidfd = sys::pidfd_open(me).map_err(pidfd_denied)?;
     // Linux 5.3 has pidfds but cannot wait for one (`P_PIDFD`, 5.4).
-    match sys::waitid(WaitTarget::Look(pidfd.as_fd())) {
+    match sys::waitid(WaitTarget::PeekPidfd(pidfd.as_fd())) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(BuildError::PidfdDenied {
             errno: libc::EINVAL,
         }),

@@ -161,7 +161,7 @@ impl Uring {
         else {
             return Ok(false);
         };
-        match sys::waitid(WaitTarget::LookAtChild(record.pid())) {
+        match sys::waitid(WaitTarget::PeekPid(record.pid())) {
             Ok(WaitResult::Ended(outcome, usage)) => {
                 let poll = opcode::PollAdd::new(Fixed(table_slot), libc::POLLIN as u32).build();
                 let token = self.slots.token(request.key, Kind::Confirm);
@@ -172,7 +172,7 @@ impl Uring {
                 Ok(true)
             }
             // A tracer must see the end first.
-            Ok(WaitResult::NotYet) => {
+            Ok(WaitResult::Pending) => {
                 self.retry_later(request.key);
                 Ok(true)
             }

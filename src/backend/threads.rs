@@ -97,8 +97,8 @@ impl ThreadPerChild {
         if start_thread(&self.reports, token, pid) {
             self.slots.set_stage(key, Stage::Armed);
         } else if matches!(
-            sys::waitid(WaitTarget::LookAtChild(pid)),
-            Ok(WaitResult::NotYet)
+            sys::waitid(WaitTarget::PeekPid(pid)),
+            Ok(WaitResult::Pending)
         ) {
             self.retry_later(key);
         } else {
@@ -235,7 +235,7 @@ fn start_thread(reports: &Arc<Reports>, token: Token, pid: Pid) -> bool {
             ended.push(token);
             drop(ended);
             if let Some(notifier) = shared.notifier.upgrade() {
-                sys::ring_eventfd(&*notifier);
+                sys::signal_eventfd(&*notifier);
             }
         })
     });

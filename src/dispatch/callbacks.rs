@@ -38,9 +38,9 @@ impl DeliveryGuard {
             state.running = Some(id);
             drop(state);
 
-            signal_mask::lend();
+            signal_mask::apply_builder_mask();
             let end = catch_unwind(AssertUnwindSafe(|| {
-                wait_graph::within(id, || callback(exit));
+                wait_graph::as_callback(id, || callback(exit));
             }));
             shared.counters.callbacks.add(1);
             if let Err(payload) = end {

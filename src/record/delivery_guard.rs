@@ -65,7 +65,7 @@ impl DeliveryGuard {
         let state = record.lock();
         let (outcome, usage) = match sys::waitid(target) {
             Ok(WaitResult::Ended(outcome, usage)) => (outcome, Some(usage)),
-            Ok(WaitResult::NotYet) => return Reaped::NotYet(self),
+            Ok(WaitResult::Pending) => return Reaped::NotYet(self),
             Ok(WaitResult::NoChild) | Err(_) => match why_not() {
                 Some(why) => (Outcome::Unknown(why), None),
                 None => return Reaped::NotYet(self),

@@ -51,10 +51,10 @@ impl LeftoverGroup {
 
     fn signal(&self, signal: i32) -> io::Result<()> {
         match &self.leader {
-            Leader::Pidfd(leader, _) => sys::kill_group_of(leader.as_fd(), signal),
+            Leader::Pidfd(leader, _) => sys::kill_group_by_pidfd(leader.as_fd(), signal),
             Leader::Pid(leader) => match sys::kill(*leader, 0) {
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
-                    sys::kill_group_numbered(*leader, signal)
+                    sys::kill_group_by_number(*leader, signal)
                 }
                 // The number is the pid of another process by now.
                 _ => Err(io::Error::from_raw_os_error(libc::ESRCH)),
@@ -99,7 +99,7 @@ impl LeftoverGroups {
             if let Ok(pidfd) = sys::pidfd_open(leader) {
                 // The leader itself is in the group, so a failure means that pidfds cannot signal
                 // groups, or that the group runs as another user.
-                if sys::kill_group_of(pidfd.as_fd(), 0).is_ok() {
+                if sys::kill_group_by_pidfd(pidfd.as_fd(), 0).is_ok() {
                     group.leader = Leader::Pidfd(pidfd, Arc::clone(&self.pidfds));
                 }
             }

@@ -26,7 +26,7 @@ impl Record {
         }
         let mut state = self.lock();
         match state.phase {
-            Phase::Closed => return Err(shared.why_closed()),
+            Phase::Closed => return Err(shared.closed_reason()),
             Phase::Live | Phase::Scheduled => {}
             Phase::Idle => {
                 // The watcher may be gone without a change of this record: an idle record has no
@@ -37,7 +37,7 @@ impl Record {
                 {
                     guard.done();
                     state.phase = Phase::Closed;
-                    return Err(shared.why_closed());
+                    return Err(shared.closed_reason());
                 }
                 state.phase = Phase::Scheduled;
             }
@@ -73,8 +73,8 @@ impl Record {
     ) -> MutexGuard<'a, State> {
         state.extra().dropping.push(id);
         drop(state);
-        signal_mask::lend();
-        wait_graph::within(id, || drop_catching_panics(callback));
+        signal_mask::apply_builder_mask();
+        wait_graph::as_callback(id, || drop_catching_panics(callback));
         let mut state = self.lock();
         state.extra().dropping.retain(|other| *other != id);
         self.notify(&state);

@@ -94,7 +94,7 @@ fn run() {
 /// Reaps the child if it has ended, and returns whether it has.
 fn reap(record: &Arc<Record>) -> bool {
     let gone = || Some(Unknown::ReapedElsewhere);
-    let target = WaitTarget::Reap(record.pid());
+    let target = WaitTarget::ReapPid(record.pid());
     match DeliveryGuard::new(Arc::clone(record)).reap(target, gone, Instant::now()) {
         Reaped::Finished(_, guard) => {
             // The record is closed, so there are no callbacks.

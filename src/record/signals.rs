@@ -30,7 +30,7 @@ impl Record {
     /// (`SIGCHLD` is ignored), or by a wait for any child. Then its pid may be reused.
     fn reaped_elsewhere(&self) -> bool {
         matches!(
-            sys::waitid(WaitTarget::LookAtChild(self.pid)),
+            sys::waitid(WaitTarget::PeekPid(self.pid)),
             Ok(WaitResult::NoChild)
         )
     }
@@ -124,8 +124,8 @@ impl Record {
     fn is_alive(&self) -> bool {
         self.exit.get().is_none()
             && matches!(
-                sys::waitid(WaitTarget::LookAtChild(self.pid)),
-                Ok(WaitResult::NotYet)
+                sys::waitid(WaitTarget::PeekPid(self.pid)),
+                Ok(WaitResult::Pending)
             )
     }
 

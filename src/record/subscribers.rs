@@ -24,12 +24,12 @@ impl Subscribers {
     pub(crate) fn notify(self, exit: Option<&Exit>) {
         for sink in self.sinks {
             match exit {
-                Some(exit) => sink.put(exit),
+                Some(exit) => sink.deliver(exit),
                 None => drop(sink),
             }
         }
         if !self.wakers.is_empty() {
-            signal_mask::lend();
+            signal_mask::apply_builder_mask();
         }
         for (_, waker) in self.wakers {
             // The executor's code runs on this thread.

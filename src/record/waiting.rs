@@ -50,7 +50,7 @@ impl Record {
                 return Ok(Some(exit));
             }
             if matches!(state.phase, Phase::Closed) {
-                return Err(shared.why_closed().into());
+                return Err(shared.closed_reason().into());
             }
             if until.is_some_and(|until| until <= Instant::now()) {
                 return Ok(None);
@@ -63,7 +63,7 @@ impl Record {
     pub(crate) fn try_wait(&self, shared: &Shared) -> Result<Option<&Exit>, Closed> {
         let state = self.lock();
         match (self.exit.get(), state.phase) {
-            (None, Phase::Closed) => Err(shared.why_closed()),
+            (None, Phase::Closed) => Err(shared.closed_reason()),
             (exit, _) => Ok(exit),
         }
     }
@@ -85,7 +85,7 @@ impl Record {
         }
         if matches!(state.phase, Phase::Closed) {
             drop(state);
-            return Poll::Ready(Err(shared.why_closed()));
+            return Poll::Ready(Err(shared.closed_reason()));
         }
         // The wakers are removed for good when the exit arrives or the watcher ends, so a key is
         // never another future's.
@@ -110,13 +110,13 @@ impl Record {
     pub(crate) fn add_sink(&self, shared: &Shared, sink: Sink) -> Result<(), Closed> {
         let mut state = self.lock();
         if let Some(exit) = self.exit.get() {
-            sink.put(exit);
+            sink.deliver(exit);
             return Ok(());
         }
         if matches!(state.phase, Phase::Closed) {
             drop(state);
-            sink.give_back();
-            return Err(shared.why_closed());
+            sink.release();
+            return Err(shared.closed_reason());
         }
         state.extra().sinks.push(sink);
         Ok(())

@@ -112,8 +112,8 @@ impl RingThread {
             _ => None,
         };
         let target = match pidfd.as_ref().or(reopened.as_ref()) {
-            Some(pidfd) => WaitTarget::ReapBehind(pidfd.as_fd()),
-            None => WaitTarget::Reap(record.pid()),
+            Some(pidfd) => WaitTarget::ReapPidfd(pidfd.as_fd()),
+            None => WaitTarget::ReapPid(record.pid()),
         };
         let reaped = guard.reap(target, || Some(status_query::why_reaped(&record)), seen_at);
         if let Some(pidfd) = pidfd {

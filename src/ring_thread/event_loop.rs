@@ -63,7 +63,7 @@ impl RingThread {
                     return;
                 }
                 let backend = self.shared.stats().backend;
-                self.shared.died(format!(
+                self.shared.set_death(format!(
                     "waiting for the kernel ({backend}) failed: {error}"
                 ));
                 return;
@@ -187,7 +187,7 @@ impl Drop for RingThread {
     /// dropped with this thread notify their waiters; this closes the mailbox and the queue.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.shared.died("the ring thread panicked".into());
+            self.shared.set_death("the ring thread panicked".into());
         }
         // The mailbox first, so that later commands find it closed.
         drop(self.shared.mailbox.close());

@@ -20,7 +20,7 @@ impl Notifier {
 
     #[cfg(not(all(test, exitring_loom)))]
     pub(crate) fn notify(&self) {
-        crate::sys::ring_eventfd(&self.eventfd);
+        crate::sys::signal_eventfd(&self.eventfd);
     }
 
     #[cfg(all(test, exitring_loom))]

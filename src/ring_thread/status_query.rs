@@ -37,11 +37,11 @@ pub(crate) fn query(record: &Record, source: &StatusSource) -> QueryResult {
         }
     };
     if record.watch_for() == WatchFor::Exited {
-        match sys::waitid(WaitTarget::Look(pidfd)) {
+        match sys::waitid(WaitTarget::PeekPidfd(pidfd)) {
             Ok(WaitResult::Ended(outcome, usage)) => {
                 return QueryResult::Status(outcome, Some(usage));
             }
-            Ok(WaitResult::NotYet) => return QueryResult::NotYet,
+            Ok(WaitResult::Pending) => return QueryResult::NotYet,
             // Not a child of ours, or no longer. Any other failure means the same.
             Ok(WaitResult::NoChild) | Err(_) => {}
         }

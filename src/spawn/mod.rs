@@ -1,6 +1,9 @@
-//! How a child process is made when the standard library's `Command` does not make it.
+//! Making child processes without `Command` of the standard library.
 //!
-//! Called by the handles in [`api`](crate::api), on the caller's thread.
+//! - [`start_gate`]: holds a forked child until its parent has opened its pidfd.
+//! - [`vfork`]: a child that shares the memory of its parent.
+//!
+//! The methods of `Watcher` in [`api`](crate::api) call these, on the caller's thread.
 
-pub(crate) mod fork_gate;
+pub(crate) mod start_gate;
 pub(crate) mod vfork;

@@ -1,6 +1,6 @@
-//! Making a child without copying the parent's memory.
+//! Making a child without copying the memory of the parent.
 
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "clone with CLONE_VM, and a stack for it")]
 
 use std::io;
 use std::mem::{self, MaybeUninit};
@@ -15,20 +15,20 @@ use crate::faults;
 use crate::sync::per_process;
 use crate::sys::SignalMask;
 
-/// Room for what the child does before it execs.
+/// The stack for what the child does before it executes a program.
 const STACK_BYTES: usize = 256 * 1024;
-/// Below it, so that running over is a fault and not a corruption.
+/// The inaccessible part below the stack, which turns an overflow into a fault.
 const GUARD_BYTES: usize = 64 * 1024;
 
-/// The child's stack. Its own: on the parent's the child would overwrite the frames that the parent
-/// returns to.
+/// The stack of the child. On the stack of the parent, the child would overwrite the frames to
+/// which the parent returns.
 struct Stack(*mut libc::c_void);
 
 impl Stack {
     fn new() -> io::Result<Self> {
         let flags = MapFlags::PRIVATE | MapFlags::STACK | MapFlags::NORESERVE;
         let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new mapping of its own, at no given address.
+        // SAFETY: a new mapping, at an address that the kernel chooses.
         let bottom = unsafe {
             mmap_anonymous(
                 ptr::null_mut(),
@@ -38,12 +38,13 @@ impl Stack {
             )
         }?;
         let stack = Self(bottom);
-        // SAFETY: the lowest part of the mapping just made, which nobody uses.
+        // SAFETY: the lowest part of the new mapping, which is not in use yet.
         unsafe { mprotect(bottom, GUARD_BYTES, MprotectFlags::empty()) }?;
         Ok(stack)
     }
 
-    /// Stacks grow downwards on all the machines that Linux has pidfds on, but for PA-RISC.
+    /// The initial stack pointer. Stacks grow downwards on all architectures of Linux except
+    /// PA-RISC.
     fn top(&self) -> *mut libc::c_void {
         self.0.wrapping_byte_add(GUARD_BYTES + STACK_BYTES)
     }
@@ -51,41 +52,43 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // SAFETY: the mapping made in `new`; the child has left it.
+        // SAFETY: the mapping of `new`, which the child no longer uses.
         let _ = unsafe { munmap(self.0, GUARD_BYTES + STACK_BYTES) };
     }
 }
 
-/// What the child is to do, and with which signals blocked.
+/// What the child runs, and the signal mask with which it starts.
 struct Task<F> {
-    child: MaybeUninit<F>,
+    closure: MaybeUninit<F>,
     mask: SignalMask,
 }
 
-/// Makes a child that shares the memory, and suspends this thread until it execs or ends
-/// (`clone(2)` with `CLONE_VM | CLONE_VFORK`). The child runs `child` and ends: with code 0 if that
-/// returns, 101 if it panics. `CLONE_PIDFD` since Linux 5.2.
+/// Makes a child that shares the memory of this process, and suspends the calling thread until the
+/// child executes a program or ends (`clone(2)` with `CLONE_VM | CLONE_VFORK`). `CLONE_PIDFD` needs
+/// Linux 5.2.
+///
+/// The child runs `child` and then ends: with code 0, or with code 101 after a panic.
 ///
 /// # Safety
 ///
-/// The child runs in this process's memory, beside its other threads. See
+/// The child runs in the memory of this process, beside its other threads. See
 /// [`Watcher::vfork_watchable`](crate::Watcher::vfork_watchable).
 pub(crate) unsafe fn vfork<F: FnOnce()>(child: F) -> io::Result<(Pid, OwnedFd)> {
     faults::inject("vfork")?;
     let stack = Stack::new()?;
     let mut task = Task {
-        child: MaybeUninit::new(child),
+        closure: MaybeUninit::new(child),
         mask: SignalMask::of_this_thread(),
     };
     let mut pidfd: libc::c_int = -1;
-    // A handler that ran in the child would run in the parent's memory; it starts with none
-    // that could: all are blocked until it has reset them.
+    // A signal handler in the child would run in the memory of the parent. So all signals are
+    // blocked until the child has reset the handlers.
     let blocked = SignalMask::block_all();
-    // SAFETY: the stack is fresh, and outlives the child's use of it, as does the task: this
-    // thread is suspended until the child has left both.
+    // SAFETY: the stack is new. It and the task outlive their use by the child, because this thread
+    // is suspended until the child has left both.
     let pid = unsafe {
         libc::clone(
-            run::<F>,
+            child_main::<F>,
             stack.top(),
             libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD,
             (&raw mut task).cast(),
@@ -93,43 +96,44 @@ pub(crate) unsafe fn vfork<F: FnOnce()>(child: F) -> io::Result<(Pid, OwnedFd)> 
         )
     };
     let error = io::Error::last_os_error();
-    // Said by the child, in this very memory.
-    per_process::share_with_child(false);
+    // The child set this, in the memory that both share.
+    per_process::set_in_vfork_child(false);
     drop(blocked);
     if pid < 0 {
-        // SAFETY: there was no child that could have taken it.
-        unsafe { task.child.assume_init_drop() };
+        // SAFETY: without a child, the closure was not moved out.
+        unsafe { task.closure.assume_init_drop() };
         return Err(error);
     }
-    // What the child took was moved out of, in this very memory: it is not dropped again.
-    // SAFETY: a successful clone with CLONE_PIDFD gives a new descriptor, ours alone.
+    // The child has moved the closure out of the shared memory, so it is not dropped again here.
+    // SAFETY: a successful clone with CLONE_PIDFD returns a new descriptor without another owner.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok((
-        Pid::new(pid).expect("clone gives the parent a positive pid"),
+        Pid::new(pid).expect("clone returns a positive pid to the parent"),
         pidfd,
     ))
 }
 
-extern "C" fn run<F: FnOnce()>(task: *mut libc::c_void) -> libc::c_int {
-    // SAFETY: it is the task that `vfork` hands to `clone`, whose frame stands still meanwhile.
+/// The function that the child starts in.
+extern "C" fn child_main<F: FnOnce()>(task: *mut libc::c_void) -> libc::c_int {
+    // SAFETY: the pointer is to the task of `vfork`, whose frame is suspended meanwhile.
     let task = unsafe { &mut *task.cast::<Task<F>>() };
-    // This thread's variables are the child's until it has left.
-    per_process::share_with_child(true);
-    reset_signals();
+    // The thread-local variables belong to the child until it has left the memory.
+    per_process::set_in_vfork_child(true);
+    reset_signal_handlers();
     task.mask.set();
-    // SAFETY: read once, here; the parent does not touch it again.
-    let child = unsafe { task.child.assume_init_read() };
-    let end = catch_unwind(AssertUnwindSafe(child));
-    // SAFETY: ends the child alone, without the exit handlers of the memory that it shares.
-    unsafe { libc::_exit(if end.is_ok() { 0 } else { 101 }) }
+    // SAFETY: the closure is read once, here; the parent does not use it again.
+    let closure = unsafe { task.closure.assume_init_read() };
+    let result = catch_unwind(AssertUnwindSafe(closure));
+    // SAFETY: ends the child alone, without the exit handlers in the shared memory.
+    unsafe { libc::_exit(if result.is_ok() { 0 } else { 101 }) }
 }
 
-/// Sets every signal that has a handler back to its default, in the child only: handlers are not
-/// shared without `CLONE_SIGHAND`.
-fn reset_signals() {
+/// Resets every signal that has a handler to its default action, in the child only: without
+/// `CLONE_SIGHAND` the processes do not share their handlers.
+fn reset_signal_handlers() {
     for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: plain C structures, filled before they are read; failures (SIGKILL and the
-        // like) are of no consequence.
+        // SAFETY: a plain C structure that is filled before it is read. Failures (such as for
+        // SIGKILL) are harmless.
         unsafe {
             let mut action: libc::sigaction = mem::zeroed();
             if libc::sigaction(signal, ptr::null(), &raw mut action) == 0

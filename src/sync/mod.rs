@@ -1,9 +1,12 @@
-//! What threads and processes coordinate by: locks, and who waits for whom.
+//! Coordination between threads, and between a process and its forked children.
 //!
-//! Locks are the standard library's; in the models they are loom's. The modules here know
-//! nothing of watches. [`wait_graph`] refuses waits that would deadlock, [`per_process`] tells a
-//! forked child from its parent, [`signal_mask`] says which signals our threads block, and
-//! [`shrink`] frees the memory that a burst of exits needed.
+//! - [`wait_graph`] refuses waits that would deadlock.
+//! - [`per_process`] distinguishes a forked child from its parent.
+//! - [`signal_mask`] sets the signal masks of the threads of a watcher.
+//! - [`shrink`] frees the memory that a burst of exits needed.
+//!
+//! The modules here know nothing of watches, and use only `sys` and `types`. All modules of the
+//! crate may use them. The locks are those of the standard library, or those of loom in the models.
 
 pub(crate) mod per_process;
 pub(crate) mod shrink;

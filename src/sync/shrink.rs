@@ -1,18 +1,21 @@
-//! Gives back the memory that a storm took and quieter times do not need.
+//! Frees memory that a burst of exits needed and that is unused since.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-/// So much room is kept anyway.
-const KEPT: usize = 1024;
+/// A container keeps capacity for this many elements in any case.
+const MIN_CAPACITY: usize = 1024;
 
-/// Whether a container is so much larger than what is in it.
+/// Whether less than a quarter of a container's capacity is in use.
 pub(crate) fn is_sparse(len: usize, capacity: usize) -> bool {
-    capacity / 4 > len.max(KEPT)
+    capacity / 4 > len.max(MIN_CAPACITY)
 }
 
-/// Containers that are asked every now and then. As less than a quarter of the room is used, growing
-/// again is far away, and the cost is shared by all that was taken out.
+/// Containers that are shrunk from time to time.
+///
+/// A container shrinks when less than a quarter of its capacity is in use, to twice its length. So
+/// it does not have to grow again soon, and the cost is amortised over the elements that were
+/// removed.
 pub(crate) trait ShrinkIfSparse {
     fn shrink_if_sparse(&mut self);
 }
@@ -20,7 +23,7 @@ pub(crate) trait ShrinkIfSparse {
 impl<T> ShrinkIfSparse for Vec<T> {
     fn shrink_if_sparse(&mut self) {
         if is_sparse(self.len(), self.capacity()) {
-            self.shrink_to(2 * self.len().max(KEPT));
+            self.shrink_to(2 * self.len().max(MIN_CAPACITY));
         }
     }
 }
@@ -28,7 +31,7 @@ impl<T> ShrinkIfSparse for Vec<T> {
 impl<T> ShrinkIfSparse for VecDeque<T> {
     fn shrink_if_sparse(&mut self) {
         if is_sparse(self.len(), self.capacity()) {
-            self.shrink_to(2 * self.len().max(KEPT));
+            self.shrink_to(2 * self.len().max(MIN_CAPACITY));
         }
     }
 }
@@ -36,7 +39,7 @@ impl<T> ShrinkIfSparse for VecDeque<T> {
 impl<K: Eq + Hash, V> ShrinkIfSparse for HashMap<K, V> {
     fn shrink_if_sparse(&mut self) {
         if is_sparse(self.len(), self.capacity()) {
-            self.shrink_to(2 * self.len().max(KEPT));
+            self.shrink_to(2 * self.len().max(MIN_CAPACITY));
         }
     }
 }
@@ -46,16 +49,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_nearly_empty_gives_its_memory_back_and_what_is_small_keeps_it() {
-        let mut storm: VecDeque<u64> = (0..100_000).collect();
-        storm.shrink_if_sparse();
-        assert!(storm.capacity() >= 100_000);
-        storm.drain(10..);
-        storm.shrink_if_sparse();
-        assert!(storm.capacity() < 10_000);
-        assert_eq!(storm, VecDeque::from_iter(0..10));
-        let mut small: Vec<u8> = Vec::with_capacity(KEPT);
+    fn a_sparse_container_shrinks_and_a_small_one_keeps_its_capacity() {
+        let mut burst: VecDeque<u64> = (0..100_000).collect();
+        burst.shrink_if_sparse();
+        assert!(burst.capacity() >= 100_000);
+        burst.drain(10..);
+        burst.shrink_if_sparse();
+        assert!(burst.capacity() < 10_000);
+        assert_eq!(burst, VecDeque::from_iter(0..10));
+        let mut small: Vec<u8> = Vec::with_capacity(MIN_CAPACITY);
         small.shrink_if_sparse();
-        assert_eq!(small.capacity(), KEPT);
+        assert_eq!(small.capacity(), MIN_CAPACITY);
     }
 }

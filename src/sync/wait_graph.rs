@@ -1,26 +1,29 @@
-//! Which thread waits for which, so that no two wait for each other.
+//! The wait graph: which thread or callback waits for which. It refuses waits that would deadlock.
 //!
-//! User code runs on the threads of watchers: callbacks, wakers, and the `Drop` of what they captured. It may
-//! make every blocking call of this crate, and each of them announces here what it waits for:
+//! Code of the user runs on the threads of watchers: callbacks, wakers, and the destructors of what
+//! they capture. It may make every blocking call of this crate. Each blocking call announces here
+//! what it waits for:
 //!
 //! | call | waits for |
 //! |---|---|
 //! | `Watch::cancel`, `ChildPidWatcher::unregister_callback` | the callback |
-//! | `Watch::wait`, `wait_timeout`, the same of `Child`, `Child::wait_with_output` | the ring thread of the watcher |
-//! | `Exits::recv`, `recv_timeout`, `recv_batch`, and its iterators | the ring threads of all watchers whose exits are to come |
+//! | `Watch::wait`, `wait_timeout`, the same methods of `Child`, `Child::wait_with_output` | the ring thread of the watcher |
+//! | `Exits::recv`, `recv_timeout`, `recv_batch`, and its iterators | the ring threads of all watchers whose exits are outstanding |
 //! | the drop of a `Watcher` or a `ChildPidWatcher` | its ring thread and its workers |
-//! | `Watcher::watch` and its kin, for at most 50 ms when descriptors are short | its ring thread |
+//! | `Watcher::watch` and similar methods, for at most 50 ms if descriptors are scarce | its ring thread |
 //!
-//! The nodes are callbacks that are run or dropped, and the threads that do so; an edge says "cannot go on
-//! before". An edge is added only if it closes no cycle, checked and added under one lock, so the call that would close
-//! one returns an error instead of waiting for ever. Ids are never used twice, so an edge to
-//! what has ended meanwhile leads nowhere and does no harm.
+//! The nodes are the callbacks that run or are being dropped, and the threads that do so. An edge
+//! from A to B means that A cannot continue before B does. An edge is added only if it closes no
+//! cycle; the check and the addition are made under one lock. So the call that would close a cycle
+//! returns an error instead of blocking forever. Ids are never reused, so an edge to a node that
+//! has ended leads nowhere and does no harm.
 //!
-//! One graph serves all watchers of the program: a callback of one may cancel a callback
-//! of another. A thread that runs no user code for a watcher is in no cycle: nothing here waits for it.
+//! All watchers of a program share one graph, because a callback of one watcher may cancel a
+//! callback of another. A thread that runs no user code for a watcher is in no cycle, because
+//! nothing here waits for it.
 //!
-//! All of it works while the locals of a thread are being destroyed, where handles may be dropped, too: what is kept
-//! per thread has no destructor.
+//! The graph also works while the thread-local variables of a thread are being destroyed, where
+//! handles may be dropped: the thread-local state here has no destructor.
 
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
@@ -29,7 +32,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::sync::per_process::PerProcess;
 use crate::types::callback::CallbackId;
 
-/// A callback, or (by an id that no callback has) a thread of a watcher.
+/// A callback, or a thread of a watcher (with an id that no callback has).
 pub(crate) type Node = CallbackId;
 
 type Edge = (Node, Node);
@@ -37,22 +40,26 @@ type Edge = (Node, Node);
 static EDGES: PerProcess<Mutex<Vec<Edge>>> = PerProcess::new();
 
 crate::sync::thread_local! {
-    /// What cannot go on before this thread does.
-    #[allow(clippy::missing_const_for_thread_local, reason = "the model checker's cannot be")]
-    static HERE: ManuallyDrop<Here> = ManuallyDrop::new(Here::default());
+    /// The nodes that cannot continue before this thread does.
+    #[allow(
+        clippy::missing_const_for_thread_local,
+        reason = "thread-local variables of loom cannot be const"
+    )]
+    static CURRENT: ManuallyDrop<Current> = ManuallyDrop::new(Current::default());
 }
 
 #[derive(Default)]
-struct Here {
-    /// The thread itself, if it is a watcher's; to its very end, when its other locals are destroyed.
+struct Current {
+    /// The thread itself, if it belongs to a watcher. Kept until the thread ends, while its other
+    /// thread-local variables are destroyed.
     thread: Cell<Option<Node>>,
-    /// It will run callbacks, so it keeps the memory for what is below.
-    runs: Cell<bool>,
-    /// The callbacks that it runs or drops, the innermost last.
+    /// Whether the thread will run further callbacks, so that the memory of `callbacks` is kept.
+    runs_callbacks: Cell<bool>,
+    /// The callbacks that the thread runs or drops, the innermost last.
     callbacks: RefCell<Vec<Node>>,
 }
 
-impl Here {
+impl Current {
     fn is_empty(&self) -> bool {
         self.thread.get().is_none() && self.callbacks.borrow().is_empty()
     }
@@ -66,76 +73,80 @@ impl Here {
             .collect()
     }
 
-    /// Nothing else frees it: there is no destructor.
+    /// Frees the memory of `callbacks`, which no destructor frees.
     fn free_if_done(&self) {
         let mut callbacks = self.callbacks.borrow_mut();
-        if callbacks.is_empty() && !self.runs.get() {
+        if callbacks.is_empty() && !self.runs_callbacks.get() {
             *callbacks = Vec::new();
         }
     }
 }
 
-/// Runs `f`, which is all that this thread does, as the thread's node.
+/// Runs `f`, which is all that this thread does, as the node of the thread.
 pub(crate) fn as_thread<T>(node: Node, f: impl FnOnce() -> T) -> T {
     struct Leave;
     impl Drop for Leave {
         fn drop(&mut self) {
-            HERE.with(|here| {
-                here.runs.set(false);
-                here.free_if_done();
+            CURRENT.with(|current| {
+                current.runs_callbacks.set(false);
+                current.free_if_done();
             });
         }
     }
-    HERE.with(|here| {
-        here.thread.set(Some(node));
-        here.runs.set(true);
+    CURRENT.with(|current| {
+        current.thread.set(Some(node));
+        current.runs_callbacks.set(true);
     });
-    // Also if `f` panics.
+    // A guard, in case `f` panics.
     let _leave = Leave;
     f()
 }
 
-/// Runs `f` as (a part of) the callback.
-pub(crate) fn within<T>(callback: Node, f: impl FnOnce() -> T) -> T {
+/// Runs `f` as the callback, or as a part of it.
+pub(crate) fn as_callback<T>(callback: Node, f: impl FnOnce() -> T) -> T {
     struct Leave;
     impl Drop for Leave {
         fn drop(&mut self) {
-            HERE.with(|here| {
-                here.callbacks.borrow_mut().pop();
-                here.free_if_done();
+            CURRENT.with(|current| {
+                current.callbacks.borrow_mut().pop();
+                current.free_if_done();
             });
         }
     }
-    HERE.with(|here| here.callbacks.borrow_mut().push(callback));
-    // Also if `f` panics.
+    CURRENT.with(|current| current.callbacks.borrow_mut().push(callback));
+    // A guard, in case `f` panics.
     let _leave = Leave;
     f()
 }
 
-/// The announcement that this thread waits for a node; ends when dropped.
+/// The edges of a wait of this thread, which are removed when it is dropped.
 pub(crate) struct Waiting(Vec<Edge>);
 
-/// Announces that this thread is about to wait for `target`. `None` if that
-/// could never come: this thread is in it, or it waits for this thread.
+/// Announces that this thread is about to wait for `target`.
+///
+/// Returns `None` if the wait could never end: the thread runs `target`, or `target` waits for the
+/// thread.
 pub(crate) fn wait_for(target: Node) -> Option<Waiting> {
     wait_for_any([target])
 }
 
-/// As [`wait_for`], for whichever of several comes first. `None` also if only one of them could never come: the
-/// caller may try again when that has changed.
+/// Announces that this thread is about to wait for the first of several targets.
+///
+/// Returns `None` even if only one of the waits could never end. The caller may try again when that
+/// has changed.
 pub(crate) fn wait_for_any(targets: impl IntoIterator<Item = Node>) -> Option<Waiting> {
-    HERE.with(|here| {
-        if here.is_empty() {
+    CURRENT.with(|current| {
+        if current.is_empty() {
             return Some(Waiting(Vec::new()));
         }
-        let here = here.nodes();
+        let nodes = current.nodes();
         let mut edges = edges();
         let mut new = Vec::new();
         for target in targets {
-            if here.iter().any(|me| reaches(&edges, target, *me)) {
+            if nodes.iter().any(|node| reaches(&edges, target, *node)) {
                 return None;
             }
-            new.extend(here.iter().map(|me| (*me, target)));
+            new.extend(nodes.iter().map(|node| (*node, target)));
         }
         edges.extend(&new);
         Some(Waiting(new))
@@ -147,7 +158,7 @@ fn edges() -> MutexGuard<'static, Vec<Edge>> {
 }
 
 impl Waiting {
-    /// Whether anything could wait for this thread, so that there is something to announce.
+    /// Whether the wait has edges, because something could wait for this thread.
     pub(crate) fn is_announced(&self) -> bool {
         !self.0.is_empty()
     }
@@ -159,16 +170,16 @@ impl Drop for Waiting {
             return;
         }
         let mut edges = edges();
-        for mine in &self.0 {
-            if let Some(index) = edges.iter().position(|edge| edge == mine) {
+        for own in &self.0 {
+            if let Some(index) = edges.iter().position(|edge| edge == own) {
                 edges.swap_remove(index);
             }
         }
     }
 }
 
-/// Whether `from` is `to`, or waits for it, itself or through others. The
-/// graph has no cycle, so this ends; it has a few edges per blocked callback, so it is small.
+/// Whether `from` is `to`, or waits for it directly or through others. The recursion ends because
+/// the graph has no cycle. The graph is small: it has a few edges for each blocked callback.
 fn reaches(edges: &[Edge], from: Node, to: Node) -> bool {
     from == to
         || edges
@@ -181,57 +192,57 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waiting_for_oneself_is_refused() {
+    fn a_wait_for_oneself_is_refused() {
         let me = Node::next();
-        within(me, || assert!(wait_for(me).is_none()));
+        as_callback(me, || assert!(wait_for(me).is_none()));
     }
 
     #[test]
     fn the_wait_that_would_close_a_cycle_is_refused() {
         let [a, b, c] = [(); 3].map(|()| Node::next());
-        let a_waits_for_b = within(a, || wait_for(b)).expect("no cycle yet");
-        let b_waits_for_c = within(b, || wait_for(c)).expect("no cycle yet");
-        assert!(within(c, || wait_for(a)).is_none());
+        let a_waits_for_b = as_callback(a, || wait_for(b)).expect("no cycle yet");
+        let b_waits_for_c = as_callback(b, || wait_for(c)).expect("no cycle yet");
+        assert!(as_callback(c, || wait_for(a)).is_none());
         drop(b_waits_for_c);
-        assert!(within(c, || wait_for(a)).is_some());
+        assert!(as_callback(c, || wait_for(a)).is_some());
         drop(a_waits_for_b);
     }
 
     #[test]
-    fn a_thread_waits_with_all_that_it_is_in() {
+    fn a_thread_waits_on_behalf_of_all_its_callbacks() {
         let [thread, outer, inner, other] = [(); 4].map(|()| Node::next());
-        let waits = within(thread, || {
-            within(outer, || within(inner, || wait_for(other)))
+        let waits = as_callback(thread, || {
+            as_callback(outer, || as_callback(inner, || wait_for(other)))
         });
         let waits = waits.expect("no cycle yet");
         for node in [thread, outer, inner] {
-            assert!(within(other, || wait_for(node)).is_none());
+            assert!(as_callback(other, || wait_for(node)).is_none());
         }
         drop(waits);
-        assert!(within(other, || wait_for(thread)).is_some());
+        assert!(as_callback(other, || wait_for(thread)).is_some());
     }
 
     #[test]
-    fn a_thread_that_runs_no_callback_may_wait_for_any() {
+    fn a_thread_without_callbacks_may_wait_for_any_node() {
         assert!(wait_for(Node::next()).is_some());
     }
 
     #[test]
-    fn a_wait_for_several_is_refused_if_one_of_them_could_never_come() {
+    fn a_wait_for_several_is_refused_if_one_of_them_could_never_end() {
         let [a, b, c] = [(); 3].map(|()| Node::next());
-        let waits = within(a, || wait_for_any([b, c])).expect("no cycle yet");
-        assert!(within(c, || wait_for_any([b, a])).is_none());
-        assert!(within(c, || wait_for(b)).is_some());
+        let waits = as_callback(a, || wait_for_any([b, c])).expect("no cycle yet");
+        assert!(as_callback(c, || wait_for_any([b, a])).is_none());
+        assert!(as_callback(c, || wait_for(b)).is_some());
         drop(waits);
-        assert!(within(c, || wait_for_any([b, a])).is_some());
+        assert!(as_callback(c, || wait_for_any([b, a])).is_some());
     }
 
     #[test]
-    fn a_thread_is_itself_until_its_locals_are_destroyed() {
+    fn a_thread_keeps_its_node_until_its_thread_locals_are_destroyed() {
         struct Last(Node, std::sync::mpsc::Sender<bool>);
         impl Drop for Last {
             fn drop(&mut self) {
-                let refused = within(Node::next(), || wait_for(self.0)).is_none();
+                let refused = as_callback(Node::next(), || wait_for(self.0)).is_none();
                 let _ = self.1.send(refused);
             }
         }

@@ -1,13 +1,17 @@
-//! Signals to children: by pidfd where one can be had, and by number else.
+//! Signals to processes and process groups, through pidfds where possible.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use super::{WaitResult, WaitTarget, pidfd_open, waitid};
+use super::pidfd::pidfd_open;
+use super::wait::{WaitResult, WaitTarget, waitid};
 use crate::Pid;
 
-/// Signals a child that is ours to reap. Through a pidfd where one can be had: it is looked at first whether the process is our
-/// child, and whatever happens between that look and the signal, the signal reaches no other process. By its pid else.
+/// Sends a signal to a child that the watcher owns.
+///
+/// If a pidfd can be opened, the call checks through it that the process is a child, and sends the
+/// signal through it. So whatever happens between the check and the signal, the signal reaches no
+/// other process. Otherwise the signal is sent by pid.
 pub(crate) fn kill(pid: Pid, signal: i32) -> io::Result<()> {
     if let Some(sent) = signal_child(pid, signal, 0) {
         return sent;
@@ -19,18 +23,19 @@ pub(crate) fn kill(pid: Pid, signal: i32) -> io::Result<()> {
     }
 }
 
-/// The same for the process group that the child leads; `None` if it leads none.
+/// Sends a signal to the process group that an owned child leads, like [`kill`]; `None` if it leads
+/// none.
 pub(crate) fn kill_group(leader: Pid, signal: i32) -> Option<io::Result<()>> {
     leads_group(leader).then(
         || match signal_child(leader, signal, PIDFD_SIGNAL_PROCESS_GROUP) {
             Some(sent) => sent,
-            None => kill_group_numbered(leader, signal),
+            None => kill_group_by_number(leader, signal),
         },
     )
 }
 
-/// `kill(2)` on the process group with this number, which the caller knows to be no other group's.
-pub(crate) fn kill_group_numbered(leader: Pid, signal: i32) -> io::Result<()> {
+/// `kill(2)` on a process group by its number. The caller knows that no other group has the number.
+pub(crate) fn kill_group_by_number(leader: Pid, signal: i32) -> io::Result<()> {
     // SAFETY: no pointers.
     match unsafe { libc::kill(-leader.as_raw(), signal) } {
         0 => Ok(()),
@@ -38,25 +43,26 @@ pub(crate) fn kill_group_numbered(leader: Pid, signal: i32) -> io::Result<()> {
     }
 }
 
-/// `None`: it cannot be done through a pidfd. There is no descriptor, the kernel or a seccomp profile does not have the calls, or
-/// (before Linux 6.9) not for groups.
+/// Sends a signal through a pidfd. `None` if that is not possible: no descriptor is free, the
+/// kernel or a seccomp profile does not provide the calls, or (for groups) the kernel is older than
+/// Linux 6.9.
 fn signal_child(pid: Pid, signal: i32, flags: libc::c_uint) -> Option<io::Result<()>> {
     let pidfd = match pidfd_open(pid) {
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Some(Err(error)),
         opened => opened.ok()?,
     };
-    if let Ok(WaitResult::NoChild) = waitid(WaitTarget::Look(pidfd.as_fd())) {
+    if let Ok(WaitResult::NoChild) = waitid(WaitTarget::PeekPidfd(pidfd.as_fd())) {
         return Some(Err(io::Error::from_raw_os_error(libc::ESRCH)));
     }
     let sent = pidfd_send_signal(pidfd.as_fd(), signal, flags);
     match sent.as_ref().map_err(io::Error::raw_os_error) {
         Ok(()) | Err(Some(libc::ESRCH)) => Some(sent),
-        // A number that is no signal is refused by kill(2), too.
+        // An invalid signal number is left to kill(2), which refuses it too.
         _ => None,
     }
 }
 
-/// Whether the process, which is not reaped, leads a group.
+/// Whether a process that was not reaped leads a process group.
 pub(crate) fn leads_group(pid: Pid) -> bool {
     // SAFETY: no pointers.
     unsafe { libc::getpgid(pid.as_raw()) == pid.as_raw() }
@@ -64,9 +70,10 @@ pub(crate) fn leads_group(pid: Pid) -> bool {
 
 const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
 
-/// Signals the group that the process behind the pidfd led, also after it was reaped, when its number may be
-/// another's. `PIDFD_SIGNAL_PROCESS_GROUP`, since Linux 6.9 (kernel commit e1fb1dc08e73); before, `EINVAL`.
-pub(crate) fn kill_group_of(leader: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+/// Sends a signal to the group that the process behind the pidfd led, even after the leader was
+/// reaped and its number may belong to another group. Needs `PIDFD_SIGNAL_PROCESS_GROUP`, Linux 6.9
+/// (kernel commit e1fb1dc08e73); older kernels return `EINVAL`.
+pub(crate) fn kill_group_by_pidfd(leader: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     pidfd_send_signal(leader, signal, PIDFD_SIGNAL_PROCESS_GROUP)
 }
 
@@ -75,7 +82,7 @@ pub(super) fn pidfd_send_signal(
     signal: i32,
     flags: libc::c_uint,
 ) -> io::Result<()> {
-    // SAFETY: no pointer is passed but a null one, which the call takes for "no siginfo".
+    // SAFETY: the only pointer is null, which means "no siginfo".
     let result = unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,
@@ -91,8 +98,10 @@ pub(super) fn pidfd_send_signal(
     }
 }
 
-/// Kills and reaps a child of ours that nobody else knows of. A wait for any child may reap it first; through a pidfd,
-/// where one can be had, that is noticed, and no other process is met.
+/// Kills and reaps a child whose pid no other code knows.
+///
+/// A wait for any child may still reap it first. If a pidfd can be opened, that is noticed, and no
+/// other process is signalled.
 pub(crate) fn kill_and_reap(pid: Pid) {
     let pidfd = pidfd_open(pid);
     let (id_type, id) = match &pidfd {
@@ -104,7 +113,7 @@ pub(crate) fn kill_and_reap(pid: Pid) {
         return;
     }
     loop {
-        // SAFETY: no pointers but null ones, which the call takes for "not wanted".
+        // SAFETY: all pointers are null, which means "not wanted".
         let result = unsafe {
             libc::syscall(
                 libc::SYS_waitid,

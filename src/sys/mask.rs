@@ -1,4 +1,4 @@
-//! Which signals a thread blocks.
+//! The signal mask of a thread.
 
 use std::mem;
 
@@ -6,8 +6,11 @@ use std::mem;
 #[derive(Clone, Copy)]
 pub(crate) struct SignalMask(libc::sigset_t);
 
-/// What a thread brings upon itself, for which handlers run on that very thread: faults (stack overflow, garbage collectors,
-/// compiled WebAssembly), traps of seccomp, `abort(3)`; and the timers of profilers.
+/// The signals that a thread raises itself, whose handlers must run on that thread, and the timers
+/// of profilers.
+///
+/// Faults serve stack overflow detection, garbage collectors and compiled WebAssembly; `SIGSYS` is
+/// a trap of seccomp; `SIGABRT` comes from `abort(3)`.
 const SYNCHRONOUS: [libc::c_int; 9] = [
     libc::SIGSEGV,
     libc::SIGBUS,
@@ -21,7 +24,7 @@ const SYNCHRONOUS: [libc::c_int; 9] = [
 ];
 
 impl SignalMask {
-    /// What the calling thread blocks.
+    /// The mask of the calling thread.
     pub(crate) fn of_this_thread() -> Self {
         // SAFETY: a null set changes nothing; the set is filled before it is read.
         unsafe {
@@ -31,7 +34,7 @@ impl SignalMask {
         }
     }
 
-    /// Every signal.
+    /// The mask that blocks every signal.
     fn all() -> Self {
         // SAFETY: the set is filled before it is read.
         unsafe {
@@ -41,16 +44,17 @@ impl SignalMask {
         }
     }
 
-    /// Has the calling thread block every signal, until the result is dropped.
+    /// Blocks every signal in the calling thread, until the result is dropped.
     pub(crate) fn block_all() -> MaskApplied {
         Self::all().block()
     }
 
-    /// Has the calling thread block, besides what it blocks, all signals but the [`SYNCHRONOUS`], until the result is dropped.
+    /// Also blocks all signals except the [`SYNCHRONOUS`] ones in the calling thread, until the
+    /// result is dropped.
     pub(crate) fn block_asynchronous() -> MaskApplied {
         let Self(mut mask) = Self::all();
         for signal in SYNCHRONOUS {
-            // SAFETY: the set is initialised, and there are such signals.
+            // SAFETY: the set is initialised, and the signals are valid.
             unsafe { libc::sigdelset(&raw mut mask, signal) };
         }
         Self(mask).block()
@@ -65,16 +69,17 @@ impl SignalMask {
         }
     }
 
+    /// Makes this the mask of the calling thread.
     pub(crate) fn set(&self) {
-        // SAFETY: the set is initialised; where to put the old one is not given.
+        // SAFETY: the set is initialised, and a null pointer discards the old set.
         unsafe {
             libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut());
         }
     }
 }
 
-/// Sets the mask back when dropped.
-#[must_use = "the mask is set back at once"]
+/// Restores the previous mask of the thread when dropped.
+#[must_use = "the previous mask is restored when this is dropped"]
 pub(crate) struct MaskApplied(SignalMask);
 
 impl Drop for MaskApplied {

@@ -1,26 +1,38 @@
-//! Iterators over exits.
+//! Iterators over a queue of exits.
 
 use std::iter::FusedIterator;
 
 use super::{Exits, Tagged};
 use crate::error::{Closed, RecvError, TryRecvError};
 
-/// The exits of a queue that is borrowed. Made by [`Exits::iter`].
+/// A blocking iterator over the exits of a borrowed queue. [`Exits::iter`] makes it.
 #[derive(Debug)]
-#[must_use = "an iterator does nothing until it is asked"]
-pub struct ExitsIter<'a>(pub(super) Option<&'a Exits>);
+#[must_use = "iterators are lazy and do nothing unless consumed"]
+pub struct ExitsIter<'a>(Option<&'a Exits>);
 
-/// The exits that there are. Made by [`Exits::try_iter`].
+/// An iterator over the exits that are in a queue. [`Exits::try_iter`] makes it.
 #[derive(Debug)]
-#[must_use = "an iterator does nothing until it is asked"]
-pub struct ExitsTryIter<'a>(pub(super) Option<&'a Exits>);
+#[must_use = "iterators are lazy and do nothing unless consumed"]
+pub struct ExitsTryIter<'a>(Option<&'a Exits>);
 
-/// The exits of a queue that is owned. Made by `for exit in exits`.
+/// A blocking iterator over the exits of an owned queue. `for exit in exits` makes it.
 #[derive(Debug)]
-#[must_use = "an iterator does nothing until it is asked"]
+#[must_use = "iterators are lazy and do nothing unless consumed"]
 pub struct ExitsIntoIter(Option<Exits>);
 
-/// The next item of an iterator, and whether it is the last.
+impl<'a> ExitsIter<'a> {
+    pub(super) fn new(exits: &'a Exits) -> Self {
+        Self(Some(exits))
+    }
+}
+
+impl<'a> ExitsTryIter<'a> {
+    pub(super) fn new(exits: &'a Exits) -> Self {
+        Self(Some(exits))
+    }
+}
+
+/// The next item of a blocking iterator, and whether the iteration ends with it.
 fn next(exits: &Exits) -> (Option<Result<Tagged, RecvError>>, bool) {
     let item = exits.recv().transpose();
     let last = match item {

@@ -1,0 +1,236 @@
+//! The queue behind [`Exits`](super::Exits): entries, waiting threads, and an eventfd.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::event::EventfdFlags;
+
+use crate::api::builder::open_eventfd;
+use crate::error::{AddError, BuildError, RecvError};
+use crate::sync::wait_graph::{self, Node};
+use crate::{Exit, shared, sys};
+
+/// An exit, and the tag that its watch was added with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tagged {
+    /// The tag that was passed to [`Exits::add`](crate::Exits::add).
+    pub tag: u64,
+    /// The exit.
+    pub exit: Exit,
+}
+
+pub(super) struct ExitsQueue {
+    state: Mutex<State>,
+    /// An exit was delivered, or what is outstanding changed.
+    changed: Condvar,
+    /// Readable while `ready` is not empty, or `closed` is unreported.
+    notifier: OwnedFd,
+    capacity: usize,
+}
+
+pub(super) struct State {
+    /// Allocated once, for the whole capacity.
+    ready: VecDeque<Tagged>,
+    /// Added and not received: the exits in `ready`, and the processes that have not ended.
+    outstanding: usize,
+    /// A watcher ended before one of the outstanding processes did, which was not reported yet.
+    closed: bool,
+    /// The ring threads that are to deliver the exits not in `ready`, with the number of each.
+    awaited: Vec<(Node, usize)>,
+    /// Threads that wait for `changed`.
+    waiters: u32,
+    /// The part of `waiters` that has edges in the wait graph.
+    announced: u32,
+    /// Whether the notifier is readable.
+    readable: bool,
+}
+
+impl State {
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+}
+
+impl ExitsQueue {
+    pub(super) fn new(capacity: usize) -> Result<Self, BuildError> {
+        let notifier = open_eventfd(EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let mut ready = VecDeque::new();
+        ready
+            .try_reserve_exact(capacity)
+            .map_err(|_| BuildError::OutOfMemory)?;
+        Ok(Self {
+            state: Mutex::new(State {
+                ready,
+                outstanding: 0,
+                closed: false,
+                awaited: Vec::new(),
+                waiters: 0,
+                announced: 0,
+                readable: false,
+            }),
+            changed: Condvar::new(),
+            notifier,
+            capacity,
+        })
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing under the lock panics half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reserves an entry for an exit from `ring_thread`.
+    pub(super) fn reserve(&self, ring_thread: Node) -> Result<(), AddError> {
+        let mut state = self.lock();
+        if state.outstanding == self.capacity {
+            return Err(AddError::Full {
+                capacity: self.capacity,
+            });
+        }
+        state.outstanding += 1;
+        let mut awaited = state.awaited.iter_mut();
+        match awaited.find(|(node, _)| *node == ring_thread) {
+            Some((_, count)) => *count += 1,
+            None => {
+                state.awaited.push((ring_thread, 1));
+                self.wake_announced(&state);
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills a reserved entry.
+    pub(super) fn deliver(&self, ring_thread: Node, tagged: Tagged) {
+        let mut state = self.lock();
+        self.remove_awaited(&mut state, ring_thread);
+        state.ready.push_back(tagged);
+        self.set_readable(&mut state);
+        if state.waiters > 0 {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Releases a reserved entry of a watch that was not added.
+    pub(super) fn release(&self, ring_thread: Node) {
+        let mut state = self.lock();
+        self.remove_awaited(&mut state, ring_thread);
+        state.outstanding -= 1;
+        if state.waiters > 0 {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Releases a reserved entry whose exit will never be delivered, and reports that.
+    pub(super) fn close(&self, ring_thread: Node) {
+        let mut state = self.lock();
+        self.remove_awaited(&mut state, ring_thread);
+        state.outstanding -= 1;
+        state.closed = true;
+        self.set_readable(&mut state);
+        self.changed.notify_all();
+    }
+
+    pub(super) fn pop(&self, state: &mut State) -> Option<Tagged> {
+        let tagged = state.ready.pop_front()?;
+        state.outstanding -= 1;
+        if state.ready.is_empty() && !state.closed {
+            self.clear_readable(state);
+        }
+        if state.outstanding == 0 && state.waiters > 0 {
+            // Nothing would wake the other threads that wait.
+            self.changed.notify_all();
+        }
+        Some(tagged)
+    }
+
+    /// Whether a watcher ended that was to deliver an exit. Returns `true` once. Called when
+    /// `ready` is empty.
+    pub(super) fn take_closed(&self, state: &mut State) -> bool {
+        let closed = std::mem::take(&mut state.closed);
+        if closed {
+            self.clear_readable(state);
+        }
+        closed
+    }
+
+    /// Waits for a change, for at most `timeout`. Spurious wake-ups are possible.
+    pub(super) fn wait_for_change<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        timeout: Option<Duration>,
+    ) -> Result<MutexGuard<'a, State>, RecvError> {
+        // The ring thread of any watcher: it may be the one that is to deliver the exits.
+        if shared::is_ring_thread() {
+            return Err(RecvError::WouldDeadlock);
+        }
+        // Announced again for each wait, because the awaited ring threads may have changed.
+        let ring_threads = state.awaited.iter().map(|(ring_thread, _)| *ring_thread);
+        let waiting = wait_graph::wait_for_any(ring_threads).ok_or(RecvError::WouldDeadlock)?;
+        let announced = u32::from(waiting.is_announced());
+        state.waiters += 1;
+        state.announced += announced;
+        let mut state = match timeout {
+            None => self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner),
+            Some(timeout) => {
+                self.changed
+                    .wait_timeout(state, timeout)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0
+            }
+        };
+        state.waiters -= 1;
+        state.announced -= announced;
+        Ok(state)
+    }
+
+    /// Counts one exit less that `ring_thread` is to deliver.
+    fn remove_awaited(&self, state: &mut State, ring_thread: Node) {
+        let mut awaited = state.awaited.iter_mut().enumerate();
+        let Some((index, (_, count))) = awaited.find(|(_, (node, _))| *node == ring_thread) else {
+            return;
+        };
+        *count -= 1;
+        if *count == 0 {
+            state.awaited.swap_remove(index);
+            self.wake_announced(state);
+        }
+    }
+
+    /// Wakes the threads that have edges in the wait graph, so that they announce the changed set
+    /// of ring threads.
+    fn wake_announced(&self, state: &State) {
+        if state.announced > 0 {
+            self.changed.notify_all();
+        }
+    }
+
+    fn set_readable(&self, state: &mut State) {
+        if !state.readable {
+            state.readable = true;
+            sys::signal_eventfd(&self.notifier);
+        }
+    }
+
+    fn clear_readable(&self, state: &mut State) {
+        if std::mem::take(&mut state.readable) {
+            // The eventfd is nonblocking and readable, so the read resets it.
+            let _ = rustix::io::read(&self.notifier, &mut [0; 8]);
+        }
+    }
+}
+
+impl AsFd for ExitsQueue {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.notifier.as_fd()
+    }
+}
