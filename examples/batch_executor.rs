@@ -1,5 +1,5 @@
 //! Runs shell commands, one per line, a number of them at a time, and reports how each ended:
-//! `cargo run --example batch_executor -- [FILE] [AT_ONCE]`. Without a file it reads standard input.
+//! `cargo run --example batch_executor -- [FILE] [AT_ONCE]`. The default is standard input.
 
 use std::error::Error;
 use std::fs::File;
