@@ -1,5 +1,5 @@
-//! Runs shell commands, one a line, so many at a time, and says how each ended: `cargo run
-//! --example batch_executor -- [FILE] [AT_ONCE]`. Without a file, standard input is read.
+//! Runs shell commands, one per line, a number of them at a time, and reports how each ended:
+//! `cargo run --example batch_executor -- [FILE] [AT_ONCE]`. The default is standard input.
 
 use std::error::Error;
 use std::fs::File;
@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let at_once = arguments.next().map_or(Ok(8), |number| number.parse())?;
 
     let watcher = Watcher::new()?;
-    // Room for as many as may run: a full queue is a full house.
+    // The capacity is the number of commands at a time: while the queue is full, no more may start.
     let exits = watcher.exits(at_once)?;
     let mut tally = Tally::default();
     for (number, line) in commands.lines().enumerate() {
@@ -47,7 +47,7 @@ fn start(
     command
         .args(["-c", line])
         .stdin(Stdio::null())
-        // Its own group, so that the deadline reaches what it starts.
+        // A group of its own, so that the deadline also ends processes that the command starts.
         .process_group(0);
     loop {
         match watcher.spawn(&mut command) {
@@ -55,12 +55,12 @@ fn start(
                 child.deadline(Duration::from_secs(60), Duration::from_secs(5))?;
                 return Ok(exits.add(&child, number)?);
             }
-            // Something ran out that a job which ends will give back.
+            // A resource ran out that a job frees when it ends.
             Err(error) if error.is_throttling() && exits.outstanding() > 0 => {
                 tally.take(exits.recv()?);
             }
             Err(SpawnError::NoProcesses(limit)) => {
-                eprintln!("{limit}; trying again");
+                eprintln!("{limit}; retrying");
                 std::thread::sleep(Duration::from_millis(100));
             }
             Err(error) => return Err(error.into()),

@@ -1,4 +1,4 @@
-//! Runs a command that is denied some system calls, to see how it gets on in a strict container:
+//! Runs a command without permission for some system calls, as in a strict container:
 //! `deny io_uring_setup=EPERM pidfd_open=ENOSYS -- COMMAND ARGS`.
 
 #[path = "../tests/common/deny.rs"]
@@ -16,12 +16,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "io_uring_enter" => libc::SYS_io_uring_enter,
             "io_uring_register" => libc::SYS_io_uring_register,
             "pidfd_open" => libc::SYS_pidfd_open,
-            _ => return Err(format!("{call}: no call that is denied here").into()),
+            _ => return Err(format!("{call} is not a call that this example denies").into()),
         };
         let errno = match errno {
             "EPERM" => libc::EPERM,
             "ENOSYS" => libc::ENOSYS,
-            _ => return Err(format!("{errno} denies nothing").into()),
+            _ => return Err(format!("{errno} is neither EPERM nor ENOSYS").into()),
         };
         deny::deny(call, errno)?;
     }

@@ -1,4 +1,4 @@
-//! Exits inside a poll loop that has other things to do: here, to read what the children print.
+//! Receives exits in a poll loop that also reads the output of the children.
 
 use std::error::Error;
 use std::io::Read;
@@ -9,14 +9,14 @@ use exitring::Watcher;
 use polling::{Event, Events, PollMode, Poller};
 
 const CHILDREN: usize = 50;
-/// The key of the exits; the children's output have their numbers.
+/// The key of the exits. The key of a child's output is the number of the child.
 const EXITS: usize = CHILDREN;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let watcher = Watcher::new()?;
     let exits = watcher.exits(CHILDREN)?;
     let poller = Poller::new()?;
-    // SAFETY: everything added is deleted from the poller before it is closed, or lives as long.
+    // SAFETY: a source is deleted from the poller before it is closed, or outlives the poller.
     unsafe { poller.add_with_mode(&exits, Event::readable(EXITS), PollMode::Level)? };
 
     let mut outputs = Vec::new();
@@ -25,8 +25,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         command.args(["-c", &format!("echo line {number}; exit {number}")]);
         let child = watcher.spawn(command.stdout(Stdio::piped()))?;
         exits.add(&child, number as u64)?;
-        let output = child.stdout.take().ok_or("it was piped")?;
-        // SAFETY: as above.
+        let output = child.stdout.take().ok_or("stdout is piped")?;
+        // SAFETY: as for the exits.
         unsafe { poller.add_with_mode(&output, Event::readable(number), PollMode::Level)? };
         outputs.push(Some(output));
     }

@@ -1,4 +1,4 @@
-//! Starts one child and waits for it: `cargo run --example one_child -- COMMAND [ARGUMENT ...]`.
+//! Starts one child and waits for its exit: `cargo run --example one_child -- COMMAND [ARGUMENT ...]`.
 
 use std::error::Error;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Starts a thousand children and has a callback count how they end.
+//! Starts a thousand children, and counts the failures in a callback.
 
 use std::error::Error;
 use std::process::Command;
@@ -12,7 +12,7 @@ const CHILDREN: u32 = 1000;
 fn main() -> Result<(), Box<dyn Error>> {
     let watcher = Watcher::new()?;
     let failed = Arc::new(AtomicU32::new(0));
-    // The channel ends when the last callback has run.
+    // The channel closes when the last callback has run.
     let (running, all_done) = mpsc::channel::<()>();
 
     for number in 0..CHILDREN {
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 failed.fetch_add(1, Ordering::Relaxed);
             }
         })?;
-        // The child's handle may go: it is watched, called back for, and reaped all the same.
+        // The handle may be dropped: the callback still runs, and the child is still reaped.
     }
     drop(running);
     let _ = all_done.recv();
