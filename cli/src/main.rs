@@ -12,7 +12,7 @@ mod init;
 mod locale;
 mod man;
 mod run;
-mod say;
+mod diagnostics;
 mod serve;
 mod signal_name;
 mod standard;
@@ -24,7 +24,7 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command};
 use crate::failure::Failure;
-use crate::say::{say, styled_out};
+use crate::diagnostics::{say, styled_out};
 
 fn main() -> ExitCode {
     dispositions::set_own();

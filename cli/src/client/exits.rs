@@ -5,7 +5,7 @@ use exitring_protocol::{Client, Notice};
 
 use super::{ExitsOptions, print};
 use crate::code;
-use crate::say::say;
+use crate::diagnostics::say;
 
 /// Printed records are acknowledged at least so often.
 const ACK_EVERY: u64 = 1000;

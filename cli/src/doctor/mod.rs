@@ -10,7 +10,7 @@ use clap::Args;
 use self::findings::Findings;
 use crate::code;
 use crate::failure::Failure;
-use crate::say::styled_out;
+use crate::diagnostics::styled_out;
 use crate::standard;
 
 const DETAILS: &str = "\

@@ -9,38 +9,15 @@
 //! One thread reads the list, a few start jobs (each `exec` blocks one), one conducts. Jobs that wait are bounded by the
 //! gate, jobs that run by its room; nothing else grows with the list.
 
-mod conductor;
-mod drainer;
-mod ending;
-mod ends;
-mod faults;
-mod foreground;
-mod foreign;
-mod gate;
-mod groups;
-mod held;
-mod inbox;
-mod interrupts;
+mod fault_signals;
+mod input;
 mod job;
-mod joblog;
-mod line;
-mod logs;
-mod looks;
 mod options;
-mod outlet;
 mod output;
-mod pipes;
-mod progress;
-mod reader;
-mod record;
-mod resume;
-mod shard;
+mod report;
+mod schedule;
 mod signals;
-mod source;
-mod starter;
-mod summary;
-mod template;
-mod terminal;
+mod supervisor;
 mod token;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -54,33 +31,34 @@ use exitring::Watcher;
 use rustix::event::epoll;
 use rustix::io::Errno;
 
-use self::conductor::Conductor;
-pub(crate) use self::drainer::drain;
-use self::ending::Ending;
-use self::foreground::Foreground;
-use self::gate::Gate;
-use self::groups::Groups;
-use self::held::HeldJobs;
-use self::inbox::Inbox;
-use self::joblog::{Former, JobLog};
-use self::line::Shell;
-use self::logs::Logs;
-use self::looks::{Looks, Stopped};
-pub(crate) use self::options::Options;
-use self::options::Output;
-use self::outlet::Outlet;
-use self::output::Route;
-use self::pipes::Pipes;
-use self::progress::Progress;
-use self::reader::{Counts, Reader};
-use self::shard::{Shard, Wanted};
-use self::signals::Signals;
-use self::source::Source;
-use self::starter::{Starter, Streams};
-use self::summary::Summary;
-use self::token::Token;
+use crate::diagnostics::say;
 use crate::failure::{Failure, chain};
-use crate::say::say;
+use crate::run::input::reader::{Counts, Reader};
+use crate::run::input::shard::{Shard, Wanted};
+use crate::run::input::source::Source;
+pub(crate) use crate::run::options::Options;
+use crate::run::options::Output;
+use crate::run::output::drainer;
+pub(crate) use crate::run::output::drainer::drain;
+use crate::run::output::job_stream::Route;
+use crate::run::output::logs::Logs;
+use crate::run::output::pipes::Pipes;
+use crate::run::output::std_streams::Outlet;
+use crate::run::report::joblog::{Former, JobLog};
+use crate::run::report::progress::Progress;
+use crate::run::report::summary::Summary;
+use crate::run::schedule::admission::Gate;
+use crate::run::schedule::event_queue::Inbox;
+use crate::run::schedule::shell::Shell;
+use crate::run::schedule::spawner::{Starter, Streams};
+use crate::run::signals::Signals;
+use crate::run::supervisor::Conductor;
+use crate::run::supervisor::foreground::Foreground;
+use crate::run::supervisor::grace_groups::Groups;
+use crate::run::supervisor::job_checks::{Looks, Stopped};
+use crate::run::supervisor::pending_ends::HeldJobs;
+use crate::run::supervisor::shutdown::Ending;
+use crate::run::token::Token;
 
 /// By so many more than -j says SIGUSR1 may have run at a time.
 const JOBS_MORE: usize = 1024;
@@ -93,7 +71,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         (stopped, _) => stopped,
     };
     let shard = choose_shard(&options)?;
-    shard::keep_from_jobs();
+    input::shard::keep_from_jobs();
     let (streams, route) = choose_output(&options)?;
     // Opening may wait (for who writes to a FIFO), and until then Ctrl-C ends us as it ends anybody.
     let source = Source::open(

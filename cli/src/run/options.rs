@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::ending::Stop;
-use super::looks::Stopped;
-use super::shard::Wanted;
+use crate::run::supervisor::shutdown::Stop;
+use crate::run::supervisor::job_checks::Stopped;
+use crate::run::input::shard::Wanted;
 use crate::duration;
 
 const DETAILS: &str = "\

@@ -9,8 +9,8 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 use signal_hook::low_level;
 
-use super::faults;
 use crate::dispositions;
+use crate::run::fault_signals as faults;
 
 /// Signals that cannot be caught, end nobody, or have their effect without us: SIGTTIN and SIGTTOU keep a program in the
 /// background off the terminal, SIGPIPE is an error of the write already.

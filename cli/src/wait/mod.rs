@@ -14,7 +14,7 @@ use self::ends::{End, Ends};
 pub(crate) use self::options::Options;
 use crate::code;
 use crate::failure::{Failure, chain};
-use crate::say::say;
+use crate::diagnostics::say;
 use crate::signal_name::signal_name;
 use crate::standard;
 

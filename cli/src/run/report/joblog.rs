@@ -13,10 +13,10 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::Serialize;
 
-use super::job::Job;
-use super::record::{Record, to_line};
-use super::resume::Resume;
 use crate::failure::Failure;
+use crate::run::job::Job;
+use crate::run::report::record::{Record, to_line};
+use crate::run::report::resume::Resume;
 
 /// So does every line that we write.
 const RECORD_BEGINS: &[u8] = br#"{"type":"job","job":"#;

@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use super::conductor::Conductor;
-use super::ending::Stop;
-use super::record::Record;
-use super::signals::Meaning;
 use crate::dispositions;
 use crate::duration;
 use crate::failure::Failure;
+use crate::run::report::record::Record;
+use crate::run::signals::Meaning;
+use crate::run::supervisor::Conductor;
+use crate::run::supervisor::shutdown::Stop;
 use crate::signal_name::name_or_number;
 
 /// So soon after signals were sent it is looked which could not be.
 const LOOK_SOON: Duration = Duration::from_millis(50);
 
 impl Conductor {
-    pub(super) fn take_signals(&mut self) {
+    pub(in crate::run) fn take_signals(&mut self) {
         for (signal, meaning) in self.signals.take_pending() {
             match meaning {
                 Meaning::End { at_once } => self.asked_to_end(signal, at_once),
@@ -52,7 +52,7 @@ impl Conductor {
         ));
     }
 
-    pub(super) fn asked_to_end(&mut self, signal: i32, at_once: bool) {
+    pub(in crate::run) fn asked_to_end(&mut self, signal: i32, at_once: bool) {
         let Some(stop) = self.ending.request(at_once) else {
             return;
         };
@@ -85,7 +85,7 @@ impl Conductor {
     }
 
     /// Nothing more is started; what is done about jobs that run, `stop` says.
-    pub(super) fn stop(&mut self, stop: Stop, failure: Option<Failure>) {
+    pub(in crate::run) fn stop(&mut self, stop: Stop, failure: Option<Failure>) {
         self.starter.gate.close();
         // Those that are being started are told when they are known.
         self.starter.inbox.alert();
@@ -104,7 +104,7 @@ impl Conductor {
         }
     }
 
-    pub(super) fn lost(&mut self, failure: Failure) {
+    pub(in crate::run) fn lost(&mut self, failure: Failure) {
         if let Some(text) = self.ending.lost(failure) {
             self.say(&text);
         }
@@ -121,7 +121,7 @@ impl Conductor {
     }
 
     /// A job that has not ended is not waited for. It is not done, so `--resume` runs it again.
-    pub(super) fn leave(&mut self, number: u64, why: &str) {
+    pub(in crate::run) fn leave(&mut self, number: u64, why: &str) {
         self.end_loan(number);
         // Its process has ended, and only others of its group have not: its record says how it did.
         if self

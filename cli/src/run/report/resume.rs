@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use roaring::RoaringTreemap;
 
-use super::job::Order;
-use super::joblog::Lines;
-use super::record::Logged;
 use crate::failure::Failure;
+use crate::run::job::Order;
+use crate::run::report::joblog::Lines;
+use crate::run::report::record::Logged;
 
 pub(crate) struct Resume {
     path: PathBuf,

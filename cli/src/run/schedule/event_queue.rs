@@ -10,8 +10,8 @@ use exitring::Child;
 use jiff::Timestamp;
 use rustix::event::{EventfdFlags, eventfd};
 
-use super::job::Job;
 use crate::failure::Failure;
+use crate::run::job::Job;
 
 /// What happened.
 pub(crate) enum News {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anstyle::AnsiColor;
 use hdrhistogram::Histogram;
 
-use super::record::{Ended, Record};
+use crate::run::report::record::{Ended, Record};
 use crate::{duration, locale};
 
 const SLOWEST_SHOWN: usize = 5;

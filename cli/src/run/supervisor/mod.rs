@@ -1,6 +1,14 @@
 //! The loop that sees jobs run and end: one thread that waits for everything, and to which all that is known about
 //! running jobs belongs.
 
+pub(crate) mod completion;
+pub(crate) mod foreground;
+pub(crate) mod grace_groups;
+pub(crate) mod interrupts;
+pub(crate) mod job_checks;
+pub(crate) mod pending_ends;
+pub(crate) mod shutdown;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -10,24 +18,24 @@ use exitring::{Child, Exit, TryRecvError};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 
-use super::ending::{Ending, Stop};
-use super::foreground::Foreground;
-use super::groups::Groups;
-use super::held::HeldJobs;
-use super::inbox::{News, Started, When};
-use super::job::Job;
-use super::joblog::JobLog;
-use super::looks::{Looks, Seen, Stopped};
-use super::outlet::{Gone, Outlet};
-use super::pipes::Pipes;
-use super::progress::{Numbers, Progress};
-use super::reader::Counts;
-use super::record::Record;
-use super::signals::Signals;
-use super::starter::Starter;
-use super::summary::Summary;
-use super::token::{Token, Whose};
 use crate::failure::Failure;
+use crate::run::input::reader::Counts;
+use crate::run::job::Job;
+use crate::run::output::pipes::Pipes;
+use crate::run::output::std_streams::{Gone, Outlet};
+use crate::run::report::joblog::JobLog;
+use crate::run::report::progress::{Numbers, Progress};
+use crate::run::report::record::Record;
+use crate::run::report::summary::Summary;
+use crate::run::schedule::event_queue::{News, Started, When};
+use crate::run::schedule::spawner::Starter;
+use crate::run::signals::Signals;
+use crate::run::supervisor::foreground::Foreground;
+use crate::run::supervisor::grace_groups::Groups;
+use crate::run::supervisor::job_checks::{Looks, Seen, Stopped};
+use crate::run::supervisor::pending_ends::HeldJobs;
+use crate::run::supervisor::shutdown::{Ending, Stop};
+use crate::run::token::{Token, Whose};
 
 /// So long after a job's end, what it left running may go on writing to its pipes.
 const LINGER: Duration = Duration::from_millis(100);
@@ -78,18 +86,18 @@ pub(crate) struct Lingering {
 
 /// A job that runs, or whose group or output has not ended.
 pub(crate) struct Running {
-    pub(super) job: Job,
-    pub(super) when: When,
-    pub(super) child: Child,
-    pub(super) exit: Option<Exit>,
+    pub(in crate::run) job: Job,
+    pub(in crate::run) when: When,
+    pub(in crate::run) child: Child,
+    pub(in crate::run) exit: Option<Exit>,
     in_grace: bool,
-    pub(super) was_in_grace: bool,
-    pub(super) seen: Seen,
+    pub(in crate::run) was_in_grace: bool,
+    pub(in crate::run) seen: Seen,
 }
 
 impl Running {
     /// Whether there is a process that could be told to end.
-    pub(super) fn can_be_told(&self) -> bool {
+    pub(in crate::run) fn can_be_told(&self) -> bool {
         self.exit.is_none() || self.in_grace
     }
 }
@@ -315,7 +323,7 @@ impl Conductor {
         }
     }
 
-    pub(super) fn say_closed(&mut self) {
+    pub(in crate::run) fn say_closed(&mut self) {
         if !std::mem::replace(&mut self.closed_said, true) {
             self.say(
                 "background processes of ended jobs hold too many pipes: the oldest pipes were closed, and who writes to them gets SIGPIPE \
@@ -324,11 +332,11 @@ impl Conductor {
         }
     }
 
-    pub(super) fn say(&mut self, text: &str) {
+    pub(in crate::run) fn say(&mut self, text: &str) {
         self.outlet.say(text);
     }
 
-    pub(super) fn flush(&mut self) {
+    pub(in crate::run) fn flush(&mut self) {
         let now = Instant::now();
         let until = self.ending.readers_until();
         self.flush_until(until.map(|until| until.min(now + READER_PATIENCE)));

@@ -18,13 +18,13 @@ use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use super::gate::Gate;
-use super::inbox::{Inbox, News, NotStarted, Started, When};
-use super::job::{Job, Order};
-use super::line::{self, Shell};
-use super::logs::{self, Logs};
-use super::token::{Token, Whose};
 use crate::failure::{Failure, chain};
+use crate::run::job::{Job, Order};
+use crate::run::output::logs::{self, Logs};
+use crate::run::schedule::admission::Gate;
+use crate::run::schedule::event_queue::{Inbox, News, NotStarted, Started, When};
+use crate::run::schedule::shell::{self as line, Shell};
+use crate::run::token::{Token, Whose};
 
 /// While nothing of ours runs, another program may give back what ran out.
 const ALONE_TRIES: u32 = 20;

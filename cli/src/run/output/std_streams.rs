@@ -10,9 +10,9 @@ use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::termios::isatty;
 
-use super::signals::Signals;
-use super::token::OUT;
-use crate::say::styled;
+use crate::diagnostics::styled;
+use crate::run::signals::Signals;
+use crate::run::token::OUT;
 
 /// A pipe that is ready to be written to takes so much without waiting (`PIPE_BUF`).
 const AT_ONCE: usize = 4096;

@@ -4,7 +4,7 @@ use std::io;
 use std::mem;
 use std::sync::OnceLock;
 
-pub(super) const FAULTS: [i32; 6] = [
+pub(in crate::run) const FAULTS: [i32; 6] = [
     libc::SIGSEGV,
     libc::SIGBUS,
     libc::SIGILL,
@@ -17,7 +17,7 @@ pub(super) const FAULTS: [i32; 6] = [
 static BEFORE: OnceLock<Vec<(i32, libc::sigaction)>> = OnceLock::new();
 
 /// From now on those that a process sends are as SIGTERM. An error of our own ends us as before.
-pub(super) fn survive_sent_ones() -> io::Result<()> {
+pub(in crate::run) fn survive_sent_ones() -> io::Result<()> {
     let mut before = Vec::with_capacity(FAULTS.len());
     for signal in FAULTS {
         // SAFETY: a plain C structure for which all zeroes is a valid value, filled by the call.

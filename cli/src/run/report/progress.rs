@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::getpgrp;
 use rustix::termios::tcgetpgrp;
 
-use super::terminal::Terminal;
+use crate::run::report::bar_terminal::Terminal;
 
 use crate::locale;
 

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::process::{Resource, getrlimit};
 
-use super::outlet::Outlet;
-use super::output::{Route, Stream};
-use super::token::{Token, Whose};
+use crate::run::output::job_stream::{Route, Stream};
+use crate::run::output::std_streams::Outlet;
+use crate::run::token::{Token, Whose};
 
 const READ_AT_ONCE: usize = 64 * 1024;
 /// As much as a pipe may hold unless root says otherwise (`fs.pipe-max-size`).

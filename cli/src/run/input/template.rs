@@ -3,8 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use super::foreign;
 use crate::failure::Failure;
+use crate::run::input::foreign_placeholders as foreign;
 
 const SEPARATOR: &str = ":::";
 

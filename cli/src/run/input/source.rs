@@ -8,10 +8,10 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, open};
 
-use super::job::Order;
-use super::template::{self, Product, Template};
+use crate::diagnostics::say;
 use crate::failure::Failure;
-use crate::say::say;
+use crate::run::input::template::{self, Product, Template};
+use crate::run::job::Order;
 use crate::standard::Blocking;
 
 /// The kernel takes no longer argument (`MAX_ARG_STRLEN`, 32 pages, the NUL among them), so no longer line either: not

@@ -11,9 +11,9 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, getpgrp, test_kill_process_group};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp};
 
-use super::conductor::Conductor;
-use super::looks::wants_terminal;
 use crate::dispositions;
+use crate::run::supervisor::Conductor;
+use crate::run::supervisor::job_checks::wants_terminal;
 use crate::signal_name::name_or_number;
 
 /// The terminal that controls us.
@@ -108,7 +108,7 @@ impl Drop for Foreground {
 
 impl Conductor {
     /// Gives the terminal to a job that is stopped for want of it, and takes it from one that is stopped otherwise.
-    pub(super) fn look_for_terminal(&mut self) {
+    pub(in crate::run) fn look_for_terminal(&mut self) {
         let Some(foreground) = &self.foreground else {
             return;
         };
@@ -216,7 +216,7 @@ impl Conductor {
     }
 
     /// We are to be stopped: so is the job that has the terminal, for in the background it would go on with a read that it has begun.
-    pub(super) fn stop_lent_job(&mut self) {
+    pub(in crate::run) fn stop_lent_job(&mut self) {
         let has_it = |number: &u64| {
             self.foreground
                 .as_ref()
@@ -229,14 +229,14 @@ impl Conductor {
         self.take_terminal_back();
     }
 
-    pub(super) fn take_terminal_back(&mut self) {
+    pub(in crate::run) fn take_terminal_back(&mut self) {
         if let Some(foreground) = &mut self.foreground {
             foreground.take_back();
         }
     }
 
     /// A job has ended, or is left: the terminal is ours. If a key has ended the job, it was meant for all.
-    pub(super) fn end_loan(&mut self, number: u64) {
+    pub(in crate::run) fn end_loan(&mut self, number: u64) {
         let Some(foreground) = &mut self.foreground else {
             return;
         };

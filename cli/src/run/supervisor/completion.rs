@@ -1,14 +1,14 @@
 //! What the conductor does when a job has ended: why it did, whether it is tried again, and its record.
 
-use super::conductor::{Conductor, Running};
-use super::ending::Stop;
-use super::held::{Held, died_of_signal};
-use super::job::Job;
-use super::record::{Cause, Record, to_line};
+use crate::run::job::Job;
+use crate::run::report::record::{Cause, Record, to_line};
+use crate::run::supervisor::pending_ends::{Held, died_of_signal};
+use crate::run::supervisor::shutdown::Stop;
+use crate::run::supervisor::{Conductor, Running};
 
 impl Conductor {
     /// A job's process has ended, and its output too.
-    pub(super) fn end(&mut self, number: u64) {
+    pub(in crate::run) fn end(&mut self, number: u64) {
         // Its group had its grace, and somebody is left.
         let denied = self
             .running
@@ -75,7 +75,7 @@ impl Conductor {
         self.starter.gate.hold();
     }
 
-    pub(super) fn judge(&mut self, held: Held) {
+    pub(in crate::run) fn judge(&mut self, held: Held) {
         let again = self.conclude(held);
         self.starter.gate.judged(again);
     }
@@ -104,7 +104,7 @@ impl Conductor {
         None
     }
 
-    pub(super) fn finish(&mut self, job: &Job, record: &Record<'_>) {
+    pub(in crate::run) fn finish(&mut self, job: &Job, record: &Record<'_>) {
         self.summary.add(record);
         if let Some(joblog) = &mut self.joblog
             && let Err(failure) = joblog.write(job, record)

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use exitring::{Exit, Outcome};
 
-use super::inbox::When;
-use super::job::Job;
-use super::record::Cause;
+use crate::run::job::Job;
+use crate::run::report::record::Cause;
+use crate::run::schedule::event_queue::When;
 
 /// So long after a job's end a request that we end may come, and be what ended it.
 pub(crate) const HOLD: Duration = Duration::from_millis(500);

@@ -29,7 +29,7 @@ const AT_ONCE: usize = 64;
 const READ_AT_ONCE: usize = 64 * 1024;
 
 /// Starts the process and gives the pipes to it. Returns when it has them and is in a session of its own.
-pub(super) fn start(pipes: Vec<OwnedFd>) -> io::Result<()> {
+pub(in crate::run) fn start(pipes: Vec<OwnedFd>) -> io::Result<()> {
     if pipes.is_empty() {
         return Ok(());
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::job::Job;
+use crate::run::job::Job;
 
 /// Jobs that were read and have not begun. Enough that nobody waits for the reader.
 const WAITING_MAX: usize = 1024;

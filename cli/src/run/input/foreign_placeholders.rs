@@ -9,7 +9,7 @@ const SIGNS: &[u8] = b"./%#:+";
 const SIGNS_MAX: usize = 4;
 
 /// A separator that is none of ours, and what to write instead.
-pub(super) fn separator(word: &[u8]) -> Option<(&'static str, &'static str)> {
+pub(in crate::run) fn separator(word: &[u8]) -> Option<(&'static str, &'static str)> {
     let known = SEPARATORS.iter().find(|known| known.as_bytes() == word)?;
     Some(match *known {
         "::::" => (
@@ -24,7 +24,7 @@ pub(super) fn separator(word: &[u8]) -> Option<(&'static str, &'static str)> {
 }
 
 /// A place that begins here and is none of ours, as it is spelt.
-pub(super) fn place(text: &[u8]) -> Option<&[u8]> {
+pub(in crate::run) fn place(text: &[u8]) -> Option<&[u8]> {
     let inner = text.strip_prefix(b"{")?;
     let (position, rest) = position(inner);
     if rest.starts_with(b"=") {
@@ -62,7 +62,7 @@ fn position(inner: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// What to write instead of such a place.
-pub(super) fn instead(spelling: &[u8]) -> String {
+pub(in crate::run) fn instead(spelling: &[u8]) -> String {
     let inner = spelling.get(1..spelling.len() - 1).unwrap_or_default();
     let (position, signs) = position(inner);
     let place = format!("{{{}}}", String::from_utf8_lossy(position));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use exitring::SignalError;
 
-use super::conductor::{Conductor, Running};
+use crate::run::supervisor::{Conductor, Running};
 use crate::signal_name::name_or_number;
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -67,16 +67,16 @@ impl Looks {
 pub(crate) struct Seen {
     /// At the last look it was stopped by this signal, and at all looks since then.
     stopped: Option<(i32, Instant)>,
-    pub(super) reported: bool,
+    pub(in crate::run) reported: bool,
     /// It could not be given the terminal.
-    pub(super) no_terminal: bool,
+    pub(in crate::run) no_terminal: bool,
     denied: bool,
     /// It is being ended because it was stopped by this signal.
     pub(crate) ended_for: Option<i32>,
 }
 
 impl Conductor {
-    pub(super) fn look_at_jobs(&mut self) {
+    pub(in crate::run) fn look_at_jobs(&mut self) {
         if !self.looks.is_due() {
             return;
         }
@@ -117,7 +117,7 @@ const DENIED: &str = "it runs as another user and may not be signalled (EPERM)";
 
 impl Running {
     /// Whether a signal that was to end it, or what is left of its group, could not be sent.
-    pub(super) fn is_denied(&self) -> bool {
+    pub(in crate::run) fn is_denied(&self) -> bool {
         matches!(self.child.deadline_error(), Some(SignalError::Denied))
     }
 
@@ -170,12 +170,12 @@ impl Running {
 }
 
 /// Whether the signal stops what reads from, or sets up, a terminal that it does not have.
-pub(super) fn wants_terminal(signal: i32) -> bool {
+pub(in crate::run) fn wants_terminal(signal: i32) -> bool {
     matches!(signal, libc::SIGTTIN | libc::SIGTTOU)
 }
 
 /// Why a job was ended that was stopped.
-pub(super) fn stopped_by(signal: i32) -> String {
+pub(in crate::run) fn stopped_by(signal: i32) -> String {
     let why = match wants_terminal(signal) {
         true => ": it wanted the terminal",
         false => "",

@@ -3,9 +3,9 @@
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::outlet::Outlet;
-use super::record::{OutputLine, to_line};
-use super::token::Whose;
+use crate::run::output::std_streams::Outlet;
+use crate::run::report::record::{OutputLine, to_line};
+use crate::run::token::Whose;
 
 /// A line longer than this is passed on as it comes, so that nothing has to keep it.
 const LINE_MAX: usize = 1024 * 1024;

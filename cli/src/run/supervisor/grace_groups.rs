@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::conductor::Running;
+use crate::run::supervisor::Running;
 
 /// How often it is looked whether they have ended.
 const EVERY: Duration = Duration::from_millis(10);

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::gate::Gate;
-use super::inbox::{Inbox, News};
-use super::job::{Job, Order};
-use super::resume::{Resume, Verdict};
-use super::shard::Shard;
-use super::source::Source;
 use crate::failure::Failure;
+use crate::run::input::shard::Shard;
+use crate::run::input::source::Source;
+use crate::run::job::{Job, Order};
+use crate::run::report::resume::{Resume, Verdict};
+use crate::run::schedule::admission::Gate;
+use crate::run::schedule::event_queue::{Inbox, News};
 
 /// So many are brought at a time, if they can be had without waiting.
 const BATCH: usize = 64;

@@ -7,10 +7,10 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use exitring::{Exit, Outcome, Usage};
 use serde::{Deserialize, Serialize};
 
-use super::inbox::{NotStarted, When};
-use super::job::Job;
-use super::looks::stopped_by;
-use super::token::{OUT, Whose};
+use crate::run::job::Job;
+use crate::run::schedule::event_queue::{NotStarted, When};
+use crate::run::supervisor::job_checks::stopped_by;
+use crate::run::token::{OUT, Whose};
 use crate::signal_name::signal_name;
 
 /// One finished job. These fields stay; others may be added.
