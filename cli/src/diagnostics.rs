@@ -1,4 +1,4 @@
-//! Saying something to people, on standard error.
+//! Diagnostic messages on standard error.
 
 use std::borrow::Cow;
 use std::io::{stderr, stdout};
@@ -7,17 +7,18 @@ use anstream::{AutoStream, ColorChoice};
 
 use crate::standard;
 
-/// Says it. A terminal that hung up, or a full disk, is no reason to fail: nobody could be told of it.
+/// Writes a message to standard error. Errors are ignored, because there is nowhere left to report
+/// them.
 pub(crate) fn say(text: &str) {
     let _ = standard::write_err(styled(text).as_bytes());
 }
 
-/// In colour, if standard error is a terminal.
+/// The text in colour, if standard error is a terminal.
 pub(crate) fn styled(text: &str) -> Cow<'_, str> {
     in_colour(text, AutoStream::choice(&stderr()))
 }
 
-/// In colour, if standard output is a terminal.
+/// The text in colour, if standard output is a terminal.
 pub(crate) fn styled_out(text: &str) -> Cow<'_, str> {
     in_colour(text, AutoStream::choice(&stdout()))
 }

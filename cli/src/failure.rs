@@ -50,7 +50,7 @@ impl Failure {
         let failure = Self::resource(format!("cannot write {what}: {error}"));
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                failure.remedy("make room on the disk, or write elsewhere")
+                failure.remedy("free space on the disk, or write elsewhere")
             }
             io::ErrorKind::FileTooLarge => failure.remedy("raise RLIMIT_FSIZE (ulimit -f)"),
             io::ErrorKind::PermissionDenied => failure.remedy("check the mode of its directory"),

@@ -1,10 +1,11 @@
-//! SIGSEGV and others that report an error of the program itself, and that another process may send, too.
+//! Signals that report a fault of the program, such as SIGSEGV, and that another process can also
+//! send.
 
 use std::io;
 use std::mem;
 use std::sync::OnceLock;
 
-pub(in crate::run) const FAULTS: [i32; 6] = [
+pub(super) const FAULTS: [i32; 6] = [
     libc::SIGSEGV,
     libc::SIGBUS,
     libc::SIGILL,
@@ -13,14 +14,15 @@ pub(in crate::run) const FAULTS: [i32; 6] = [
     libc::SIGSYS,
 ];
 
-/// What was done about them before.
-static BEFORE: OnceLock<Vec<(i32, libc::sigaction)>> = OnceLock::new();
+/// The dispositions before `redirect_sent`.
+static PREVIOUS: OnceLock<Vec<(i32, libc::sigaction)>> = OnceLock::new();
 
-/// From now on those that a process sends are as SIGTERM. An error of our own ends us as before.
-pub(in crate::run) fn survive_sent_ones() -> io::Result<()> {
+/// Treats a fault signal that a process sends as SIGTERM. A fault of this program ends it as
+/// before.
+pub(super) fn redirect_sent() -> io::Result<()> {
     let mut before = Vec::with_capacity(FAULTS.len());
     for signal in FAULTS {
-        // SAFETY: a plain C structure for which all zeroes is a valid value, filled by the call.
+        // SAFETY: all zeroes is a valid value of the C structure, and the call fills it.
         let old = unsafe {
             let mut old: libc::sigaction = mem::zeroed();
             match libc::sigaction(signal, std::ptr::null(), &raw mut old) {
@@ -30,32 +32,36 @@ pub(in crate::run) fn survive_sent_ones() -> io::Result<()> {
         };
         before.push((signal, old));
     }
-    if BEFORE.set(before).is_err() {
+    if PREVIOUS.set(before).is_err() {
         return Ok(());
     }
     for signal in FAULTS {
-        // SAFETY: the handler makes system calls only, and reads what was set before and never changes. It runs on the stack that
-        // the standard library keeps for a stack overflow.
+        // SAFETY: the handler only makes system calls and reads `PREVIOUS`, which was set before
+        // and never changes. It runs on the stack that the standard library keeps for a stack
+        // overflow.
         let set = unsafe {
-            let mut ours: libc::sigaction = mem::zeroed();
-            ours.sa_sigaction = come as *const () as usize;
-            ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
-            libc::sigaction(signal, &raw const ours, std::ptr::null_mut())
+            let mut action: libc::sigaction = mem::zeroed();
+            action.sa_sigaction = handle as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART;
+            libc::sigaction(signal, &raw const action, std::ptr::null_mut())
         };
         if set != 0 {
             return Err(io::Error::last_os_error());
         }
     }
-    ignore_cancel();
+    ignore_sigcancel();
     Ok(())
 }
 
-/// The first of the two that the C library keeps for itself: it handles the other from the first thread on, and this one only
-/// when a thread is cancelled, which none is. It does not let it be ignored either, but ignores it in whatever is started.
-fn ignore_cancel() {
-    // The kernel's own structure: what is done, flags, and more that is nothing.
+/// Ignores the first of the two signals that the C library reserves. The library handles the second
+/// one from the first thread on, and this one only when a thread is cancelled, which never happens
+/// here. The library refuses to ignore it on request, but the signal is ignored in every program
+/// that this process starts.
+fn ignore_sigcancel() {
+    // The structure of the kernel: handler, flags, and fields that stay zero.
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-    // SAFETY: the pointer is to as many bytes as the kernel reads, or more; no handler is installed.
+    // SAFETY: the pointer refers to at least as many bytes as the kernel reads, and the call
+    // installs no handler.
     unsafe {
         const SIGCANCEL: libc::c_int = 32;
         let action: [usize; 4] = [libc::SIG_IGN, 0, 0, 0];
@@ -70,18 +76,18 @@ fn ignore_cancel() {
     }
 }
 
-extern "C" fn come(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    // SAFETY: the kernel gives a handler with SA_SIGINFO what it knows of the signal.
+extern "C" fn handle(signal: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // SAFETY: the kernel passes a valid siginfo to a handler with SA_SIGINFO.
     let sent = unsafe { (*info).si_code } <= 0;
     if sent {
-        // SAFETY: no pointers.
+        // SAFETY: the call takes no pointers.
         unsafe { libc::kill(libc::getpid(), libc::SIGTERM) };
         return;
     }
-    let before = BEFORE.get().into_iter().flatten();
+    let before = PREVIOUS.get().into_iter().flatten();
     for (_, action) in before.filter(|(number, _)| *number == signal) {
-        // The instruction is executed again, with what was done about its error before.
-        // SAFETY: the action is the one that was there before.
+        // SAFETY: the action is the one that `redirect_sent` replaced. On return the processor
+        // executes the instruction again, and its fault then has the previous disposition.
         unsafe { libc::sigaction(signal, action, std::ptr::null_mut()) };
     }
 }

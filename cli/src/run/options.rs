@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use crate::run::supervisor::shutdown::Stop;
-use crate::run::supervisor::job_checks::Stopped;
-use crate::run::input::shard::Wanted;
+use super::input::shard::Wanted;
+use super::stopped::Stopped;
+use super::supervisor::shutdown::Stop;
 use crate::duration;
 
 const DETAILS: &str = "\

@@ -1,15 +1,17 @@
-//! Places and separators that GNU parallel and rush have and we have not. Passed on as they are, they would do something else
-//! than meant without a word, so they are refused. Nothing else in braces is: `{print}`, `${x}` and `{1..5}` are for
-//! programs.
+//! Placeholders and separators of GNU parallel and rush that exitring does not support.
+//!
+//! Passing them on unchanged would silently do something else than intended, so they are refused.
+//! Everything else in braces goes to the program unchanged: `{print}`, `${x}`, `{1..5}`.
 
-/// Between lists of arguments.
+/// Separators between lists of arguments.
 const SEPARATORS: &[&str] = &["::::", ":::+", "::::+"];
-/// What follows a position, or stands for itself. Up to so many of them make a place.
-const SIGNS: &[u8] = b"./%#:+";
-const SIGNS_MAX: usize = 4;
+/// Modifiers that follow a position or stand alone. A placeholder has at most `MODIFIERS_MAX` of
+/// them.
+const MODIFIERS: &[u8] = b"./%#:+";
+const MODIFIERS_MAX: usize = 4;
 
-/// A separator that is none of ours, and what to write instead.
-pub(in crate::run) fn separator(word: &[u8]) -> Option<(&'static str, &'static str)> {
+/// A separator of another tool, and its replacement.
+pub(super) fn separator(word: &[u8]) -> Option<(&'static str, &'static str)> {
     let known = SEPARATORS.iter().find(|known| known.as_bytes() == word)?;
     Some(match *known {
         "::::" => (
@@ -18,37 +20,40 @@ pub(in crate::run) fn separator(word: &[u8]) -> Option<(&'static str, &'static s
         ),
         _ => (
             known,
-            "write the combinations as lines of a list, and split each: -- sh -c 'set -- $1; COMMAND \"$1\" \"$2\"' sh {}",
+            "write the combinations as lines of a list, and split each line: -- sh -c 'set -- $1; COMMAND \"$1\" \"$2\"' sh {}",
         ),
     })
 }
 
-/// A place that begins here and is none of ours, as it is spelt.
-pub(in crate::run) fn place(text: &[u8]) -> Option<&[u8]> {
+/// The spelling of another tool's placeholder, if the text starts with one.
+pub(super) fn placeholder(text: &[u8]) -> Option<&[u8]> {
     let inner = text.strip_prefix(b"{")?;
     let (position, rest) = position(inner);
     if rest.starts_with(b"=") {
-        // An expression in Perl.
+        // A Perl expression.
         let end = rest[1..].windows(2).position(|two| two == b"=}")?;
         return Some(&text[..1 + position.len() + 1 + end + 2]);
     }
     let end = rest.iter().position(|&byte| byte == b'}')?;
     let spelling = &text[..1 + position.len() + end + 1];
     let rest = &rest[..end];
-    let signs = rest.iter().take_while(|byte| SIGNS.contains(byte)).count();
-    let is_place = match &rest[signs..] {
-        // Counted from the last, or with something done to it.
-        [] => position.starts_with(b"-") || (1..=SIGNS_MAX).contains(&signs),
-        // Without a suffix; a part of it.
+    let modifiers = rest
+        .iter()
+        .take_while(|byte| MODIFIERS.contains(byte))
+        .count();
+    let is_placeholder = match &rest[modifiers..] {
+        // Counted from the last argument, or with modifiers.
+        [] => position.starts_with(b"-") || (1..=MODIFIERS_MAX).contains(&modifiers),
+        // Removal of a suffix, or a match of a pattern.
         [b'^' | b'@', pattern @ ..] => {
             !pattern.is_empty() && !pattern.iter().any(u8::is_ascii_whitespace)
         }
         _ => false,
     };
-    is_place.then_some(spelling)
+    is_placeholder.then_some(spelling)
 }
 
-/// The number of an argument, if one is there, and the rest.
+/// Splits off the number of an argument.
 fn position(inner: &[u8]) -> (&[u8], &[u8]) {
     let minus = usize::from(inner.starts_with(b"-"));
     let digits = inner[minus..]
@@ -61,21 +66,21 @@ fn position(inner: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// What to write instead of such a place.
-pub(in crate::run) fn instead(spelling: &[u8]) -> String {
+/// What to write instead of such a placeholder.
+pub(super) fn replacement(spelling: &[u8]) -> String {
     let inner = spelling.get(1..spelling.len() - 1).unwrap_or_default();
-    let (position, signs) = position(inner);
+    let (position, modifiers) = position(inner);
     let place = format!("{{{}}}", String::from_utf8_lossy(position));
-    let by_shell = |cut: &str| format!("have a shell do it: -- sh -c '{cut}' sh {place}");
-    match signs {
+    let shell_command = |cut: &str| format!("use a shell: -- sh -c '{cut}' sh {place}");
+    match modifiers {
         _ if position.starts_with(b"-") => "count from the first: {1}, {2}".into(),
-        b"." => by_shell(r#"COMMAND "${1%.*}""#),
-        b"/" => by_shell(r#"COMMAND "${1##*/}""#),
-        b"//" => by_shell(r#"COMMAND "$(dirname -- "$1")""#),
-        b"/." => by_shell(r#"name=${1##*/}; COMMAND "${name%.*}""#),
-        b"%" => "there is no number of a slot; {#} is the number of the job".into(),
+        b"." => shell_command(r#"COMMAND "${1%.*}""#),
+        b"/" => shell_command(r#"COMMAND "${1##*/}""#),
+        b"//" => shell_command(r#"COMMAND "$(dirname -- "$1")""#),
+        b"/." => shell_command(r#"name=${1##*/}; COMMAND "${name%.*}""#),
+        b"%" => "there is no slot number; {#} is the number of the job".into(),
         b"##" => "the number of all jobs is not known; {#} is the number of the job".into(),
-        _ => "{} is the argument, {1} and {2} those of the first and second :::, {#} the number of the job; for more, have a shell do it: -- sh -c 'COMMAND \"$1\"' sh {}".into(),
+        _ => "{} is the argument, {1} and {2} are those of the first and second :::, {#} is the number of the job; for more, use a shell: -- sh -c 'COMMAND \"$1\"' sh {}".into(),
     }
 }
 
@@ -84,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_other_tools_have_is_known() {
+    fn placeholders_of_other_tools_are_recognised() {
         for spelling in [
             "{.}",
             "{/}",
@@ -116,16 +121,16 @@ mod tests {
         ] {
             let text = format!("{spelling} and }} more");
             assert_eq!(
-                place(text.as_bytes()),
+                placeholder(text.as_bytes()),
                 Some(spelling.as_bytes()),
                 "{spelling}"
             );
-            assert!(!instead(spelling.as_bytes()).is_empty());
+            assert!(!replacement(spelling.as_bytes()).is_empty());
         }
     }
 
     #[test]
-    fn what_is_for_programs_is_left_to_them() {
+    fn other_text_in_braces_is_not_a_placeholder() {
         for text in [
             "{print}",
             "{print $1}",
@@ -156,7 +161,7 @@ mod tests {
             "{1##*/}",
             "{\"a\":1}",
         ] {
-            assert_eq!(place(text.as_bytes()), None, "{text}");
+            assert_eq!(placeholder(text.as_bytes()), None, "{text}");
         }
     }
 }

@@ -1,96 +1,96 @@
-//! The thread that reads the list, and brings what is to be run here.
+//! The thread that reads the list and submits the jobs of this shard.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::shard::Shard;
+use super::source::Source;
 use crate::failure::Failure;
-use crate::run::input::shard::Shard;
-use crate::run::input::source::Source;
-use crate::run::job::{Job, Order};
-use crate::run::report::resume::{Resume, Verdict};
-use crate::run::schedule::admission::Gate;
-use crate::run::schedule::event_queue::{Inbox, News};
+use crate::run::job::{CommandSpec, Job};
+use crate::run::report::resume::{Resume, ResumeAction};
+use crate::run::schedule::admission::Admission;
+use crate::run::schedule::event_queue::{Event, EventQueue};
 
-/// So many are brought at a time, if they can be had without waiting.
+/// How many jobs are submitted at a time, as long as reading does not block.
 const BATCH: usize = 64;
 
 pub(crate) struct Reader {
     pub(crate) source: Source,
     pub(crate) shard: Shard,
     pub(crate) resume: Option<Resume>,
-    pub(crate) gate: Arc<Gate>,
-    pub(crate) inbox: Arc<Inbox>,
-    pub(crate) counts: Arc<Counts>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) event_queue: Arc<EventQueue>,
+    pub(crate) counts: Arc<ListCounts>,
 }
 
-/// What the reader counts. Written by it alone.
+/// Counters that the reader alone writes.
 #[derive(Default)]
-pub(crate) struct Counts {
+pub(crate) struct ListCounts {
     expected: AtomicU64,
     done_before: AtomicU64,
     failed_before: AtomicU64,
 }
 
-impl Counts {
-    /// How many jobs there will be here, those done before included, as far as can be told.
+impl ListCounts {
+    /// The estimated number of jobs in this shard, including those that an earlier run has done.
     pub(crate) fn expected(&self) -> Option<u64> {
         Some(self.expected.load(Ordering::Relaxed)).filter(|&count| count > 0)
     }
 
-    /// How many a former run has done.
+    /// How many jobs an earlier run has done.
     pub(crate) fn done_before(&self) -> u64 {
         self.done_before.load(Ordering::Relaxed)
     }
 
-    /// How many of these failed.
+    /// How many of those failed.
     pub(crate) fn failed_before(&self) -> u64 {
         self.failed_before.load(Ordering::Relaxed)
     }
 }
 
 impl Reader {
-    pub(crate) fn work(mut self) {
-        let mut end = End {
-            gate: Arc::clone(&self.gate),
-            inbox: Arc::clone(&self.inbox),
-            news: None,
+    pub(crate) fn run(mut self) {
+        let mut guard = EndGuard {
+            admission: Arc::clone(&self.admission),
+            event_queue: Arc::clone(&self.event_queue),
+            event: None,
         };
-        end.news = Some(match self.read() {
-            Ok(()) => News::Read,
-            Err(failure) => News::Stuck(failure),
+        guard.event = Some(match self.read() {
+            Ok(()) => Event::ListRead,
+            Err(failure) => Event::CannotContinue(failure),
         });
     }
 
     fn read(&mut self) -> Result<(), Failure> {
         let mut batch = Vec::with_capacity(BATCH);
         let mut last = 0;
-        while let Some((number, order)) = self.source.next()? {
+        while let Some((number, command)) = self.source.next()? {
             last = number;
-            if self.shard.has(number) && self.is_to_run(number, &order)? {
+            if self.shard.contains(number) && self.should_run(number, &command)? {
                 batch.push(Job {
                     number,
                     attempt: 1,
-                    order,
+                    command,
                 });
             }
-            // Who waits for the next line waits with all that came before it under way.
-            if batch.len() == BATCH || !self.source.is_ready() {
-                self.expect(self.source.estimate());
-                if !self.gate.bring(&mut batch) {
+            // Submit everything that was read before a read can block.
+            if batch.len() == BATCH || !self.source.has_buffered_item() {
+                self.set_expected(self.source.estimate());
+                if !self.admission.submit(&mut batch) {
                     return Ok(());
                 }
             }
         }
-        self.expect(Some(last));
-        self.gate.bring(&mut batch);
+        self.set_expected(Some(last));
+        self.admission.submit(&mut batch);
         Ok(())
     }
 
-    fn is_to_run(&mut self, number: u64, order: &Order) -> Result<bool, Failure> {
+    fn should_run(&mut self, number: u64, command: &CommandSpec) -> Result<bool, Failure> {
         let Some(resume) = &mut self.resume else {
             return Ok(true);
         };
-        let Verdict::Done { failed } = resume.verdict(number, order)? else {
+        let ResumeAction::Skip { failed } = resume.action(number, command)? else {
             return Ok(true);
         };
         self.counts.done_before.fetch_add(1, Ordering::Relaxed);
@@ -100,26 +100,30 @@ impl Reader {
         Ok(false)
     }
 
-    fn expect(&self, numbers: Option<u64>) {
-        let here = numbers.map_or(0, |numbers| self.shard.share_of(numbers));
+    fn set_expected(&self, numbers: Option<u64>) {
+        let here = numbers.map_or(0, |numbers| self.shard.count_in(numbers));
         self.counts.expected.store(here, Ordering::Relaxed);
     }
 }
 
-/// Tells that no more will come, even after a panic, which would be a bug: the run must not wait for ever.
-struct End {
-    gate: Arc<Gate>,
-    inbox: Arc<Inbox>,
-    news: Option<News>,
+/// Reports the end of the list when it is dropped. That includes a panic, which would be a bug: the
+/// run must not wait forever.
+struct EndGuard {
+    admission: Arc<Admission>,
+    event_queue: Arc<EventQueue>,
+    event: Option<Event>,
 }
 
-impl Drop for End {
+impl Drop for EndGuard {
     fn drop(&mut self) {
-        let panicked = || News::Stuck(Failure::resource("the thread that reads the list panicked"));
-        // Told before the run can be over, and known to be over after it was told.
-        self.inbox.tell(self.news.take().unwrap_or_else(panicked));
-        self.gate.complete();
-        self.inbox.ring();
+        let panicked =
+            || Event::CannotContinue(Failure::resource("the thread that reads the list panicked"));
+        // The event comes before `end_input`, after which the run can be over. The supervisor is
+        // woken up again after `end_input`.
+        self.event_queue
+            .push(self.event.take().unwrap_or_else(panicked));
+        self.admission.end_input();
+        self.event_queue.set_readable();
     }
 }
 
@@ -128,24 +132,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_ends_the_list_and_is_told() {
-        let (gate, inbox) = (
-            Arc::new(Gate::new(1, 1)),
-            Arc::new(Inbox::new().expect("an eventfd")),
+    fn a_panic_of_the_reader_ends_the_list_and_is_reported() {
+        let (admission, event_queue) = (
+            Arc::new(Admission::new(1, 1)),
+            Arc::new(EventQueue::new().expect("an eventfd")),
         );
-        let end = End {
-            gate: Arc::clone(&gate),
-            inbox: Arc::clone(&inbox),
-            news: None,
+        let guard = EndGuard {
+            admission: Arc::clone(&admission),
+            event_queue: Arc::clone(&event_queue),
+            event: None,
         };
         let reader = std::thread::spawn(move || {
-            let _end = end;
+            let _guard = guard;
             panic!("on purpose");
         });
         reader.join().expect_err("it panicked");
-        let mut news = Vec::new();
-        inbox.take(&mut news);
-        assert!(matches!(news[..], [News::Stuck(_)]));
-        assert!(gate.is_over());
+        let mut events = Vec::new();
+        event_queue.take(&mut events);
+        assert!(matches!(events[..], [Event::CannotContinue(_)]));
+        assert!(admission.is_over());
     }
 }

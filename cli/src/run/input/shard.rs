@@ -1,4 +1,4 @@
-//! One part of the list, so that several machines share it without speaking to each other.
+//! One part of the list, so that several machines share it without communication.
 
 use std::env;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::failure::Failure;
 
-/// Part `index` of `count`: each job belongs to exactly one, by its number.
+/// Part `index` of `count`. Each job belongs to exactly one part, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shard {
     /// From 1.
@@ -14,55 +14,55 @@ pub(crate) struct Shard {
     count: u64,
 }
 
-/// What `--shard` asks for.
+/// The value of `--shard`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
     /// This part.
     Part(Shard),
-    /// What the environment says.
+    /// As the environment says.
     Auto,
 }
 
-/// An engine that starts the same command on several machines and tells each which one it is.
-struct Engine {
+/// A launcher that runs the same command on several machines and tells each its index.
+struct Launcher {
     name: &'static str,
     index: &'static str,
-    /// What its first is called.
+    /// The index of the first machine.
     first: u64,
     count: &'static str,
 }
 
-/// As the option `--shard`.
+/// The environment variable that corresponds to `--shard`.
 const VARIABLE: &str = "EXITRING_SHARD";
-/// In it: all of the list.
+/// The value that selects the whole list.
 const NONE: &str = "none";
 
-const ENGINES: [Engine; 5] = [
-    Engine {
+const LAUNCHERS: [Launcher; 5] = [
+    Launcher {
         name: "Slurm",
         index: "SLURM_PROCID",
         first: 0,
         count: "SLURM_NTASKS",
     },
-    Engine {
+    Launcher {
         name: "Kubernetes",
         index: "JOB_COMPLETION_INDEX",
         first: 0,
         count: "EXITRING_SHARD_COUNT",
     },
-    Engine {
+    Launcher {
         name: "CI",
         index: "CI_NODE_INDEX",
         first: 1,
         count: "CI_NODE_TOTAL",
     },
-    Engine {
+    Launcher {
         name: "CircleCI",
         index: "CIRCLE_NODE_INDEX",
         first: 0,
         count: "CIRCLE_NODE_TOTAL",
     },
-    Engine {
+    Launcher {
         name: "Buildkite",
         index: "BUILDKITE_PARALLEL_JOB",
         first: 0,
@@ -73,69 +73,73 @@ const ENGINES: [Engine; 5] = [
 impl Shard {
     pub(crate) const WHOLE: Self = Self { index: 1, count: 1 };
 
-    pub(crate) fn has(self, number: u64) -> bool {
+    pub(crate) fn contains(self, number: u64) -> bool {
         (number - 1) % self.count == self.index - 1
     }
 
-    /// How many of the first `numbers` jobs are in it.
-    pub(crate) fn share_of(self, numbers: u64) -> u64 {
+    /// How many of the first `numbers` jobs belong to this part.
+    pub(crate) fn count_in(self, numbers: u64) -> u64 {
         numbers.saturating_sub(self.index - 1).div_ceil(self.count)
     }
 
-    /// What the environment says, and who said it.
+    /// The part that the environment selects, and a description of the variables that select it.
     pub(crate) fn from_environment() -> Result<(Self, Option<String>), Failure> {
-        Self::told_by(variable)
+        Self::from_variables(variable)
     }
 
-    fn told_by(
+    fn from_variables(
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<(Self, Option<String>), Failure> {
-        for Engine {
+        for Launcher {
             name,
             index,
             first,
             count,
-        } in ENGINES
+        } in LAUNCHERS
         {
-            let Some(told_index) = variable(index) else {
+            let Some(index_text) = variable(index) else {
                 continue;
             };
             let bad = |what: &str| {
-                Failure::usage(format!("{name} says which part of the list is to be run here by {index}={told_index}, {what}"))
-                    .remedy(format!("set {count} to the number of parts, or choose by --shard i/n; --shard none runs all"))
+                Failure::usage(format!("{name} selects a part of the list by {index}={index_text}, {what}"))
+                    .remedy(format!("set {count} to the number of parts, or select one with --shard i/n; --shard none runs the whole list"))
             };
-            let Some(told_count) = variable(count) else {
-                // Without a count that is nothing, except where a part is what is meant.
+            let Some(count_text) = variable(count) else {
+                // An index without a count selects nothing, except where it always means a part.
                 match name {
                     "Kubernetes" => {
-                        return Err(bad(&format!("but {count}, of how many, is not set")));
+                        return Err(bad(&format!(
+                            "but {count}, the number of parts, is not set"
+                        )));
                     }
                     _ => continue,
                 }
             };
             let number = |text: &str| text.trim().parse::<u64>().ok();
-            let (Some(i), Some(n)) = (number(&told_index), number(&told_count)) else {
-                return Err(bad(&format!("{count}={told_count}, and one is no number")));
+            let (Some(i), Some(n)) = (number(&index_text), number(&count_text)) else {
+                return Err(bad(&format!(
+                    "{count}={count_text}, and one of them is not a number"
+                )));
             };
             if i < first || i - first >= n {
                 return Err(bad(&format!(
-                    "{count}={told_count}, and there is no such part"
+                    "{count}={count_text}, and there is no such part"
                 )));
             }
             let shard = Self {
                 index: i - first + 1,
                 count: n,
             };
-            let who =
-                (n > 1).then(|| format!("{name} ({index}={told_index}, {count}={told_count})"));
-            return Ok((shard, who));
+            let launcher =
+                (n > 1).then(|| format!("{name} ({index}={index_text}, {count}={count_text})"));
+            return Ok((shard, launcher));
         }
         Ok((Self::WHOLE, None))
     }
 }
 
 impl Wanted {
-    /// What is asked for where no option says it.
+    /// The selection where there is no `--shard`.
     pub(crate) fn from_environment() -> Result<Self, Failure> {
         match variable(VARIABLE) {
             None => Ok(Self::Auto),
@@ -146,14 +150,15 @@ impl Wanted {
     }
 }
 
-/// What the environment says of shards is said to us, and a job that runs `exitring run` has a list of its own: it would take
-/// a share of that. To be called before there is another thread.
-pub(crate) fn keep_from_jobs() {
-    // SAFETY: no other thread is there that could read or change the environment.
+/// Hides the shard from jobs. A job that runs `exitring run` has a list of its own, and must not
+/// run only a part of it. The caller must not have started a thread yet.
+pub(crate) fn hide_from_jobs() {
+    // SAFETY: no other thread exists that could read or change the environment.
     unsafe { env::set_var(VARIABLE, NONE) };
 }
 
-/// Of the environment. One that is empty is none: it is how many a script unsets them.
+/// Reads an environment variable. An empty variable counts as unset, because many scripts unset
+/// variables that way.
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -174,7 +179,7 @@ impl FromStr for Wanted {
             _ => {}
         }
         let wrong = || {
-            format!("a shard is i/n with i from 1 to n, as in 2/8; or none, or auto: not {text:?}")
+            format!("a shard is i/n with i from 1 to n, as in 2/8, or none, or auto; not {text:?}")
         };
         let (index, count) = text.split_once('/').ok_or_else(wrong)?;
         let number = |text: &str| text.parse().map_err(|_| wrong());
@@ -204,36 +209,36 @@ mod tests {
                 .map(|index| part(&format!("{index}/{count}")))
                 .collect();
             for number in 1..=100 {
-                assert_eq!(parts.iter().filter(|part| part.has(number)).count(), 1);
+                assert_eq!(parts.iter().filter(|part| part.contains(number)).count(), 1);
             }
             for jobs in 0..=30 {
                 for part in &parts {
-                    let share = (1..=jobs).filter(|number| part.has(*number)).count() as u64;
-                    assert_eq!(part.share_of(jobs), share, "{part} of {jobs}");
+                    let share = (1..=jobs).filter(|number| part.contains(*number)).count() as u64;
+                    assert_eq!(part.count_in(jobs), share, "{part} of {jobs}");
                 }
             }
         }
     }
 
     #[test]
-    fn there_may_be_as_many_parts_as_there_are_numbers() {
+    fn the_number_of_parts_may_be_u64_max() {
         let max = u64::MAX;
-        assert_eq!(part(&format!("{max}/{max}")).share_of(1000), 0);
-        assert_eq!(part(&format!("1/{max}")).share_of(max), 1);
-        assert_eq!(part("1/1").share_of(max), max);
+        assert_eq!(part(&format!("{max}/{max}")).count_in(1000), 0);
+        assert_eq!(part(&format!("1/{max}")).count_in(max), 1);
+        assert_eq!(part("1/1").count_in(max), max);
     }
 
     #[test]
-    fn nonsense_is_refused() {
+    fn invalid_shards_are_refused() {
         for text in ["", "1", "0/3", "4/3", "1/0", "a/b", "1/2/3", "-1/2"] {
             text.parse::<Wanted>().expect_err(text);
         }
     }
 
     #[test]
-    fn engines_count_from_where_they_do() {
-        let told = |pairs: &'static [(&'static str, &'static str)]| {
-            Shard::told_by(|name| {
+    fn launcher_indices_start_at_their_documented_base() {
+        let parse = |pairs: &'static [(&'static str, &'static str)]| {
+            Shard::from_variables(|name| {
                 pairs
                     .iter()
                     .find(|(key, _)| *key == name)
@@ -241,7 +246,7 @@ mod tests {
             })
         };
         let shard = |pairs| {
-            told(pairs)
+            parse(pairs)
                 .map(|(shard, _)| shard.to_string())
                 .map_err(|error| error.to_string())
         };
@@ -259,8 +264,8 @@ mod tests {
         );
         assert_eq!(shard(&[("CI_NODE_INDEX", "2")]), Ok("1/1".into()));
         assert_eq!(shard(&[]), Ok("1/1".into()));
-        told(&[("JOB_COMPLETION_INDEX", "2")]).expect_err("of how many?");
-        told(&[("CI_NODE_INDEX", "0"), ("CI_NODE_TOTAL", "4")]).expect_err("counts from 1");
-        told(&[("SLURM_PROCID", "x"), ("SLURM_NTASKS", "4")]).expect_err("no number");
+        parse(&[("JOB_COMPLETION_INDEX", "2")]).expect_err("of how many?");
+        parse(&[("CI_NODE_INDEX", "0"), ("CI_NODE_TOTAL", "4")]).expect_err("counts from 1");
+        parse(&[("SLURM_PROCID", "x"), ("SLURM_NTASKS", "4")]).expect_err("no number");
     }
 }

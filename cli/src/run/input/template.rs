@@ -3,16 +3,16 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use super::foreign_placeholders;
 use crate::failure::Failure;
-use crate::run::input::foreign_placeholders as foreign;
 
 const SEPARATOR: &str = ":::";
 
-/// A command with places for arguments.
+/// A command with placeholders for arguments.
 #[derive(Debug)]
 pub(crate) struct Template {
     words: Vec<Word>,
-    /// No word has a place, so arguments are appended.
+    /// No word has a placeholder, so the arguments are appended.
     append: bool,
 }
 
@@ -21,12 +21,12 @@ type Word = Vec<Part>;
 #[derive(Debug, PartialEq, Eq)]
 enum Part {
     Text(Vec<u8>),
-    Place(Place),
+    Placeholder(Placeholder),
 }
 
-/// What a place is for.
+/// What a placeholder stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Placeholder {
     /// `{}`: all arguments.
     All,
     /// `{#}`: the job's number.
@@ -35,19 +35,20 @@ enum Place {
     One(usize),
 }
 
-/// The arguments after each `:::`, one at least; every combination of them is a job, the last list going round fastest.
+/// The lists of arguments, one per `:::`. Each combination of them is a job. The last list varies
+/// fastest.
 #[derive(Debug)]
 pub(crate) struct Product {
     lists: Vec<Vec<OsString>>,
-    /// Which is next, of each list; `None` at the end.
+    /// The index of the next argument in each list; `None` at the end.
     next: Option<Vec<usize>>,
 }
 
-/// Takes apart what stands after `--`.
+/// Parses the words after `--`.
 pub(crate) fn parse(words: Vec<OsString>) -> Result<(Template, Option<Product>), Failure> {
     if let Some((separator, remedy)) = words
         .iter()
-        .find_map(|word| foreign::separator(word.as_bytes()))
+        .find_map(|word| foreign_placeholders::separator(word.as_bytes()))
     {
         let literally = format!("{remedy}; \\{separator} is {separator} literally");
         return Err(Failure::usage(format!("{separator} is not supported")).remedy(literally));
@@ -57,24 +58,27 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<(Template, Option<Product>),
         .map(|part| part.iter().map(unquote_separator).collect::<Vec<_>>());
     let command = parts.next().unwrap_or_default();
     if command.first().is_none_or(|program| program.is_empty()) {
-        return Err(Failure::usage("there is no command before :::")
+        return Err(Failure::usage("no command before :::")
             .remedy("exitring run -- COMMAND {} ::: ARGUMENTS"));
     }
     let lists: Vec<_> = parts.collect();
     if lists.iter().any(Vec::is_empty) {
-        return Err(Failure::usage("there are no arguments after a :::")
-            .remedy("without any :::, arguments are lines of FILE or of standard input, and there may be none"));
+        return Err(Failure::usage("no arguments after a :::")
+            .remedy("without any :::, arguments are the lines of FILE or standard input, of which there may be none"));
     }
-    // Of lines there is one argument at a time.
+    // Lines provide one argument at a time.
     let template = Template::new(&command, lists.len().max(1))?;
     let product = (!lists.is_empty()).then(|| Product::new(lists));
     Ok((template, product))
 }
 
-/// `\:::` is the word `:::`, and so on.
+/// Replaces `\:::` by the literal word `:::`, and other separators likewise.
 fn unquote_separator(word: &OsString) -> OsString {
     match word.as_bytes().strip_prefix(b"\\") {
-        Some(quoted) if quoted == SEPARATOR.as_bytes() || foreign::separator(quoted).is_some() => {
+        Some(quoted)
+            if quoted == SEPARATOR.as_bytes()
+                || foreign_placeholders::separator(quoted).is_some() =>
+        {
             OsStr::from_bytes(quoted).to_owned()
         }
         _ => word.clone(),
@@ -82,14 +86,14 @@ fn unquote_separator(word: &OsString) -> OsString {
 }
 
 impl Template {
-    /// `arguments`: how many there are for each job.
+    /// `arguments` is the number of arguments of each job.
     fn new(words: &[OsString], arguments: usize) -> Result<Self, Failure> {
         let words = words
             .iter()
-            .map(|word| take_apart(word.as_bytes(), arguments));
+            .map(|word| parse_word(word.as_bytes(), arguments));
         let words = words.collect::<Result<Vec<_>, _>>()?;
-        let is_place = |part: &Part| matches!(part, Part::Place(_));
-        let append = !words.iter().flatten().any(is_place);
+        let is_placeholder = |part: &Part| matches!(part, Part::Placeholder(_));
+        let append = !words.iter().flatten().any(is_placeholder);
         Ok(Self { words, append })
     }
 
@@ -110,7 +114,7 @@ impl Product {
         Self { lists, next }
     }
 
-    /// How many combinations there are.
+    /// The number of combinations.
     pub(crate) fn len(&self) -> u64 {
         self.lists.iter().map(|list| list.len() as u64).product()
     }
@@ -140,8 +144,8 @@ impl Product {
     }
 }
 
-/// What stands between braces, if it is the name of a place, and what follows them.
-fn place(text: &[u8]) -> Option<(&[u8], &[u8])> {
+/// The name of the placeholder at the start of the text, and the text after it.
+fn placeholder(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let inner = text.strip_prefix(b"{")?;
     let end = inner.iter().position(|&byte| byte == b'}')?;
     let (name, rest) = (&inner[..end], &inner[end + 1..]);
@@ -149,8 +153,9 @@ fn place(text: &[u8]) -> Option<(&[u8], &[u8])> {
     known.then_some((name, rest))
 }
 
-/// Text and places. Every place must be one that there is an argument for. A backslash before one makes it text.
-fn take_apart(word: &[u8], arguments: usize) -> Result<Word, Failure> {
+/// Splits a word into text and placeholders. Each placeholder must have an argument. A backslash
+/// before a placeholder makes it literal text.
+fn parse_word(word: &[u8], arguments: usize) -> Result<Word, Failure> {
     let mut parts = Word::new();
     let mut text = Vec::new();
     let mut at = 0;
@@ -159,22 +164,22 @@ fn take_apart(word: &[u8], arguments: usize) -> Result<Word, Failure> {
         if let Some(quoted) = rest.strip_prefix(b"\\").and_then(spelling) {
             text.extend(quoted);
             at += 1 + quoted.len();
-        } else if let Some((name, after)) = place(rest) {
+        } else if let Some((name, after)) = placeholder(rest) {
             if !text.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut text)));
             }
-            parts.push(Part::Place(known_place(name, arguments)?));
+            parts.push(Part::Placeholder(resolve(name, arguments)?));
             at = word.len() - after.len();
-        } else if let Some(spelling) = foreign::place(rest)
-            && !is_for_another(word, at, spelling.len())
+        } else if let Some(spelling) = foreign_placeholders::placeholder(rest)
+            && !belongs_to_other_syntax(word, at, spelling.len())
         {
             let place = String::from_utf8_lossy(spelling);
             let remedy = format!(
                 "{}; \\{place} is {place} literally",
-                foreign::instead(spelling)
+                foreign_placeholders::replacement(spelling)
             );
             return Err(Failure::usage(format!(
-                "{place} is no place, as it is in GNU parallel or rush"
+                "{place} is not a placeholder, unlike in GNU parallel or rush"
             ))
             .remedy(remedy));
         } else {
@@ -188,32 +193,33 @@ fn take_apart(word: &[u8], arguments: usize) -> Result<Word, Failure> {
     Ok(parts)
 }
 
-/// A place that begins here, ours or another tool's, as it is spelt.
+/// The spelling of a placeholder at the start of the text, of exitring or of another tool.
 fn spelling(text: &[u8]) -> Option<&[u8]> {
-    let ours = place(text).map(|(name, _)| &text[..name.len() + 2]);
-    ours.or_else(|| foreign::place(text))
+    let own = placeholder(text).map(|(name, _)| &text[..name.len() + 2]);
+    own.or_else(|| foreign_placeholders::placeholder(text))
 }
 
-/// `${...}` is a shell's, and `{{...}}` a template of the program's own.
-fn is_for_another(word: &[u8], at: usize, length: usize) -> bool {
+/// Whether the text belongs to another syntax: `${...}` to a shell, `{{...}}` to a template
+/// language of the program.
+fn belongs_to_other_syntax(word: &[u8], at: usize, length: usize) -> bool {
     let before = at.checked_sub(1).map(|before| word[before]);
     let after = word.get(at + length);
     before == Some(b'$') || before == Some(b'{') && after == Some(&b'}')
 }
 
-fn known_place(name: &[u8], arguments: usize) -> Result<Place, Failure> {
+fn resolve(name: &[u8], arguments: usize) -> Result<Placeholder, Failure> {
     let name = String::from_utf8_lossy(name);
     match &*name {
-        "" => Ok(Place::All),
-        "#" => Ok(Place::Number),
+        "" => Ok(Placeholder::All),
+        "#" => Ok(Placeholder::Number),
         nth => match nth.parse() {
-            Ok(nth) if (1..=arguments).contains(&nth) => Ok(Place::One(nth - 1)),
+            Ok(nth) if (1..=arguments).contains(&nth) => Ok(Placeholder::One(nth - 1)),
             _ => {
                 let cause = format!(
-                    "{{{name}}} is no place: there are {{1}} to {{{arguments}}}, one for each :::"
+                    "{{{name}}} is not a placeholder: there are {{1}} to {{{arguments}}}, one for each :::"
                 );
                 Err(Failure::usage(cause).remedy(format!(
-                    "{{}} is all arguments, {{#}} the job's number; \\{{{name}}} is {{{name}}} literally"
+                    "{{}} is all arguments, {{#}} is the job's number; \\{{{name}}} is {{{name}}} literally"
                 )))
             }
         },
@@ -225,10 +231,12 @@ fn fill(word: &Word, number: u64, arguments: &[&OsStr]) -> OsString {
     for part in word {
         match part {
             Part::Text(text) => filled.extend(text),
-            Part::Place(Place::All) => filled.extend(arguments.join(OsStr::new(" ")).as_bytes()),
-            Part::Place(Place::Number) => filled.extend(number.to_string().bytes()),
-            // There is one, as was checked.
-            Part::Place(Place::One(nth)) => {
+            Part::Placeholder(Placeholder::All) => {
+                filled.extend(arguments.join(OsStr::new(" ")).as_bytes())
+            }
+            Part::Placeholder(Placeholder::Number) => filled.extend(number.to_string().bytes()),
+            // `parse_word` has checked that the argument exists.
+            Part::Placeholder(Placeholder::One(nth)) => {
                 filled.extend(
                     arguments
                         .get(*nth)
@@ -258,14 +266,14 @@ mod tests {
     }
 
     #[test]
-    fn places_are_filled_in_every_word() {
+    fn placeholders_are_filled_in_every_word() {
         assert_eq!(commands("a {}.x -{}- ::: 1 2"), ["a|1.x|-1-", "a|2.x|-2-"]);
         assert_eq!(commands("a {#} ::: x y"), ["a|1", "a|2"]);
         assert_eq!(commands("a {b} { ::: 1"), ["a|{b}|{|1"]);
     }
 
     #[test]
-    fn without_a_place_arguments_are_appended() {
+    fn without_a_placeholder_arguments_are_appended() {
         assert_eq!(commands("a -v ::: 1 2"), ["a|-v|1", "a|-v|2"]);
     }
 
@@ -280,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backslash_makes_a_place_text() {
+    fn a_backslash_makes_a_placeholder_literal() {
         assert_eq!(commands(r"a \{} \{1} {} ::: x"), ["a|{}|{1}|x"]);
         assert_eq!(
             commands(r"a \{.}{} \{9} \::: ::: x \::::"),
@@ -290,12 +298,12 @@ mod tests {
     }
 
     #[test]
-    fn a_command_there_must_be() {
+    fn a_template_requires_a_command() {
         parse(vec![":::".into(), "a".into()]).expect_err("no command");
     }
 
     #[test]
-    fn what_there_is_no_argument_for_is_refused() {
+    fn placeholders_without_an_argument_are_refused() {
         for words in [
             "a {0} ::: 1",
             "a {2} ::: 1",

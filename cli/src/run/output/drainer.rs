@@ -1,7 +1,11 @@
-//! What a job left in the background may go on writing to a pipe of ours when we have ended, and would die of it (SIGPIPE). So
-//! the pipes that are open at our end go to a process of their own, which reads what comes, drops it, and ends when the last writer
-//! has. It is in a session of its own, with / as its directory, and holds no file of ours: nobody who waits for us, or
-//! for the end of our output, waits for it.
+//! The process that keeps open pipes readable after the run has ended.
+//!
+//! A process that a job left in the background may go on writing to a pipe of exitring after the
+//! run, and would be killed by SIGPIPE. So the pipes that are open at the end of the run are passed
+//! to a process of their own, which reads and discards what arrives, and ends when the last writer
+//! has closed its pipe. It runs in its own session, with / as its directory, and holds no file of
+//! exitring: a process that waits for exitring, or for the end of its output, does not wait for the
+//! drainer.
 
 use std::fs::OpenOptions;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -24,43 +28,44 @@ use crate::serve::close_on_exec;
 
 /// The hidden subcommand.
 pub(crate) const SUBCOMMAND: &str = "drain-pipes";
-/// Pipes in a message; the kernel takes up to 253.
+/// Pipes per message; the kernel accepts up to 253.
 const AT_ONCE: usize = 64;
 const READ_AT_ONCE: usize = 64 * 1024;
 
-/// Starts the process and gives the pipes to it. Returns when it has them and is in a session of its own.
-pub(in crate::run) fn start(pipes: Vec<OwnedFd>) -> io::Result<()> {
+/// Starts the process and passes the pipes to it. Returns when it has received them and is in a
+/// session of its own.
+pub(crate) fn start(pipes: Vec<OwnedFd>) -> io::Result<()> {
     if pipes.is_empty() {
         return Ok(());
     }
-    let (mut ours, theirs) = UnixStream::pair()?;
+    let (mut socket, child_socket) = UnixStream::pair()?;
     let mut command = Command::new("/proc/self/exe");
     command
         .arg(SUBCOMMAND)
         .env_clear()
         .current_dir("/")
-        .stdin(OwnedFd::from(theirs))
+        .stdin(OwnedFd::from(child_socket))
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    // What we have inherited beyond the standard streams is none of its business.
+    // Keeps descriptors that this process inherited beyond the standard streams out of the drainer.
     close_on_exec();
-    // Not waited for: it outlives us.
+    // Not waited for: it outlives this process.
     command.spawn()?;
     drop(command);
     for pipes in pipes.chunks(AT_ONCE) {
         let pipes: Vec<_> = pipes.iter().map(AsFd::as_fd).collect();
-        send(&ours, &pipes)?;
+        send(&socket, &pipes)?;
     }
     drop(pipes);
-    ours.shutdown(Shutdown::Write)?;
-    // A byte if it has them, and nothing if it has ended.
-    ours.read_exact(&mut [0])
+    socket.shutdown(Shutdown::Write)?;
+    // The drainer sends a byte when it has the pipes. If it has ended, there is none.
+    socket.read_exact(&mut [0])
 }
 
 fn send(to: &UnixStream, pipes: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(AT_ONCE))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    // There is room for them.
+    // The buffer has capacity for them.
     ancillary.push(SendAncillaryMessage::ScmRights(pipes));
     sendmsg(
         to,
@@ -71,15 +76,16 @@ fn send(to: &UnixStream, pipes: &[BorrowedFd<'_>]) -> io::Result<()> {
     Ok(())
 }
 
-/// The process's work.
+/// The subcommand: receives pipes and reads them until all are closed.
 pub(crate) fn drain() -> Result<u8, Failure> {
     let unusable = |error: io::Error| {
         Failure::usage(format!(
-            "standard input is no socket that pipes come from: {error}"
+            "standard input is not a socket that sends pipes: {error}"
         ))
-        .remedy("`exitring run` uses this subcommand; it is of no other use")
+        .remedy("`exitring run` uses this subcommand internally")
     };
-    // It fails for the leader of a process group, which has a session of its own if anybody gave it one.
+    // It fails for the leader of a process group. Such a process has a session of its own if the
+    // program that started it created one.
     let _ = rustix::process::setsid();
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3);
     let mut socket = UnixStream::from(socket.map_err(|error| unusable(error.into()))?);
@@ -87,7 +93,7 @@ pub(crate) fn drain() -> Result<u8, Failure> {
     null.and_then(|null| Ok(rustix::stdio::dup2_stdin(null)?))
         .map_err(unusable)?;
     let pipes = receive(&socket).map_err(unusable)?;
-    // Whoever started us may have ended.
+    // The program that started this process may have ended.
     let _ = socket.write_all(&[0]);
     drop(socket);
     read_to_their_ends(pipes);

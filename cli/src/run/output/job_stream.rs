@@ -1,53 +1,54 @@
-//! What jobs write: taken in from their pipes, and passed on by whole lines.
+//! One output stream of a job, read from its pipe and forwarded by whole lines.
 
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::run::output::std_streams::Outlet;
-use crate::run::report::record::{OutputLine, to_line};
-use crate::run::token::Whose;
+use super::output_line::OutputLine;
+use super::std_streams::StdStreams;
+use crate::run::report::json::to_json_line;
+use crate::run::stream_id::StreamId;
 
-/// A line longer than this is passed on as it comes, so that nothing has to keep it.
+/// A longer line is forwarded piece by piece, so that it is not kept in memory.
 const LINE_MAX: usize = 1024 * 1024;
 
-/// Where it goes.
+/// Where and how output is forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
-    /// To ours, as it is.
+    /// To the same stream of this process, unchanged.
     Lines,
-    /// To standard output, a record for each line.
+    /// To standard output, as a record for each line.
     Records,
-    /// Jobs write somewhere themselves.
+    /// Not at all: jobs write to their destination themselves.
     Nowhere,
 }
 
 /// One stream of one job.
-pub(crate) struct Stream {
+pub(crate) struct JobStream {
     pipe: OwnedFd,
-    /// Which of the job's attempts writes.
+    /// The attempt that writes to the stream.
     attempt: u32,
-    /// The start of a line whose end has not come, or what comes after the part of it that was passed on.
-    begun: Vec<u8>,
-    /// A part of the line was passed on already.
-    cut: bool,
+    /// The start of an incomplete line, or what follows the part of it that was forwarded.
+    partial: Vec<u8>,
+    /// A part of the line was forwarded already.
+    split: bool,
 }
 
-impl Stream {
+impl JobStream {
     pub(crate) fn new(pipe: OwnedFd, attempt: u32) -> Self {
         Self {
             pipe,
             attempt,
-            begun: Vec::new(),
-            cut: false,
+            partial: Vec::new(),
+            split: false,
         }
     }
 
-    /// Whether reading would give something at once.
-    pub(crate) fn has_something(&self) -> bool {
+    /// Whether a read would return data without blocking.
+    pub(crate) fn is_readable(&self) -> bool {
         rustix::io::ioctl_fionread(&self.pipe).is_ok_and(|count| count > 0)
     }
 
-    /// Reads once, after the pipe was found readable. `None` at the end.
+    /// Reads once from a readable pipe. `None` at the end.
     pub(crate) fn read<'b>(&self, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
         loop {
             return match rustix::io::read(&self.pipe, &mut *buffer) {
@@ -59,69 +60,88 @@ impl Stream {
         }
     }
 
-    /// Whether our output ends in the middle of a line of this stream.
-    pub(crate) fn is_in_line(&self, route: Route) -> bool {
-        self.cut && route == Route::Lines
+    /// Whether standard output or error is in the middle of a line of this stream.
+    pub(crate) fn is_mid_line(&self, route: Route) -> bool {
+        self.split && route == Route::Lines
     }
 
-    /// Passes on what was read, as far as whole lines go.
-    pub(crate) fn pass(&mut self, whose: Whose, bytes: &[u8], route: Route, outlet: &mut Outlet) {
+    /// Forwards what was read, up to the last complete line.
+    pub(crate) fn forward(
+        &mut self,
+        stream_id: StreamId,
+        bytes: &[u8],
+        route: Route,
+        std_streams: &mut StdStreams,
+    ) {
         let whole = bytes
             .iter()
             .rposition(|&byte| byte == b'\n')
             .map_or(0, |end| end + 1);
-        let (lines, begun) = bytes.split_at(whole);
+        let (lines, partial) = bytes.split_at(whole);
         if !lines.is_empty() {
-            if self.begun.is_empty() {
-                self.lines(whose, lines, route, outlet);
+            if self.partial.is_empty() {
+                self.write_lines(stream_id, lines, route, std_streams);
             } else {
-                let mut all = std::mem::take(&mut self.begun);
+                let mut all = std::mem::take(&mut self.partial);
                 all.extend_from_slice(lines);
-                self.lines(whose, &all, route, outlet);
+                self.write_lines(stream_id, &all, route, std_streams);
                 all.clear();
-                self.begun = all;
+                self.partial = all;
             }
-            self.cut = false;
+            self.split = false;
         }
-        self.begun.extend_from_slice(begun);
-        if self.begun.len() >= LINE_MAX || self.is_in_line(route) {
-            self.piece(whose, route, outlet);
+        self.partial.extend_from_slice(partial);
+        if self.partial.len() >= LINE_MAX || self.is_mid_line(route) {
+            self.forward_partial(stream_id, route, std_streams);
         }
     }
 
-    /// Passes on what there is of a line that is too long to be kept.
-    fn piece(&mut self, whose: Whose, route: Route, outlet: &mut Outlet) {
+    /// Forwards the incomplete part of a line that is too long to keep.
+    fn forward_partial(&mut self, stream_id: StreamId, route: Route, std_streams: &mut StdStreams) {
         match route {
             Route::Records => {
-                let (piece, rest) = self.begun.split_at(whole_characters(&self.begun));
-                outlet
-                    .out()
-                    .extend(to_line(&OutputLine::piece(whose, self.attempt, piece)));
-                self.begun = rest.to_vec();
+                let (part, rest) = self.partial.split_at(whole_characters(&self.partial));
+                std_streams
+                    .stdout()
+                    .extend(to_json_line(&OutputLine::partial(
+                        stream_id,
+                        self.attempt,
+                        part,
+                    )));
+                self.partial = rest.to_vec();
             }
             Route::Lines => {
-                outlet.of(whose.stream).extend_from_slice(&self.begun);
-                // Few lines are so long.
-                self.begun = Vec::new();
+                std_streams
+                    .buffer_for(stream_id.stream)
+                    .extend_from_slice(&self.partial);
+                // The buffer is freed, because few lines are so long.
+                self.partial = Vec::new();
             }
-            Route::Nowhere => self.begun = Vec::new(),
+            Route::Nowhere => self.partial = Vec::new(),
         }
-        self.cut = true;
+        self.split = true;
     }
 
-    /// Ends a line in the middle of which our output is, as others have waited for its end for too long.
-    pub(crate) fn break_line(&mut self, whose: Whose, outlet: &mut Outlet) {
-        outlet.of(whose.stream).push(b'\n');
-        self.cut = false;
+    /// Ends a line that was forwarded in part, because other streams have waited for its end for
+    /// too long.
+    pub(crate) fn break_line(&mut self, stream_id: StreamId, std_streams: &mut StdStreams) {
+        std_streams.buffer_for(stream_id.stream).push(b'\n');
+        self.split = false;
     }
 
-    /// Passes on the rest, which no line end came for. It gets one, so that the next job's line begins a line.
-    pub(crate) fn end_line(&mut self, whose: Whose, route: Route, outlet: &mut Outlet) {
-        if !self.begun.is_empty() || self.cut {
-            let mut rest = std::mem::take(&mut self.begun);
+    /// Forwards the rest at the end of the stream. A line end is added if it is missing, so that
+    /// the next job's output starts on a line of its own.
+    pub(crate) fn finish_line(
+        &mut self,
+        stream_id: StreamId,
+        route: Route,
+        std_streams: &mut StdStreams,
+    ) {
+        if !self.partial.is_empty() || self.split {
+            let mut rest = std::mem::take(&mut self.partial);
             rest.push(b'\n');
-            self.lines(whose, &rest, route, outlet);
-            self.cut = false;
+            self.write_lines(stream_id, &rest, route, std_streams);
+            self.split = false;
         }
     }
 
@@ -129,14 +149,22 @@ impl Stream {
         self.pipe
     }
 
-    fn lines(&self, whose: Whose, lines: &[u8], route: Route, outlet: &mut Outlet) {
+    fn write_lines(
+        &self,
+        stream_id: StreamId,
+        lines: &[u8],
+        route: Route,
+        std_streams: &mut StdStreams,
+    ) {
         match route {
-            Route::Lines => outlet.of(whose.stream).extend_from_slice(lines),
+            Route::Lines => std_streams
+                .buffer_for(stream_id.stream)
+                .extend_from_slice(lines),
             Route::Records => {
                 for line in lines.split_inclusive(|&byte| byte == b'\n') {
                     let line = line.strip_suffix(b"\n").unwrap_or(line);
-                    let record = OutputLine::new(whose, self.attempt, line);
-                    outlet.out().extend(to_line(&record));
+                    let record = OutputLine::new(stream_id, self.attempt, line);
+                    std_streams.stdout().extend(to_json_line(&record));
                 }
             }
             Route::Nowhere => {}
@@ -144,13 +172,13 @@ impl Stream {
     }
 }
 
-impl AsFd for Stream {
+impl AsFd for JobStream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pipe.as_fd()
     }
 }
 
-/// Up to the last character that is whole, if it is UTF-8 until there.
+/// The length up to the last whole character, if the text is UTF-8 up to there.
 fn whole_characters(bytes: &[u8]) -> usize {
     match std::str::from_utf8(bytes) {
         Err(error) if error.error_len().is_none() => error.valid_up_to(),
@@ -163,11 +191,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_piece_ends_with_a_whole_character() {
+    fn a_partial_line_ends_with_a_whole_character() {
         assert_eq!(whole_characters("aü".as_bytes()), 3);
         assert_eq!(whole_characters(&"aü".as_bytes()[..2]), 1);
         assert_eq!(whole_characters(&"a€".as_bytes()[..3]), 1);
-        // Not UTF-8 anyway.
+        // Not UTF-8 in any case.
         assert_eq!(whole_characters(b"a\xffb\xc3"), 4);
         assert_eq!(whole_characters(b"abc"), 3);
     }

@@ -1,6 +1,8 @@
-//! Two files for each job: `DIR/NUMBER.out` and `DIR/NUMBER.err`. Jobs write to them themselves, so that what a job leaves in the
-//! background can go on doing so when the job, and we, have ended. A file that is empty at its job's end is removed, unless
-//! something may still write to it.
+//! Two files per job: `DIR/NUMBER.out` and `DIR/NUMBER.err`.
+//!
+//! Jobs write to the files themselves, so that a process that a job leaves in the background can
+//! still write after the job and the run have ended. A file that is empty at the job's end is
+//! removed, unless a process may still write to it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -14,16 +16,16 @@ use signal_hook::consts::SIGIO;
 
 use crate::failure::Failure;
 
-/// So many empty files are looked at again at the end.
+/// How many empty files are checked again at the end of the run.
 const KEPT_MAX: usize = 10_000;
 
 pub(crate) struct Logs {
     dir: PathBuf,
-    /// A former run has left files here.
-    used: bool,
-    /// Empty files that were not removed. A child on its way to its exec has copies of the descriptors of others, so
-    /// that nobody writes may show only later.
-    kept: Mutex<Vec<PathBuf>>,
+    /// An earlier run has left files here.
+    reused: bool,
+    /// Empty files that were not removed. A child between fork and exec has copies of descriptors
+    /// of other jobs, so a file may lose its last writer only later.
+    kept_empty: Mutex<Vec<PathBuf>>,
 }
 
 impl Logs {
@@ -32,17 +34,18 @@ impl Logs {
         let unusable =
             |error| Failure::usage(format!("cannot use the directory {name} for logs: {error}"));
         fs::create_dir_all(&dir).map_err(unusable)?;
-        let used = fs::read_dir(&dir).map_err(unusable)?.next().is_some();
-        // Better known now than after an hour.
+        let reused = fs::read_dir(&dir).map_err(unusable)?.next().is_some();
+        // Finds an unusable directory now rather than after an hour.
         let probe = dir.join(".exitring");
         File::create(&probe).map_err(unusable)?;
         let _ = fs::remove_file(probe);
-        // Comes to who holds a lease when another opens the file, and must not end us.
+        // The kernel sends SIGIO to the holder of a lease when another process opens the file. It
+        // must not end this process.
         signal_hook::flag::register(SIGIO, Arc::new(AtomicBool::new(false))).map_err(unusable)?;
         Ok(Self {
             dir,
-            used,
-            kept: Mutex::default(),
+            reused,
+            kept_empty: Mutex::default(),
         })
     }
 
@@ -50,12 +53,13 @@ impl Logs {
         ["out", "err"].map(|stream| self.dir.join(format!("{job}.{stream}")))
     }
 
-    /// The files for an attempt at a job, without what an earlier attempt, or an earlier run, has written.
+    /// Creates the files for an attempt at a job, without the output of an earlier attempt or run.
     pub(crate) fn create(&self, job: u64, attempt: u32) -> Result<[File; 2], (PathBuf, io::Error)> {
         let [out, err] = self.paths(job);
         let create = |path: PathBuf| {
-            if self.used || attempt > 1 {
-                // A new file and not an emptied one: what the earlier attempt has left running does not write to it.
+            if self.reused || attempt > 1 {
+                // A new file rather than a truncated one: processes that the earlier attempt left
+                // running do not write to it.
                 let _ = fs::remove_file(&path);
             }
             let file = OpenOptions::new().append(true).create(true).open(&path);
@@ -64,20 +68,23 @@ impl Logs {
         Ok([create(out)?, create(err)?])
     }
 
-    /// A job has ended, or was not started.
-    pub(crate) fn end(&self, job: u64) {
+    /// Completes a job that has ended or was not started: removes its empty files.
+    pub(crate) fn finish_job(&self, job: u64) {
         for path in self.paths(job) {
             if is_empty(&path) && !remove_unless_written(&path) {
-                let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-                if kept.len() < KEPT_MAX {
-                    kept.push(path);
+                let mut kept_empty = self
+                    .kept_empty
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                if kept_empty.len() < KEPT_MAX {
+                    kept_empty.push(path);
                 }
             }
         }
     }
 
-    /// The file of a job that could take no more, for it is as long as a file may be, or the disk is full.
-    pub(crate) fn full(&self, job: u64) -> Option<Failure> {
+    /// The reason why a job's file cannot grow: it has the maximal length, or the disk is full.
+    pub(crate) fn full_error(&self, job: u64) -> Option<Failure> {
         let limit = getrlimit(Resource::Fsize).current;
         let length = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
         let too_long = |path: &&PathBuf| limit.is_some_and(|limit| length(path) >= limit);
@@ -98,17 +105,20 @@ impl Logs {
 
 impl Drop for Logs {
     fn drop(&mut self) {
-        let kept = self.kept.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for path in kept.iter().filter(|path| is_empty(path)) {
+        let kept_empty = self
+            .kept_empty
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        for path in kept_empty.iter().filter(|path| is_empty(path)) {
             remove_unless_written(path);
         }
     }
 }
 
-/// Whether a file system takes nothing more from us. One without blocks is none that fills.
+/// Whether a file system is full for this process. One without blocks never fills.
 pub(crate) fn is_full(disk: rustix::io::Result<rustix::fs::StatVfs>) -> bool {
     let Ok(disk) = disk else { return false };
-    // Root may also use what is kept in reserve.
+    // Root may also use the reserved blocks.
     let available = match rustix::process::geteuid().is_root() {
         true => disk.f_bfree,
         false => disk.f_bavail,
@@ -120,13 +130,14 @@ fn is_empty(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0)
 }
 
-/// Removes a file that nobody has open for writing. Where the file system cannot tell, it stays.
+/// Removes a file that no process has open for writing. It stays where the file system cannot tell.
 fn remove_unless_written(path: &Path) -> bool {
-    File::open(path).is_ok_and(|file| nobody_writes(&file) && fs::remove_file(path).is_ok())
+    File::open(path).is_ok_and(|file| has_no_writer(&file) && fs::remove_file(path).is_ok())
 }
 
-/// Whether nobody has the file open for writing: only then there may be a lease on it for reading, which ends with `file`.
-fn nobody_writes(file: &File) -> bool {
+/// Whether no process has the file open for writing. Only then the kernel grants a read lease,
+/// which ends with `file`.
+fn has_no_writer(file: &File) -> bool {
     // SAFETY: fcntl with F_SETLEASE takes an integer, and the descriptor is open.
     unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) == 0 }
 }

@@ -1,5 +1,7 @@
-//! The pipes that jobs write to, by job and attempt: read by turns, kept from each other's long lines, and left open when
-//! their job has ended and something that it started still writes.
+//! The pipes that jobs write to, by job and attempt.
+//!
+//! They are read in turn. A long line of one stream pauses the others until its end. A pipe stays
+//! open after its job has ended if a process that the job started still writes to it.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,42 +11,43 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::process::{Resource, getrlimit};
 
-use crate::run::output::job_stream::{Route, Stream};
-use crate::run::output::std_streams::Outlet;
-use crate::run::token::{Token, Whose};
+use super::job_stream::{JobStream, Route};
+use super::std_streams::StdStreams;
+use crate::run::stream_id::StreamId;
+use crate::run::token::Token;
 
 const READ_AT_ONCE: usize = 64 * 1024;
-/// As much as a pipe may hold unless root says otherwise (`fs.pipe-max-size`).
+/// The maximal capacity of a pipe of an unprivileged process (`fs.pipe-max-size`).
 const PIPE_MAX: usize = 1024 * 1024;
-/// For so long others wait for the end of a long line that does not go on.
-const LINE_PATIENCE: Duration = Duration::from_secs(10);
-/// A line goes on if so much of it comes in that time.
-const LINE_GOES_ON: usize = 64 * 1024;
-/// For so long others wait in any case: a line may be endless.
+/// How long other streams wait for the end of a long line that makes no progress.
+const LINE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A line makes progress if at least this many bytes arrive in that time.
+const LINE_PROGRESS_MIN: usize = 64 * 1024;
+/// How long other streams wait in any case: a line may be endless.
 const LINE_WAIT_MAX: Duration = Duration::from_secs(60);
 
 pub(crate) struct Pipes {
-    /// Where the pipes are waited for.
+    /// The epoll that reports readable pipes.
     poll: Arc<OwnedFd>,
     route: Route,
-    streams: HashMap<Whose, Stream>,
-    /// Those whose job has ended, the oldest first; some may have been closed since.
-    left: VecDeque<Whose>,
-    left_max: usize,
-    /// The streams in whose long lines standard output and error are.
-    in_line: [Option<LongLine>; 2],
-    /// Streams that wait for the end of a long line, and are not in `poll` meanwhile.
-    paused: Vec<Whose>,
+    streams: HashMap<StreamId, JobStream>,
+    /// Streams of jobs that have ended, the oldest first. Some may have been closed since.
+    orphaned: VecDeque<StreamId>,
+    orphaned_max: usize,
+    /// The long lines that standard output and error are in the middle of.
+    long_lines: [Option<LongLine>; 2],
+    /// Streams that wait for the end of a long line. They are removed from `poll` meanwhile.
+    paused: Vec<StreamId>,
     buffer: Vec<u8>,
 }
 
 struct LongLine {
-    whose: Whose,
-    /// Since when somebody waits for its end.
-    waited_for: Instant,
-    /// The last look at how it goes on.
-    looked: Instant,
-    /// What has come of it since then.
+    stream_id: StreamId,
+    /// Since when other streams wait for the end of the line.
+    waiting_since: Instant,
+    /// The time of the last check for progress.
+    checked_at: Instant,
+    /// The bytes that arrived since then.
     bytes: usize,
 }
 
@@ -55,49 +58,56 @@ impl Pipes {
             poll,
             route,
             streams: HashMap::new(),
-            left: VecDeque::new(),
-            left_max: (limit / 8).clamp(2, 1024) as usize,
-            in_line: [None, None],
+            orphaned: VecDeque::new(),
+            orphaned_max: (limit / 8).clamp(2, 1024) as usize,
+            long_lines: [None, None],
             paused: Vec::new(),
             buffer: vec![0; READ_AT_ONCE],
         }
     }
 
-    /// Takes over the pipes of a job that was started.
+    /// Adds the pipes of a job that was started.
     pub(crate) fn add(&mut self, job: u64, attempt: u32, pipes: [Option<OwnedFd>; 2]) {
-        for (whose, pipe) in Whose::both(job, attempt).into_iter().zip(pipes) {
+        for (stream_id, pipe) in StreamId::both(job, attempt).into_iter().zip(pipes) {
             if let Some(pipe) = pipe {
-                self.streams.insert(whose, Stream::new(pipe, attempt));
+                self.streams
+                    .insert(stream_id, JobStream::new(pipe, attempt));
             }
         }
     }
 
-    pub(crate) fn has(&self, whose: Whose) -> bool {
-        self.streams.contains_key(&whose)
+    pub(crate) fn has(&self, stream_id: StreamId) -> bool {
+        self.streams.contains_key(&stream_id)
     }
 
-    /// Whether a job has a pipe that was not closed by all who could write to it.
-    pub(crate) fn are_open(&self, job: u64, attempt: u32) -> bool {
-        Whose::both(job, attempt)
+    /// Whether a job has a pipe that still has a writer.
+    pub(crate) fn has_open(&self, job: u64, attempt: u32) -> bool {
+        StreamId::both(job, attempt)
             .iter()
-            .any(|&whose| self.has(whose))
+            .any(|&stream_id| self.has(stream_id))
     }
 
-    /// Reads once from a pipe that is ready. `hung_up`: there is nothing to read, and there never will be.
-    pub(crate) fn take(&mut self, whose: Whose, hung_up: bool, outlet: &mut Outlet) {
-        let Some(stream) = self.streams.get_mut(&whose) else {
+    /// Reads once from a pipe that epoll reports. `hung_up`: there is no data, and no writer is
+    /// left.
+    pub(crate) fn read_ready(
+        &mut self,
+        stream_id: StreamId,
+        hung_up: bool,
+        std_streams: &mut StdStreams,
+    ) {
+        let Some(stream) = self.streams.get_mut(&stream_id) else {
             return;
         };
-        if is_stopped(&self.in_line, whose, outlet) {
-            // It would be found ready again and again.
+        if is_blocked(&self.long_lines, stream_id, std_streams) {
+            // Level-triggered epoll would report it again and again.
             let _ = epoll::delete(&self.poll, stream.as_fd());
             if self.paused.is_empty() {
                 let now = Instant::now();
-                for line in self.in_line.iter_mut().flatten() {
-                    *line = LongLine::new(line.whose, now);
+                for line in self.long_lines.iter_mut().flatten() {
+                    *line = LongLine::new(line.stream_id, now);
                 }
             }
-            return self.paused.push(whose);
+            return self.paused.push(stream_id);
         }
         match if hung_up {
             None
@@ -105,150 +115,166 @@ impl Pipes {
             stream.read(&mut self.buffer)
         } {
             Some(bytes) => {
-                stream.pass(whose, bytes, self.route, outlet);
-                let (in_line, count) = (stream.is_in_line(self.route), bytes.len());
-                self.went_on(whose, in_line, count, outlet);
+                stream.forward(stream_id, bytes, self.route, std_streams);
+                let (in_line, count) = (stream.is_mid_line(self.route), bytes.len());
+                self.track_long_line(stream_id, in_line, count, std_streams);
             }
-            None => self.close(whose, outlet),
+            None => self.close(stream_id, std_streams),
         }
     }
 
-    /// Keeps track of whose long line our output is in.
-    fn went_on(&mut self, whose: Whose, in_line: bool, bytes: usize, outlet: &mut Outlet) {
-        let place = &mut self.in_line[whose.stream];
-        match place {
-            Some(line) if in_line && line.whose == whose => line.bytes += bytes,
+    /// Tracks the long line that standard output or error is in the middle of.
+    fn track_long_line(
+        &mut self,
+        stream_id: StreamId,
+        in_line: bool,
+        bytes: usize,
+        std_streams: &mut StdStreams,
+    ) {
+        let long_line = &mut self.long_lines[stream_id.stream];
+        match long_line {
+            Some(line) if in_line && line.stream_id == stream_id => line.bytes += bytes,
             None if in_line => {
-                *place = Some(LongLine::new(whose, Instant::now()));
-                outlet.hold_messages();
+                *long_line = Some(LongLine::new(stream_id, Instant::now()));
+                std_streams.hold_messages();
             }
-            Some(line) if line.whose == whose => {
-                *place = None;
-                self.resume(outlet);
+            Some(line) if line.stream_id == stream_id => {
+                *long_line = None;
+                self.resume_paused(std_streams);
             }
             _ => {}
         }
     }
 
-    /// Goes on with those who waited for the end of a long line.
-    fn resume(&mut self, outlet: &mut Outlet) {
-        for whose in self.paused.drain(..) {
-            if let Some(stream) = self.streams.get(&whose) {
-                let token = Token::Output(whose).data();
-                // It was there before, so there is room for it.
+    /// Resumes the streams that waited for the end of a long line.
+    fn resume_paused(&mut self, std_streams: &mut StdStreams) {
+        for stream_id in self.paused.drain(..) {
+            if let Some(stream) = self.streams.get(&stream_id) {
+                let token = Token::Output(stream_id).data();
+                // The kernel accepted the pipe before, so it does now.
                 let _ = epoll::add(&self.poll, stream.as_fd(), token, epoll::EventFlags::IN);
             }
         }
-        if self.in_line.iter().all(Option::is_none) {
-            outlet.release_messages();
+        if self.long_lines.iter().all(Option::is_none) {
+            std_streams.release_messages();
         }
     }
 
-    fn close(&mut self, whose: Whose, outlet: &mut Outlet) {
-        let Some(mut stream) = self.streams.remove(&whose) else {
+    fn close(&mut self, stream_id: StreamId, std_streams: &mut StdStreams) {
+        let Some(mut stream) = self.streams.remove(&stream_id) else {
             return;
         };
-        // Closing it is not enough: a child that is being started has a copy until its exec, and as long as that is there,
-        // so are events.
+        // Closing the pipe is not enough: a child that is being started has a copy until its exec,
+        // and epoll reports events as long as there is a copy.
         let _ = epoll::delete(&self.poll, stream.as_fd());
-        stream.end_line(whose, self.route, outlet);
-        self.went_on(whose, false, 0, outlet);
+        stream.finish_line(stream_id, self.route, std_streams);
+        self.track_long_line(stream_id, false, 0, std_streams);
     }
 
-    /// Whether somebody waits for the end of a long line, so that no job's output is known to be all there.
-    pub(crate) fn are_paused(&self) -> bool {
+    /// Whether a stream waits for the end of a long line. The output of a job may then be
+    /// incomplete.
+    pub(crate) fn has_paused(&self) -> bool {
         !self.paused.is_empty()
     }
 
-    /// How long until a long line that others wait for must have gone on.
-    pub(crate) fn patience(&self) -> Option<Duration> {
-        let lines = self.in_line.iter().flatten();
-        let lines = lines.filter(|_| self.are_paused());
+    /// The time until the next check of a long line that other streams wait for.
+    pub(crate) fn wait_timeout(&self) -> Option<Duration> {
+        let lines = self.long_lines.iter().flatten();
+        let lines = lines.filter(|_| self.has_paused());
         lines
-            .map(|line| line.due().saturating_duration_since(Instant::now()))
+            .map(|line| line.next_check().saturating_duration_since(Instant::now()))
             .min()
     }
 
-    /// Not the line's fault: those who read from us took so long.
-    pub(crate) fn was_held_up(&mut self, long: Duration) {
-        for line in self.in_line.iter_mut().flatten() {
-            line.waited_for += long;
-            line.looked += long;
+    /// Adds the time that this process was blocked by its own readers: the writer of the line did
+    /// not cause that delay.
+    pub(crate) fn extend_deadlines(&mut self, long: Duration) {
+        for line in self.long_lines.iter_mut().flatten() {
+            line.waiting_since += long;
+            line.checked_at += long;
         }
     }
 
-    /// Ends a long line that others wait for and that does not go on. Returns its job.
-    pub(crate) fn break_line(&mut self, outlet: &mut Outlet) -> Option<u64> {
-        if !self.are_paused() {
+    /// Ends a long line that other streams wait for and that makes no progress. Returns its job.
+    pub(crate) fn break_line(&mut self, std_streams: &mut StdStreams) -> Option<u64> {
+        if !self.has_paused() {
             return None;
         }
         let now = Instant::now();
-        for line in self.in_line.iter_mut().flatten() {
-            if !line.is_to_be_broken(now) {
+        for line in self.long_lines.iter_mut().flatten() {
+            if !line.should_break(now) {
                 continue;
             }
-            let whose = line.whose;
-            if let Some(stream) = self.streams.get_mut(&whose) {
-                stream.break_line(whose, outlet);
+            let stream_id = line.stream_id;
+            if let Some(stream) = self.streams.get_mut(&stream_id) {
+                stream.break_line(stream_id, std_streams);
             }
-            self.went_on(whose, false, 0, outlet);
-            return Some(whose.job);
+            self.track_long_line(stream_id, false, 0, std_streams);
+            return Some(stream_id.job);
         }
         None
     }
 
-    /// A job has ended. What is in its pipes is passed on; if something that it left running has them, they stay open. Whether there
-    /// were too many of these, so that the oldest were closed.
-    pub(crate) fn leave(&mut self, job: u64, attempt: u32, outlet: &mut Outlet) -> bool {
-        for whose in Whose::both(job, attempt) {
-            self.drain(whose, outlet);
-            if self.has(whose) {
-                self.left.push_back(whose);
+    /// Forwards what the pipes of an ended job contain. Pipes that a background process still has
+    /// open stay open. Returns whether there were too many of those, so that the oldest were
+    /// closed.
+    pub(crate) fn release_job(
+        &mut self,
+        job: u64,
+        attempt: u32,
+        std_streams: &mut StdStreams,
+    ) -> bool {
+        for stream_id in StreamId::both(job, attempt) {
+            self.drain(stream_id, std_streams);
+            if self.has(stream_id) {
+                self.orphaned.push_back(stream_id);
             }
         }
-        if self.left.len() <= self.left_max {
+        if self.orphaned.len() <= self.orphaned_max {
             return false;
         }
         let streams = &self.streams;
-        self.left.retain(|whose| streams.contains_key(whose));
-        let excess = self.left.len().saturating_sub(self.left_max);
-        let oldest: Vec<_> = self.left.drain(..excess).collect();
-        for &whose in &oldest {
-            self.drain(whose, outlet);
-            self.close(whose, outlet);
+        self.orphaned
+            .retain(|stream_id| streams.contains_key(stream_id));
+        let excess = self.orphaned.len().saturating_sub(self.orphaned_max);
+        let oldest: Vec<_> = self.orphaned.drain(..excess).collect();
+        for &stream_id in &oldest {
+            self.drain(stream_id, std_streams);
+            self.close(stream_id, std_streams);
         }
         !oldest.is_empty()
     }
 
-    /// Passes on what is in a pipe: among many, or behind a slow reader of ours, its turn may not have come. Not more than a full
-    /// pipe, as its writer may be endless.
-    fn drain(&mut self, whose: Whose, outlet: &mut Outlet) {
-        let Some(stream) = self.streams.get_mut(&whose) else {
+    /// Forwards what a pipe contains. With many pipes, or a slow reader of this process, its turn
+    /// may not have come. It reads at most the content of a full pipe, because the writer may be
+    /// endless.
+    fn drain(&mut self, stream_id: StreamId, std_streams: &mut StdStreams) {
+        let Some(stream) = self.streams.get_mut(&stream_id) else {
             return;
         };
-        if stream.has_something() && !is_stopped(&self.in_line, whose, outlet) {
+        if stream.is_readable() && !is_blocked(&self.long_lines, stream_id, std_streams) {
             let mut buffer = vec![0; PIPE_MAX];
             if let Some(bytes) = stream.read(&mut buffer) {
-                stream.pass(whose, bytes, self.route, outlet);
-                let (in_line, count) = (stream.is_in_line(self.route), bytes.len());
-                self.went_on(whose, in_line, count, outlet);
+                stream.forward(stream_id, bytes, self.route, std_streams);
+                let (in_line, count) = (stream.is_mid_line(self.route), bytes.len());
+                self.track_long_line(stream_id, in_line, count, std_streams);
             }
         }
     }
 
-    /// Passes on what is in the pipes, and gives back those that somebody may still write to.
-    pub(crate) fn finish(&mut self, outlet: &mut Outlet) -> Vec<OwnedFd> {
-        // Long lines first: all others wait for their ends.
-        let in_line = self.in_line.iter().flatten().map(|line| line.whose);
+    /// Forwards what the pipes contain, and returns those that still have a writer.
+    pub(crate) fn finish(&mut self, std_streams: &mut StdStreams) -> Vec<OwnedFd> {
+        // Long lines first: all other streams wait for their ends.
+        let in_line = self.long_lines.iter().flatten().map(|line| line.stream_id);
         let all: Vec<_> = in_line.chain(self.streams.keys().copied()).collect();
         let mut open = Vec::new();
-        for whose in all {
-            self.drain(whose, outlet);
-            let Some(mut stream) = self.streams.remove(&whose) else {
+        for stream_id in all {
+            self.drain(stream_id, std_streams);
+            let Some(mut stream) = self.streams.remove(&stream_id) else {
                 continue;
             };
-            stream.end_line(whose, self.route, outlet);
-            self.went_on(whose, false, 0, outlet);
+            stream.finish_line(stream_id, self.route, std_streams);
+            self.track_long_line(stream_id, false, 0, std_streams);
             if has_writers(stream.as_fd()) {
                 open.push(stream.into_pipe());
             }
@@ -258,47 +284,53 @@ impl Pipes {
 }
 
 impl LongLine {
-    /// Whether another stream's lines would come into the middle of this one.
-    fn stops(&self, other: Whose, outlet: &Outlet) -> bool {
-        self.whose != other && (self.whose.stream == other.stream || outlet.is_one())
+    /// Whether lines of another stream would end up in the middle of this one.
+    fn blocks(&self, other: StreamId, std_streams: &StdStreams) -> bool {
+        self.stream_id != other
+            && (self.stream_id.stream == other.stream || std_streams.share_file())
     }
 
-    fn new(whose: Whose, now: Instant) -> Self {
+    fn new(stream_id: StreamId, now: Instant) -> Self {
         Self {
-            whose,
-            waited_for: now,
-            looked: now,
+            stream_id,
+            waiting_since: now,
+            checked_at: now,
             bytes: 0,
         }
     }
 
-    /// When it is to be looked at.
-    fn due(&self) -> Instant {
-        (self.looked + LINE_PATIENCE).min(self.waited_for + LINE_WAIT_MAX)
+    /// When the progress of the line is checked next.
+    fn next_check(&self) -> Instant {
+        (self.checked_at + LINE_TIMEOUT).min(self.waiting_since + LINE_WAIT_MAX)
     }
 
-    /// Whether others have waited for its end for too long.
-    fn is_to_be_broken(&mut self, now: Instant) -> bool {
-        if now < self.due() {
+    /// Whether other streams have waited for its end for too long.
+    fn should_break(&mut self, now: Instant) -> bool {
+        if now < self.next_check() {
             return false;
         }
-        let goes_on = self.bytes >= LINE_GOES_ON && now < self.waited_for + LINE_WAIT_MAX;
-        if goes_on {
-            self.looked = now;
+        let progressed =
+            self.bytes >= LINE_PROGRESS_MIN && now < self.waiting_since + LINE_WAIT_MAX;
+        if progressed {
+            self.checked_at = now;
             self.bytes = 0;
         }
-        !goes_on
+        !progressed
     }
 }
 
-fn is_stopped(in_line: &[Option<LongLine>; 2], whose: Whose, outlet: &Outlet) -> bool {
-    in_line
+fn is_blocked(
+    long_lines: &[Option<LongLine>; 2],
+    stream_id: StreamId,
+    std_streams: &StdStreams,
+) -> bool {
+    long_lines
         .iter()
         .flatten()
-        .any(|line| line.stops(whose, outlet))
+        .any(|line| line.blocks(stream_id, std_streams))
 }
 
-/// Whether somebody may still write to it, or has.
+/// Whether the pipe has data or a writer.
 fn has_writers(pipe: BorrowedFd<'_>) -> bool {
     let mut end = [PollFd::from_borrowed_fd(pipe, PollFlags::IN)];
     let polled = poll(&mut end, Some(&Timespec::default()));
@@ -311,21 +343,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn others_wait_for_a_line_that_goes_on_but_not_for_ever() {
+    fn others_wait_for_a_line_with_progress_for_a_limited_time() {
         let begun = Instant::now();
         let at = |seconds| begun + Duration::from_secs(seconds);
-        let mut line = LongLine::new(Whose::new(1, 1, 0), begun);
-        assert!(!line.is_to_be_broken(at(9)));
+        let mut line = LongLine::new(StreamId::new(1, 1, 0), begun);
+        assert!(!line.should_break(at(9)));
         for seconds in [10, 20, 30, 40, 50] {
-            line.bytes += LINE_GOES_ON;
-            assert!(!line.is_to_be_broken(at(seconds)), "{seconds}");
-            assert!(!line.is_to_be_broken(at(seconds + 9)), "{seconds}");
+            line.bytes += LINE_PROGRESS_MIN;
+            assert!(!line.should_break(at(seconds)), "{seconds}");
+            assert!(!line.should_break(at(seconds + 9)), "{seconds}");
         }
-        line.bytes += LINE_GOES_ON;
-        assert!(line.is_to_be_broken(at(60)));
+        line.bytes += LINE_PROGRESS_MIN;
+        assert!(line.should_break(at(60)));
 
-        let mut line = LongLine::new(Whose::new(1, 1, 0), begun);
-        line.bytes += LINE_GOES_ON - 1;
-        assert!(line.is_to_be_broken(at(10)));
+        let mut line = LongLine::new(StreamId::new(1, 1, 0), begun);
+        line.bytes += LINE_PROGRESS_MIN - 1;
+        assert!(line.should_break(at(10)));
     }
 }

@@ -1,5 +1,7 @@
-//! Our standard output and error. Written whenever there is nothing else to do, and never so that a reader who does
-//! not read keeps us from hearing a signal.
+//! The standard output and error of this process, buffered.
+//!
+//! The buffers are written when the supervisor has no other work. A write waits on the signal
+//! descriptor too, so a reader that does not read cannot delay the handling of a signal.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,165 +14,166 @@ use rustix::termios::isatty;
 
 use crate::diagnostics::styled;
 use crate::run::signals::Signals;
-use crate::run::token::OUT;
+use crate::run::stream_id::STDOUT;
 
-/// A pipe that is ready to be written to takes so much without waiting (`PIPE_BUF`).
-const AT_ONCE: usize = 4096;
-/// Above this, it is not put off.
-const MUCH: usize = 256 * 1024;
+/// The most bytes that a writable pipe accepts without blocking (`PIPE_BUF`).
+const WRITE_MAX: usize = 4096;
+/// Buffers above this size are written at once.
+const BUFFERED_MAX: usize = 256 * 1024;
 
-/// So long people have to take the last that they are told, when we are asked to end.
-const LAST_PATIENCE: Duration = Duration::from_secs(1);
+/// How long the last message waits for a reader after a request to end.
+const LAST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What was to be written and could not.
+/// Why a write is incomplete.
 #[derive(Debug)]
-pub(crate) enum Gone {
-    /// Nobody reads it any more.
-    Broken,
-    /// Its reader takes nothing, and we are asked to end, or the time is over. What is left is kept.
-    Stuck,
-    /// For another reason: the disk is full.
+pub(crate) enum WriteError {
+    /// No process reads it any more.
+    Closed,
+    /// The reader does not read, and a signal arrived or the time is over. The rest is kept.
+    Blocked,
+    /// Another error, such as a full disk.
     Failed(io::Error),
 }
 
-pub(crate) struct Outlet {
+pub(crate) struct StdStreams {
     out: Vec<u8>,
     err: Vec<u8>,
-    /// Both are the same file or terminal (`2>&1`), so what comes to both keeps its order.
-    one: bool,
-    /// What we say ourselves waits here for the end of a line of a job's.
-    held: Option<Vec<u8>>,
-    /// Nothing is written to standard output any more.
-    gone: bool,
+    /// Both are the same file or terminal (`2>&1`), so one buffer keeps their order.
+    shared: bool,
+    /// Messages of exitring that wait for the end of a job's line.
+    held_messages: Option<Vec<u8>>,
+    /// Standard output has failed, and is no longer written to.
+    stdout_failed: bool,
 }
 
-impl Outlet {
+impl StdStreams {
     pub(crate) fn new() -> Self {
         let [out, err] = [rustix::stdio::stdout(), rustix::stdio::stderr()].map(fstat);
-        let one = matches!((out, err), (Ok(out), Ok(err)) if (out.st_dev, out.st_ino) == (err.st_dev, err.st_ino));
+        let shared = matches!((out, err), (Ok(out), Ok(err)) if (out.st_dev, out.st_ino) == (err.st_dev, err.st_ino));
         Self {
             out: Vec::new(),
             err: Vec::new(),
-            one,
-            held: None,
-            gone: false,
+            shared,
+            held_messages: None,
+            stdout_failed: false,
         }
     }
 
     /// Whether standard output and error are the same file or terminal.
-    pub(crate) fn is_one(&self) -> bool {
-        self.one
+    pub(crate) fn share_file(&self) -> bool {
+        self.shared
     }
 
-    pub(crate) fn out(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn stdout(&mut self) -> &mut Vec<u8> {
         &mut self.out
     }
 
-    /// Where what jobs write to this stream of theirs goes on.
-    pub(crate) fn of(&mut self, stream: usize) -> &mut Vec<u8> {
+    /// The buffer for a stream of a job.
+    pub(crate) fn buffer_for(&mut self, stream: usize) -> &mut Vec<u8> {
         match stream {
-            OUT => &mut self.out,
-            _ => self.err(),
+            STDOUT => &mut self.out,
+            _ => self.stderr(),
         }
     }
 
-    fn err(&mut self) -> &mut Vec<u8> {
-        match self.one && !self.gone {
+    fn stderr(&mut self) -> &mut Vec<u8> {
+        match self.shared && !self.stdout_failed {
             true => &mut self.out,
             false => &mut self.err,
         }
     }
 
-    /// Says something to people, on standard error.
-    pub(crate) fn say(&mut self, text: &str) {
+    /// Writes a message to standard error.
+    pub(crate) fn report(&mut self, text: &str) {
         let text = styled(text);
-        match &mut self.held {
-            Some(held) if self.one => held.extend(text.bytes()),
-            _ => self.err().extend(text.bytes()),
+        match &mut self.held_messages {
+            Some(held_messages) if self.shared => held_messages.extend(text.bytes()),
+            _ => self.stderr().extend(text.bytes()),
         }
     }
 
-    /// From now on our output is in the middle of a job's line, which what we say must not come into.
+    /// Holds messages back: the output is in the middle of a job's line.
     pub(crate) fn hold_messages(&mut self) {
-        self.held.get_or_insert_default();
+        self.held_messages.get_or_insert_default();
     }
 
     /// The line has ended.
     pub(crate) fn release_messages(&mut self) {
-        let held = self.held.take().unwrap_or_default();
-        self.err().extend(held);
+        let held_messages = self.held_messages.take().unwrap_or_default();
+        self.stderr().extend(held_messages);
     }
 
-    /// Whether our output is in the middle of a job's line.
-    pub(crate) fn is_in_line(&self) -> bool {
-        self.held.is_some()
+    /// Whether the output is in the middle of a job's line.
+    pub(crate) fn holds_messages(&self) -> bool {
+        self.held_messages.is_some()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.out.is_empty() && self.err.is_empty()
     }
 
-    /// Whether it goes to where a progress bar may be.
-    pub(crate) fn is_seen(&self) -> bool {
+    /// Whether the buffered output may go to the terminal of the progress bar.
+    pub(crate) fn may_be_on_terminal(&self) -> bool {
         !self.err.is_empty() || isatty(rustix::stdio::stdout())
     }
 
-    pub(crate) fn is_much(&self) -> bool {
-        self.out.len() + self.err.len() > MUCH
+    pub(crate) fn is_large(&self) -> bool {
+        self.out.len() + self.err.len() > BUFFERED_MAX
     }
 
-    /// Writes all there is; readers who take nothing are waited for until then, if not for ever. `signal` is readable when
-    /// we are asked to end. An error is told once; after it, what is for standard output is dropped.
+    /// Writes the buffers. It waits until the deadline for readers that do not read; `None` waits
+    /// forever. `signal` is readable when a signal arrives. An error is returned once; after it,
+    /// standard output is discarded.
     pub(crate) fn flush(
         &mut self,
         signal: BorrowedFd<'_>,
         until: Option<Instant>,
-    ) -> Result<(), Gone> {
-        if self.gone {
+    ) -> Result<(), WriteError> {
+        if self.stdout_failed {
             self.out.clear();
         }
         let written = write_all(rustix::stdio::stdout(), &mut self.out, signal, until);
-        if let Err(Gone::Broken | Gone::Failed(_)) = written {
-            self.gone = true;
+        if let Err(WriteError::Closed | WriteError::Failed(_)) = written {
+            self.stdout_failed = true;
             self.out.clear();
         }
         match write_all(rustix::stdio::stderr(), &mut self.err, signal, until) {
             Ok(()) => written,
-            Err(Gone::Stuck) => written.and(Err(Gone::Stuck)),
-            // Nobody could be told that nothing can be told.
-            Err(Gone::Broken | Gone::Failed(_)) => {
+            Err(WriteError::Blocked) => written.and(Err(WriteError::Blocked)),
+            // There is nowhere left to report the error.
+            Err(WriteError::Closed | WriteError::Failed(_)) => {
                 self.err.clear();
                 written
             }
         }
     }
 
-    /// Tells people the last there is to tell. Once we are asked to end, they have a moment to take it.
-    pub(crate) fn say_last(&mut self, text: &str, signals: &mut Signals, mut asked: bool) {
-        self.say(text);
+    /// Writes the last message. After a request to end, the reader has a limited time to take it.
+    pub(crate) fn report_last(&mut self, text: &str, signals: &mut Signals, mut asked: bool) {
+        self.report(text);
         loop {
-            let until = asked.then(|| Instant::now() + LAST_PATIENCE);
+            let until = asked.then(|| Instant::now() + LAST_TIMEOUT);
             match self.flush(signals.as_fd(), until) {
-                Err(Gone::Stuck) if !asked => asked = signals.ask_to_end(),
+                Err(WriteError::Blocked) if !asked => asked = signals.shutdown_requested(),
                 _ => return,
             }
         }
     }
 
-    /// Drops what could not be written.
-    pub(crate) fn give_up(&mut self) {
+    /// Discards what could not be written.
+    pub(crate) fn discard(&mut self) {
         self.out.clear();
         self.err.clear();
     }
 }
 
-/// Takes off `bytes` what was written.
+/// Writes `bytes`, and removes from it what was written.
 fn write_all(
     to: BorrowedFd<'_>,
     bytes: &mut Vec<u8>,
     signal: BorrowedFd<'_>,
     until: Option<Instant>,
-) -> Result<(), Gone> {
+) -> Result<(), WriteError> {
     let mut left = bytes.as_slice();
     let written = write_slice(to, &mut left, signal, until);
     let count = bytes.len() - left.len();
@@ -183,7 +186,7 @@ fn write_slice(
     bytes: &mut &[u8],
     signal: BorrowedFd<'_>,
     until: Option<Instant>,
-) -> Result<(), Gone> {
+) -> Result<(), WriteError> {
     if bytes.is_empty() {
         return Ok(());
     }
@@ -192,13 +195,13 @@ fn write_slice(
         let mut now = *bytes;
         if !is_file {
             wait_until_writable(to, signal, until)?;
-            now = &bytes[..bytes.len().min(AT_ONCE)];
+            now = &bytes[..bytes.len().min(WRITE_MAX)];
         }
         match rustix::io::write(to, now) {
             Ok(count) => *bytes = &bytes[count..],
             Err(Errno::INTR | Errno::AGAIN) => {}
-            Err(Errno::PIPE) => return Err(Gone::Broken),
-            Err(error) => return Err(Gone::Failed(error.into())),
+            Err(Errno::PIPE) => return Err(WriteError::Closed),
+            Err(error) => return Err(WriteError::Failed(error.into())),
         }
     }
     Ok(())
@@ -208,26 +211,26 @@ fn wait_until_writable(
     to: BorrowedFd<'_>,
     signal: BorrowedFd<'_>,
     until: Option<Instant>,
-) -> Result<(), Gone> {
+) -> Result<(), WriteError> {
     loop {
         let mut either = [
             PollFd::from_borrowed_fd(to.as_fd(), PollFlags::OUT),
             PollFd::from_borrowed_fd(signal, PollFlags::IN),
         ];
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        // What is too long for the clock is as good as for ever.
+        // A time that the kernel cannot represent is as good as forever.
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         match poll(&mut either, left.as_ref()) {
             Err(Errno::INTR) => continue,
-            Ok(0) => return Err(Gone::Stuck),
-            Err(error) => return Err(Gone::Failed(error.into())),
+            Ok(0) => return Err(WriteError::Blocked),
+            Err(error) => return Err(WriteError::Failed(error.into())),
             Ok(_) => {}
         }
         let [to, signal] = either.map(|end| !end.revents().is_empty());
         match (to, signal) {
-            // An error shows when it is written to.
+            // The next write reports an error.
             (true, _) => return Ok(()),
-            (false, true) => return Err(Gone::Stuck),
+            (false, true) => return Err(WriteError::Blocked),
             (false, false) => {}
         }
     }

@@ -1,4 +1,4 @@
-//! The terminal that the progress bar is drawn on: standard error, but for its last columns.
+//! The terminal of the progress bar: standard error, without its last columns.
 
 use std::fmt::Write as _;
 use std::io::{self, Write, stderr};
@@ -7,15 +7,15 @@ use std::sync::{Mutex, PoisonError};
 use indicatif::TermLike;
 use rustix::termios::tcgetwinsize;
 
-/// What a terminal shows of Ctrl-C and Ctrl-Z (`^Z`) fits behind the bar, and is cleared with it.
-const LEFT_FREE: u16 = 2;
-const USUAL_WIDTH: u16 = 80;
+/// The echo of Ctrl-C and Ctrl-Z (`^Z`) fits to the right of the bar, and is cleared with it.
+const FREE_COLUMNS: u16 = 2;
+const DEFAULT_WIDTH: u16 = 80;
 
-/// What was drawn and not shown yet.
+/// What was drawn since the last flush.
 #[derive(Debug, Default)]
-pub(crate) struct Terminal(Mutex<String>);
+pub(crate) struct BarTerminal(Mutex<String>);
 
-impl Terminal {
+impl BarTerminal {
     fn draw(&self, what: std::fmt::Arguments<'_>) -> io::Result<()> {
         let mut drawn = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         drawn.write_fmt(what).map_err(io::Error::other)
@@ -29,11 +29,11 @@ impl Terminal {
     }
 }
 
-impl TermLike for Terminal {
+impl TermLike for BarTerminal {
     fn width(&self) -> u16 {
         let size = tcgetwinsize(stderr()).map_or(0, |size| size.ws_col);
-        let width = if size == 0 { USUAL_WIDTH } else { size };
-        width.saturating_sub(LEFT_FREE).max(1)
+        let width = if size == 0 { DEFAULT_WIDTH } else { size };
+        width.saturating_sub(FREE_COLUMNS).max(1)
     }
 
     fn move_cursor_up(&self, n: usize) -> io::Result<()> {

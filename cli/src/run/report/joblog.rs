@@ -1,11 +1,11 @@
-//! The job log: a record for each finished job, so that a run that was cut off can be gone on with.
+//! The job log: a record for each finished job, from which an interrupted run can be resumed.
 //!
-//! JSON lines, the very records of `--output jsonl`: any tool reads them, and no command needs rules for its tabs and
-//! line ends. Each is written by one `write(2)`, so whatever kills us, all but the last line are whole, and that one is
-//! mended by the next run.
+//! The records are JSON lines, the same as those of `--output jsonl`: any tool can read them, and
+//! commands need no escapes for tabs and line ends. One `write(2)` writes each record. So all lines
+//! but the last are complete whatever kills this process, and the next run repairs the last one.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -13,35 +13,39 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::Serialize;
 
+use super::json::to_json_line;
+use super::record::Record;
+use super::resume::Resume;
 use crate::failure::Failure;
 use crate::run::job::Job;
-use crate::run::report::record::{Record, to_line};
-use crate::run::report::resume::Resume;
 
-/// So does every line that we write.
+/// The start of each line.
 const RECORD_BEGINS: &[u8] = br#"{"type":"job","job":"#;
 
 pub(crate) struct JobLog {
     file: File,
     path: PathBuf,
-    /// Of whole records.
+    /// The length of the complete records.
     length: u64,
 }
 
-/// What to do about the records of a former run.
+/// What to do with the records of an earlier run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Former {
-    /// There must be none.
+pub(crate) enum ExistingLog {
+    /// Refuse a log that has records.
     Refuse,
-    /// Do not run again what is done.
-    Keep,
-    /// Nor what is done well; what failed is run again.
-    KeepSuccesses,
+    /// Skip jobs that are done.
+    Resume,
+    /// Skip jobs that succeeded, and run again those that failed.
+    ResumeFailed,
 }
 
 impl JobLog {
-    /// Opens it, for this run alone, and reads what a former one left.
-    pub(crate) fn open(path: &Path, former: Former) -> Result<(Self, Option<Resume>), Failure> {
+    /// Opens and locks the log, and reads what an earlier run left in it.
+    pub(crate) fn open(
+        path: &Path,
+        existing_log: ExistingLog,
+    ) -> Result<(Self, Option<Resume>), Failure> {
         let name = path.display().to_string();
         let unreadable =
             |error: io::Error| Failure::usage(format!("cannot open the job log {name}: {error}"));
@@ -54,9 +58,10 @@ impl JobLog {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
-                let failure = Failure::usage(format!("another run writes the job log {name}"));
-                return Err(failure
-                    .remedy("wait for it to end, or give each run (each shard) a log of its own"));
+                let failure = Failure::usage(format!("another run is writing the job log {name}"));
+                return Err(
+                    failure.remedy("wait for it to end, or give each run (each shard) its own log")
+                );
             }
             Err(error) => {
                 return Err(Failure::resource(format!(
@@ -66,9 +71,9 @@ impl JobLog {
         }
         let metadata = file.metadata().map_err(unreadable)?;
         if !metadata.is_file() {
-            // What cannot be read again is written to, and nothing else.
-            return match former {
-                Former::Refuse => Ok((
+            // A file that cannot be read again is only written to.
+            return match existing_log {
+                ExistingLog::Refuse => Ok((
                     Self {
                         file,
                         path: path.into(),
@@ -77,7 +82,7 @@ impl JobLog {
                     None,
                 )),
                 _ => Err(Failure::usage(format!(
-                    "the job log {name} is no regular file, so nothing can be resumed from it"
+                    "the job log {name} is not a regular file, so a run cannot be resumed from it"
                 ))),
             };
         }
@@ -86,74 +91,76 @@ impl JobLog {
             path: path.into(),
             length: metadata.len(),
         };
-        if former == Former::Refuse {
+        if existing_log == ExistingLog::Refuse {
             return match log.length {
                 0 => Ok((log, None)),
                 _ => Err(Failure::usage(format!(
-                    "the job log {name} has the records of a former run"
+                    "the job log {name} has the records of an earlier run"
                 ))
-                .remedy("--resume goes on with it; to begin anew, remove it")),
+                .remedy("use --resume to continue it, or remove it to start again")),
             };
         }
-        let whole = log.whole_length().map_err(unreadable)?;
-        // Nothing is changed before all of it is known to be a job log: it may be the wrong file.
-        let resume = Resume::read(path, whole, former == Former::KeepSuccesses)?;
-        log.mend(whole)?;
+        let complete = log.complete_length().map_err(unreadable)?;
+        // The file is not changed before all of it is known to be a job log: the path may be wrong.
+        let resume = Resume::read(path, complete, existing_log == ExistingLog::ResumeFailed)?;
+        log.repair(complete)?;
         Ok((log, Some(resume)))
     }
 
-    /// Up to the end of the last whole line.
-    fn whole_length(&self) -> io::Result<u64> {
+    /// The length up to the end of the last complete line.
+    fn complete_length(&self) -> io::Result<u64> {
         let mut reader = BufReader::new(File::open(&self.path)?);
-        let mut whole = self.length;
-        // Backwards from the end, to the last end of a line.
+        let mut complete = self.length;
+        // Searches backwards for the last line end.
         const STEP: u64 = 64 * 1024;
-        while whole > 0 {
-            let start = whole.saturating_sub(STEP);
+        while complete > 0 {
+            let start = complete.saturating_sub(STEP);
             reader.seek(SeekFrom::Start(start))?;
-            let mut tail = vec![0; (whole - start) as usize];
+            let mut tail = vec![0; (complete - start) as usize];
             io::Read::read_exact(&mut reader, &mut tail)?;
             if let Some(end) = tail.iter().rposition(|&byte| byte == b'\n') {
-                whole = start + end as u64 + 1;
+                complete = start + end as u64 + 1;
                 break;
             }
-            whole = start;
+            complete = start;
         }
-        Ok(whole)
+        Ok(complete)
     }
 
-    /// Takes off a last line that was being written when the machine or the run ended, and nothing else.
-    fn mend(&mut self, whole: u64) -> Result<(), Failure> {
-        if whole == self.length {
+    /// Removes a last line that was incomplete when the machine or the run ended, and nothing else.
+    fn repair(&mut self, complete: u64) -> Result<(), Failure> {
+        if complete == self.length {
             return Ok(());
         }
         let name = self.path.display();
-        let unreadable = |error| Failure::usage(format!("cannot mend the job log {name}: {error}"));
-        let mut begun = vec![0; RECORD_BEGINS.len().min((self.length - whole) as usize)];
-        FileExt::read_exact_at(&self.file, &mut begun, whole).map_err(unreadable)?;
+        let unreadable =
+            |error| Failure::usage(format!("cannot repair the job log {name}: {error}"));
+        let mut begun = vec![0; RECORD_BEGINS.len().min((self.length - complete) as usize)];
+        FileExt::read_exact_at(&self.file, &mut begun, complete).map_err(unreadable)?;
         if !RECORD_BEGINS.starts_with(&begun) {
             let cause = format!(
-                "the last line of the job log {name} has no end, and is no beginning of a record"
+                "the last line of the job log {name} is incomplete, and is not the start of a record"
             );
             return Err(Failure::usage(cause).remedy(format!(
-                "if it is a job log: truncate -s {whole} takes that line off"
+                "if this is a job log, remove the line with truncate -s {complete}"
             )));
         }
-        self.file.set_len(whole).map_err(unreadable)?;
-        self.length = whole;
+        self.file.set_len(complete).map_err(unreadable)?;
+        self.length = complete;
         Ok(())
     }
 
-    /// Adds a finished job.
+    /// Appends the record of a finished job.
     pub(crate) fn write(&mut self, job: &Job, record: &Record<'_>) -> Result<(), Failure> {
-        let hash = format!("{:016x}", job.order.hash());
-        let line = to_line(&Logged { record, hash });
-        // One write(2), unless only a part of it has room: why the rest has none, the next one says.
+        let hash = format!("{:016x}", job.command.hash());
+        let line = to_json_line(&LogEntry { record, hash });
+        // One write(2), unless only a part of the line fits. The next write then returns the
+        // reason.
         let Err(error) = self.file.write_all(&line) else {
             self.length += line.len() as u64;
             return Ok(());
         };
-        // What there is of the line, off again.
+        // Remove the part of the line that was written.
         let _ = self.file.set_len(self.length);
         Err(Failure::writing(
             &format!("the job log {}", self.path.display()),
@@ -163,33 +170,9 @@ impl JobLog {
 }
 
 #[derive(Serialize)]
-struct Logged<'a> {
+struct LogEntry<'a> {
     #[serde(flatten)]
     record: &'a Record<'a>,
-    /// Of the command, to notice when the list is another one.
+    /// The hash of the command, which detects a list that changed.
     hash: String,
-}
-
-/// Lines of a file up to a position, each without its end.
-pub(crate) struct Lines {
-    reader: io::Take<BufReader<File>>,
-    line: Vec<u8>,
-}
-
-impl Lines {
-    pub(crate) fn open(path: &Path, length: u64) -> io::Result<Self> {
-        let reader = io::Read::take(BufReader::new(File::open(path)?), length);
-        Ok(Self {
-            reader,
-            line: Vec::new(),
-        })
-    }
-
-    pub(crate) fn next(&mut self) -> io::Result<Option<&[u8]>> {
-        self.line.clear();
-        match self.reader.read_until(b'\n', &mut self.line)? {
-            0 => Ok(None),
-            _ => Ok(Some(self.line.trim_ascii_end())),
-        }
-    }
 }

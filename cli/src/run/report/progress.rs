@@ -1,4 +1,4 @@
-//! The progress bar, on standard error, if that is a terminal.
+//! The progress bar, on standard error if that is a terminal.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
@@ -8,24 +8,24 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::getpgrp;
 use rustix::termios::tcgetpgrp;
 
-use crate::run::report::bar_terminal::Terminal;
+use super::bar_terminal::BarTerminal;
 
 use crate::locale;
 
-/// How often it is drawn anew.
-pub(crate) const EVERY: Duration = Duration::from_millis(100);
+/// How often the bar is drawn.
+pub(crate) const DRAW_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A drawing that comes sooner after another is left out.
-const HERTZ_MAX: u8 = 20;
+/// The bar's library skips drawings above this rate.
+const DRAWS_PER_SECOND_MAX: u8 = 20;
 
 pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     drawn: Instant,
 }
 
-/// What it shows.
+/// The numbers that the bar shows.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Numbers {
+pub(crate) struct ProgressCounts {
     pub(crate) running: usize,
     pub(crate) done: u64,
     pub(crate) failed: u64,
@@ -35,8 +35,8 @@ pub(crate) struct Numbers {
 impl Progress {
     pub(crate) fn new(wanted: bool) -> Self {
         let bar = (wanted && stderr().is_terminal()).then(|| {
-            let terminal = Box::new(Terminal::default());
-            let target = ProgressDrawTarget::term_like_with_hz(terminal, HERTZ_MAX);
+            let terminal = Box::new(BarTerminal::default());
+            let target = ProgressDrawTarget::term_like_with_hz(terminal, DRAWS_PER_SECOND_MAX);
             let bar = ProgressBar::with_draw_target(None, target);
             bar.set_style(style("{msg}  {per_sec}  {elapsed}"));
             bar
@@ -47,29 +47,29 @@ impl Progress {
         }
     }
 
-    /// How long to wait for something to happen at most.
-    pub(crate) fn patience(&self) -> Option<Duration> {
+    /// The time until the next drawing.
+    pub(crate) fn wait_timeout(&self) -> Option<Duration> {
         self.bar
             .as_ref()
-            .map(|_| EVERY.saturating_sub(self.drawn.elapsed()))
+            .map(|_| DRAW_INTERVAL.saturating_sub(self.drawn.elapsed()))
     }
 
-    /// Draws it, if it is time; the numbers are asked for only then.
-    pub(crate) fn show(&mut self, numbers: impl FnOnce() -> Numbers) {
+    /// Draws the bar if it is time. `counts` is called only then.
+    pub(crate) fn update(&mut self, counts: impl FnOnce() -> ProgressCounts) {
         let Some(bar) = &self.bar else { return };
-        if self.drawn.elapsed() < EVERY {
+        if self.drawn.elapsed() < DRAW_INTERVAL {
             return;
         }
         self.drawn = Instant::now();
-        if !takes() || !is_ours() {
+        if !is_writable() || !in_foreground() {
             return;
         }
-        let Numbers {
+        let ProgressCounts {
             running,
             done,
             failed,
             expected,
-        } = numbers();
+        } = counts();
         if let Some(expected) = expected
             && bar.length() != Some(expected)
         {
@@ -82,42 +82,44 @@ impl Progress {
         bar.set_position(done);
     }
 
-    /// Does something to the terminal without the bar in the way.
-    pub(crate) fn aside<T>(&self, act: impl FnOnce() -> T) -> T {
+    /// Runs `act` while the bar is off the terminal.
+    pub(crate) fn suspend<T>(&self, act: impl FnOnce() -> T) -> T {
         match &self.bar {
-            Some(bar) if takes() && is_ours() => bar.suspend(act),
+            Some(bar) if is_writable() && in_foreground() => bar.suspend(act),
             _ => act(),
         }
     }
 
-    /// Takes it off the terminal before we are stopped: then the line is the shell's. It is drawn again when we go on in the
-    /// foreground.
+    /// Clears the bar before this process is stopped, as the shell then uses the line. The bar is
+    /// drawn again once the process continues in the foreground.
     pub(crate) fn clear(&self) {
-        if self.bar.is_some() && takes() && is_ours() {
+        if self.bar.is_some() && is_writable() && in_foreground() {
             let _ = stderr().write_all(b"\r\x1b[2K");
         }
     }
 
-    pub(crate) fn end(&self) {
+    pub(crate) fn finish(&self) {
         let Some(bar) = &self.bar else { return };
-        if !takes() || !is_ours() {
-            // Nor is it drawn when it is dropped.
+        if !is_writable() || !in_foreground() {
+            // The drop of the bar must not draw either.
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
         bar.finish_and_clear();
     }
 }
 
-/// Whether the terminal takes something at once: one that nobody drains must not hold us up.
-fn takes() -> bool {
+/// Whether the terminal accepts output without blocking. A terminal that no process drains must not
+/// block the run.
+fn is_writable() -> bool {
     let stderr = stderr();
     let mut end = [PollFd::new(&stderr, PollFlags::OUT)];
     poll(&mut end, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
-/// Whether we are in the foreground of the terminal. In the background it is others' who type and write there; `stty tostop` would
-/// stop us. Where that cannot be asked (the terminal is not the one that controls us) there is no background.
-fn is_ours() -> bool {
+/// Whether this process is in the foreground of the terminal. In the background the terminal
+/// belongs to other processes, and with `stty tostop` a write would stop this one. There is no
+/// background if the query fails, because the terminal is not the controlling one.
+fn in_foreground() -> bool {
     tcgetpgrp(stderr()).map_or(true, |foreground| foreground == getpgrp())
 }
 

@@ -1,4 +1,6 @@
-//! What a run comes to: counts, percentiles, the slowest, the first that failed. Bounded, however many jobs there are.
+//! The summary of a run: counts, percentiles, the slowest jobs, the first failures.
+//!
+//! Its size does not depend on the number of jobs.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -8,23 +10,23 @@ use std::time::{Duration, Instant};
 use anstyle::AnsiColor;
 use hdrhistogram::Histogram;
 
-use crate::run::report::record::{Ended, Record};
+use super::record::{OutcomeKind, Record};
 use crate::{duration, locale};
 
 const SLOWEST_SHOWN: usize = 5;
 const FAILED_SHOWN: usize = 10;
-/// Of a command.
-const TEXT_SHOWN: usize = 100;
-/// No job runs longer than this: a hundred years. What would counts as so long.
+/// Characters of a command that are shown.
+const COMMAND_SHOWN: usize = 100;
+/// The longest run time that is recorded: a hundred years. Longer times count as this long.
 const MICROS_MAX: u64 = 100 * 365 * 24 * 3600 * 1_000_000;
 
 pub(crate) struct Summary {
-    begun: Instant,
+    start: Instant,
     succeeded: u64,
     failed: u64,
     timed_out: u64,
     interrupted: u64,
-    attempts_again: u64,
+    retries: u64,
     wall_micros: Histogram<u64>,
     cpu: Duration,
     slowest: BinaryHeap<Reverse<(u64, u64, String)>>,
@@ -33,17 +35,17 @@ pub(crate) struct Summary {
 
 impl Summary {
     pub(crate) fn new() -> Self {
-        // The bounds are good ones.
+        // The bounds are valid.
         let mut wall_micros = Histogram::new_with_max(MICROS_MAX, 3)
             .unwrap_or_else(|_| unreachable!("1 to a maximum"));
         wall_micros.auto(true);
         Self {
-            begun: Instant::now(),
+            start: Instant::now(),
             succeeded: 0,
             failed: 0,
             timed_out: 0,
             interrupted: 0,
-            attempts_again: 0,
+            retries: 0,
             wall_micros,
             cpu: Duration::ZERO,
             slowest: BinaryHeap::with_capacity(SLOWEST_SHOWN + 1),
@@ -59,8 +61,8 @@ impl Summary {
         self.failed
     }
 
-    pub(crate) fn attempt_again(&mut self) {
-        self.attempts_again += 1;
+    pub(crate) fn add_retry(&mut self) {
+        self.retries += 1;
     }
 
     pub(crate) fn add(&mut self, record: &Record<'_>) {
@@ -71,12 +73,15 @@ impl Summary {
                 self.failed += 1;
                 self.timed_out += u64::from(record.timed_out);
                 if self.first_failed.len() < FAILED_SHOWN {
-                    self.first_failed
-                        .push((record.job, record.how(), short(&record.command)));
+                    self.first_failed.push((
+                        record.job,
+                        record.description(),
+                        excerpt(&record.command),
+                    ));
                 }
             }
         }
-        if record.outcome == Ended::NotStarted || record.interrupted {
+        if record.outcome == OutcomeKind::NotStarted || record.interrupted {
             return;
         }
         self.cpu += record.cpu();
@@ -93,20 +98,20 @@ impl Summary {
             return;
         }
         self.slowest
-            .push(Reverse((micros, record.job, short(&record.command))));
+            .push(Reverse((micros, record.job, excerpt(&record.command))));
         if full {
             self.slowest.pop();
         }
     }
 
-    /// For people.
-    pub(crate) fn show(self, done_before: u64, failed_before: u64) -> String {
+    /// The summary as text.
+    pub(crate) fn render(self, done_before: u64, failed_before: u64) -> String {
         let bold = anstyle::Style::new().bold();
         let (red, green) = (
             AnsiColor::Red.on_default().bold(),
             AnsiColor::Green.on_default().bold(),
         );
-        let elapsed = self.begun.elapsed();
+        let elapsed = self.start.elapsed();
         let mut text = String::new();
         let jobs = self.finished();
         let rate = jobs as f64 / elapsed.as_secs_f64().max(1e-6);
@@ -116,7 +121,7 @@ impl Summary {
         for (count, what) in [
             (self.timed_out, "of them timed out"),
             (self.interrupted, "interrupted"),
-            (self.attempts_again, "further attempts"),
+            (self.retries, "retries"),
         ] {
             if count > 0 {
                 let _ = write!(text, ", {count} {what}");
@@ -124,13 +129,13 @@ impl Summary {
         }
         let _ = writeln!(
             text,
-            "; {} in all, {rate:.0} jobs/s",
+            "; {} in total, {rate:.0} jobs/s",
             duration::show(elapsed)
         );
         if done_before > 0 {
             let _ = writeln!(
                 text,
-                "{done_before} were done before, {failed_before} of them failed"
+                "{done_before} were done by an earlier run, {failed_before} of them failed"
             );
         }
         if !self.wall_micros.is_empty() {
@@ -166,7 +171,7 @@ impl Summary {
             if self.failed > shown {
                 let _ = writeln!(
                     text,
-                    "  and {} more; --joblog or --output jsonl has them all",
+                    "  and {} more; --joblog or --output jsonl lists all of them",
                     self.failed - shown
                 );
             }
@@ -175,13 +180,13 @@ impl Summary {
     }
 }
 
-/// Its start, on one line, without what would move a terminal's cursor.
-fn short(command: &str) -> String {
+/// The start of a command, on one line and without control characters.
+fn excerpt(command: &str) -> String {
     let clean = command
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c });
-    let mut text: String = clean.take(TEXT_SHOWN).collect();
-    if command.chars().nth(TEXT_SHOWN).is_some() {
+    let mut text: String = clean.take(COMMAND_SHOWN).collect();
+    if command.chars().nth(COMMAND_SHOWN).is_some() {
         text.push_str(if locale::is_utf8() { "…" } else { "..." });
     }
     text

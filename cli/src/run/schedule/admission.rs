@@ -1,258 +1,262 @@
-//! Where jobs wait to be started: until there is room for one more to run.
+//! The queue of jobs that wait to start, and the limit on those that run.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::run::job::Job;
 
-/// Jobs that were read and have not begun. Enough that nobody waits for the reader.
-const WAITING_MAX: usize = 1024;
-/// The reader sleeps until so few are left.
-const WAITING_FEW: usize = WAITING_MAX / 2;
+/// The most jobs that are queued. It is large enough that no spawner waits for the reader.
+const QUEUE_MAX: usize = 1024;
+/// The reader sleeps until the queue is this short.
+const QUEUE_REFILL: usize = QUEUE_MAX / 2;
 
-/// Bounded on both sides: jobs that wait, and jobs inside.
-pub(crate) struct Gate {
+/// A bounded queue of jobs, and a bounded number of active jobs.
+pub(crate) struct Admission {
     state: Mutex<State>,
-    /// For those who start jobs.
-    opened: Condvar,
+    /// For the spawners.
+    can_start: Condvar,
     /// For the reader.
-    wanted: Condvar,
+    wants_input: Condvar,
 }
 
 struct State {
-    waiting: VecDeque<Job>,
-    /// For another attempt, or put back; they go first.
-    again: VecDeque<Job>,
-    /// Running, or being started.
-    inside: usize,
-    /// How many may be inside: as many as asked for, or fewer where something ran out.
-    room: usize,
-    /// As many as asked for.
-    room_max: usize,
-    /// Asking for more comes to no more than this.
-    room_limit: usize,
-    /// Jobs that have ended, of which it is not known yet whether they are tried again.
-    held: usize,
-    /// Jobs that left since the room was made smaller, or grew.
-    left: usize,
-    /// No more will come from the reader.
-    complete: bool,
-    /// No more are to be started.
+    queued: VecDeque<Job>,
+    /// Jobs for another attempt, and jobs that were put back. They start first.
+    retries: VecDeque<Job>,
+    /// Jobs that run or are being started.
+    active: usize,
+    /// The limit on active jobs: `capacity_max`, or less after a resource ran out.
+    capacity: usize,
+    /// The requested limit on active jobs.
+    capacity_max: usize,
+    /// The highest value of `capacity_max`.
+    capacity_limit: usize,
+    /// Jobs that have ended, and for which another attempt is not decided yet.
+    deferred: usize,
+    /// Jobs that were released since the capacity last changed.
+    released: usize,
+    /// The reader will submit no more jobs.
+    input_ended: bool,
+    /// No more jobs are started.
     closed: bool,
-    starters_asleep: usize,
-    reader_asleep: bool,
+    sleeping_spawners: usize,
+    reader_sleeping: bool,
 }
 
-impl Gate {
-    pub(crate) fn new(room: usize, room_limit: usize) -> Self {
+impl Admission {
+    pub(crate) fn new(capacity: usize, capacity_limit: usize) -> Self {
         Self {
             state: Mutex::new(State {
-                waiting: VecDeque::new(),
-                again: VecDeque::new(),
-                inside: 0,
-                room,
-                room_max: room,
-                room_limit,
-                held: 0,
-                left: 0,
-                complete: false,
+                queued: VecDeque::new(),
+                retries: VecDeque::new(),
+                active: 0,
+                capacity,
+                capacity_max: capacity,
+                capacity_limit,
+                deferred: 0,
+                released: 0,
+                input_ended: false,
                 closed: false,
-                starters_asleep: 0,
-                reader_asleep: false,
+                sleeping_spawners: 0,
+                reader_sleeping: false,
             }),
-            opened: Condvar::new(),
-            wanted: Condvar::new(),
+            can_start: Condvar::new(),
+            wants_input: Condvar::new(),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing under the lock panics half-way.
+        // No code panics half-way through a change under this lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    // ---- the reader
+    // ---- for the reader
 
-    /// Brings jobs; waits while there are many. `false`: no more are wanted.
-    pub(crate) fn bring(&self, jobs: &mut Vec<Job>) -> bool {
+    /// Submits jobs, and blocks while the queue is full. Returns `false` if no more jobs are
+    /// accepted.
+    pub(crate) fn submit(&self, jobs: &mut Vec<Job>) -> bool {
         let mut state = self.lock();
-        state.waiting.extend(jobs.drain(..));
-        self.wake_starters(&state);
-        if state.waiting.len() >= WAITING_MAX {
-            while state.waiting.len() > WAITING_FEW && !state.closed {
-                state.reader_asleep = true;
+        state.queued.extend(jobs.drain(..));
+        self.wake_spawners(&state);
+        if state.queued.len() >= QUEUE_MAX {
+            while state.queued.len() > QUEUE_REFILL && !state.closed {
+                state.reader_sleeping = true;
                 state = self
-                    .wanted
+                    .wants_input
                     .wait(state)
                     .unwrap_or_else(PoisonError::into_inner);
             }
-            state.reader_asleep = false;
+            state.reader_sleeping = false;
         }
         !state.closed
     }
 
-    /// No more will come.
-    pub(crate) fn complete(&self) {
+    /// Ends the input.
+    pub(crate) fn end_input(&self) {
         let mut state = self.lock();
-        state.complete = true;
-        // Whoever finds nothing to do now has nothing to wait for.
-        self.opened.notify_all();
+        state.input_ended = true;
+        // A spawner without a job has nothing left to wait for.
+        self.can_start.notify_all();
     }
 
-    // ---- those who start jobs
+    // ---- for the spawners
 
-    /// The next job, when there is one and room for it. `None`: there will be none, and all have ended. Not sooner: the kernel
-    /// sends a job that asked for a signal at its parent's death (`PR_SET_PDEATHSIG`) that signal when the *thread* that started
-    /// it ends.
-    pub(crate) fn enter(&self) -> Option<Job> {
+    /// The next job, once there is one and capacity for it. `None`: all jobs have ended, and no
+    /// more will start. It does not return `None` sooner, because the kernel ties
+    /// `PR_SET_PDEATHSIG` to the parent *thread*: a job that asked for this signal would get it
+    /// when the thread that started the job ends.
+    pub(crate) fn acquire(&self) -> Option<Job> {
         let mut state = self.lock();
         loop {
             if state.is_over() {
                 return None;
             }
             if !state.closed
-                && state.inside < state.room
+                && state.active < state.capacity
                 && let Some(job) = state.next()
             {
-                state.inside += 1;
-                if state.reader_asleep && state.waiting.len() <= WAITING_FEW {
-                    self.wanted.notify_one();
+                state.active += 1;
+                if state.reader_sleeping && state.queued.len() <= QUEUE_REFILL {
+                    self.wants_input.notify_one();
                 }
                 return Some(job);
             }
-            state.starters_asleep += 1;
+            state.sleeping_spawners += 1;
             state = self
-                .opened
+                .can_start
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
-            state.starters_asleep -= 1;
+            state.sleeping_spawners -= 1;
         }
     }
 
-    /// A job could not be started because something ran out: it is put back, and waits until one of the others leaves;
-    /// there shall be no more inside than there are now, as is returned. If nothing else is inside that could give
-    /// anything back, the caller keeps the job and its place.
-    pub(crate) fn crowded(&self, job: Job) -> Result<usize, Job> {
+    /// Puts back a job that could not be started because a resource ran out. It waits until another
+    /// job ends. The capacity drops to the number of active jobs, which is returned. If no other
+    /// job is active that could free the resource, the caller keeps the job and its permit.
+    pub(crate) fn requeue(&self, job: Job) -> Result<usize, Job> {
         let mut state = self.lock();
-        if state.inside == 1 && !state.closed {
+        if state.active == 1 && !state.closed {
             return Err(job);
         }
-        state.inside -= 1;
-        state.room = state.inside.clamp(1, state.room_max);
-        state.left = 0;
-        state.again.push_front(job);
-        self.wake_starters(&state);
-        Ok(state.room)
+        state.active -= 1;
+        state.capacity = state.active.clamp(1, state.capacity_max);
+        state.released = 0;
+        state.retries.push_front(job);
+        self.wake_spawners(&state);
+        Ok(state.capacity)
     }
 
-    // ---- who sees them end
+    // ---- for the supervisor
 
-    /// So many have ended.
-    pub(crate) fn leave(&self, count: usize) {
+    /// Releases the permits of jobs that have ended.
+    pub(crate) fn release(&self, count: usize) {
         if count == 0 {
             return;
         }
         let mut state = self.lock();
-        state.inside -= count;
-        if state.room < state.room_max {
-            // Whatever ran out may be there again: one more at a time, each time a houseful has left.
-            state.left += count;
-            if state.left >= state.room {
-                state.room += 1;
-                state.left = 0;
+        state.active -= count;
+        if state.capacity < state.capacity_max {
+            // The missing resource may be available again. The capacity grows by one each time as
+            // many jobs have ended as it allows.
+            state.released += count;
+            if state.released >= state.capacity {
+                state.capacity += 1;
+                state.released = 0;
             }
         }
-        self.wake_starters(&state);
+        self.wake_spawners(&state);
     }
 
-    /// One has ended, and is to be tried again.
-    pub(crate) fn again(&self, job: Job) {
+    /// Queues a job that has ended for another attempt.
+    pub(crate) fn retry(&self, job: Job) {
         let mut state = self.lock();
-        state.inside -= 1;
-        state.again.push_back(job);
-        self.wake_starters(&state);
+        state.active -= 1;
+        state.retries.push_back(job);
+        self.wake_spawners(&state);
     }
 
-    /// One has ended, and leaves its place; whether it is tried again is judged later.
-    pub(crate) fn hold(&self) {
+    /// Releases the permit of a job that has ended. Whether it gets another attempt is decided
+    /// later.
+    pub(crate) fn defer(&self) {
         let mut state = self.lock();
-        state.held += 1;
+        state.deferred += 1;
         drop(state);
-        self.leave(1);
+        self.release(1);
     }
 
-    /// It is judged.
-    pub(crate) fn judged(&self, again: Option<Job>) {
+    /// Reports the decision about a deferred job.
+    pub(crate) fn resolve_deferred(&self, retry: Option<Job>) {
         let mut state = self.lock();
-        state.held -= 1;
+        state.deferred -= 1;
         if !state.closed {
-            state.again.extend(again);
+            state.retries.extend(retry);
         }
-        self.wake_starters(&state);
+        self.wake_spawners(&state);
     }
 
-    /// One more may be inside. Returns how many may.
-    pub(crate) fn widen(&self) -> usize {
+    /// Allows one more active job. Returns the new limit.
+    pub(crate) fn raise_limit(&self) -> usize {
         let mut state = self.lock();
-        if state.room_max < state.room_limit {
-            if state.room == state.room_max {
-                state.room += 1;
+        if state.capacity_max < state.capacity_limit {
+            if state.capacity == state.capacity_max {
+                state.capacity += 1;
             }
-            state.room_max += 1;
+            state.capacity_max += 1;
         }
-        self.wake_starters(&state);
-        state.room_max
+        self.wake_spawners(&state);
+        state.capacity_max
     }
 
-    /// One fewer may be inside from now on, but one. Returns how many may.
-    pub(crate) fn narrow(&self) -> usize {
+    /// Allows one active job fewer, but at least one. Returns the new limit.
+    pub(crate) fn lower_limit(&self) -> usize {
         let mut state = self.lock();
-        state.room_max = (state.room_max - 1).max(1);
-        state.room = state.room.min(state.room_max);
-        state.room_max
+        state.capacity_max = (state.capacity_max - 1).max(1);
+        state.capacity = state.capacity.min(state.capacity_max);
+        state.capacity_max
     }
 
-    /// No more are to be started.
+    /// Starts no more jobs.
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        state.waiting.clear();
-        state.again.clear();
-        self.opened.notify_all();
-        self.wanted.notify_all();
+        state.queued.clear();
+        state.retries.clear();
+        self.can_start.notify_all();
+        self.wants_input.notify_all();
     }
 
-    /// Whether none is inside, and none will be.
+    /// Whether no job is active, and none will be.
     pub(crate) fn is_over(&self) -> bool {
         self.lock().is_over()
     }
 
-    /// How many are inside.
-    pub(crate) fn inside(&self) -> usize {
-        self.lock().inside
+    /// The number of active jobs.
+    pub(crate) fn active(&self) -> usize {
+        self.lock().active
     }
 
-    fn wake_starters(&self, state: &State) {
-        if state.starters_asleep == 0 {
+    fn wake_spawners(&self, state: &State) {
+        if state.sleeping_spawners == 0 {
             return;
         }
-        let startable =
-            (state.waiting.len() + state.again.len()).min(state.room.saturating_sub(state.inside));
+        let startable = (state.queued.len() + state.retries.len())
+            .min(state.capacity.saturating_sub(state.active));
         match startable {
-            _ if state.is_over() => self.opened.notify_all(),
+            _ if state.is_over() => self.can_start.notify_all(),
             0 => {}
-            1 => self.opened.notify_one(),
-            _ => self.opened.notify_all(),
+            1 => self.can_start.notify_one(),
+            _ => self.can_start.notify_all(),
         }
     }
 }
 
 impl State {
     fn next(&mut self) -> Option<Job> {
-        self.again.pop_front().or_else(|| self.waiting.pop_front())
+        self.retries.pop_front().or_else(|| self.queued.pop_front())
     }
 
     fn is_over(&self) -> bool {
-        let none_waits = self.waiting.is_empty() && self.again.is_empty();
-        self.inside == 0 && self.held == 0 && (self.closed || self.complete && none_waits)
+        let none_waits = self.queued.is_empty() && self.retries.is_empty();
+        self.active == 0 && self.deferred == 0 && (self.closed || self.input_ended && none_waits)
     }
 }

@@ -1,161 +1,124 @@
-//! What the conductor is told by the threads that read and start jobs.
+//! Events that the reader and the spawners report to the supervisor.
 
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use exitring::Child;
-use jiff::Timestamp;
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::failure::Failure;
-use crate::run::job::Job;
+use crate::run::job::{Job, StartTime};
+use crate::run::start_error::StartError;
 
-/// What happened.
-pub(crate) enum News {
-    /// A job runs.
-    Started(Box<Started>),
-    /// A job could not be started, by its own fault.
+/// An event for the supervisor.
+pub(crate) enum Event {
+    /// A job was started.
+    Started(Box<StartedJob>),
+    /// A job could not be started, because of its own command.
     NotStarted {
         job: Job,
-        when: When,
-        why: NotStarted,
+        start_time: StartTime,
+        error: StartError,
     },
-    /// Something ran out, so no more than this run at a time for now.
-    Crowded { room: usize, why: String },
-    /// The list cannot be read on, or nothing can be started at all.
-    Stuck(Failure),
-    /// A job that had room is not started any more.
-    PutDown,
-    /// The ends of jobs are not told any more.
-    Lost(Failure),
+    /// A resource ran out, and the number of jobs that run at a time was reduced.
+    CapacityReduced { capacity: usize, reason: String },
+    /// The list cannot be read further, or no job can be started at all.
+    CannotContinue(Failure),
+    /// A job that had a permit is not started.
+    StartDropped,
+    /// The watcher no longer reports the ends of jobs.
+    WatcherFailed(Failure),
     /// The list was read to its end.
-    Read,
+    ListRead,
 }
 
-/// Why a job was not started, and the exit code that a shell gives for that.
-#[derive(Debug)]
-pub(crate) struct NotStarted {
-    pub(crate) why: String,
-    pub(crate) code: i32,
-}
-
-impl NotStarted {
-    /// There is no such program.
-    pub(crate) fn not_found(why: impl Into<String>) -> Self {
-        let why = why.into();
-        Self { why, code: 127 }
-    }
-
-    /// There is one, or there is a line, and it cannot be executed.
-    pub(crate) fn not_executable(why: impl Into<String>) -> Self {
-        let why = why.into();
-        Self { why, code: 126 }
-    }
-}
-
-/// When a job was started, on the clock that measures and on the one that people read.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct When {
-    pub(crate) instant: Instant,
-    pub(crate) time: Timestamp,
-}
-
-impl When {
-    pub(crate) fn now() -> Self {
-        Self {
-            instant: Instant::now(),
-            time: Timestamp::now(),
-        }
-    }
-}
-
-/// A job that runs.
-pub(crate) struct Started {
+/// A job that was started.
+pub(crate) struct StartedJob {
     pub(crate) job: Job,
-    pub(crate) when: When,
+    pub(crate) start_time: StartTime,
     pub(crate) child: Child,
-    /// Standard output and error, where they are ours to pass on.
+    /// Standard output and error, where the run forwards them.
     pub(crate) pipes: [Option<OwnedFd>; 2],
 }
 
-pub(crate) struct Inbox {
+pub(crate) struct EventQueue {
     state: Mutex<State>,
-    bell: OwnedFd,
+    eventfd: OwnedFd,
 }
 
 #[derive(Default)]
 struct State {
-    news: Vec<News>,
-    /// The conductor wants to know at once of each job that runs.
-    alert: bool,
+    events: Vec<Event>,
+    /// The supervisor is woken up for each job that starts.
+    wake_on_start: bool,
 }
 
-impl Inbox {
+impl EventQueue {
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             state: Mutex::default(),
-            bell: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
+            eventfd: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
         })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing under the lock panics half-way.
+        // No code panics half-way through a change under this lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the conductor, and wakes it.
-    pub(crate) fn tell(&self, news: News) {
-        self.lock().news.push(news);
-        self.ring();
+    /// Queues an event and wakes up the supervisor.
+    pub(crate) fn push(&self, event: Event) {
+        self.lock().events.push(event);
+        self.set_readable();
     }
 
-    /// Tells the conductor of a job that runs, which wakes it when there is something to do about it. `subscribe` sees to
-    /// that, and is called under the lock: whatever comes of it at once, the conductor finds the job here
-    /// before it.
-    pub(crate) fn started(
+    /// Queues a job that was started. The supervisor is woken up only if it must act. `subscribe`
+    /// registers the job, and is called under the lock: when the first event of the job arrives,
+    /// the supervisor finds the job in the queue.
+    pub(crate) fn push_started(
         &self,
-        started: Started,
-        subscribe: impl FnOnce(&Started) -> Result<(), News>,
+        started: StartedJob,
+        subscribe: impl FnOnce(&StartedJob) -> Result<(), Event>,
     ) {
         let mut state = self.lock();
         let subscribed = subscribe(&started);
-        state.news.push(News::Started(Box::new(started)));
-        let alert = state.alert || subscribed.is_err();
-        state.news.extend(subscribed.err());
+        state.events.push(Event::Started(Box::new(started)));
+        let wake = state.wake_on_start || subscribed.is_err();
+        state.events.extend(subscribed.err());
         drop(state);
-        if alert {
-            self.ring();
+        if wake {
+            self.set_readable();
         }
     }
 
-    /// Takes all there is, in exchange for an empty vector.
-    pub(crate) fn take(&self, news: &mut Vec<News>) {
-        debug_assert!(news.is_empty(), "news would be lost");
-        mem::swap(&mut self.lock().news, news);
+    /// Takes all events, in exchange for an empty vector.
+    pub(crate) fn take(&self, events: &mut Vec<Event>) {
+        debug_assert!(events.is_empty(), "events would be lost");
+        mem::swap(&mut self.lock().events, events);
     }
 
-    /// From now on the conductor is woken for each job that runs.
-    pub(crate) fn alert(&self) {
-        self.lock().alert = true;
+    /// Wakes up the supervisor for each job that starts from now on.
+    pub(crate) fn wake_on_start(&self) {
+        self.lock().wake_on_start = true;
     }
 
-    pub(crate) fn ring(&self) {
-        // Full is as good as rung.
-        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+    pub(crate) fn set_readable(&self) {
+        // A write fails only if the counter is at its maximum, and then the eventfd is readable
+        // already.
+        let _ = rustix::io::write(&self.eventfd, &1_u64.to_ne_bytes());
     }
 
-    /// Makes it silent again.
-    pub(crate) fn hush(&self) {
-        let _ = rustix::io::read(&self.bell, &mut [0_u8; 8]);
+    /// Makes the eventfd not readable again.
+    pub(crate) fn clear_readable(&self) {
+        let _ = rustix::io::read(&self.eventfd, &mut [0_u8; 8]);
     }
 }
 
-impl AsFd for Inbox {
-    /// Readable when it was rung.
+impl AsFd for EventQueue {
+    /// Readable after `set_readable`.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+        self.eventfd.as_fd()
     }
 }

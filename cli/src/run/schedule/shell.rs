@@ -1,16 +1,19 @@
-//! How a line is executed: by a shell if it needs one, else directly, as `make` does it. That saves a process's
-//! start, which for a short command is most of what it costs.
+//! How a line is executed: by a shell if it needs one, else directly, as `make` does.
+//!
+//! The direct way saves the start of a process, which is most of the cost of a short command.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
-/// What means something to a shell, in any place. (`=` only before the command, `{` and `!` only as a word.)
-const SPECIAL: &[u8] = b"|&;<>()$`\\\"'*?[]~#\n\r\x0b\x0c";
+/// Bytes that are special to a shell in any position. (`=` is special only before the command, `{`
+/// and `!` only as a word.)
+const SPECIAL_BYTES: &[u8] = b"|&;<>()$`\\\"'*?[]~#\n\r\x0b\x0c";
 
-/// Words that are the shell's own: its language, and commands that no program can stand in for, or that
-/// do not do quite what the program of their name does, of the shells that are `sh` somewhere. Sorted.
-const OWN_WORDS: &[&str] = &[
+/// Words that a shell handles itself, for all shells that are `sh` on some system: keywords,
+/// builtins without an equivalent program, and builtins that differ from the program of the same
+/// name. Sorted.
+const SHELL_WORDS: &[&str] = &[
     "!",
     ".",
     ":",
@@ -93,26 +96,26 @@ const OWN_WORDS: &[&str] = &[
     "}",
 ];
 
-/// Who executes lines.
+/// Which lines a shell executes.
 #[derive(Clone, Debug)]
 pub(crate) enum Shell {
-    /// `sh` those that need it.
+    /// `sh` executes the lines that need a shell.
     Auto,
-    /// This one all of them.
+    /// This shell executes all lines.
     Always(OsString),
-    /// None: quotes are understood, nothing is expanded.
+    /// No shell: quotes are parsed, and nothing is expanded.
     Never,
 }
 
 impl Shell {
-    /// The command for a line, or why there is none.
+    /// The command for a line, or why the line cannot be executed.
     pub(crate) fn command(&self, line: &OsStr) -> Result<Command, &'static str> {
         match self {
             Self::Auto => match plain_words(line.as_bytes()) {
-                Some(words) => Ok(words_command(words)),
-                None => Ok(by_shell(OsStr::new("sh"), line)),
+                Some(words) => Ok(argv_command(words)),
+                None => Ok(shell_command(OsStr::new("sh"), line)),
             },
-            Self::Always(shell) => Ok(by_shell(shell, line)),
+            Self::Always(shell) => Ok(shell_command(shell, line)),
             Self::Never => {
                 let line = line
                     .to_str()
@@ -120,30 +123,30 @@ impl Shell {
                 let words = shell_words::split(line).map_err(|_| "a quote is not closed")?;
                 match words.is_empty() {
                     true => Err("the line has no word"),
-                    false => Ok(words_command(words.iter().map(OsStr::new))),
+                    false => Ok(argv_command(words.iter().map(OsStr::new))),
                 }
             }
         }
     }
 }
 
-pub(crate) fn by_shell(shell: &OsStr, line: &OsStr) -> Command {
+pub(crate) fn shell_command(shell: &OsStr, line: &OsStr) -> Command {
     let mut command = Command::new(shell);
     command.arg("-c").arg(line);
     command
 }
 
-/// The first is the program; there must be one.
-pub(crate) fn words_command<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> Command {
+/// Builds a command. The first word is the program, and must exist.
+pub(crate) fn argv_command<'a>(words: impl IntoIterator<Item = &'a OsStr>) -> Command {
     let mut words = words.into_iter();
     let mut command = Command::new(words.next().unwrap_or_default());
     command.args(words);
     command
 }
 
-/// The words of a line that a shell would only have split; `None` if it has more to do.
+/// The words of a line that a shell would only split; `None` if the shell has more to do.
 fn plain_words(line: &[u8]) -> Option<impl Iterator<Item = &OsStr>> {
-    if line.iter().any(|byte| SPECIAL.contains(byte)) {
+    if line.iter().any(|byte| SPECIAL_BYTES.contains(byte)) {
         return None;
     }
     let words = || {
@@ -152,7 +155,7 @@ fn plain_words(line: &[u8]) -> Option<impl Iterator<Item = &OsStr>> {
     };
     let first = words().next()?;
     let own = |word: &[u8]| {
-        OWN_WORDS
+        SHELL_WORDS
             .binary_search_by(|own| own.as_bytes().cmp(word))
             .is_ok()
     };
@@ -179,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_shell_would_only_split_needs_none() {
+    fn simple_lines_need_no_shell() {
         assert_eq!(words("true"), Some(vec!["true"]));
         assert_eq!(
             words("  cp -r  a\tb=c "),
@@ -189,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_means_something_to_a_shell_is_left_to_it() {
+    fn lines_with_shell_syntax_need_a_shell() {
         for line in [
             "a | b",
             "a > b",
@@ -224,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn own_words_are_sorted_to_be_found() {
-        assert!(OWN_WORDS.is_sorted());
+    fn shell_words_are_sorted() {
+        assert!(SHELL_WORDS.is_sorted());
     }
 }

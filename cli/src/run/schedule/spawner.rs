@@ -1,4 +1,6 @@
-//! The threads that start jobs. Several, because each waits in every `exec`.
+//! The threads that start jobs.
+//!
+//! There are several, because each blocks in every `exec`.
 
 use std::error::Error;
 use std::ffi::OsStr;
@@ -16,155 +18,134 @@ use std::time::Duration;
 use exitring::{Child, Exits, SpawnError, Watcher};
 use rustix::event::epoll;
 use rustix::io::Errno;
-use rustix::process::{Resource, getrlimit};
 
+use super::admission::Admission;
+use super::event_queue::{Event, EventQueue, StartedJob};
+use super::shell::{self, Shell};
 use crate::failure::{Failure, chain};
-use crate::run::job::{Job, Order};
-use crate::run::output::logs::{self, Logs};
-use crate::run::schedule::admission::Gate;
-use crate::run::schedule::event_queue::{Inbox, News, NotStarted, Started, When};
-use crate::run::schedule::shell::{self as line, Shell};
-use crate::run::token::{Token, Whose};
+use crate::run::job::{CommandSpec, Job, StartTime};
+use crate::run::output::destination::Destination;
+use crate::run::start_error::StartError;
+use crate::run::stream_id::StreamId;
+use crate::run::token::Token;
 
-/// While nothing of ours runs, another program may give back what ran out.
-const ALONE_TRIES: u32 = 20;
-const ALONE_PAUSE: Duration = Duration::from_millis(50);
+/// How often a start is retried while no other job of this run is active: another program may free
+/// the missing resource.
+const RETRIES_MAX: u32 = 20;
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// Where jobs' standard output and error go.
-pub(crate) enum Streams {
-    /// Through pipes, to us.
-    Piped,
-    /// Where ours go.
-    Inherited,
-    /// Nowhere.
-    Null,
-    /// All to the end of this file.
-    Appended(File),
-    /// To two files for each.
-    Logged(Logs),
-}
-
-impl Streams {
-    /// A job has ended, or was not started. What it writes itself fails unheard by us on a full disk, so that is looked at.
-    pub(crate) fn end(&self, job: u64, success: bool) -> Option<Failure> {
-        match self {
-            Self::Appended(file) if !success => appended_full(file),
-            Self::Logged(logs) => {
-                logs.end(job);
-                logs.full(job)
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Why a file that jobs append to takes no more.
-fn appended_full(file: &File) -> Option<Failure> {
-    let metadata = file.metadata().ok().filter(|metadata| metadata.is_file())?;
-    let limit = getrlimit(Resource::Fsize).current;
-    let error = match limit.is_some_and(|limit| metadata.len() >= limit) {
-        true => io::ErrorKind::FileTooLarge,
-        false if logs::is_full(rustix::fs::fstatvfs(file)) => io::ErrorKind::StorageFull,
-        false => return None,
-    };
-    Some(Failure::writing("the file of --append", &error.into()))
-}
-
-/// What all who start jobs share.
-pub(crate) struct Starter {
-    pub(crate) gate: Arc<Gate>,
-    pub(crate) inbox: Arc<Inbox>,
+/// State that the spawner threads share.
+pub(crate) struct Spawner {
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) event_queue: Arc<EventQueue>,
     pub(crate) watcher: Watcher,
     pub(crate) exits: Exits,
-    /// What the conductor waits with.
+    /// The epoll of the supervisor.
     pub(crate) poll: Arc<OwnedFd>,
-    pub(crate) streams: Streams,
+    pub(crate) destination: Destination,
     pub(crate) shell: Shell,
     pub(crate) timeout: Option<Duration>,
     pub(crate) grace: Duration,
 }
 
-impl Starter {
+impl Spawner {
     /// Starts jobs until there are no more.
-    pub(crate) fn work(&self) {
-        while let Some(job) = self.gate.enter() {
-            let start = Start(&self.inbox);
+    pub(crate) fn run(&self) {
+        while let Some(job) = self.admission.acquire() {
+            let guard = StartGuard(&self.event_queue);
             self.start(job);
-            drop(start);
+            drop(guard);
         }
     }
 
     fn start(&self, mut job: Job) {
         for tries in 0.. {
-            let when = When::now();
-            let why = match self.spawn(&job) {
-                Ok(child) => return self.started(job, when, child),
-                Err(Refused::Job(why)) => {
-                    return self.inbox.tell(News::NotStarted { job, when, why });
+            let start_time = StartTime::now();
+            let reason = match self.spawn(&job) {
+                Ok(child) => return self.started(job, start_time, child),
+                Err(StartFailure::Job(error)) => {
+                    return self.event_queue.push(Event::NotStarted {
+                        job,
+                        start_time,
+                        error,
+                    });
                 }
-                Err(Refused::NoInterpreter(why)) => {
-                    let why = NotStarted::not_executable(why);
-                    return self.inbox.tell(News::NotStarted { job, when, why });
+                Err(StartFailure::NoInterpreter(reason)) => {
+                    let error = StartError::not_executable(reason);
+                    return self.event_queue.push(Event::NotStarted {
+                        job,
+                        start_time,
+                        error,
+                    });
                 }
-                Err(Refused::Throttled(why)) => why,
-                Err(Refused::Closed(failure)) => return stuck(&self.inbox, failure),
+                Err(StartFailure::Throttled(reason)) => reason,
+                Err(StartFailure::Fatal(failure)) => return give_up(&self.event_queue, failure),
             };
-            job = match self.gate.crowded(job) {
-                // Somebody's turn later.
-                Ok(room) => return self.inbox.tell(News::Crowded { room, why }),
-                Err(_) if tries == ALONE_TRIES => return stuck(&self.inbox, none_can_start(&why)),
+            job = match self.admission.requeue(job) {
+                // The job starts again after another one has ended.
+                Ok(capacity) => {
+                    return self
+                        .event_queue
+                        .push(Event::CapacityReduced { capacity, reason });
+                }
+                Err(_) if tries == RETRIES_MAX => {
+                    return give_up(&self.event_queue, cannot_start_any(&reason));
+                }
                 Err(kept) => kept,
             };
-            thread::sleep(ALONE_PAUSE);
+            thread::sleep(RETRY_PAUSE);
         }
     }
 
-    fn spawn(&self, job: &Job) -> Result<Child, Refused> {
-        let command = match &job.order {
-            Order::Line(line) => self
+    fn spawn(&self, job: &Job) -> Result<Child, StartFailure> {
+        let command = match &job.command {
+            CommandSpec::Line(line) => self
                 .shell
                 .command(line)
-                .map_err(|why| Refused::Job(NotStarted::not_executable(why)))?,
-            Order::Words(words) => line::words_command(words.iter().map(AsRef::as_ref)),
-            Order::Broken(why, _) => {
-                return Err(Refused::Job(NotStarted::not_executable(*why)));
+                .map_err(|reason| StartFailure::Job(StartError::not_executable(reason)))?,
+            CommandSpec::Argv(words) => shell::argv_command(words.iter().map(AsRef::as_ref)),
+            CommandSpec::Invalid(reason, _) => {
+                return Err(StartFailure::Job(StartError::not_executable(*reason)));
             }
         };
-        match (self.spawn_command(job, command), &job.order) {
-            // A script without a first line that says by whom it is to be read: a shell reads it.
-            (Err(Refused::NoInterpreter(_)), Order::Line(line)) => {
-                self.spawn_command(job, line::by_shell("sh".as_ref(), line))
+        match (self.spawn_command(job, command), &job.command) {
+            // A script without a `#!` line: a shell executes it.
+            (Err(StartFailure::NoInterpreter(_)), CommandSpec::Line(line)) => {
+                self.spawn_command(job, shell::shell_command("sh".as_ref(), line))
             }
             (spawned, _) => spawned,
         }
     }
 
-    fn spawn_command(&self, job: &Job, mut command: Command) -> Result<Child, Refused> {
-        // Its own group: signals reach what it starts, and Ctrl-C at a terminal does not reach it before us.
+    fn spawn_command(&self, job: &Job, mut command: Command) -> Result<Child, StartFailure> {
+        // A process group of its own: signals reach all that the job starts, and Ctrl-C at a
+        // terminal reaches exitring and not the job.
         command.process_group(0);
-        // Standard input is /dev/null, as ours is.
-        match &self.streams {
-            Streams::Piped => command.stdout(Stdio::piped()).stderr(Stdio::piped()),
-            Streams::Inherited => &mut command,
-            Streams::Null => command.stdout(Stdio::null()).stderr(Stdio::null()),
-            Streams::Appended(file) => command.stdout(share(file)?).stderr(share(file)?),
-            Streams::Logged(logs) => {
-                let [out, err] = logs.create(job.number, job.attempt).map_err(no_log)?;
+        // Standard input is /dev/null, inherited from this process.
+        match &self.destination {
+            Destination::Piped => command.stdout(Stdio::piped()).stderr(Stdio::piped()),
+            Destination::Inherited => &mut command,
+            Destination::Null => command.stdout(Stdio::null()).stderr(Stdio::null()),
+            Destination::Appended(file) => {
+                command.stdout(duplicate(file)?).stderr(duplicate(file)?)
+            }
+            Destination::Logged(logs) => {
+                let [out, err] = logs.create(job.number, job.attempt).map_err(log_failure)?;
                 command.stdout(out).stderr(err)
             }
         };
         Ok(self.watcher.spawn(&mut command)?)
     }
 
-    fn started(&self, job: Job, when: When, child: Child) {
+    fn started(&self, job: Job, start_time: StartTime, child: Child) {
         let pipes = [
             child.stdout.take().map(OwnedFd::from),
             child.stderr.take().map(OwnedFd::from),
         ];
-        self.inbox.started(
-            Started {
+        self.event_queue.push_started(
+            StartedJob {
                 job,
-                when,
+                start_time,
                 child,
                 pipes,
             },
@@ -172,31 +153,34 @@ impl Starter {
         );
     }
 
-    /// From here on the conductor is woken by what the job writes and by its end.
-    fn subscribe(&self, started: &Started) -> Result<(), News> {
-        let Started {
+    /// Registers the job. From here on its output and its end wake up the supervisor.
+    fn subscribe(&self, started: &StartedJob) -> Result<(), Event> {
+        let StartedJob {
             job, child, pipes, ..
         } = started;
-        let lost = |error: &dyn Error| News::Lost(Failure::resource(chain(error)));
+        let lost = |error: &dyn Error| Event::WatcherFailed(Failure::resource(chain(error)));
         if let Some(timeout) = self.timeout {
             child
                 .deadline(timeout, self.grace)
                 .map_err(|error| lost(&error))?;
         }
-        // There is as much room as may be inside.
+        // It has capacity for as many children as can be active.
         self.exits
             .add(child, job.number)
             .map_err(|error| lost(&error))?;
-        for (whose, pipe) in Whose::both(job.number, job.attempt).into_iter().zip(pipes) {
+        for (stream_id, pipe) in StreamId::both(job.number, job.attempt)
+            .into_iter()
+            .zip(pipes)
+        {
             let Some(pipe) = pipe else { continue };
-            let token = Token::Output(whose).data();
-            // Without it, what the job writes is lost, and its end is not.
+            let token = Token::Output(stream_id).data();
+            // On an error the job's output is lost, and its end is still reported.
             epoll::add(&self.poll, pipe.as_fd(), token, epoll::EventFlags::IN).map_err(
                 |error| {
                     let failure = Failure::resource(format!("cannot watch another pipe: {error}"));
-                    News::Stuck(
+                    Event::CannotContinue(
                         failure.remedy(
-                            "raise the sysctl fs.epoll.max_user_watches, or give a smaller -j",
+                            "raise the sysctl fs.epoll.max_user_watches, or use a smaller -j",
                         ),
                     )
                 },
@@ -206,84 +190,88 @@ impl Starter {
     }
 }
 
-/// Nothing can be started, and a job that had room for it gives that back.
-fn stuck(inbox: &Inbox, failure: Failure) {
-    inbox.tell(News::Stuck(failure));
-    inbox.tell(News::PutDown);
+/// Reports that no job can be started, and gives back the permit of this job.
+fn give_up(event_queue: &EventQueue, failure: Failure) {
+    event_queue.push(Event::CannotContinue(failure));
+    event_queue.push(Event::StartDropped);
 }
 
-fn none_can_start(why: &str) -> Failure {
-    Failure::resource(format!("no job can be started: {why}"))
+fn cannot_start_any(reason: &str) -> Failure {
+    Failure::resource(format!("no job can be started: {reason}"))
 }
 
-/// That a job is being started. If that panics, which would be a bug, the run must not wait for the job's end.
-struct Start<'a>(&'a Inbox);
+/// Covers the start of a job. If that panics, which would be a bug, the run must not wait for the
+/// job's end.
+struct StartGuard<'a>(&'a EventQueue);
 
-impl Drop for Start<'_> {
+impl Drop for StartGuard<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            stuck(self.0, none_can_start("a thread that starts jobs panicked"));
+            give_up(
+                self.0,
+                cannot_start_any("a thread that starts jobs panicked"),
+            );
         }
     }
 }
 
-/// Why a job does not run.
-enum Refused {
-    /// By its own fault.
-    Job(NotStarted),
-    /// By its own fault, too: the kernel does not know how to execute the file.
+/// Why a job was not started.
+enum StartFailure {
+    /// The command is wrong.
+    Job(StartError),
+    /// The command is wrong: the kernel does not know the file's format.
     NoInterpreter(String),
-    /// Something ran out that may come back.
+    /// A resource ran out, and may become available again.
     Throttled(String),
-    /// Nothing will ever run.
-    Closed(Failure),
+    /// No job can be started any more.
+    Fatal(Failure),
 }
 
-impl From<SpawnError> for Refused {
+impl From<SpawnError> for StartFailure {
     fn from(error: SpawnError) -> Self {
-        let why = chain(&error);
+        let reason = chain(&error);
         match error {
-            error if error.is_throttling() => Self::Throttled(why),
-            SpawnError::Refused(_) | SpawnError::Watch(_) => Self::Closed(none_can_start(&why)),
+            error if error.is_throttling() => Self::Throttled(reason),
+            SpawnError::Refused(_) | SpawnError::Watch(_) => Self::Fatal(cannot_start_any(&reason)),
             SpawnError::NotExecutable { source, .. }
                 if source.raw_os_error() == Some(libc::ENOEXEC) =>
             {
-                Self::NoInterpreter(why)
+                Self::NoInterpreter(reason)
             }
-            // It is not the file that there is not.
-            SpawnError::NotFound { program, .. } if is_path_of_file(&program) => {
-                Self::Job(NotStarted::not_executable(format!(
-                    "{program:?} is there; what is not is the interpreter that its first line names (#!), or its loader"
+            // The file exists, so its interpreter or loader is what does not.
+            SpawnError::NotFound { program, .. } if is_existing_path(&program) => {
+                Self::Job(StartError::not_executable(format!(
+                    "{program:?} exists, but the interpreter that its first line names (#!) or its loader does not"
                 )))
             }
-            SpawnError::NotFound { .. } => Self::Job(NotStarted::not_found(why)),
-            _ => Self::Job(NotStarted::not_executable(why)),
+            SpawnError::NotFound { .. } => Self::Job(StartError::not_found(reason)),
+            _ => Self::Job(StartError::not_executable(reason)),
         }
     }
 }
 
-/// Whether it is a path, which is not searched for, and there is such a file.
-fn is_path_of_file(program: &OsStr) -> bool {
+/// Whether the program is a path, which is not searched for in PATH, of an existing file.
+fn is_existing_path(program: &OsStr) -> bool {
     program.as_bytes().contains(&b'/') && Path::new(program).is_file()
 }
 
-fn no_log((path, error): (PathBuf, io::Error)) -> Refused {
+fn log_failure((path, error): (PathBuf, io::Error)) -> StartFailure {
     match Errno::from_io_error(&error) {
         Some(Errno::MFILE | Errno::NFILE) => {
-            Refused::Throttled(format!("no descriptor for another job: {error}"))
+            StartFailure::Throttled(format!("no descriptor for another job: {error}"))
         }
-        _ => Refused::Closed(Failure::writing(
+        _ => StartFailure::Fatal(Failure::writing(
             &format!("the log {}", path.display()),
             &error,
         )),
     }
 }
 
-fn share(file: &File) -> Result<Stdio, Refused> {
-    // Only a descriptor can be missing.
-    let shared = file
-        .try_clone()
-        .map_err(|error| Refused::Throttled(format!("no descriptor for another job: {error}")));
+fn duplicate(file: &File) -> Result<Stdio, StartFailure> {
+    // The call fails only for want of a descriptor.
+    let shared = file.try_clone().map_err(|error| {
+        StartFailure::Throttled(format!("no descriptor for another job: {error}"))
+    });
     shared.map(Stdio::from)
 }
 
@@ -292,17 +280,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_gives_the_room_back_and_is_told() {
-        let inbox = Arc::new(Inbox::new().expect("an eventfd"));
-        let theirs = Arc::clone(&inbox);
-        let starter = thread::spawn(move || {
-            let _start = Start(&theirs);
+    fn a_panic_returns_the_permit_and_is_reported() {
+        let event_queue = Arc::new(EventQueue::new().expect("an eventfd"));
+        let thread_queue = Arc::clone(&event_queue);
+        let spawner = thread::spawn(move || {
+            let _guard = StartGuard(&thread_queue);
             panic!("on purpose");
         });
-        starter.join().expect_err("it panicked");
-        drop(Start(&inbox));
-        let mut news = Vec::new();
-        inbox.take(&mut news);
-        assert!(matches!(news[..], [News::Stuck(_), News::PutDown]));
+        spawner.join().expect_err("it panicked");
+        drop(StartGuard(&event_queue));
+        let mut events = Vec::new();
+        event_queue.take(&mut events);
+        assert!(matches!(
+            events[..],
+            [Event::CannotContinue(_), Event::StartDropped]
+        ));
     }
 }

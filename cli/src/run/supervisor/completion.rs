@@ -1,110 +1,118 @@
-//! What the conductor does when a job has ended: why it did, whether it is tried again, and its record.
+//! The completion of jobs: why a job ended, whether it is retried, and its record.
 
+use super::Supervisor;
+use super::pending_ends::{PendingEnd, died_of_shutdown_signal};
+use super::running_job::RunningJob;
+use super::shutdown::Stop;
 use crate::run::job::Job;
-use crate::run::report::record::{Cause, Record, to_line};
-use crate::run::supervisor::pending_ends::{Held, died_of_signal};
-use crate::run::supervisor::shutdown::Stop;
-use crate::run::supervisor::{Conductor, Running};
+use crate::run::report::json::to_json_line;
+use crate::run::report::record::{EndCause, Record};
 
-impl Conductor {
-    /// A job's process has ended, and its output too.
-    pub(in crate::run) fn end(&mut self, number: u64) {
-        // Its group had its grace, and somebody is left.
+impl Supervisor {
+    /// Completes a job whose process and output have ended.
+    pub(super) fn end_job(&mut self, number: u64) {
+        // The grace of its group is over, and a process is left.
         let denied = self
             .running
             .get(&number)
             .is_some_and(|running| running.was_in_grace && running.is_denied());
-        let Some(Running {
+        let Some(RunningJob {
             job,
-            when,
+            start_time,
             child,
             exit,
-            seen,
+            check,
             ..
         }) = self.running.remove(&number)
         else {
             return;
         };
-        if self.pipes.leave(number, job.attempt, &mut self.outlet) {
-            self.say_closed();
+        if self
+            .pipes
+            .release_job(number, job.attempt, &mut self.std_streams)
+        {
+            self.report_closed_pipes();
         }
         let Some(exit) = exit else { return };
         if denied {
-            self.say(&format!(
-                "job {number} has ended, and left processes in its group (number {}) that run as another user and may not be \
-                 signalled (EPERM): they run on\n",
+            self.report(&format!(
+                "job {number} has ended, but processes of its group (number {}) run as another user \
+                 and may not be signalled (EPERM): they are left running\n",
                 child.pid()
             ));
         }
-        let timeout = self.starter.timeout;
-        let late = |timeout| exit.seen_at().saturating_duration_since(when.instant) >= timeout;
-        let cause = match (exit.by_deadline(), seen.ended_for) {
-            (true, Some(signal)) => Cause::Stopped(signal),
-            (true, None) if timeout.is_some_and(late) => Cause::TimedOut,
-            (true, None) if self.ending.has_told() => Cause::Interrupted,
-            _ => Cause::Itself,
+        let timeout = self.spawner.timeout;
+        let late =
+            |timeout| exit.seen_at().saturating_duration_since(start_time.instant) >= timeout;
+        let cause = match (exit.by_deadline(), check.ended_for_stop) {
+            (true, Some(signal)) => EndCause::Stopped(signal),
+            (true, None) if timeout.is_some_and(late) => EndCause::TimedOut,
+            (true, None) if self.shutdown.has_signalled_jobs() => EndCause::Interrupted,
+            _ => EndCause::Itself,
         };
-        let held = Held {
+        let pending = PendingEnd {
             job,
-            when,
+            start_time,
             exit,
             cause,
         };
-        if cause == Cause::Itself && !held.exit.success() {
-            // What has ended it may have reached us, too.
-            self.take_signals();
-            if !self.ending.is_interrupted() && died_of_signal(&held.exit) {
-                return self.hold(held);
+        if cause == EndCause::Itself && !pending.exit.success() {
+            // The signal that ended the job may have been sent to this process too.
+            self.handle_signals();
+            if !self.shutdown.is_interrupted() && died_of_shutdown_signal(&pending.exit) {
+                return self.defer_end(pending);
             }
         }
-        let again = self.conclude(held);
+        let again = self.record_or_retry(pending);
         match again {
-            Some(job) => self.starter.gate.again(job),
-            None => self.starter.gate.leave(1),
+            Some(job) => self.spawner.admission.retry(job),
+            None => self.spawner.admission.release(1),
         }
     }
 
-    /// It is judged later, and leaves its place now. What will end the run whatever the judgement does so at once.
-    fn hold(&mut self, held: Held) {
-        if held.job.attempt > self.retries
+    /// Decides about the job later, and releases its permit now. If the job ends the run whatever
+    /// the decision is, the run ends at once.
+    fn defer_end(&mut self, pending: PendingEnd) {
+        if pending.job.attempt > self.retries
             && let Some(stop) = self.fail_fast
         {
             self.stop(stop, None);
         }
-        self.held.add(held);
-        self.starter.gate.hold();
+        self.pending_ends.add(pending);
+        self.spawner.admission.defer();
     }
 
-    pub(in crate::run) fn judge(&mut self, held: Held) {
-        let again = self.conclude(held);
-        self.starter.gate.judged(again);
+    pub(super) fn finish_pending(&mut self, pending: PendingEnd) {
+        let again = self.record_or_retry(pending);
+        self.spawner.admission.resolve_deferred(again);
     }
 
-    /// Records how a job has ended, or gives it back for another attempt.
-    fn conclude(&mut self, held: Held) -> Option<Job> {
-        let Held {
+    /// Records how a job ended, or returns it for another attempt.
+    fn record_or_retry(&mut self, pending: PendingEnd) -> Option<Job> {
+        let PendingEnd {
             mut job,
-            when,
+            start_time,
             exit,
             mut cause,
-        } = held;
-        // It failed just before, or after, we were asked to end: what asked us may have asked it.
-        if cause == Cause::Itself && !exit.success() && self.ending.is_interrupted() {
-            cause = Cause::Interrupted;
+        } = pending;
+        // The job failed just before or after a request to end, which may have gone to the job as
+        // well.
+        if cause == EndCause::Itself && !exit.success() && self.shutdown.is_interrupted() {
+            cause = EndCause::Interrupted;
         }
-        let record = Record::of_exit(&job, when, &exit, cause);
+        let record = Record::of_exit(&job, start_time, &exit, cause);
         let failed = !record.success && !record.interrupted;
-        if failed && job.attempt <= self.retries && !self.ending.is_stopping() {
+        if failed && job.attempt <= self.retries && !self.shutdown.is_stopping() {
             drop(record);
             job.attempt += 1;
-            self.summary.attempt_again();
+            self.summary.add_retry();
             return Some(job);
         }
-        self.finish(&job, &record);
+        self.finish_job(&job, &record);
         None
     }
 
-    pub(in crate::run) fn finish(&mut self, job: &Job, record: &Record<'_>) {
+    pub(super) fn finish_job(&mut self, job: &Job, record: &Record<'_>) {
         self.summary.add(record);
         if let Some(joblog) = &mut self.joblog
             && let Err(failure) = joblog.write(job, record)
@@ -112,11 +120,15 @@ impl Conductor {
             self.joblog = None;
             self.stop(Stop::Soon, Some(failure));
         }
-        if let Some(failure) = self.starter.streams.end(job.number, record.success) {
+        if let Some(failure) = self
+            .spawner
+            .destination
+            .finish_job(job.number, record.success)
+        {
             self.stop(Stop::Soon, Some(failure));
         }
         if self.records {
-            self.outlet.out().extend(to_line(record));
+            self.std_streams.stdout().extend(to_json_line(record));
         }
         if !record.success
             && !record.interrupted

@@ -1,4 +1,4 @@
-//! Ending before all is done: why, how roughly, and with which exit code.
+//! The early end of a run: its reason, its severity, and the exit code.
 
 use std::time::{Duration, Instant};
 
@@ -7,89 +7,91 @@ use exitring::Child;
 use crate::code;
 use crate::failure::Failure;
 
-/// A wrapper passes on what the terminal sent it and us alike, a service manager sends two signals in one go: so long after a
-/// request to end, another is the same one.
-const ONE_REQUEST: Duration = Duration::from_secs(1);
+/// A request to end within this time after another one counts as the same request. A wrapper
+/// forwards the signal that the terminal also sent to this process, and a service manager sends two
+/// signals at a time.
+const REQUEST_WINDOW: Duration = Duration::from_secs(1);
 
-/// What is done about running jobs when nothing more is started.
+/// What is done about running jobs when no more jobs are started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 pub(crate) enum Stop {
     /// They run to their end.
     Soon,
     /// They get SIGTERM, and SIGKILL after the grace.
     Now,
-    /// They get SIGKILL. Those that may not be signalled are left.
+    /// They get SIGKILL. Jobs that may not be signalled are left running.
     #[value(skip)]
     Kill,
-    /// They are left, whatever they do.
+    /// They are left running in any case.
     #[value(skip)]
     Leave,
 }
 
-pub(crate) struct Ending {
+pub(crate) struct Shutdown {
     stop: Option<Stop>,
     grace: Duration,
-    /// When we were first asked to end.
+    /// The time of the first request to end.
     interrupted: Option<Instant>,
-    /// The last request to end that counts, and what it came to.
+    /// The last request to end that counted, and its effect.
     request: Option<(Instant, Stop)>,
-    reader_gone: bool,
+    stdout_closed: bool,
     failure: Option<u8>,
-    /// Nothing more can be learned of what runs, or is waited for.
-    abrupt: bool,
+    /// The ends of running jobs cannot be learned any more, or are no longer waited for.
+    abandoned: bool,
 }
 
-impl Ending {
+impl Shutdown {
     pub(crate) fn new(grace: Duration) -> Self {
         Self {
             stop: None,
             grace,
             interrupted: None,
             request: None,
-            reader_gone: false,
+            stdout_closed: false,
             failure: None,
-            abrupt: false,
+            abandoned: false,
         }
     }
 
-    /// Whether that is rougher than before, so that running jobs have to be told.
+    /// Raises the severity. Returns whether running jobs must be signalled.
     pub(crate) fn escalate(&mut self, stop: Stop) -> bool {
-        let rougher = Some(stop) > self.stop;
+        let escalates = Some(stop) > self.stop;
         self.stop = self.stop.max(Some(stop));
-        rougher && stop > Stop::Soon
+        escalates && stop > Stop::Soon
     }
 
-    /// Tells a running job, if it is to be told.
-    pub(crate) fn tell(&self, child: &Child) {
+    /// Ends a running job, if the severity requires it.
+    pub(crate) fn signal_job(&self, child: &Child) {
         let grace = match self.stop {
             None | Some(Stop::Soon) => return,
             Some(Stop::Now) => self.grace,
             Some(Stop::Kill | Stop::Leave) => Duration::ZERO,
         };
-        // If the watcher has ended, that shows elsewhere.
+        // An error of the watcher is reported elsewhere.
         let _ = child.deadline(Duration::ZERO, grace);
     }
 
-    /// Whether running jobs have been told to end.
-    pub(crate) fn has_told(&self) -> bool {
+    /// Whether running jobs were signalled.
+    pub(crate) fn has_signalled_jobs(&self) -> bool {
         self.stop > Some(Stop::Soon)
     }
 
-    /// Whether nothing more is started.
+    /// Whether no more jobs are started.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stop.is_some()
     }
 
-    /// We are asked to end. What is to be done about running jobs, unless that is the same request as the one before.
+    /// Handles a request to end. Returns what to do about running jobs, unless it belongs to the
+    /// request before.
     pub(crate) fn request(&mut self, at_once: bool) -> Option<Stop> {
         let now = Instant::now();
         self.interrupted.get_or_insert(now);
         let stop = match self.request {
             None if at_once => Stop::Kill,
             None => Stop::Now,
-            // It is another one: it asks for more.
+            // A different signal, which asks for more.
             Some((_, Stop::Now)) if at_once => Stop::Kill,
-            Some((last, _)) if now.saturating_duration_since(last) < ONE_REQUEST => return None,
+            Some((last, _)) if now.saturating_duration_since(last) < REQUEST_WINDOW => return None,
             Some((_, Stop::Soon | Stop::Now)) => Stop::Kill,
             Some((_, Stop::Kill | Stop::Leave)) => Stop::Leave,
         };
@@ -97,13 +99,13 @@ impl Ending {
         Some(stop)
     }
 
-    /// Whether we are asked to end.
+    /// Whether there was a request to end.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.interrupted.is_some()
     }
 
     /// Whether jobs are killed.
-    pub(crate) fn kills(&self) -> bool {
+    pub(crate) fn is_killing(&self) -> bool {
         self.stop >= Some(Stop::Kill)
     }
 
@@ -111,28 +113,28 @@ impl Ending {
         self.grace
     }
 
-    /// What still runs is left: nothing more is waited for.
-    pub(crate) fn leave_all(&mut self) {
-        self.abrupt = true;
+    /// Stops waiting for running jobs.
+    pub(crate) fn abandon(&mut self) {
+        self.abandoned = true;
     }
 
-    /// Until when those who read what we write are waited for, if not for ever: when we are asked to end they have the
-    /// grace that jobs have, and nothing after a second time.
-    pub(crate) fn readers_until(&self) -> Option<Instant> {
+    /// Until when the readers of this process's output are waited for; `None` is forever. After a
+    /// request to end they have the same grace as jobs, and no time after a second request.
+    pub(crate) fn output_deadline(&self) -> Option<Instant> {
         let asked = self.interrupted?;
         match self.stop {
             Some(Stop::Kill | Stop::Leave) => Some(asked),
-            // Later than the clock goes is never.
+            // A time that the clock cannot represent is never reached.
             _ => asked.checked_add(self.grace),
         }
     }
 
-    /// Nobody reads standard output any more.
-    pub(crate) fn reader_gone(&mut self) {
-        self.reader_gone = true;
+    /// Records that standard output has no reader any more.
+    pub(crate) fn set_stdout_closed(&mut self) {
+        self.stdout_closed = true;
     }
 
-    /// The first failure is the one that counts: it is given back to be said.
+    /// Records a failure. The first one counts, and is returned as a message.
     pub(crate) fn fail(&mut self, failure: Failure) -> Option<String> {
         if self.failure.is_some() {
             return None;
@@ -141,18 +143,18 @@ impl Ending {
         Some(failure.to_lines())
     }
 
-    /// The ends of jobs cannot be learned any more. As `fail`.
-    pub(crate) fn lost(&mut self, failure: Failure) -> Option<String> {
-        self.abrupt = true;
+    /// Records that the ends of jobs cannot be learned any more. Returns as `fail` does.
+    pub(crate) fn watcher_failed(&mut self, failure: Failure) -> Option<String> {
+        self.abandoned = true;
         self.fail(failure)
     }
 
-    pub(crate) fn is_abrupt(&self) -> bool {
-        self.abrupt
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.abandoned
     }
 
-    pub(crate) fn code(&self, some_failed: bool) -> u8 {
-        match (self.is_interrupted(), self.failure, self.reader_gone) {
+    pub(crate) fn exit_code(&self, some_failed: bool) -> u8 {
+        match (self.is_interrupted(), self.failure, self.stdout_closed) {
             (true, ..) => code::INTERRUPTED,
             (_, Some(code), _) => code,
             (_, _, true) => code::BROKEN_PIPE,
