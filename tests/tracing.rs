@@ -54,7 +54,10 @@ fn building_spawning_and_a_full_queue_are_traced_and_single_exits_are_not() {
     let builder = Watcher::builder().workers(1).queue_capacity(1);
     let watcher = builder.backend(Backend::Auto).build().expect("it is built");
     let built = lines.text();
-    assert!(built.contains("build{workers=1 queue_capacity=1"), "{built}");
+    assert!(
+        built.contains("build{workers=1 queue_capacity=1"),
+        "{built}"
+    );
     assert!(built.contains(watcher.stats().backend), "{built}");
 
     let error = watcher.spawn(&mut Command::new("/no/such/program"));

@@ -7,7 +7,7 @@ use std::io;
 use anstyle::AnsiColor;
 
 use crate::code;
-use crate::say::say;
+use crate::diagnostics::say;
 
 /// A failure that ends the command.
 #[derive(Debug, thiserror::Error)]

@@ -5,6 +5,7 @@ mod client;
 mod code;
 mod completions;
 mod descriptors;
+mod diagnostics;
 mod dispositions;
 mod doctor;
 mod duration;
@@ -13,7 +14,6 @@ mod init;
 mod locale;
 mod man;
 mod run;
-mod say;
 #[cfg(feature = "serve")]
 mod serve;
 mod signal_name;
@@ -25,8 +25,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 
 use crate::cli::{Cli, Command};
+use crate::diagnostics::{say, styled_out};
 use crate::failure::Failure;
-use crate::say::{say, styled_out};
 
 fn main() -> ExitCode {
     // Both before the first thread starts.

@@ -1,4 +1,4 @@
-//! What a job leaves in the background when it ends: it lives on, with somewhere to write to.
+//! Processes that a job leaves in the background: they continue, and can still write.
 
 mod common;
 
@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use common::{EXITRING, jobs, records, shell, stdout, wait_until};
 
-/// Writes more than a pipe holds once there is a file `go`, and dies if it cannot.
+/// Writes more than a pipe holds once there is a file `go`, and ends if a write fails.
 const LATE_WRITER: &str = "(until [ -e go ] || ! [ -e list ]; do sleep 0.02; done; seq 50000 && echo last >&2 && touch end) &";
 
 fn write_list(dir: &Path, lines: &[&str]) {
     fs::write(dir.join("list"), lines.join("\n") + "\n").unwrap();
 }
 
-/// Processes that execute this file. (Not those that are on their way to their exec.)
+/// Processes that execute this file, without those between fork and exec.
 fn processes_of(program: &Path) -> Vec<PathBuf> {
     let program = fs::metadata(program).unwrap();
     let entries = fs::read_dir("/proc").unwrap().flatten();
@@ -29,7 +29,7 @@ fn processes_of(program: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn what_a_job_left_in_the_background_goes_on_writing_when_the_run_has_ended() {
+fn background_processes_can_write_after_the_run_has_ended() {
     for options in [
         "",
         "--output jsonl",
@@ -61,9 +61,9 @@ fn what_a_job_left_in_the_background_goes_on_writing_when_the_run_has_ended() {
 }
 
 #[test]
-fn what_reads_from_them_then_holds_nothing_and_ends_with_them() {
+fn the_drainer_holds_no_files_and_ends_with_the_writers() {
     let dir = tempfile::tempdir().unwrap();
-    // A copy, so that its processes are known from those of other tests.
+    // A copy distinguishes its processes from those of other tests.
     let program = dir.path().join("exitring-copy");
     fs::copy(EXITRING, &program).unwrap();
     write_list(dir.path(), &[LATE_WRITER, LATE_WRITER]);
@@ -96,7 +96,7 @@ fn what_reads_from_them_then_holds_nothing_and_ends_with_them() {
         .filter(|file| file.as_path() == Path::new("/dev/null"))
         .count();
     assert_eq!((pipes, nulls, files.len()), (4, 3, 7), "{files:?}");
-    // Behind the name: state, parent, group, session, terminal.
+    // The fields after the name: state, parent, group, session, terminal.
     let stat = fs::read_to_string(process.join("stat")).unwrap();
     let fields: Vec<_> = stat
         .rsplit_once(')')
@@ -116,7 +116,7 @@ fn what_reads_from_them_then_holds_nothing_and_ends_with_them() {
 }
 
 #[test]
-fn nothing_is_left_behind_where_nobody_can_write() {
+fn no_drainer_is_started_without_writers() {
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("exitring-copy");
     fs::copy(EXITRING, &program).unwrap();
@@ -135,9 +135,9 @@ fn nothing_is_left_behind_where_nobody_can_write() {
 }
 
 #[test]
-fn what_is_written_in_the_background_is_passed_on_while_the_run_goes_on() {
+fn background_output_is_forwarded_during_the_run() {
     let late = "(until [ -e go ] || ! [ -e list ]; do sleep 0.02; done; echo late) &";
-    // The record of a job has its command, so the word alone may be there before.
+    // The record of a job contains its command, so the word alone could appear earlier.
     let next = "touch go; until grep -qE '^late$|\"line\":\"late\"' out; do sleep 0.02; done";
     for options in ["", "--output jsonl --retries 1"] {
         let dir = tempfile::tempdir().unwrap();
@@ -160,8 +160,8 @@ fn what_is_written_in_the_background_is_passed_on_while_the_run_goes_on() {
 }
 
 #[test]
-fn an_earlier_attempts_background_is_told_from_the_later_attempt() {
-    // The first fails, and what it left writes when the second runs.
+fn background_output_of_an_earlier_attempt_is_attributed_to_it() {
+    // The first attempt fails, and the process it left writes during the second one.
     let job = "[ -e tried ] && { touch go; until grep -q late out; do sleep 0.02; done; echo second; exit 0; }; \
                touch tried; (until [ -e go ] || ! [ -e list ]; do sleep 0.02; done; echo late) & exit 1";
     let dir = tempfile::tempdir().unwrap();
@@ -180,7 +180,7 @@ fn an_earlier_attempts_background_is_told_from_the_later_attempt() {
         })
         .collect();
     assert_eq!(lines, [("late", 1), ("second", 2)]);
-    // With files of their own, the later attempt's has nothing of the earlier one.
+    // With log files, the file of the later attempt has no output of the earlier one.
     let job = job
         .replace("until grep -q late out", "until [ -e wrote ]")
         .replace("echo late", "echo late; touch wrote");
@@ -193,9 +193,9 @@ fn an_earlier_attempts_background_is_told_from_the_later_attempt() {
 }
 
 #[test]
-fn so_many_pipes_are_kept_open_and_then_the_oldest_are_closed_and_that_is_said() {
+fn above_a_limit_the_oldest_background_pipes_are_closed_with_a_message() {
     let dir = tempfile::tempdir().unwrap();
-    // An eighth of 64: 8, which are those of 4 jobs.
+    // An eighth of 64 is 8 pipes, those of 4 jobs.
     let list: Vec<_> = (1..=6)
         .map(|job| format!("(until [ -e go ] || ! [ -e list ]; do sleep 0.02; done; echo x && touch end{job}; touch gone{job}) &"))
         .collect();
@@ -221,7 +221,7 @@ fn so_many_pipes_are_kept_open_and_then_the_oldest_are_closed_and_that_is_said()
 }
 
 #[test]
-fn an_empty_log_stays_for_what_may_still_write_to_it() {
+fn an_empty_log_stays_while_a_process_may_write_to_it() {
     for how in ["", "setsid"] {
         let dir = tempfile::tempdir().unwrap();
         let late = format!(
@@ -246,9 +246,9 @@ fn an_empty_log_stays_for_what_may_still_write_to_it() {
 }
 
 #[test]
-fn logs_cost_no_descriptors_while_jobs_run() {
+fn logs_need_no_descriptors_while_jobs_run() {
     let dir = tempfile::tempdir().unwrap();
-    // Through pipes it would be 400 descriptors. (With epoll a process costs one.)
+    // Pipes would need 400 descriptors. (With epoll each process needs one.)
     let list = "echo x; until [ $(ls -A ran | wc -l) -ge 200 ]; do touch ran/$$; sleep 0.3; done\n";
     fs::write(dir.path().join("list"), list.repeat(200)).unwrap();
     let script = "mkdir ran; ulimit -n 256; $EXITRING run -q -j 200 --log logs --output jsonl list";

@@ -1,4 +1,4 @@
-//! Lists, templates, exit codes, and what is wrong with a list.
+//! Lists, exit codes, and errors in the command line or a list.
 
 mod common;
 
@@ -44,7 +44,7 @@ fn every_line_is_a_job_and_its_record_says_how_it_ended() {
 }
 
 #[test]
-fn the_exit_code_says_whether_some_failed() {
+fn the_exit_code_shows_whether_jobs_failed() {
     assert_eq!(code(exitring(["run"]).write_stdin("true\ntrue\n")), Some(0));
     assert_eq!(
         code(exitring(["run"]).write_stdin("true\nfalse\n")),
@@ -58,7 +58,7 @@ fn the_exit_code_says_whether_some_failed() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_with_a_reason() {
+fn invalid_arguments_are_refused_with_a_reason() {
     for (arguments, words) in [
         (&["run", "/no/such/list"][..], "cannot read /no/such/list"),
         (&["run", "/"], "is a directory"),
@@ -67,9 +67,15 @@ fn what_cannot_be_is_refused_with_a_reason() {
         (&["run", "--timeout", "1d"], "there are no days"),
         (&["run", "--timeout", "0"], "leave it out"),
         (&["run", "echo hi"], "exitring run -- echo hi"),
-        (&["run", "--", "echo", "{2}", ":::", "1"], "{2} is no place"),
-        (&["run", "--", "echo", "{2}"], "{2} is no place"),
-        (&["run", "--", "echo", "{0}", ":::", "1"], "{0} is no place"),
+        (
+            &["run", "--", "echo", "{2}", ":::", "1"],
+            "{2} is not a placeholder",
+        ),
+        (&["run", "--", "echo", "{2}"], "{2} is not a placeholder"),
+        (
+            &["run", "--", "echo", "{0}", ":::", "1"],
+            "{0} is not a placeholder",
+        ),
         (&["run", "--", "echo", ":::"], "no arguments after a :::"),
         (
             &["run", "--", "echo", ":::", "1", ":::+", "2"],
@@ -98,15 +104,15 @@ fn what_cannot_be_is_refused_with_a_reason() {
 }
 
 #[test]
-fn an_unreadable_list_names_itself() {
-    // Root reads everything, but not this: reading it fails.
+fn the_error_for_an_unreadable_list_names_it() {
+    // Root can open any file, but reading this one fails.
     let text = stderr(&mut exitring(["run", "/proc/self/mem"]));
     assert!(text.contains("cannot read /proc/self/mem"), "{text}");
     assert_eq!(code(&mut exitring(["run", "/proc/self/mem"])), Some(2));
 }
 
 #[test]
-fn a_broken_line_fails_and_the_run_goes_on() {
+fn an_invalid_line_fails_and_the_run_continues() {
     let long = format!("true {}", "x".repeat(200_000));
     let list = format!("true\ntrue \0 x\n{long}\ntrue");
     let output = stdout(exitring(["run", "--output", "jsonl"]).write_stdin(list));
@@ -130,7 +136,7 @@ fn a_comment_may_be_longer_than_a_command() {
 }
 
 #[test]
-fn lists_that_windows_wrote_are_lists() {
+fn lists_with_windows_line_ends_are_accepted() {
     let list = "\u{feff}echo a\r\n\r\necho 'b' \r\n# c\r\nprintf %s d\\\\r\r\n";
     let output = stdout(exitring(["run", "-j1", "--output", "jsonl"]).write_stdin(list));
     let commands: Vec<_> = jobs(&output)
@@ -141,7 +147,7 @@ fn lists_that_windows_wrote_are_lists() {
     let output =
         stdout(exitring(["run", "-j1", "--", "echo", "<{}>"]).write_stdin("\u{feff}a\r\n\r\nb\r"));
     assert_eq!(output, "<a>\n<>\n<b>\n");
-    // As long as one may be, and one byte more.
+    // The maximal length, and one byte more.
     for (length, outcome) in [(131_071, "exited"), (131_072, "not_started")] {
         let list = format!("\u{feff}{}\r\ntrue\r\n", "x".repeat(length));
         let mut run = exitring(["run", "--output", "jsonl", "--", "true"]);
@@ -151,168 +157,10 @@ fn lists_that_windows_wrote_are_lists() {
 }
 
 #[test]
-fn the_same_words_do_the_same_with_and_without_a_shells_signs() {
-    // The programs of the same names do otherwise.
-    for line in [
-        "echo --version",
-        "printf --version",
-        "test a == a",
-        "[ a == a ]",
-        "pwd --version",
-        "kill -L",
-    ] {
-        let outcome = |line: &str| {
-            let mut run = exitring(["run", "-q", "--output", "jsonl"]);
-            let text = stdout(run.write_stdin(line));
-            let code = jobs(&text)[0]["exit_code"].clone();
-            let all = common::records(&text).into_iter();
-            let mut lines: Vec<_> = all.map(|record| record["line"].to_string()).collect();
-            lines.sort();
-            (code, lines)
-        };
-        assert_eq!(outcome(line), outcome(&format!("{line};")), "{line}");
-    }
-}
-
-#[test]
-fn a_script_without_its_interpreter_says_so() {
-    let dir = tempfile::tempdir().unwrap();
-    let script = dir.path().join("script");
-    std::fs::write(&script, "#!/no/such/interpreter\n").unwrap();
-    let output = shell("chmod +x $0; echo $0 | $EXITRING run")
-        .args([&script])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("is the interpreter"), "{text}");
-}
-
-#[test]
-fn what_could_not_be_started_is_always_said_and_has_a_shells_exit_code() {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("noexec"), "").unwrap();
-    std::fs::write(dir.path().join("script"), "#!/no/such/interpreter\n").unwrap();
-    for (line, why, code) in [
-        ("no-such-command-here x", "no such program", 127),
-        ("./nodir/x", "no such program", 127),
-        ("./noexec x", "may not be executed", 126),
-        ("./script", "is the interpreter", 126),
-        ("true \0", "NUL", 126),
-    ] {
-        for options in [
-            "-q",
-            "-q --discard",
-            "-q --log logs",
-            "-q --output jsonl",
-            "",
-        ] {
-            let script = format!(
-                "chmod +x script; $EXITRING run --joblog log {options}; echo $? >> code; mv log done"
-            );
-            let output = shell(&script)
-                .current_dir(dir.path())
-                .write_stdin(format!("{line}\n"))
-                .output()
-                .unwrap();
-            let text = String::from_utf8_lossy(&output.stderr);
-            let said = text
-                .lines()
-                .filter(|line| line.starts_with("job 1 was not started: "));
-            let said: Vec<_> = said.collect();
-            assert!(said.len() == 1 && said[0].contains(why), "{line}: {text}");
-            let log = std::fs::read_to_string(dir.path().join("done")).unwrap();
-            let mut records = jobs(&log);
-            if options.contains("jsonl") {
-                records.extend(jobs(&String::from_utf8_lossy(&output.stdout)));
-            }
-            for record in &records {
-                assert_eq!(
-                    (&record["outcome"], &record["exit_code"]),
-                    (&"not_started".into(), &code.into())
-                );
-            }
-            let summary = format!("job 1: not started (exit code {code}): ");
-            assert_eq!(text.contains(&summary), options.is_empty(), "{text}");
-        }
-    }
-    let codes = std::fs::read_to_string(dir.path().join("code")).unwrap();
-    assert!(codes.lines().all(|code| code == "1"), "{codes}");
-}
-
-#[test]
-fn templates_are_filled_from_the_command_line() {
-    let output = stdout(&mut exitring([
-        "run", "-j1", "--", "echo", "{2}-{1}", "{#}", ":::", "a", "b c", ":::", "x", "y",
-    ]));
-    assert_eq!(output, "x-a 1\ny-a 2\nx-b c 3\ny-b c 4\n");
-    let output = stdout(&mut exitring([
-        "run", "-j1", "--", "echo", "-n", ":::", "a;b", "$HOME",
-    ]));
-    assert_eq!(output, "a;b\n$HOME\n", "no shell, and a line gets its end");
-}
-
-#[test]
-fn templates_are_filled_from_lines() {
-    let output = stdout(exitring(["run", "-j1", "--", "echo", "<{}>"]).write_stdin("a\n\n'b' c\n"));
-    assert_eq!(output, "<a>\n<>\n<'b' c>\n");
-}
-
-#[test]
-fn records_of_templates_have_the_command_as_one_would_type_it() {
-    let output = stdout(&mut exitring([
-        "run",
-        "--output",
-        "jsonl",
-        "--discard",
-        "--",
-        "echo",
-        "{}",
-        ":::",
-        "a b",
-    ]));
-    assert_eq!(jobs(&output)[0]["command"], "echo 'a b'");
-}
-
-#[test]
-fn lines_are_for_a_shell_where_they_need_one() {
-    let list = "X=1; echo $X\necho 'a  b'\necho a  b\ncd / && pwd\numask\n";
-    let output = stdout(exitring(["run", "-j1"]).write_stdin(list));
-    assert_eq!(
-        output.lines().take(4).collect::<Vec<_>>(),
-        ["1", "a  b", "a b", "/"]
-    );
-    let output = stdout(exitring(["run", "-j1", "--no-shell"]).write_stdin("echo 'a  b' $X *\n"));
-    assert_eq!(output, "a  b $X *\n");
-    let output = stdout(
-        exitring(["run", "-j1", "--shell", "bash"]).write_stdin("echo ${BASH_VERSION:+yes}\n"),
-    );
-    assert_eq!(output, "yes\n");
-}
-
-#[test]
-fn a_script_that_names_no_interpreter_is_the_shells() {
-    let dir = tempfile::tempdir().unwrap();
-    let script = dir.path().join("script");
-    std::fs::write(&script, "echo by a shell\n").unwrap();
-    let output = shell("chmod +x $0; echo $0 | $EXITRING run")
-        .args([&script])
-        .output()
-        .unwrap();
-    assert_eq!(output.stdout, b"by a shell\n", "{output:?}");
-}
-
-#[test]
-fn jobs_read_nothing_and_lead_groups_of_their_own() {
-    let list = "cat\nread x || echo nothing\nps -o pgid= $$ | grep -qw $$ && echo leads\n";
-    let output = stdout(exitring(["run", "-j1"]).write_stdin(list));
-    assert_eq!(output, "nothing\nleads\n");
-}
-
-#[test]
-fn failed_jobs_are_tried_again() {
+fn failed_jobs_are_retried() {
     let dir = tempfile::tempdir().unwrap();
     let tries = dir.path().join("tries");
-    // The third time is lucky.
+    // The third attempt succeeds.
     let list = format!(
         "echo >> {0}; test $(wc -l < {0}) -ge 3\nfalse\n",
         tries.display()
@@ -335,14 +183,18 @@ fn failed_jobs_are_tried_again() {
 }
 
 #[test]
-fn after_a_failure_nothing_more_is_started_if_so_asked() {
+fn fail_fast_starts_no_more_jobs_after_a_failure() {
     let list = format!("sleep 0.3\nfalse\n{}", "true\n".repeat(5000));
     let output = stdout(
         exitring(["run", "-j", "2", "--fail-fast", "--output", "jsonl"]).write_stdin(list.clone()),
     );
     let soon = jobs(&output);
     assert!(soon.len() < 5002, "{}", soon.len());
-    assert_eq!(soon[0]["success"], true, "what ran went on: {}", soon[0]);
+    assert_eq!(
+        soon[0]["success"], true,
+        "running jobs continued: {}",
+        soon[0]
+    );
 
     let list = list.replace("sleep 0.3", "sleep 1000");
     let output = stdout(
@@ -353,8 +205,9 @@ fn after_a_failure_nothing_more_is_started_if_so_asked() {
 }
 
 #[test]
-fn a_list_is_run_as_it_comes_and_may_never_end() {
-    // The second line comes when the first job has run, and what brings it never closes the pipe before.
+fn jobs_start_while_the_list_is_still_being_written() {
+    // The second line arrives after the first job has run, and the writer keeps the pipe open until
+    // then.
     let dir = tempfile::tempdir().unwrap();
     let script = "cd $0; (echo touch a; until [ -e a ]; do sleep 0.01; done; echo touch b) | $EXITRING run && ls";
     let output = shell(script).args([dir.path()]).output().unwrap();
@@ -362,7 +215,7 @@ fn a_list_is_run_as_it_comes_and_may_never_end() {
 }
 
 #[test]
-fn closed_standard_streams_are_no_crash() {
+fn closed_standard_streams_do_not_crash() {
     let output = shell("$EXITRING run <&-; echo $?; echo true | $EXITRING run >&- 2>&-; echo $?")
         .output()
         .unwrap();

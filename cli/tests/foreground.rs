@@ -1,4 +1,4 @@
-//! The terminal for jobs that want it (`--stopped foreground`), at a real one: tmux's.
+//! The terminal for jobs that need it (`--stopped foreground`), on the terminal of tmux.
 
 mod common;
 
@@ -9,11 +9,12 @@ use std::process::Command;
 use common::terminal::{Terminal, tmux_is_there};
 use common::{EXITRING, gone, jobs, mark, wait_until};
 
-/// Turns echo off, asks, waits, and does not turn it on again.
+/// Turns echo off, prompts, reads, and does not turn echo on again.
 const ASKS: &str = "stty -echo < /dev/tty; echo 'Sec''ret?' > /dev/tty; read secret < /dev/tty; echo $secret > got";
 
 impl Terminal {
-    /// Runs the list with the terminal for jobs that want it; then the shell writes down the code and the terminal's modes.
+    /// Runs the list with `--stopped foreground`. Then the shell prints the exit code and the modes
+    /// of the terminal.
     fn run_in_foreground(&self, then: &str) {
         let run = format!("{EXITRING} run -j 1 --stopped foreground --grace 1h --joblog log list");
         self.enter(&format!("{run} {then}; echo code $?; stty -a > modes"));
@@ -25,7 +26,7 @@ impl Terminal {
         String::from_utf8_lossy(&stty.unwrap().stdout).contains(" -echo ")
     }
 
-    /// The shell takes commands again, and the terminal shows what is typed.
+    /// Waits until the shell reads commands again and the terminal echoes.
     fn echoes(&self, dir: &Path) {
         self.enter("touch typed");
         wait_until("the shell", || dir.join("typed").exists());
@@ -36,7 +37,7 @@ impl Terminal {
 }
 
 #[test]
-fn a_job_that_asks_for_a_password_gets_the_terminal_and_gives_it_back_with_echo_on() {
+fn a_password_prompt_gets_the_terminal_and_echo_is_on_afterwards() {
     if !tmux_is_there() {
         return;
     }
@@ -45,12 +46,12 @@ fn a_job_that_asks_for_a_password_gets_the_terminal_and_gives_it_back_with_echo_
     let asks = format!("stty -echo < /dev/tty; echo 'writ''ten'; {ASKS}");
     fs::write(dir.path().join("list"), format!("{asks}\n{wait}\n")).unwrap();
     let terminal = Terminal::with_shell("password", dir.path());
-    // What a job writes to us, we write to the terminal while it has that.
+    // exitring forwards the job's output to the terminal while the job has it.
     terminal.enter("stty tostop");
     terminal.run_in_foreground("");
     let screen = terminal.wait_for(&["job 1 gets the terminal", "written", "Secret?"]);
     assert!(!screen.contains("is stopped"), "{screen}");
-    // Several times as long as from one drawing to the next.
+    // Several times the interval between two drawings.
     std::thread::sleep(std::time::Duration::from_millis(500));
     let screen = terminal.screen();
     assert!(!screen.contains("1 running"), "{screen}");
@@ -75,17 +76,17 @@ fn a_request_to_end_while_a_job_has_the_terminal_interrupts_the_run() {
         (
             "key",
             "C-c",
-            "interrupted: job 1, which had the terminal, ended of SIGINT",
+            "interrupted: job 1, which had the terminal, was ended by SIGINT",
         ),
         (
             "quit",
             "C-\\",
-            "interrupted: job 1, which had the terminal, ended of SIGQUIT",
+            "interrupted: job 1, which had the terminal, was ended by SIGQUIT",
         ),
         ("signal", "k", "interrupted: 1 running jobs get SIGTERM"),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        // A typed k has the job end us, as one who is elsewhere may.
+        // At a typed k the job signals exitring, as another process might.
         let reads = "stty -icanon -echo < /dev/tty; echo 'Sec''ret?' > /dev/tty; head -c 1 < /dev/tty > got; kill $PPID; sleep 1000";
         fs::write(dir.path().join("list"), format!("{reads}\ntouch second\n")).unwrap();
         let terminal = Terminal::with_shell(name, dir.path());
@@ -102,28 +103,28 @@ fn a_request_to_end_while_a_job_has_the_terminal_interrupts_the_run() {
 }
 
 #[test]
-fn ctrl_z_stops_the_job_that_has_the_terminal_and_the_run_and_both_go_on_in_the_foreground() {
+fn ctrl_z_stops_the_foreground_job_and_the_run_and_fg_continues_both() {
     if !tmux_is_there() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("list"), format!("{ASKS}\n")).unwrap();
     let terminal = Terminal::with_shell("suspend", dir.path());
-    // A shell has its prompt again only if cat is stopped, too.
+    // The shell shows its prompt only once cat is stopped too.
     terminal.run_in_foreground("| cat");
     terminal.wait_for(&["job 1 gets the terminal", "Secret?"]);
     terminal.tmux(&["send-keys", "C-z"]);
     terminal.wait_for(&["Stopped"]);
-    // In the background it stays stopped, and is reported.
+    // In the background the job stays stopped, and is reported.
     terminal.enter("bg");
     terminal.wait_for(&[
-        "job 1 is stopped (SIGTSTP): it gets the terminal when exitring is in the foreground",
+        "job 1 is stopped (SIGTSTP): it gets the terminal once exitring is in the foreground",
     ]);
     terminal.enter("fg; echo code $?; stty -a > modes");
-    wait_until("the terminal again", || {
+    wait_until("the second grant of the terminal", || {
         terminal.screen().matches("job 1 gets the terminal").count() == 2
     });
-    wait_until("the job's modes again", || terminal.is_without_echo());
+    wait_until("the modes of the job", || terminal.is_without_echo());
     terminal.enter("hunter2");
     let screen = terminal.wait_for(&["1 succeeded", "code 0"]);
     assert!(!screen.contains("hunter2"), "the job's modes: {screen}");
@@ -147,7 +148,7 @@ fn a_job_gets_the_terminal_only_while_the_run_is_in_the_foreground() {
     .unwrap();
     let terminal = Terminal::with_shell("waits", dir.path());
     terminal.enter(&format!("{EXITRING} run -j 1 --stopped foreground list &"));
-    terminal.wait_for(&["job 1 is stopped (SIGTTIN): it gets the terminal when"]);
+    terminal.wait_for(&["job 1 is stopped (SIGTTIN): it gets the terminal once"]);
     terminal.enter("touch typed");
     wait_until("the shell", || dir.path().join("typed").exists());
     terminal.enter("fg");
@@ -159,14 +160,14 @@ fn a_job_gets_the_terminal_only_while_the_run_is_in_the_foreground() {
 }
 
 #[test]
-fn a_terminal_that_is_closed_while_a_job_has_it_interrupts_the_run() {
+fn a_hangup_while_a_job_has_the_terminal_interrupts_the_run() {
     if !tmux_is_there() {
         return;
     }
     for (name, then) in [("ends", "true"), ("stays", "sleep 1000")] {
         let dir = tempfile::tempdir().unwrap();
         let mark = mark(&format!("closed-{name}"));
-        // The kernel reports it to the shell that runs us and to the job, which ignores that.
+        // The kernel signals the shell that runs exitring, and the job, which ignores the signal.
         let list = format!("trap '' HUP; {ASKS}; {then}\ntouch second; sleep 1000\n");
         fs::write(dir.path().join("list"), list).unwrap();
         let run = format!("{EXITRING} run -j 1 --stopped foreground --joblog log list");
@@ -184,7 +185,7 @@ fn a_terminal_that_is_closed_while_a_job_has_it_interrupts_the_run() {
 }
 
 #[test]
-fn a_job_that_handles_ctrl_c_at_the_terminal_and_exits_does_not_interrupt_the_run() {
+fn a_job_that_handles_ctrl_c_and_exits_does_not_interrupt_the_run() {
     if !tmux_is_there() {
         return;
     }

@@ -1,4 +1,5 @@
-//! What is read as a list or a template: byte for byte, from whatever file it is, and nothing silently otherwise than meant.
+//! The parsing of lists and templates: byte for byte, from any kind of file, and without silent
+//! misinterpretation.
 
 mod common;
 
@@ -11,7 +12,7 @@ use common::{EXITRING, Started, code, exitring, jobs, shell, std_exitring, stdou
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
-/// Its one end is for others, and not blocking; the other one is ours, and is.
+/// Makes one end of a pipe non-blocking. The other end stays blocking.
 fn set_nonblocking(end: impl AsFd) {
     let flags = fcntl_getfl(&end).unwrap();
     rustix::fs::fcntl_setfl(&end, flags | OFlags::NONBLOCK).unwrap();
@@ -33,7 +34,7 @@ fn sleeps(pid: u32, name: &str) -> bool {
 }
 
 #[test]
-fn a_list_that_comes_late_through_a_non_blocking_pipe_is_waited_for() {
+fn a_delayed_list_from_a_non_blocking_pipe_is_read() {
     for template in [&[][..], &["--", "echo"]] {
         let (theirs, ours) = pipe();
         set_nonblocking(&theirs);
@@ -61,7 +62,7 @@ fn a_list_that_comes_late_through_a_non_blocking_pipe_is_waited_for() {
 }
 
 #[test]
-fn what_a_non_blocking_pipe_does_not_take_at_once_is_written_all_the_same() {
+fn output_to_a_full_non_blocking_pipe_is_complete() {
     let sleep =
         "for i in $(seq 300); do sleep 1000 & pids=\"$pids $!\"; done; kill $pids; wait; exec";
     for script in [
@@ -83,7 +84,7 @@ fn what_a_non_blocking_pipe_does_not_take_at_once_is_written_all_the_same() {
             let mut run = Started::new(&mut command);
             drop(command);
             if slow {
-                // Full, or it has said all.
+                // The pipe is full, or all output is written.
                 let mut before = None;
                 wait_until("that it waits for its reader", || {
                     let now = rustix::io::ioctl_fionread(&ours).unwrap();
@@ -100,14 +101,14 @@ fn what_a_non_blocking_pipe_does_not_take_at_once_is_written_all_the_same() {
         assert_eq!(slow.1, fast.1, "{script}");
         let lines = |text: &str| text.lines().count();
         assert_eq!(lines(&slow.0), lines(&fast.0), "{script}");
-        // Not the times, nor the process ids.
+        // Times and process ids differ between runs.
         if !script.contains("jsonl") {
             assert!(slow.0 == fast.0, "{script}");
         }
     }
 }
 
-/// Prints its argument in hexadecimal, one a line.
+/// Prints its argument in hexadecimal, one argument per line.
 const HEX: [&str; 5] = [
     "sh",
     "-c",
@@ -125,7 +126,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn items_that_end_with_nul_arrive_byte_for_byte() {
+fn nul_terminated_items_are_passed_byte_for_byte() {
     let names: [&[u8]; 15] = [
         b"new\nline",
         b"cr\r",
@@ -153,14 +154,14 @@ fn items_that_end_with_nul_arrive_byte_for_byte() {
 }
 
 #[test]
-fn commands_that_end_with_nul_may_have_several_lines() {
+fn nul_terminated_commands_may_have_several_lines() {
     let list = "echo a\necho b\0\0for i in c d\ndo echo $i; done\0# none\0true";
     let output = stdout(exitring(["run", "-q", "-j1", "--null"]).write_stdin(list));
     assert_eq!(output, "a\nb\nc\nd\n");
 }
 
 #[test]
-fn lines_for_a_template_arrive_as_they_are() {
+fn template_lines_are_passed_unchanged() {
     let lines: [&[u8]; 8] = [
         b"cr\r",
         b"",
@@ -178,7 +179,7 @@ fn lines_for_a_template_arrive_as_they_are() {
 }
 
 #[test]
-fn a_name_that_ends_in_cr_touches_no_other_file() {
+fn a_file_name_that_ends_with_cr_is_passed_unchanged() {
     let dir = tempfile::tempdir().unwrap();
     for list in [
         "find . -name $'victim\\r'",
@@ -200,13 +201,13 @@ fn a_name_that_ends_in_cr_touches_no_other_file() {
 }
 
 #[test]
-fn nul_ends_items_of_a_list_and_nothing_else() {
+fn null_separates_the_items_of_a_list_only_by_nul() {
     let output = exitring(["run", "-0", "--", "echo", ":::", "a"])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("--null is for a list"));
-    // Too long for an argument: said so, and the next one is run.
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--null needs a list"));
+    // The first item is too long for an argument, which is reported. The next one runs.
     let list = [&b"x".repeat(200_000)[..], b"\0y\0"].concat();
     let output =
         stdout(exitring(["run", "-q", "-0", "--output", "jsonl", "--", "echo"]).write_stdin(list));
@@ -218,7 +219,7 @@ fn nul_ends_items_of_a_list_and_nothing_else() {
 }
 
 #[test]
-fn places_and_separators_of_other_tools_are_refused_with_what_to_write() {
+fn foreign_placeholders_and_separators_are_refused_with_a_replacement() {
     for (word, instead) in [
         ("{.}", "${1%.*}"),
         ("{/}", "${1##*/}"),
@@ -226,13 +227,13 @@ fn places_and_separators_of_other_tools_are_refused_with_what_to_write() {
         ("{/.}", "name%.*"),
         ("{%}", "{#} is the number of the job"),
         ("{##}", "{#} is the number of the job"),
-        ("{+}", "have a shell do it"),
-        ("{+/}", "have a shell do it"),
+        ("{+}", "use a shell"),
+        ("{+/}", "use a shell"),
         ("{1.}", "sh {1}"),
         ("{-1}", "count from the first"),
-        ("{= s/x/y/ =}", "have a shell do it"),
-        ("{^.gz}", "have a shell do it"),
-        ("{:}", "have a shell do it"),
+        ("{= s/x/y/ =}", "use a shell"),
+        ("{^.gz}", "use a shell"),
+        ("{:}", "use a shell"),
         ("a{.}b", "${1%.*}"),
         ("::::", "before --"),
         (":::+", "lines of a list"),
@@ -250,7 +251,7 @@ fn places_and_separators_of_other_tools_are_refused_with_what_to_write() {
                 text.contains(&format!("\\{spelling} is {spelling} literally")),
                 "{word}: {text}"
             );
-            // What it says works.
+            // The suggestion works.
             let quoted = word.replace(spelling, &format!("\\{spelling}"));
             let mut run = exitring(["run", "-q", "--", "echo", &quoted, "{}", ":::", "x.c"]);
             assert_eq!(stdout(&mut run), format!("{word} x.c\n"));
@@ -259,7 +260,7 @@ fn places_and_separators_of_other_tools_are_refused_with_what_to_write() {
 }
 
 #[test]
-fn what_to_write_instead_of_a_place_of_another_tool_works() {
+fn the_suggested_replacements_of_foreign_placeholders_work() {
     for (script, expected) in [
         ("echo \"${1%.*}\"", "d/x\n"),
         ("echo \"${1##*/}\"", "x.c\n"),
@@ -274,7 +275,7 @@ fn what_to_write_instead_of_a_place_of_another_tool_works() {
 }
 
 #[test]
-fn braces_that_are_for_programs_reach_them() {
+fn other_braces_are_passed_to_the_program() {
     for word in [
         "{print}",
         "{print $1}",
@@ -293,7 +294,7 @@ fn braces_that_are_for_programs_reach_them() {
         let mut run = exitring(["run", "-q", "--", "echo", word, "{}", ":::", "x"]);
         assert_eq!(stdout(&mut run), format!("{word} x\n"));
     }
-    // Nothing is looked for in arguments.
+    // Arguments are not searched for placeholders.
     let mut run = exitring([
         "run", "-q", "-j1", "--", "echo", ":::", "{.}", "{}", "\\:::",
     ]);

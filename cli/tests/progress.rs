@@ -1,4 +1,4 @@
-//! The progress bar, and Ctrl-C, at a real terminal: tmux's.
+//! The progress bar and Ctrl-C, on the terminal of tmux.
 
 mod common;
 
@@ -8,7 +8,7 @@ use common::terminal::{Terminal, tmux_is_there};
 use common::{EXITRING, gone, jobs, mark, wait_until};
 
 #[test]
-fn at_a_terminal_a_bar_shows_how_far_it_is() {
+fn a_bar_shows_the_progress_at_a_terminal() {
     if !tmux_is_there() {
         return;
     }
@@ -34,7 +34,7 @@ fn at_a_terminal_a_bar_shows_how_far_it_is() {
 }
 
 #[test]
-fn where_the_locale_is_ascii_so_is_the_bar() {
+fn the_bar_is_ascii_in_an_ascii_locale() {
     if !tmux_is_there() {
         return;
     }
@@ -56,21 +56,21 @@ fn ctrl_c_at_the_terminal_ends_jobs_with_sigterm() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let job = "trap 'echo told to end; exit 0' TERM; touch runs; while :; do sleep 0.02; done\n";
+    let job = "trap 'echo got SIGTERM; exit 0' TERM; touch runs; while :; do sleep 0.02; done\n";
     fs::write(dir.path().join("list"), job).unwrap();
     let terminal = Terminal::new("interrupt", dir.path(), &format!("{EXITRING} run list"));
     wait_until("the job", || dir.path().join("runs").exists());
     terminal.tmux(&["send-keys", "C-c"]);
     terminal.wait_for(&[
         "interrupted: 1 running",
-        "told to end",
+        "got SIGTERM",
         "1 interrupted",
         "code 130",
     ]);
 }
 
 #[test]
-fn a_terminal_that_is_closed_takes_the_jobs_with_it() {
+fn a_hangup_of_the_terminal_ends_the_jobs() {
     if !tmux_is_there() {
         return;
     }
@@ -80,7 +80,7 @@ fn a_terminal_that_is_closed_takes_the_jobs_with_it() {
     let script = format!("{mark} {EXITRING} run --joblog log list");
     let terminal = Terminal::new("hangup", dir.path(), &script);
     wait_until("the job", || dir.path().join("runs").exists());
-    // SIGHUP comes, and whatever is written to the terminal fails.
+    // SIGHUP arrives, and writes to the terminal fail.
     drop(terminal);
     gone(&mark);
     let log = fs::read_to_string(dir.path().join("log")).unwrap();
@@ -88,7 +88,7 @@ fn a_terminal_that_is_closed_takes_the_jobs_with_it() {
 }
 
 #[test]
-fn in_the_background_there_is_no_bar_and_in_the_foreground_again_there_is() {
+fn the_bar_is_drawn_only_in_the_foreground() {
     if !tmux_is_there() {
         return;
     }
@@ -96,23 +96,23 @@ fn in_the_background_there_is_no_bar_and_in_the_foreground_again_there_is() {
     let list = "touch runs; until [ -e go ]; do sleep 0.05; done\n";
     fs::write(dir.path().join("list"), list).unwrap();
     let terminal = Terminal::with_shell("background", dir.path());
-    // With it, what writes to the terminal from the background is stopped.
+    // With `tostop`, a write from the background stops the writer.
     terminal.enter("stty tostop");
     terminal.enter(&format!("{EXITRING} run -j 2 --joblog log list &"));
     wait_until("the job", || dir.path().join("runs").exists());
-    // Several times as long as from one drawing to the next.
+    // Several times the interval between two drawings.
     std::thread::sleep(std::time::Duration::from_millis(500));
     let screen = terminal.screen();
     assert!(!screen.contains("1 running"), "{screen}");
     terminal.enter("fg");
     terminal.wait_for(&["1 running, 0 done"]);
-    // Stopped, it leaves the line to the shell.
+    // While it is stopped, the line belongs to the shell.
     terminal.tmux(&["send-keys", "C-z"]);
     let screen = terminal.wait_for(&["Stopped"]);
     assert!(!screen.contains("1 running"), "{screen}");
     terminal.enter("fg");
     terminal.wait_for(&["1 running, 0 done"]);
-    // And in the background it goes on with its work.
+    // In the background the run continues.
     terminal.tmux(&["send-keys", "C-z"]);
     terminal.enter("bg");
     fs::write(dir.path().join("go"), "").unwrap();
@@ -122,7 +122,7 @@ fn in_the_background_there_is_no_bar_and_in_the_foreground_again_there_is() {
 }
 
 #[test]
-fn a_job_that_wants_the_terminal_is_reported_and_ended_by_ctrl_c() {
+fn a_job_that_needs_the_terminal_is_reported_and_ended_by_ctrl_c() {
     if !tmux_is_there() {
         return;
     }
@@ -135,7 +135,7 @@ fn a_job_that_wants_the_terminal_is_reported_and_ended_by_ctrl_c() {
         let terminal = Terminal::with_shell(name, dir.path());
         terminal.enter(&format!("{EXITRING} run --grace 1h list; echo code $?"));
         terminal.wait_for(&[&format!(
-            "job 1 is stopped ({signal}): it wants the terminal"
+            "job 1 is stopped ({signal}): it needs the terminal"
         )]);
         terminal.tmux(&["send-keys", "C-c"]);
         terminal.wait_for(&["1 interrupted", "code 130"]);
@@ -143,7 +143,7 @@ fn a_job_that_wants_the_terminal_is_reported_and_ended_by_ctrl_c() {
 }
 
 #[test]
-fn in_the_background_of_a_terminal_that_stops_writers_a_request_ends_it() {
+fn a_request_ends_a_background_run_on_a_terminal_with_tostop() {
     if !tmux_is_there() {
         return;
     }
@@ -154,7 +154,7 @@ fn in_the_background_of_a_terminal_that_stops_writers_a_request_ends_it() {
     terminal.enter(&format!("{EXITRING} run --joblog log list &"));
     wait_until("the job", || dir.path().join("runs").exists());
     terminal.enter("kill %1; wait %1; echo code $?");
-    // What it has to say does not stop it any more.
+    // Its messages no longer stop it.
     terminal.wait_for(&["1 interrupted", "code 130"]);
     let log = fs::read_to_string(dir.path().join("log")).unwrap();
     assert_eq!(jobs(&log)[0]["interrupted"], true, "{log}");

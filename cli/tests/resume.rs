@@ -1,4 +1,4 @@
-//! Runs that were cut off, and gone on with.
+//! The job log, and runs that are resumed from it.
 
 mod common;
 
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::{Started, code, exitring, jobs, numbers, std_exitring, stderr, wait_until};
 
-/// A list in which each job appends its number to a file.
+/// Writes a list in which each job appends its number to a file.
 fn write_list(dir: &Path, jobs: u64) {
     let line = |number| format!("echo {number} >> done\n");
     fs::write(dir.join("list"), (1..=jobs).map(line).collect::<String>()).unwrap();
@@ -20,7 +20,7 @@ fn resume(dir: &Path, option: &str) -> assert_cmd::Command {
 }
 
 #[test]
-fn after_a_kill_the_rest_is_run_and_nothing_logged_twice() {
+fn resume_after_a_kill_runs_the_rest_and_logs_no_job_twice() {
     for round in 0..3 {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
@@ -32,7 +32,8 @@ fn after_a_kill_the_rest_is_run_and_nothing_logged_twice() {
         });
         run.0.kill().unwrap();
         run.0.wait().unwrap();
-        // What was running then is let end, to tell its numbers from those of the second run.
+        // Jobs that were running may end first, so that their numbers are not mixed with those of
+        // the second run.
         let mut before = Vec::new();
         wait_until("the orphans", || {
             let now = numbers(&dir.join("done"));
@@ -47,7 +48,7 @@ fn after_a_kill_the_rest_is_run_and_nothing_logged_twice() {
             .iter()
             .map(|job| job["job"].as_u64().unwrap())
             .collect();
-        assert!(logged.len() < 2000, "it was killed in the middle");
+        assert!(logged.len() < 2000, "it was killed before the end");
 
         assert_eq!(code(&mut resume(dir, "--resume")), Some(0));
         let mut after = numbers(&dir.join("done"));
@@ -64,14 +65,14 @@ fn after_a_kill_the_rest_is_run_and_nothing_logged_twice() {
             jobs(&fs::read_to_string(dir.join("log")).unwrap()).len(),
             2000
         );
-        // And then there is nothing left to do.
+        // No job is left to run.
         let text = stderr(&mut resume(dir, "--resume"));
-        assert!(text.contains("2000 were done before"), "{text}");
+        assert!(text.contains("2000 were done by an earlier run"), "{text}");
     }
 }
 
 #[test]
-fn a_torn_last_line_is_mended_and_its_job_run_again() {
+fn an_incomplete_last_line_is_repaired_and_its_job_runs_again() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     write_list(dir, 5);
@@ -90,7 +91,7 @@ fn a_torn_last_line_is_mended_and_its_job_run_again() {
 }
 
 #[test]
-fn failures_are_done_unless_asked_for_again() {
+fn failed_jobs_run_again_only_with_resume_failed() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     fs::write(
@@ -105,25 +106,25 @@ fn failures_are_done_unless_asked_for_again() {
     assert_eq!(
         code(&mut resume(dir, "--resume")),
         Some(1),
-        "they have failed, whoever ran them"
+        "earlier failures count"
     );
     assert_eq!(numbers(&dir.join("done")), [1, 2]);
     fs::write(dir.join("good"), "").unwrap();
     assert_eq!(
         code(&mut resume(dir, "--resume-failed")),
         Some(1),
-        "one cannot be started still"
+        "one job still cannot be started"
     );
     assert_eq!(numbers(&dir.join("done")), [1, 2, 2]);
     let text = stderr(&mut resume(dir, "--resume"));
     assert!(
-        text.contains("3 were done before, 1 of them failed"),
+        text.contains("3 were done by an earlier run, 1 of them failed"),
         "{text}"
     );
 }
 
 #[test]
-fn another_list_is_noticed() {
+fn a_different_list_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     write_list(dir, 5);
@@ -141,7 +142,7 @@ fn another_list_is_noticed() {
 }
 
 #[test]
-fn a_list_that_grew_is_gone_on_with() {
+fn a_longer_list_is_resumed() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     write_list(dir, 5);
@@ -155,7 +156,7 @@ fn a_list_that_grew_is_gone_on_with() {
 }
 
 #[test]
-fn a_log_with_records_is_not_begun_anew_by_mistake() {
+fn a_log_with_records_is_refused_without_resume() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     write_list(dir, 2);
@@ -168,11 +169,11 @@ fn a_log_with_records_is_not_begun_anew_by_mistake() {
     assert_eq!(run().status.code(), Some(0));
     let again = run();
     assert_eq!(again.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&again.stderr).contains("--resume goes on with it"));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("use --resume to continue it"));
 }
 
 #[test]
-fn a_log_that_is_none_is_told_by_its_line() {
+fn an_invalid_log_is_reported_with_its_line() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     write_list(dir, 2);
@@ -180,18 +181,19 @@ fn a_log_that_is_none_is_told_by_its_line() {
     let output = resume(dir, "--resume").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        String::from_utf8_lossy(&output.stderr).contains("line 1 of the job log log is no record"),
+        String::from_utf8_lossy(&output.stderr)
+            .contains("line 1 of the job log log is not a record"),
         "{output:?}"
     );
     assert_eq!(
         fs::read_to_string(dir.join("log")).unwrap(),
         "Seq\tHost\tStarttime\n",
-        "it is left alone"
+        "the log is not changed"
     );
 }
 
 #[test]
-fn a_file_that_is_no_log_is_left_as_it_is() {
+fn a_file_that_is_not_a_log_is_not_changed() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     write_list(dir, 2);
@@ -228,12 +230,12 @@ fn two_runs_do_not_share_a_log() {
     let output = resume(dir, "--resume").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(
-        String::from_utf8_lossy(&output.stderr).contains("another run writes the job log"),
+        String::from_utf8_lossy(&output.stderr).contains("another run is writing the job log"),
         "{output:?}"
     );
     common::signal(&run.0, libc::SIGTERM);
     assert_eq!(run.code(), Some(130));
-    // Interrupted is not done.
+    // An interrupted job is not done.
     fs::write(dir.join("slow"), "echo 1 >> done; sleep 1000\n").unwrap();
     let text = fs::read_to_string(dir.join("log")).unwrap();
     assert_eq!(jobs(&text)[0]["interrupted"], true);

@@ -1,4 +1,4 @@
-//! Parts of a list.
+//! Shards of a list.
 
 mod common;
 
@@ -18,7 +18,7 @@ fn arguments() -> Vec<String> {
 }
 
 #[test]
-fn the_parts_are_the_whole_and_share_nothing() {
+fn the_shards_are_disjoint_and_cover_the_list() {
     let mut all = Vec::new();
     for part in ["1/3", "2/3", "3/3"] {
         let output = exitring(["run", "--shard", part, "--", "echo", "{}", ":::"])
@@ -30,7 +30,7 @@ fn the_parts_are_the_whole_and_share_nothing() {
                 .matches("part")
                 .count(),
             0,
-            "who asks is not told"
+            "no message if --shard is given"
         );
         all.extend(lines(&output.stdout));
     }
@@ -39,7 +39,7 @@ fn the_parts_are_the_whole_and_share_nothing() {
 }
 
 #[test]
-fn numbers_are_those_of_the_whole_list() {
+fn job_numbers_are_those_of_the_whole_list() {
     let output = exitring(["run", "--shard", "2/3", "--", "echo", "{#}", ":::"])
         .args(arguments())
         .output()
@@ -48,8 +48,8 @@ fn numbers_are_those_of_the_whole_list() {
 }
 
 #[test]
-fn an_engine_says_which_part_and_that_is_said_once() {
-    let engines = [
+fn a_shard_from_a_launcher_is_reported_once() {
+    let launchers = [
         [("SLURM_PROCID", "1"), ("SLURM_NTASKS", "3")],
         [("JOB_COMPLETION_INDEX", "1"), ("EXITRING_SHARD_COUNT", "3")],
         [("CI_NODE_INDEX", "2"), ("CI_NODE_TOTAL", "3")],
@@ -59,13 +59,13 @@ fn an_engine_says_which_part_and_that_is_said_once() {
             ("BUILDKITE_PARALLEL_JOB_COUNT", "3"),
         ],
     ];
-    for engine in engines {
+    for launcher in launchers {
         let run = |options: &[&str]| {
             exitring(["run"])
                 .args(options)
                 .args(["--", "echo", "{}", ":::"])
                 .args(arguments())
-                .envs(engine)
+                .envs(launcher)
                 .output()
                 .unwrap()
         };
@@ -73,7 +73,7 @@ fn an_engine_says_which_part_and_that_is_said_once() {
         assert_eq!(
             lines(&output.stdout),
             (2..=50).step_by(3).collect(),
-            "{engine:?}"
+            "{launcher:?}"
         );
         assert_eq!(
             String::from_utf8_lossy(&output.stderr)
@@ -82,12 +82,12 @@ fn an_engine_says_which_part_and_that_is_said_once() {
             1
         );
         let output = run(&["--shard", "none"]);
-        assert_eq!(lines(&output.stdout).len(), 50, "{engine:?}");
+        assert_eq!(lines(&output.stdout).len(), 50, "{launcher:?}");
     }
 }
 
 #[test]
-fn half_of_what_an_engine_says_is_an_error() {
+fn incomplete_launcher_variables_are_an_error() {
     let output = shell("JOB_COMPLETION_INDEX=2 $EXITRING run -- echo ::: 1 2 3")
         .output()
         .unwrap();
@@ -99,7 +99,7 @@ fn half_of_what_an_engine_says_is_an_error() {
 }
 
 #[test]
-fn an_empty_variable_is_none() {
+fn an_empty_variable_counts_as_unset() {
     let variables = ["EXITRING_SHARD", "SLURM_PROCID", "JOB_COMPLETION_INDEX"];
     let mut run = exitring(["run", "--", "echo", "{}", ":::", "1", "2"]);
     let output = run.envs(variables.map(|name| (name, ""))).output().unwrap();
@@ -113,7 +113,7 @@ fn an_empty_variable_is_none() {
 }
 
 #[test]
-fn a_run_inside_a_job_takes_no_share_of_its_own_list() {
+fn a_run_inside_a_job_runs_its_whole_list() {
     for (name, value) in [("SLURM_PROCID", "1"), ("EXITRING_SHARD", "2/2")] {
         let inner = "echo $EXITRING_SHARD; $EXITRING run -q -- echo {} ::: a b c d; $EXITRING run -q --shard 1/4 -- echo {} ::: e f g h";
         let script = format!("$EXITRING run -q -j1 -- sh -c {{}} ::: true '{inner}'");

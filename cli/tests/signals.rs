@@ -1,4 +1,4 @@
-//! Signals that come to `exitring run`, and what it passes on of what it inherited.
+//! Signals to `exitring run`, and the signal dispositions that jobs inherit.
 
 mod common;
 
@@ -11,10 +11,10 @@ use common::{
     EXITRING, Started, gone, jobs, mark, numbers, signal, signal_again, std_exitring, wait_until,
 };
 
-/// A job that says that it runs, and ends when it is let go.
-const PATIENT: &str = "echo 1 >> begun; until [ -e go ]; do sleep 0.02; done";
+/// A job that reports its start, and ends once there is a file `go`.
+const WAITING_JOB: &str = "echo 1 >> begun; until [ -e go ]; do sleep 0.02; done";
 
-/// Runs a list with a job log, and waits until so many have begun.
+/// Runs a list with a job log, and waits until `begun` jobs have started.
 fn run(dir: &Path, mark: &str, list: &str, arguments: &[&str], begun: usize) -> Started {
     fs::write(dir.join("list"), list).unwrap();
     let (name, value) = mark.split_once('=').unwrap();
@@ -33,16 +33,16 @@ fn log(dir: &Path) -> Vec<serde_json::Value> {
     jobs(&fs::read_to_string(dir.join("log")).unwrap())
 }
 
-fn said(dir: &Path) -> String {
+fn messages(dir: &Path) -> String {
     fs::read_to_string(dir.join("err")).unwrap()
 }
 
-fn let_go(dir: &Path) {
+fn let_jobs_end(dir: &Path) {
     File::create(dir.join("go")).unwrap();
 }
 
 #[test]
-fn two_signals_at_once_are_one_request() {
+fn two_simultaneous_signals_are_one_request() {
     let cleans = "trap 'sleep 0.3; touch cleaned; exit' TERM; echo 1 >> begun; while :; do sleep 0.05; done\n";
     for pair in [
         [libc::SIGTERM, libc::SIGTERM],
@@ -63,8 +63,8 @@ fn two_signals_at_once_are_one_request() {
 }
 
 #[test]
-fn no_signal_that_can_be_caught_leaves_jobs_without_a_record() {
-    // These stop, or cannot be caught.
+fn every_catchable_signal_leaves_a_record_for_each_job() {
+    // These stop the process or cannot be caught.
     let left_out = [
         libc::SIGKILL,
         libc::SIGSTOP,
@@ -79,12 +79,13 @@ fn no_signal_that_can_be_caught_leaves_jobs_without_a_record() {
         }
         let dir = tempfile::tempdir().unwrap();
         let mark = mark(&format!("signal{number}"));
-        let mut run = run(dir.path(), &mark, PATIENT, &[], 1);
-        // SAFETY: the process was not reaped; no pointers.
+        let mut run = run(dir.path(), &mark, WAITING_JOB, &[], 1);
+        // SAFETY: the process was not reaped, and the call takes no pointers.
         assert_eq!(unsafe { libc::kill(run.0.id() as i32, number) }, 0);
-        // It has come before the job ends: the two are looked for one after the other.
+        // Lets the signal arrive before the job ends: exitring checks for the two one after the
+        // other.
         std::thread::sleep(std::time::Duration::from_millis(20));
-        let_go(dir.path());
+        let_jobs_end(dir.path());
         let code = run.code();
         let interrupted = code == Some(130);
         assert!(interrupted || code == Some(0), "{number}: {code:?}");
@@ -104,10 +105,10 @@ fn no_signal_that_can_be_caught_leaves_jobs_without_a_record() {
 }
 
 #[test]
-fn usr1_has_one_more_run_at_a_time_and_usr2_one_fewer() {
+fn usr1_raises_and_usr2_lowers_the_number_of_jobs() {
     let dir = tempfile::tempdir().unwrap();
     let mark = mark("more");
-    let list = format!("{PATIENT}\n").repeat(3);
+    let list = format!("{WAITING_JOB}\n").repeat(3);
     let mut run = run(dir.path(), &mark, &list, &["-j", "1"], 1);
     signal(&run.0, libc::SIGUSR1);
     wait_until("a second job", || {
@@ -115,21 +116,22 @@ fn usr1_has_one_more_run_at_a_time_and_usr2_one_fewer() {
     });
     for times in 1..=2 {
         signal(&run.0, libc::SIGUSR2);
-        wait_until("what it says", || {
-            said(dir.path()).matches("SIGUSR2: at most 1").count() == times
+        wait_until("the message", || {
+            messages(dir.path()).matches("SIGUSR2: at most 1").count() == times
         });
     }
-    let_go(dir.path());
+    let_jobs_end(dir.path());
     assert_eq!(run.code(), Some(0));
     assert_eq!(log(dir.path()).len(), 3);
 }
 
-/// `exitring run` of one line, with dispositions and a mask as a parent may leave them; its standard output.
+/// Runs one line with the given dispositions and mask, as a parent may set them. Returns the
+/// standard output.
 fn inherited(ignored: &'static [i32], blocked: &'static [i32], line: &str) -> String {
     let mut command = std_exitring(["run", "-q", "--output", "jsonl", "--grace", "1h"]);
     command.args(["--", "sh", "-c", "{}", ":::", line]);
     let prepare = move || {
-        // SAFETY: no handler is set, and the set is filled before it is used.
+        // SAFETY: the call installs no handler, and the set is initialised before its use.
         unsafe {
             for number in 1..32 {
                 libc::signal(number, libc::SIG_DFL);
@@ -146,13 +148,13 @@ fn inherited(ignored: &'static [i32], blocked: &'static [i32], line: &str) -> St
         }
         Ok(())
     };
-    // SAFETY: it makes system calls only.
+    // SAFETY: the closure only makes system calls.
     unsafe { command.pre_exec(prepare) };
     let output = command.stdin(Stdio::null()).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A mask of `/proc/self/status`, as a job sees it.
+/// A mask in the `/proc/self/status` of a job.
 fn mask_of_job(text: &str, name: &str) -> u64 {
     let records = common::records(text);
     let lines = records.iter().filter_map(|record| record["line"].as_str());
@@ -167,13 +169,13 @@ fn bit(number: i32) -> u64 {
 }
 
 #[test]
-fn a_status_is_known_though_the_parent_ignored_sigchld() {
+fn exit_codes_are_known_if_the_parent_ignored_sigchld() {
     let text = inherited(&[libc::SIGCHLD], &[], "exit 3");
     assert_eq!(jobs(&text)[0]["exit_code"], 3, "{text}");
 }
 
 #[test]
-fn jobs_do_not_inherit_what_is_ignored_or_blocked() {
+fn jobs_do_not_inherit_ignored_or_blocked_signals() {
     let plain = inherited(&[], &[], STATUS);
     let ignored = inherited(
         &[
@@ -207,7 +209,7 @@ fn under_nohup_jobs_ignore_sighup_too() {
 }
 
 #[test]
-fn a_run_that_was_started_with_sigterm_blocked_heeds_it_and_so_do_its_jobs() {
+fn a_run_and_its_jobs_receive_sigterm_that_was_blocked_at_the_start() {
     let text = inherited(
         &[],
         &[libc::SIGTERM],
@@ -221,17 +223,17 @@ fn a_run_that_was_started_with_sigterm_blocked_heeds_it_and_so_do_its_jobs() {
     );
 }
 
-/// Jobs that say which processes they are.
+/// Jobs that report their pids.
 const NAMED: &str = "echo $$ >> pids; echo 1 >> begun; exec sleep 1000\n";
 
 #[test]
-fn jobs_that_die_of_what_ends_us_were_interrupted() {
+fn jobs_that_die_of_the_signal_that_ends_the_run_are_interrupted() {
     for number in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
         let dir = tempfile::tempdir().unwrap();
         let mark = mark(&format!("everybody{number}"));
         let mut run = run(dir.path(), &mark, &NAMED.repeat(4), &["-j", "4"], 4);
         for pid in numbers(&dir.path().join("pids")) {
-            // SAFETY: a job that was not told to end; no pointers.
+            // SAFETY: the process is a job that was not signalled, and the call takes no pointers.
             assert_eq!(unsafe { libc::kill(pid as i32, number) }, 0);
         }
         signal(&run.0, number);
@@ -243,8 +245,8 @@ fn jobs_that_die_of_what_ends_us_were_interrupted() {
 }
 
 #[test]
-fn jobs_that_fail_because_all_are_asked_to_end_were_interrupted() {
-    // They are asked by us, and make of it what they want.
+fn jobs_that_fail_after_a_request_to_end_are_interrupted() {
+    // The jobs handle SIGTERM and exit with a code of their own.
     let list = "trap 'exit 143' TERM; echo 1 >> begun; while :; do sleep 0.02; done\n\
                 trap 'exit 1' TERM; echo 1 >> begun; while :; do sleep 0.02; done\n";
     let dir = tempfile::tempdir().unwrap();
@@ -256,7 +258,7 @@ fn jobs_that_fail_because_all_are_asked_to_end_were_interrupted() {
 }
 
 #[test]
-fn a_job_that_dies_of_a_signal_while_nobody_asks_us_to_end_has_failed() {
+fn a_job_that_dies_of_a_signal_without_a_request_to_end_has_failed() {
     let dir = tempfile::tempdir().unwrap();
     let list = "kill -TERM $$\nkill -KILL $$\nexit 143\ntouch after\n";
     let mut first = run(dir.path(), &mark("own"), list, &["-j", "1"], 0);
@@ -282,8 +284,8 @@ fn a_job_that_dies_of_a_signal_while_nobody_asks_us_to_end_has_failed() {
     assert!(!dir.path().join("after").exists());
 }
 
-/// A user without rights, and a program that makes itself root's for good, as `sudo` does. Where that cannot be had, the test
-/// cannot be made.
+/// A user without privileges, and a program that changes its user to root for good, as `sudo` does.
+/// The test is skipped where that is not possible.
 fn unsignallable(dir: &Path) -> Option<Command> {
     let program = dir.join("as-root");
     let copied = Command::new("sh")
@@ -310,14 +312,14 @@ fn unsignallable(dir: &Path) -> Option<Command> {
     Some(as_user(&[exitring.as_os_str(), "run".as_ref()]))
 }
 
-/// As root, an end to what the user could not end.
+/// Kills a process as root.
 fn end(pid: u64) {
     let ended = Command::new("kill").args(["-9", &pid.to_string()]).status();
-    assert!(ended.unwrap().success(), "it ran still");
+    assert!(ended.unwrap().success(), "the process still ran");
 }
 
 #[test]
-fn a_job_that_may_not_be_signalled_is_reported_and_left_running_at_a_second_request() {
+fn an_unsignallable_job_is_reported_and_left_running_at_a_second_request() {
     let dir = tempfile::tempdir().unwrap();
     let Some(mut command) = unsignallable(dir.path()) else {
         return;
@@ -337,10 +339,12 @@ fn a_job_that_may_not_be_signalled_is_reported_and_left_running_at_a_second_requ
     ]);
     command.stderr(File::create(dir.path().join("err")).unwrap());
     let mut run = Started::new(command.stdout(Stdio::null()));
-    wait_until("the report", || said(dir.path()).contains("EPERM"));
-    assert!(said(dir.path()).contains("cannot be ended"));
+    wait_until("the report", || messages(dir.path()).contains("EPERM"));
+    assert!(messages(dir.path()).contains("cannot be ended"));
     signal(&run.0, libc::SIGTERM);
-    wait_until("the request", || said(dir.path()).contains("interrupted"));
+    wait_until("the request", || {
+        messages(dir.path()).contains("interrupted")
+    });
     signal_again(&run.0, libc::SIGTERM);
     assert_eq!(run.code(), Some(130));
     let log = log(dir.path());
@@ -354,7 +358,7 @@ fn a_job_that_may_not_be_signalled_is_reported_and_left_running_at_a_second_requ
 }
 
 #[test]
-fn what_a_job_leaves_that_may_not_be_signalled_is_reported() {
+fn unsignallable_processes_of_an_ended_job_are_reported() {
     let dir = tempfile::tempdir().unwrap();
     let Some(mut command) = unsignallable(dir.path()) else {
         return;
@@ -370,12 +374,12 @@ fn what_a_job_leaves_that_may_not_be_signalled_is_reported() {
         "{}",
         ":::",
     ]);
-    // The shell ends of SIGTERM.
+    // SIGTERM ends the shell.
     command.arg("./as-root --reuid 0 sh -c 'echo $$ > pid; exec sleep 1000' & wait");
     command.stderr(File::create(dir.path().join("err")).unwrap());
     let mut run = Started::new(command.stdout(Stdio::null()));
     assert_eq!(run.code(), Some(1));
-    let said = said(dir.path());
-    assert!(said.contains("left processes in its group"), "{said}");
+    let text = messages(dir.path());
+    assert!(text.contains("processes of its group"), "{text}");
     end(numbers(&dir.path().join("pid"))[0]);
 }

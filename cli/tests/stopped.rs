@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use common::{Started, exitring, jobs, numbers, shell, signal, std_exitring, stdout, wait_until};
 
-/// Stops itself, and cleans up if it hears of SIGTERM.
+/// Stops itself, and cleans up when it receives SIGTERM.
 const STOPPED: &str = "trap 'touch cleaned; exit 0' TERM; echo 1 >> begun; kill -STOP $$; while :; do sleep 0.02; done\n";
 
 fn cleaned(dir: &Path) -> bool {
@@ -16,25 +16,25 @@ fn cleaned(dir: &Path) -> bool {
 }
 
 #[test]
-fn a_stopped_job_is_reported_once_and_heeds_an_interrupt() {
+fn a_stopped_job_is_reported_once_and_ends_at_an_interrupt() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("list"), STOPPED).unwrap();
     let mut command = std_exitring(["run", "--grace", "1h", "list"]);
     command.current_dir(dir.path()).stdout(Stdio::null());
     command.stderr(File::create(dir.path().join("err")).unwrap());
     let mut run = Started::new(&mut command);
-    let said = || fs::read_to_string(dir.path().join("err")).unwrap();
+    let text = || fs::read_to_string(dir.path().join("err")).unwrap();
     wait_until("the report", || {
-        said().contains("job 1 is stopped (SIGSTOP)")
+        text().contains("job 1 is stopped (SIGSTOP)")
     });
     signal(&run.0, libc::SIGTERM);
     assert_eq!(run.code(), Some(130));
     assert!(cleaned(dir.path()));
-    assert_eq!(said().matches("is stopped").count(), 1);
+    assert_eq!(text().matches("is stopped").count(), 1);
 }
 
 #[test]
-fn a_stopped_job_heeds_its_time_out() {
+fn a_stopped_job_ends_at_its_timeout() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = exitring(["run", "--timeout", "300ms", "--grace", "1h"]);
     let output = command.write_stdin(STOPPED).current_dir(dir.path());
@@ -43,7 +43,7 @@ fn a_stopped_job_heeds_its_time_out() {
 }
 
 #[test]
-fn a_stopped_job_can_be_ended_and_its_record_says_why() {
+fn stopped_fail_ends_a_stopped_job_and_records_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     let arguments = [
         "run",
@@ -65,18 +65,18 @@ fn a_stopped_job_can_be_ended_and_its_record_says_why() {
 }
 
 #[test]
-fn the_terminal_is_given_only_to_one_job_at_a_time() {
+fn stopped_foreground_requires_one_job_at_a_time() {
     for jobs in [&["-j", "2"][..], &[]] {
         let arguments = ["run", "--stopped", "foreground"].iter().chain(jobs);
         let output = exitring(arguments.copied()).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.contains("remedy: give -j 1"), "{said}");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        assert!(text.contains("remedy: add -j 1"), "{text}");
     }
 }
 
 #[test]
-fn without_a_terminal_to_give_stopped_jobs_are_reported() {
+fn without_a_terminal_stopped_jobs_are_reported() {
     let dir = tempfile::tempdir().unwrap();
     let list = "kill -STOP $$; echo on\n";
     fs::write(dir.path().join("list"), list).unwrap();
@@ -86,6 +86,6 @@ fn without_a_terminal_to_give_stopped_jobs_are_reported() {
         wait $!";
     let mut command = shell(script);
     assert_eq!(stdout(command.current_dir(dir.path())), "on\n");
-    let said = fs::read_to_string(dir.path().join("err")).unwrap();
-    assert!(said.contains("no controlling terminal"), "{said}");
+    let text = fs::read_to_string(dir.path().join("err")).unwrap();
+    assert!(text.contains("no controlling terminal"), "{text}");
 }

@@ -1,4 +1,5 @@
-//! Readers who do not read, and terminals that are gone: neither keeps a run from ending, nor its jobs.
+//! Readers that do not read, and terminals that have hung up: they delay neither the end of a run
+//! nor that of its jobs.
 
 mod common;
 
@@ -11,7 +12,7 @@ use common::{
     Started, gone, jobs, mark, numbers, read_all, signal, signal_again, std_exitring, wait_until,
 };
 
-/// Runs a line twice at a time, until both have begun.
+/// Runs two instances of a line, and waits until both have started.
 fn run(
     dir: &Path,
     mark: &str,
@@ -40,14 +41,14 @@ fn wait_until_full(pipe: impl AsFd) {
     });
 }
 
-fn wait_until_said(dir: &Path) {
-    wait_until("what it says", || {
+fn wait_for_interrupt_message(dir: &Path) {
+    wait_until("the message", || {
         read_all(File::open(dir.join("err")).unwrap()).contains("interrupted")
     });
 }
 
 #[test]
-fn where_nothing_can_be_said_jobs_are_ended_all_the_same() {
+fn jobs_end_although_standard_error_blocks() {
     for number in [libc::SIGINT, libc::SIGHUP] {
         let dir = tempfile::tempdir().unwrap();
         let mark = mark(&format!("full{number}"));
@@ -63,7 +64,7 @@ fn where_nothing_can_be_said_jobs_are_ended_all_the_same() {
 }
 
 #[test]
-fn errors_that_nobody_reads_do_not_keep_it_from_ending() {
+fn unread_job_errors_do_not_delay_an_interrupt() {
     let dir = tempfile::tempdir().unwrap();
     let mark = mark("errors");
     let line = "echo 1 >> begun; yes >&2";
@@ -78,11 +79,11 @@ fn errors_that_nobody_reads_do_not_keep_it_from_ending() {
 }
 
 #[test]
-fn a_summary_that_nobody_reads_can_be_interrupted() {
+fn an_unread_summary_can_be_interrupted() {
     let dir = tempfile::tempdir().unwrap();
     let mark = mark("summary");
     let (reader, writer) = rustix::pipe::pipe().unwrap();
-    // Full, but for less than the summary needs.
+    // The pipe has less space left than the summary needs.
     rustix::io::write(&writer, &vec![b'x'; 65_536]).unwrap();
     let line = "echo 1 >> begun";
     let mut run = run(dir.path(), &mark, line, &[], (Stdio::null(), writer.into()));
@@ -97,20 +98,21 @@ fn a_summary_that_nobody_reads_can_be_interrupted() {
     drop(reader);
 }
 
-/// Each fits into its pipe, so that both begin, and not both into ours. It has something to say at its end.
-const TALKER: &str = "trap 'echo last; exit 0' TERM; seq 9000; echo 1 >> begun; sleep 1000 & wait";
+/// The output of one job fits into its pipe, so both jobs start. The output of both does not fit
+/// into the pipe of exitring. Each job writes a line at its end.
+const WRITER: &str = "trap 'echo last; exit 0' TERM; seq 9000; echo 1 >> begun; sleep 1000 & wait";
 
 #[test]
-fn a_slow_reader_has_all_in_the_end() {
+fn a_slow_reader_gets_all_output() {
     let dir = tempfile::tempdir().unwrap();
     let mark = mark("slow");
     let err = File::create(dir.path().join("err")).unwrap();
     let streams = (Stdio::piped(), err.into());
-    let mut run = run(dir.path(), &mark, TALKER, &["--grace", "1h"], streams);
+    let mut run = run(dir.path(), &mark, WRITER, &["--grace", "1h"], streams);
     let out = run.0.stdout.take().unwrap();
     wait_until_full(&out);
     signal(&run.0, libc::SIGINT);
-    wait_until_said(dir.path());
+    wait_for_interrupt_message(dir.path());
     let text = read_all(out);
     assert_eq!(text.lines().filter(|line| *line == "9000").count(), 2);
     assert_eq!(text.lines().filter(|line| *line == "last").count(), 2);
@@ -120,16 +122,16 @@ fn a_slow_reader_has_all_in_the_end() {
 }
 
 #[test]
-fn the_second_time_no_reader_is_waited_for() {
+fn a_second_request_does_not_wait_for_readers() {
     let dir = tempfile::tempdir().unwrap();
     let mark = mark("patience");
     let err = File::create(dir.path().join("err")).unwrap();
     let streams = (Stdio::piped(), err.into());
-    let mut run = run(dir.path(), &mark, TALKER, &["--grace", "1h"], streams);
+    let mut run = run(dir.path(), &mark, WRITER, &["--grace", "1h"], streams);
     let out = run.0.stdout.take().unwrap();
     wait_until_full(&out);
     signal(&run.0, libc::SIGINT);
-    wait_until_said(dir.path());
+    wait_for_interrupt_message(dir.path());
     signal_again(&run.0, libc::SIGINT);
     assert_eq!(run.code(), Some(130));
     gone(&mark);
@@ -137,7 +139,7 @@ fn the_second_time_no_reader_is_waited_for() {
 }
 
 #[test]
-fn a_quit_kills_at_once() {
+fn sigquit_kills_jobs_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let mark = mark("quit");
     let line = "trap '' TERM; echo 1 >> begun; while :; do sleep 1000; done";

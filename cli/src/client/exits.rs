@@ -5,7 +5,7 @@ use exitring_protocol::{Client, Notice};
 
 use super::{ExitsOptions, print};
 use crate::code;
-use crate::say::say;
+use crate::diagnostics::say;
 
 /// How many printed records may be unacknowledged.
 const ACK_EVERY: u64 = 1000;

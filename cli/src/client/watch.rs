@@ -7,7 +7,7 @@ use exitring_protocol::{Client, Moment, Notice, Outcome, Watch};
 
 use super::{WatchOptions, print};
 use crate::code;
-use crate::say::say;
+use crate::diagnostics::say;
 
 pub(crate) fn watch(options: &WatchOptions) -> Result<u8> {
     let service = &options.service;

@@ -12,8 +12,8 @@ use clap::Args;
 
 use self::findings::Findings;
 use crate::code;
+use crate::diagnostics::styled_out;
 use crate::failure::Failure;
-use crate::say::styled_out;
 use crate::stdio;
 
 const EXAMPLES: &str = "\

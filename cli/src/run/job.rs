@@ -1,13 +1,15 @@
-//! One job: its number, and what is to be executed.
+//! A job: its number, its attempt, and the command that it executes.
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::hash::Hasher;
 use std::os::unix::ffi::OsStrExt;
+use std::time::Instant;
 
+use jiff::Timestamp;
 use twox_hash::XxHash3_64;
 
-/// A word as one would type it for a shell.
+/// Quotes a word as one would type it for a shell.
 fn quote(word: &OsStr) -> Cow<'_, [u8]> {
     match word.to_str() {
         Some(word) => match shell_words::quote(word) {
@@ -23,61 +25,79 @@ fn quote(word: &OsStr) -> Cow<'_, [u8]> {
     }
 }
 
-/// One job, for one attempt at it.
+/// One attempt at a job.
 #[derive(Debug)]
 pub(crate) struct Job {
-    /// From 1, in the order of the list, whatever the shard.
+    /// The position in the list, from 1, independent of the shard.
     pub(crate) number: u64,
     /// From 1.
     pub(crate) attempt: u32,
-    pub(crate) order: Order,
+    pub(crate) command: CommandSpec,
 }
 
-/// What is to be executed.
+/// The command that a job executes.
 #[derive(Debug)]
-pub(crate) enum Order {
+pub(crate) enum CommandSpec {
     /// A line for a shell.
     Line(OsString),
     /// A program and its arguments.
-    Words(Vec<OsString>),
-    /// A line that can be no command, and why.
-    Broken(&'static str, OsString),
+    Argv(Vec<OsString>),
+    /// A line that cannot be a command, and the reason.
+    Invalid(&'static str, OsString),
 }
 
-impl Order {
-    /// For people and records, as one would type it.
+impl CommandSpec {
+    /// The command as one would type it, for messages and records. Bytes that are not UTF-8 are
+    /// replaced.
     pub(crate) fn text(&self) -> Cow<'_, str> {
         match self {
-            Self::Line(line) | Self::Broken(_, line) => line.to_string_lossy(),
-            Self::Words(_) => String::from_utf8_lossy(&self.bytes()).into_owned().into(),
+            Self::Line(line) | Self::Invalid(_, line) => line.to_string_lossy(),
+            Self::Argv(_) => String::from_utf8_lossy(&self.bytes()).into_owned().into(),
         }
     }
 
-    /// What `text` shows, and it does not show all of what is not UTF-8.
+    /// The same as `text`, without loss.
     pub(crate) fn bytes(&self) -> Cow<'_, [u8]> {
         match self {
-            Self::Line(line) | Self::Broken(_, line) => line.as_bytes().into(),
-            Self::Words(words) => {
+            Self::Line(line) | Self::Invalid(_, line) => line.as_bytes().into(),
+            Self::Argv(words) => {
                 let words: Vec<_> = words.iter().map(|word| quote(word)).collect();
                 words.join(&b' ').into()
             }
         }
     }
 
-    /// Of the very bytes, so that a list that changed is noticed. The same in every version, on every machine.
+    /// A hash of the exact bytes, which detects a list that changed. It is the same in every
+    /// version and on every machine.
     pub(crate) fn hash(&self) -> u64 {
         let mut hash = XxHash3_64::new();
         match self {
-            Self::Line(line) | Self::Broken(_, line) => hash.write(line.as_bytes()),
-            Self::Words(words) => {
+            Self::Line(line) | Self::Invalid(_, line) => hash.write(line.as_bytes()),
+            Self::Argv(words) => {
                 for word in words {
                     hash.write(word.as_bytes());
-                    // No argument contains it.
+                    // No argument contains a NUL byte.
                     hash.write(&[0]);
                 }
             }
         }
         hash.finish()
+    }
+}
+
+/// The time at which a job was started, on the monotonic clock and on the wall clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StartTime {
+    pub(crate) instant: Instant,
+    pub(crate) time: Timestamp,
+}
+
+impl StartTime {
+    pub(crate) fn now() -> Self {
+        Self {
+            instant: Instant::now(),
+            time: Timestamp::now(),
+        }
     }
 }
 
@@ -88,16 +108,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_are_as_one_would_type_them_byte_for_byte() {
+    fn commands_are_quoted_byte_for_byte() {
         let words = [&b"rm"[..], b"a b", b"it's", b"\xff'"];
         let words = words.map(|word| OsString::from_vec(word.to_vec()));
-        let order = Order::Words(words.to_vec());
+        let command = CommandSpec::Argv(words.to_vec());
         assert_eq!(
-            *order.bytes(),
+            *command.bytes(),
             br"rm 'a b' 'it'\''s' 'X'\'''".map(|byte| if byte == b'X' { 0xff } else { byte })
         );
         assert_eq!(
-            order.text(),
+            command.text(),
             r"rm 'a b' 'it'\''s' 'X'\'''".replace('X', "\u{fffd}")
         );
     }

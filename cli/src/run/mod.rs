@@ -1,89 +1,73 @@
-//! `exitring run`: many commands, so many at a time.
+//! `exitring run`: runs a list of commands, a bounded number at a time.
 //!
 //! ```text
-//! reader ─► gate ─► starters ──spawn──► watcher ─► exits ─► conductor ─► record, output, summary
-//!                      └────────► inbox ─────────────────────▲ │
-//!                                                    gate ◄────┘ leave
+//! reader ─► admission ─► spawners ──spawn──► watcher ─► exits ─► supervisor ─► record, output, summary
+//!                            └─────► event queue ──────────────────▲ │
+//!                                                 admission ◄────────┘ release
 //! ```
 //!
-//! One thread reads the list, a few start jobs (each `exec` blocks one), one conducts. Jobs that wait are bounded by the
-//! gate, jobs that run by its room; nothing else grows with the list.
+//! One thread reads the list, a few threads start jobs (each `exec` blocks its thread), and one
+//! thread supervises. The admission bounds the jobs that wait to start, and its capacity bounds the
+//! jobs that run. Nothing else grows with the list.
+//!
+//! The modules, from the bottom up. A module imports only modules above it in this list.
+//!
+//! - [`job`], [`start_error`], [`stopped`], [`stream_id`], [`token`], [`signals`]: types that the
+//!   folders share.
+//! - [`report`]: the record of a job, the job log, the summary and the progress bar.
+//! - [`output`]: what jobs write, from their pipes or log files to standard output.
+//! - [`schedule`]: the queue of jobs that wait to start, and the threads that start them.
+//! - [`input`]: the list of jobs, and the thread that reads it.
+//! - [`supervisor`]: the thread that observes jobs until they end.
+//! - [`setup`]: builds the parts from the options.
 
-mod conductor;
-mod drainer;
-mod ending;
-mod ends;
-mod faults;
-mod foreground;
-mod foreign;
-mod gate;
-mod groups;
-mod held;
-mod inbox;
-mod interrupts;
+mod fault_signals;
+mod input;
 mod job;
-mod joblog;
-mod line;
-mod logs;
-mod looks;
 mod options;
-mod outlet;
 mod output;
-mod pipes;
-mod progress;
-mod reader;
-mod record;
-mod resume;
-mod shard;
+mod report;
+mod schedule;
+mod setup;
 mod signals;
-mod source;
-mod starter;
-mod summary;
-mod template;
-mod terminal;
+mod start_error;
+mod stopped;
+mod stream_id;
+mod supervisor;
 mod token;
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::fs::OpenOptions;
-use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread;
 
-use exitring::Watcher;
 use rustix::event::epoll;
-use rustix::io::Errno;
 
-use self::conductor::Conductor;
-pub(crate) use self::drainer::drain;
-use self::ending::Ending;
-use self::foreground::Foreground;
-use self::gate::Gate;
-use self::groups::Groups;
-use self::held::HeldJobs;
-use self::inbox::Inbox;
-use self::joblog::{Former, JobLog};
-use self::line::Shell;
-use self::logs::Logs;
-use self::looks::{Looks, Stopped};
+use self::input::reader::{ListCounts, Reader};
+use self::input::shard;
+use self::input::source::Source;
 pub(crate) use self::options::Options;
 use self::options::Output;
-use self::outlet::Outlet;
-use self::output::Route;
-use self::pipes::Pipes;
-use self::progress::Progress;
-use self::reader::{Counts, Reader};
-use self::shard::{Shard, Wanted};
+use self::output::drainer;
+pub(crate) use self::output::drainer::drain;
+use self::output::pipes::Pipes;
+use self::output::std_streams::StdStreams;
+use self::report::joblog::JobLog;
+use self::report::progress::Progress;
+use self::report::summary::Summary;
+use self::setup::{
+    build_spawner, cannot, choose_foreground, choose_output, choose_shard, existing_log,
+};
 use self::signals::Signals;
-use self::source::Source;
-use self::starter::{Starter, Streams};
-use self::summary::Summary;
+use self::stopped::Stopped;
+use self::supervisor::Supervisor;
+use self::supervisor::grace_groups::GraceGroups;
+use self::supervisor::job_checks::JobChecks;
+use self::supervisor::pending_ends::PendingEnds;
+use self::supervisor::shutdown::Shutdown;
 use self::token::Token;
-use crate::failure::{Failure, chain};
-use crate::say::say;
-
-/// By so many more than -j says SIGUSR1 may have run at a time.
-const JOBS_MORE: usize = 1024;
+use crate::diagnostics::say;
+use crate::failure::Failure;
 
 /// Runs the jobs. Returns the exit code.
 pub(crate) fn run(options: Options) -> Result<u8, Failure> {
@@ -93,18 +77,19 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         (stopped, _) => stopped,
     };
     let shard = choose_shard(&options)?;
-    shard::keep_from_jobs();
-    let (streams, route) = choose_output(&options)?;
-    // Opening may wait (for who writes to a FIFO), and until then Ctrl-C ends us as it ends anybody.
+    shard::hide_from_jobs();
+    let (destination, route) = choose_output(&options)?;
+    // Opening a FIFO blocks until it has a writer. Signals keep their default effect until then, so
+    // Ctrl-C still ends the process.
     let source = Source::open(
         options.file.as_deref(),
         options.null,
         options.command.clone(),
     )?;
-    let signals = Signals::take().map_err(|error| cannot("take signals", &error))?;
+    let signals = Signals::install().map_err(|error| cannot("install signal handlers", &error))?;
     let (joblog, resume) = match &options.joblog {
         Some(path) => {
-            JobLog::open(path, former(&options)).map(|(log, resume)| (Some(log), resume))?
+            JobLog::open(path, existing_log(&options)).map(|(log, resume)| (Some(log), resume))?
         }
         None => (None, None),
     };
@@ -113,190 +98,84 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         || thread::available_parallelism().map_or(1, usize::from),
         |jobs| jobs as usize,
     );
-    let starter = Arc::new(make_starter(&options, jobs, streams)?);
+    let spawner = Arc::new(build_spawner(&options, jobs, destination)?);
     let waits_for = [
-        (starter.exits.as_fd(), Token::Exits),
-        (starter.inbox.as_fd(), Token::Bell),
+        (spawner.exits.as_fd(), Token::Exits),
+        (spawner.event_queue.as_fd(), Token::Events),
         (signals.as_fd(), Token::Signal),
     ];
     for (what, token) in waits_for {
-        let added = epoll::add(&starter.poll, what, token.data(), epoll::EventFlags::IN);
+        let added = epoll::add(&spawner.poll, what, token.data(), epoll::EventFlags::IN);
         added.map_err(|error| cannot("wait with epoll", &error.into()))?;
     }
 
-    let counts = Arc::new(Counts::default());
+    let counts = Arc::new(ListCounts::default());
     let reader = Reader {
         source,
         shard,
         resume,
-        gate: Arc::clone(&starter.gate),
-        inbox: Arc::clone(&starter.inbox),
+        admission: Arc::clone(&spawner.admission),
+        event_queue: Arc::clone(&spawner.event_queue),
         counts: Arc::clone(&counts),
     };
-    // Not joined: it may be waiting for a line that never comes.
-    start_thread("reader", move || reader.work())?;
-    let starters = (0..usize::from(options.starters).min(jobs)).map(|_| {
-        let starter = Arc::clone(&starter);
-        start_thread("starter", move || starter.work())
+    // The thread is not joined: it may block on input that never arrives.
+    start_thread("reader", move || reader.run())?;
+    let spawners = (0..usize::from(options.starters).min(jobs)).map(|_| {
+        let spawner = Arc::clone(&spawner);
+        start_thread("spawner", move || spawner.run())
     });
-    let starters = starters.collect::<Result<Vec<_>, _>>()?;
+    let spawners = spawners.collect::<Result<Vec<_>, _>>()?;
 
-    let mut conductor = Conductor {
+    let mut supervisor = Supervisor {
         signals,
         counts: Arc::clone(&counts),
-        pipes: Pipes::new(Arc::clone(&starter.poll), route),
+        pipes: Pipes::new(Arc::clone(&spawner.poll), route),
         joblog,
         records: options.output == Output::Jsonl,
         retries: options.retries,
         fail_fast: options.fail_fast,
-        outlet: Outlet::new(),
+        std_streams: StdStreams::new(),
         progress: Progress::new(!options.quiet),
         summary: Summary::new(),
-        ending: Ending::new(options.grace),
+        shutdown: Shutdown::new(options.grace),
         stopped,
         foreground,
         running: HashMap::new(),
-        groups: Groups::default(),
-        held: HeldJobs::default(),
-        looks: Looks::new(stopped),
-        lingering: VecDeque::new(),
-        crowded_said: false,
-        closed_said: false,
-        unknown_signals: HashSet::new(),
-        starter,
+        grace_groups: GraceGroups::default(),
+        pending_ends: PendingEnds::default(),
+        job_checks: JobChecks::new(stopped),
+        draining: VecDeque::new(),
+        capacity_reported: false,
+        closed_pipes_reported: false,
+        reported_signals: HashSet::new(),
+        spawner,
     };
-    let open_pipes = conductor.conduct();
-    if !conductor.ending.is_abrupt() {
-        for starter in starters {
-            // A panic was shown by the panic hook.
-            let _ = starter.join();
+    let open_pipes = supervisor.supervise();
+    if !supervisor.shutdown.is_abandoned() {
+        for spawner in spawners {
+            // The panic hook has already reported a panic.
+            let _ = spawner.join();
         }
     }
-    let Conductor {
+    let Supervisor {
         summary,
-        ending,
-        mut outlet,
+        shutdown,
+        mut std_streams,
         mut signals,
         ..
-    } = conductor;
+    } = supervisor;
     let some_failed = summary.failed() + counts.failed_before() > 0;
     if !options.quiet {
-        let text = summary.show(counts.done_before(), counts.failed_before());
-        outlet.say_last(&text, &mut signals, ending.is_interrupted());
+        let text = summary.render(counts.done_before(), counts.failed_before());
+        std_streams.report_last(&text, &mut signals, shutdown.is_interrupted());
     }
     if let Err(error) = drainer::start(open_pipes) {
         say(&format!(
-            "what jobs left in the background gets SIGPIPE when it writes, as no process can be started that reads it: {error}\n"
+            "background processes of ended jobs get SIGPIPE when they write: the process that \
+             reads their pipes cannot be started: {error}\n"
         ));
     }
-    Ok(ending.code(some_failed))
-}
-
-fn choose_shard(options: &Options) -> Result<Shard, Failure> {
-    let wanted = match options.shard {
-        Some(wanted) => wanted,
-        None => Wanted::from_environment()?,
-    };
-    match wanted {
-        Wanted::Part(shard) => Ok(shard),
-        Wanted::Auto => {
-            let (shard, who) = Shard::from_environment()?;
-            if let Some(who) = who {
-                say(&format!(
-                    "running part {shard} of the list, as {who} says; --shard none runs all\n"
-                ));
-            }
-            Ok(shard)
-        }
-    }
-}
-
-/// The terminal for jobs, if they are to have it and there is one.
-fn choose_foreground(options: &Options) -> Result<Option<Foreground>, Failure> {
-    if options.stopped != Stopped::Foreground {
-        return Ok(None);
-    }
-    if options.jobs != Some(1) {
-        return Err(Failure::usage(
-            "--stopped foreground is for one job at a time, as one at a time can have the terminal",
-        )
-        .remedy("give -j 1, too, or --stopped report"));
-    }
-    match Foreground::open() {
-        Ok(foreground) => Ok(Some(foreground)),
-        Err(error) => {
-            say(&format!(
-                "there is no controlling terminal that a job could have (/dev/tty: {error}): stopped jobs are only reported\n"
-            ));
-            Ok(None)
-        }
-    }
-}
-
-fn choose_output(options: &Options) -> Result<(Streams, Route), Failure> {
-    let route = match options.output {
-        Output::Human => Route::Lines,
-        Output::Jsonl => Route::Records,
-    };
-    if let Some(dir) = &options.log {
-        return Ok((Streams::Logged(Logs::open(dir.clone())?), Route::Nowhere));
-    }
-    if let Some(path) = &options.append {
-        let file = OpenOptions::new().append(true).create(true).open(path);
-        let file = file.map_err(|error| {
-            Failure::usage(format!("cannot append to {}: {error}", path.display()))
-        })?;
-        return Ok((Streams::Appended(file), Route::Nowhere));
-    }
-    match (options.inherit, options.discard, options.output) {
-        (true, _, Output::Jsonl) => Err(Failure::usage(
-            "--inherit would have jobs write between the records of --output jsonl",
-        )
-        .remedy("leave out --inherit: what jobs write is in records, too")),
-        (true, ..) => Ok((Streams::Inherited, Route::Nowhere)),
-        (_, true, _) => Ok((Streams::Null, Route::Nowhere)),
-        _ => Ok((Streams::Piped, route)),
-    }
-}
-
-fn former(options: &Options) -> Former {
-    match (options.resume_failed, options.resume) {
-        (true, _) => Former::KeepSuccesses,
-        (_, true) => Former::Keep,
-        _ => Former::Refuse,
-    }
-}
-
-fn make_starter(options: &Options, jobs: usize, streams: Streams) -> Result<Starter, Failure> {
-    let no_watcher = |error: exitring::BuildError| {
-        Failure::resource(format!("no watcher can be built: {}", chain(&error)))
-            .remedy("`exitring doctor` tells what this machine allows")
-    };
-    // No callbacks, so no workers.
-    let watcher = Watcher::builder()
-        .workers(0)
-        .max_watches((jobs + JOBS_MORE).max(1 << 20))
-        .build()
-        .map_err(no_watcher)?;
-    let shell = match (&options.shell, options.no_shell) {
-        (Some(shell), _) => Shell::Always(shell.clone()),
-        (None, true) => Shell::Never,
-        (None, false) => Shell::Auto,
-    };
-    Ok(Starter {
-        gate: Arc::new(Gate::new(jobs, jobs + JOBS_MORE)),
-        inbox: Arc::new(Inbox::new().map_err(|error| cannot("make an eventfd", &error))?),
-        exits: watcher.exits(jobs + JOBS_MORE).map_err(no_watcher)?,
-        watcher,
-        poll: Arc::new(
-            epoll::create(epoll::CreateFlags::CLOEXEC)
-                .map_err(|error| cannot("make an epoll", &error.into()))?,
-        ),
-        streams,
-        shell,
-        timeout: options.timeout,
-        grace: options.grace,
-    })
+    Ok(shutdown.exit_code(some_failed))
 }
 
 fn start_thread(
@@ -308,14 +187,4 @@ fn start_thread(
         cannot("start a thread", &error)
             .remedy("RLIMIT_NPROC or the cgroup's pids.max may be reached")
     })
-}
-
-fn cannot(what: &str, error: &io::Error) -> Failure {
-    let failure = Failure::resource(format!("cannot {what}: {error}"));
-    match Errno::from_io_error(error) {
-        Some(Errno::MFILE) => failure
-            .remedy("raise ulimit -n (RLIMIT_NOFILE); `exitring doctor` tells how many it takes"),
-        Some(Errno::NFILE) => failure.remedy("raise the sysctl fs.file-max"),
-        _ => failure,
-    }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::ending::Stop;
-use super::looks::Stopped;
-use super::shard::Wanted;
+use super::input::shard::Wanted;
+use super::stopped::Stopped;
+use super::supervisor::shutdown::Stop;
 use crate::duration;
 
 const EXAMPLES: &str = "\

@@ -1,5 +1,7 @@
-//! Signals that come to us, as a descriptor that becomes readable. None that can be caught ends us at once: jobs would run on, and
-//! nobody would write down how they end.
+//! Signals that this process receives, as a descriptor that becomes readable.
+//!
+//! No signal that can be caught ends the process at once: the jobs would run on, and no record of
+//! their ends would be written.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,12 +11,13 @@ use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 use signal_hook::low_level;
 
-use super::faults;
+use super::fault_signals;
 use crate::dispositions;
 
-/// Signals that cannot be caught, end nobody, or have their effect without us: SIGTTIN and SIGTTOU keep a program in the
-/// background off the terminal, SIGPIPE is an error of the write already.
-const LEFT_ALONE: [i32; 9] = [
+/// Signals without a handler: they cannot be caught, have no effect, or take effect without a
+/// handler. SIGTTIN and SIGTTOU keep a program in the background off the terminal. SIGPIPE appears
+/// as an error of the write.
+const UNHANDLED: [i32; 9] = [
     libc::SIGKILL,
     libc::SIGSTOP,
     libc::SIGCHLD,
@@ -28,90 +31,100 @@ const LEFT_ALONE: [i32; 9] = [
 
 pub(crate) struct Signals {
     delivery: SignalDelivery<UnixStream, SignalOnly>,
-    /// Signals that were ignored when we were started, and are by us. They are caught all the same, so that jobs do not inherit
-    /// that: these are signals of a terminal, which reach no job in its own group.
-    deaf: Vec<i32>,
+    /// Signals that were ignored at the start of this process, and that it ignores too. They have a
+    /// handler all the same, so that jobs do not inherit the ignored disposition. A terminal sends
+    /// them, and its signals reach no job in a group of its own.
+    ignored: Vec<i32>,
 }
 
-/// What a signal means to us.
+/// What a signal requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Meaning {
-    /// A request to end; to end at once if it is SIGQUIT.
-    End { at_once: bool },
-    /// One more job at a time.
-    More,
-    /// One fewer.
-    Fewer,
-    /// A request to stop: Ctrl-Z at a terminal.
+pub(crate) enum SignalAction {
+    /// End the run; kill the jobs if `at_once` (SIGQUIT).
+    Shutdown { at_once: bool },
+    /// Run one more job at a time.
+    MoreJobs,
+    /// Run one job fewer at a time.
+    FewerJobs,
+    /// Stop this process: Ctrl-Z at a terminal.
     Stop,
-    /// Nothing that is known here.
+    /// The signal has no meaning here, which is reported.
     Unknown,
-    /// Nothing that has to be reported.
-    Nothing,
+    /// The signal has no effect and is not reported.
+    Ignore,
 }
 
-impl Meaning {
+impl SignalAction {
     fn of(signal: i32) -> Self {
         match signal {
-            libc::SIGINT | libc::SIGTERM | libc::SIGHUP => Self::End { at_once: false },
+            libc::SIGINT | libc::SIGTERM | libc::SIGHUP => Self::Shutdown { at_once: false },
             // A limit of processor time, a power failure, a watchdog.
-            libc::SIGXCPU | libc::SIGPWR | libc::SIGABRT => Self::End { at_once: false },
-            libc::SIGQUIT => Self::End { at_once: true },
-            libc::SIGUSR1 => Self::More,
-            libc::SIGUSR2 => Self::Fewer,
+            libc::SIGXCPU | libc::SIGPWR | libc::SIGABRT => Self::Shutdown { at_once: false },
+            libc::SIGQUIT => Self::Shutdown { at_once: true },
+            libc::SIGUSR1 => Self::MoreJobs,
+            libc::SIGUSR2 => Self::FewerJobs,
             libc::SIGTSTP => Self::Stop,
-            // A file that may grow no more is an error of that write.
-            libc::SIGXFSZ => Self::Nothing,
+            // The write that exceeds the limit also fails with an error.
+            libc::SIGXFSZ => Self::Ignore,
             _ => Self::Unknown,
         }
     }
 }
 
 impl Signals {
-    /// From now on no signal ends us, except SIGKILL. SIGINT, SIGQUIT and SIGTSTP do nothing where they are ignored (in the
-    /// background of a script), nor SIGHUP under `nohup`, which jobs ignore, too.
-    pub(crate) fn take() -> io::Result<Self> {
-        let (ours, handlers) = UnixStream::pair()?;
-        ours.set_nonblocking(true)?;
+    /// Installs handlers for all signals but SIGKILL and those without an effect. SIGINT, SIGQUIT
+    /// and SIGTSTP have no effect where they were ignored (in the background of a script). SIGHUP
+    /// keeps being ignored under `nohup`, and jobs ignore it too.
+    pub(crate) fn install() -> io::Result<Self> {
+        let (receiver, sender) = UnixStream::pair()?;
+        receiver.set_nonblocking(true)?;
         let caught = |signal: &i32| {
             let nohup = *signal == libc::SIGHUP && dispositions::is_ignored(*signal);
-            !LEFT_ALONE.contains(signal) && !faults::FAULTS.contains(signal) && !nohup
+            !UNHANDLED.contains(signal) && !fault_signals::FAULTS.contains(signal) && !nohup
         };
         let caught: Vec<i32> = dispositions::all().filter(caught).collect();
-        let deaf: Vec<i32> = [libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP]
+        let ignored: Vec<i32> = [libc::SIGINT, libc::SIGQUIT, libc::SIGTSTP]
             .into_iter()
             .filter(|signal| dispositions::is_ignored(*signal))
             .collect();
         for &signal in &caught {
-            if matches!(Meaning::of(signal), Meaning::End { .. }) && !deaf.contains(&signal) {
-                // SAFETY: the action makes one system call that a handler may make.
+            if matches!(SignalAction::of(signal), SignalAction::Shutdown { .. })
+                && !ignored.contains(&signal)
+            {
+                // SAFETY: the action makes one system call, which is async-signal-safe.
                 unsafe { low_level::register(signal, write_in_background)? };
             }
         }
-        let delivery = SignalDelivery::with_pipe(ours, handlers, SignalOnly, caught)?;
-        faults::survive_sent_ones()?;
-        Ok(Self { delivery, deaf })
+        let delivery = SignalDelivery::with_pipe(receiver, sender, SignalOnly, caught)?;
+        fault_signals::redirect_sent()?;
+        Ok(Self { delivery, ignored })
     }
 
-    /// Those that have come since it was asked last. One that came several times is there once.
-    pub(crate) fn take_pending(&mut self) -> Vec<(i32, Meaning)> {
-        let Self { delivery, deaf } = self;
-        let heard = delivery.pending().filter(|signal| !deaf.contains(signal));
-        heard.map(|signal| (signal, Meaning::of(signal))).collect()
+    /// The signals that arrived since the last call. A signal that arrived several times is listed
+    /// once.
+    pub(crate) fn take_pending(&mut self) -> Vec<(i32, SignalAction)> {
+        let Self { delivery, ignored } = self;
+        let delivered = delivery
+            .pending()
+            .filter(|signal| !ignored.contains(signal));
+        delivered
+            .map(|signal| (signal, SignalAction::of(signal)))
+            .collect()
     }
 
-    /// Whether it does nothing, as it was ignored when we were started.
-    pub(crate) fn is_deaf(&self, signal: i32) -> bool {
-        self.deaf.contains(&signal)
+    /// Whether the signal has no effect because it was ignored at the start of this process.
+    pub(crate) fn is_ignored(&self, signal: i32) -> bool {
+        self.ignored.contains(&signal)
     }
 
-    /// Whether we are asked to end, when nothing else is left to do.
-    pub(crate) fn ask_to_end(&mut self) -> bool {
+    /// Handles pending signals when no job is left, and returns whether one of them requests the
+    /// end.
+    pub(crate) fn shutdown_requested(&mut self) -> bool {
         let mut asked = false;
-        for (signal, meaning) in self.take_pending() {
-            match meaning {
-                Meaning::End { .. } => asked = true,
-                Meaning::Stop => drop(dispositions::raise_default(signal)),
+        for (signal, action) in self.take_pending() {
+            match action {
+                SignalAction::Shutdown { .. } => asked = true,
+                SignalAction::Stop => drop(dispositions::raise_default(signal)),
                 _ => {}
             }
         }
@@ -119,14 +132,15 @@ impl Signals {
     }
 }
 
-/// What is asked to end is not to be stopped by what it has to say in the background of a terminal (`stty tostop`).
+/// Lets this process write in the background of a terminal with `stty tostop`: after a request to
+/// end, its messages must not stop it.
 fn write_in_background() {
-    // SAFETY: no handler is set.
+    // SAFETY: the call installs no handler.
     unsafe { libc::signal(libc::SIGTTOU, libc::SIG_IGN) };
 }
 
 impl AsFd for Signals {
-    /// Readable when one has come.
+    /// Readable when a signal has arrived.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.delivery.get_read().as_fd()
     }

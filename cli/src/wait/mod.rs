@@ -15,8 +15,8 @@ use serde::Serialize;
 use self::ends::{End, Ends};
 pub(crate) use self::options::Options;
 use crate::code;
+use crate::diagnostics::say;
 use crate::failure::{Failure, chain};
-use crate::say::say;
 use crate::signal_name::signal_name;
 use crate::stdio;
 

@@ -1,0 +1,336 @@
+//! `COMMAND {} ::: ARGUMENTS`: one command for each argument.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use super::foreign_placeholders;
+use crate::failure::Failure;
+
+const SEPARATOR: &str = ":::";
+
+/// A command with placeholders for arguments.
+#[derive(Debug)]
+pub(crate) struct Template {
+    words: Vec<Word>,
+    /// No word has a placeholder, so the arguments are appended.
+    append: bool,
+}
+
+type Word = Vec<Part>;
+
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    Text(Vec<u8>),
+    Placeholder(Placeholder),
+}
+
+/// What a placeholder stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Placeholder {
+    /// `{}`: all arguments.
+    All,
+    /// `{#}`: the job's number.
+    Number,
+    /// `{1}` and so on: one argument, counted from 0.
+    One(usize),
+}
+
+/// The lists of arguments, one per `:::`. Each combination of them is a job. The last list varies
+/// fastest.
+#[derive(Debug)]
+pub(crate) struct Product {
+    lists: Vec<Vec<OsString>>,
+    /// The index of the next argument in each list; `None` at the end.
+    next: Option<Vec<usize>>,
+}
+
+/// Parses the words after `--`.
+pub(crate) fn parse(words: Vec<OsString>) -> Result<(Template, Option<Product>), Failure> {
+    if let Some((separator, remedy)) = words
+        .iter()
+        .find_map(|word| foreign_placeholders::separator(word.as_bytes()))
+    {
+        let literally = format!("{remedy}; \\{separator} is {separator} literally");
+        return Err(Failure::usage(format!("{separator} is not supported")).remedy(literally));
+    }
+    let mut parts = words
+        .split(|word| word == SEPARATOR)
+        .map(|part| part.iter().map(unquote_separator).collect::<Vec<_>>());
+    let command = parts.next().unwrap_or_default();
+    if command.first().is_none_or(|program| program.is_empty()) {
+        return Err(Failure::usage("no command before :::")
+            .remedy("exitring run -- COMMAND {} ::: ARGUMENTS"));
+    }
+    let lists: Vec<_> = parts.collect();
+    if lists.iter().any(Vec::is_empty) {
+        return Err(Failure::usage("no arguments after a :::")
+            .remedy("without any :::, arguments are the lines of FILE or standard input, of which there may be none"));
+    }
+    // Lines provide one argument at a time.
+    let template = Template::new(&command, lists.len().max(1))?;
+    let product = (!lists.is_empty()).then(|| Product::new(lists));
+    Ok((template, product))
+}
+
+/// Replaces `\:::` by the literal word `:::`, and other separators likewise.
+fn unquote_separator(word: &OsString) -> OsString {
+    match word.as_bytes().strip_prefix(b"\\") {
+        Some(quoted)
+            if quoted == SEPARATOR.as_bytes()
+                || foreign_placeholders::separator(quoted).is_some() =>
+        {
+            OsStr::from_bytes(quoted).to_owned()
+        }
+        _ => word.clone(),
+    }
+}
+
+impl Template {
+    /// `arguments` is the number of arguments of each job.
+    fn new(words: &[OsString], arguments: usize) -> Result<Self, Failure> {
+        let words = words
+            .iter()
+            .map(|word| parse_word(word.as_bytes(), arguments));
+        let words = words.collect::<Result<Vec<_>, _>>()?;
+        let is_placeholder = |part: &Part| matches!(part, Part::Placeholder(_));
+        let append = !words.iter().flatten().any(is_placeholder);
+        Ok(Self { words, append })
+    }
+
+    /// The command for these arguments.
+    pub(crate) fn fill(&self, number: u64, arguments: &[&OsStr]) -> Vec<OsString> {
+        let filled = self.words.iter().map(|word| fill(word, number, arguments));
+        let appended = arguments
+            .iter()
+            .filter(|_| self.append)
+            .map(|&argument| argument.to_owned());
+        filled.chain(appended).collect()
+    }
+}
+
+impl Product {
+    fn new(lists: Vec<Vec<OsString>>) -> Self {
+        let next = Some(vec![0; lists.len()]);
+        Self { lists, next }
+    }
+
+    /// The number of combinations.
+    pub(crate) fn len(&self) -> u64 {
+        self.lists.iter().map(|list| list.len() as u64).product()
+    }
+
+    pub(crate) fn next(&mut self) -> Option<Vec<&OsStr>> {
+        let indices = self.next.as_mut()?;
+        let current = indices.clone();
+        let mut place = indices.len();
+        loop {
+            let Some(list) = place.checked_sub(1) else {
+                self.next = None;
+                break;
+            };
+            place = list;
+            indices[list] += 1;
+            if indices[list] < self.lists[list].len() {
+                break;
+            }
+            indices[list] = 0;
+        }
+        let chosen = self
+            .lists
+            .iter()
+            .zip(current)
+            .map(|(list, index)| list[index].as_os_str());
+        Some(chosen.collect())
+    }
+}
+
+/// The name of the placeholder at the start of the text, and the text after it.
+fn placeholder(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let inner = text.strip_prefix(b"{")?;
+    let end = inner.iter().position(|&byte| byte == b'}')?;
+    let (name, rest) = (&inner[..end], &inner[end + 1..]);
+    let known = name.is_empty() || name == b"#" || name.iter().all(u8::is_ascii_digit);
+    known.then_some((name, rest))
+}
+
+/// Splits a word into text and placeholders. Each placeholder must have an argument. A backslash
+/// before a placeholder makes it literal text.
+fn parse_word(word: &[u8], arguments: usize) -> Result<Word, Failure> {
+    let mut parts = Word::new();
+    let mut text = Vec::new();
+    let mut at = 0;
+    while at < word.len() {
+        let rest = &word[at..];
+        if let Some(quoted) = rest.strip_prefix(b"\\").and_then(spelling) {
+            text.extend(quoted);
+            at += 1 + quoted.len();
+        } else if let Some((name, after)) = placeholder(rest) {
+            if !text.is_empty() {
+                parts.push(Part::Text(std::mem::take(&mut text)));
+            }
+            parts.push(Part::Placeholder(resolve(name, arguments)?));
+            at = word.len() - after.len();
+        } else if let Some(spelling) = foreign_placeholders::placeholder(rest)
+            && !belongs_to_other_syntax(word, at, spelling.len())
+        {
+            let place = String::from_utf8_lossy(spelling);
+            let remedy = format!(
+                "{}; \\{place} is {place} literally",
+                foreign_placeholders::replacement(spelling)
+            );
+            return Err(Failure::usage(format!(
+                "{place} is not a placeholder, unlike in GNU parallel or rush"
+            ))
+            .remedy(remedy));
+        } else {
+            text.push(word[at]);
+            at += 1;
+        }
+    }
+    if !text.is_empty() {
+        parts.push(Part::Text(text));
+    }
+    Ok(parts)
+}
+
+/// The spelling of a placeholder at the start of the text, of exitring or of another tool.
+fn spelling(text: &[u8]) -> Option<&[u8]> {
+    let own = placeholder(text).map(|(name, _)| &text[..name.len() + 2]);
+    own.or_else(|| foreign_placeholders::placeholder(text))
+}
+
+/// Whether the text belongs to another syntax: `${...}` to a shell, `{{...}}` to a template
+/// language of the program.
+fn belongs_to_other_syntax(word: &[u8], at: usize, length: usize) -> bool {
+    let before = at.checked_sub(1).map(|before| word[before]);
+    let after = word.get(at + length);
+    before == Some(b'$') || before == Some(b'{') && after == Some(&b'}')
+}
+
+fn resolve(name: &[u8], arguments: usize) -> Result<Placeholder, Failure> {
+    let name = String::from_utf8_lossy(name);
+    match &*name {
+        "" => Ok(Placeholder::All),
+        "#" => Ok(Placeholder::Number),
+        nth => match nth.parse() {
+            Ok(nth) if (1..=arguments).contains(&nth) => Ok(Placeholder::One(nth - 1)),
+            _ => {
+                let cause = format!(
+                    "{{{name}}} is not a placeholder: there are {{1}} to {{{arguments}}}, one for each :::"
+                );
+                Err(Failure::usage(cause).remedy(format!(
+                    "{{}} is all arguments, {{#}} is the job's number; \\{{{name}}} is {{{name}}} literally"
+                )))
+            }
+        },
+    }
+}
+
+fn fill(word: &Word, number: u64, arguments: &[&OsStr]) -> OsString {
+    let mut filled = Vec::new();
+    for part in word {
+        match part {
+            Part::Text(text) => filled.extend(text),
+            Part::Placeholder(Placeholder::All) => {
+                filled.extend(arguments.join(OsStr::new(" ")).as_bytes())
+            }
+            Part::Placeholder(Placeholder::Number) => filled.extend(number.to_string().bytes()),
+            // `parse_word` has checked that the argument exists.
+            Part::Placeholder(Placeholder::One(nth)) => {
+                filled.extend(
+                    arguments
+                        .get(*nth)
+                        .map_or(&[][..], |argument| argument.as_bytes()),
+                );
+            }
+        }
+    }
+    OsString::from_vec(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commands(words: &str) -> Vec<String> {
+        let words = words.split(' ').map(OsString::from).collect();
+        let (template, product) = parse(words).expect("a template");
+        let mut product = product.expect("arguments");
+        let mut commands = Vec::new();
+        while let Some(arguments) = product.next() {
+            let filled = template.fill(commands.len() as u64 + 1, &arguments);
+            commands.push(filled.join(OsStr::new("|")).into_string().expect("UTF-8"));
+        }
+        assert_eq!(commands.len() as u64, product.len());
+        commands
+    }
+
+    #[test]
+    fn placeholders_are_filled_in_every_word() {
+        assert_eq!(commands("a {}.x -{}- ::: 1 2"), ["a|1.x|-1-", "a|2.x|-2-"]);
+        assert_eq!(commands("a {#} ::: x y"), ["a|1", "a|2"]);
+        assert_eq!(commands("a {b} { ::: 1"), ["a|{b}|{|1"]);
+    }
+
+    #[test]
+    fn without_a_placeholder_arguments_are_appended() {
+        assert_eq!(commands("a -v ::: 1 2"), ["a|-v|1", "a|-v|2"]);
+    }
+
+    #[test]
+    fn several_lists_are_combined() {
+        assert_eq!(
+            commands("a ::: 1 2 ::: x y"),
+            ["a|1|x", "a|1|y", "a|2|x", "a|2|y"]
+        );
+        assert_eq!(commands("a {2}{1} ::: 1 2 ::: x"), ["a|x1", "a|x2"]);
+        assert_eq!(commands("a {} ::: 1 ::: x"), ["a|1 x"]);
+    }
+
+    #[test]
+    fn a_backslash_makes_a_placeholder_literal() {
+        assert_eq!(commands(r"a \{} \{1} {} ::: x"), ["a|{}|{1}|x"]);
+        assert_eq!(
+            commands(r"a \{.}{} \{9} \::: ::: x \::::"),
+            ["a|{.}x|{9}|:::", "a|{.}::::|{9}|:::"]
+        );
+        assert_eq!(commands(r"a \{b} \n \ ::: x"), [r"a|\{b}|\n|\|x"]);
+    }
+
+    #[test]
+    fn a_template_requires_a_command() {
+        parse(vec![":::".into(), "a".into()]).expect_err("no command");
+    }
+
+    #[test]
+    fn placeholders_without_an_argument_are_refused() {
+        for words in [
+            "a {0} ::: 1",
+            "a {2} ::: 1",
+            "a {3} ::: 1 ::: 2",
+            "a {2}",
+            "a {99999999999999999999} ::: 1",
+            "a :::",
+            "a ::: 1 :::",
+            "a ::: 1 :::+ 2",
+            "a :::: f",
+            "a {.} ::: 1",
+            "a x{/.}y ::: 1",
+            "a ${x}{//} ::: 1",
+        ] {
+            let words = words.split(' ').map(OsString::from).collect::<Vec<_>>();
+            parse(words.clone()).expect_err(&format!("{words:?}"));
+        }
+        for words in [
+            "a {1}",
+            "a {2}{1} ::: 1 ::: 2",
+            "a {#}",
+            "a {b}",
+            "a {{.}} ::: 1",
+            "a ${.} ${1%.*} ::: 1",
+            "a ::: {.} {/}",
+        ] {
+            parse(words.split(' ').map(OsString::from).collect()).expect(words);
+        }
+    }
+}

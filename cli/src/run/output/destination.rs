@@ -1,0 +1,50 @@
+//! The destination of what jobs write.
+
+use std::fs::File;
+use std::io;
+
+use rustix::process::{Resource, getrlimit};
+
+use super::logs::{self, Logs};
+use crate::failure::Failure;
+
+/// Where the standard output and error of jobs go.
+pub(crate) enum Destination {
+    /// Through pipes to this process.
+    Piped,
+    /// To the standard output and error of this process.
+    Inherited,
+    /// To /dev/null.
+    Null,
+    /// To the end of one file.
+    Appended(File),
+    /// To two files per job.
+    Logged(Logs),
+}
+
+impl Destination {
+    /// Completes a job that has ended or was not started. A job that writes to a file itself fails
+    /// on a full disk without an error here, so the disk is checked.
+    pub(crate) fn finish_job(&self, job: u64, success: bool) -> Option<Failure> {
+        match self {
+            Self::Appended(file) if !success => appended_full(file),
+            Self::Logged(logs) => {
+                logs.finish_job(job);
+                logs.full_error(job)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The reason why a file that jobs append to cannot grow.
+fn appended_full(file: &File) -> Option<Failure> {
+    let metadata = file.metadata().ok().filter(|metadata| metadata.is_file())?;
+    let limit = getrlimit(Resource::Fsize).current;
+    let error = match limit.is_some_and(|limit| metadata.len() >= limit) {
+        true => io::ErrorKind::FileTooLarge,
+        false if logs::is_full(rustix::fs::fstatvfs(file)) => io::ErrorKind::StorageFull,
+        false => return None,
+    };
+    Some(Failure::writing("the file of --append", &error.into()))
+}

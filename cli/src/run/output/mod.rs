@@ -1,0 +1,14 @@
+//! What jobs write.
+//!
+//! [`destination`] decides where a job writes: to [`logs`], to another file, or to a pipe.
+//! [`pipes`] reads the pipes and forwards them line by line (`job_stream`, `output_line`) to
+//! [`std_streams`].
+//! At the end of the run [`drainer`] keeps pipes readable that background processes still write to.
+
+pub(crate) mod destination;
+pub(crate) mod drainer;
+pub(crate) mod job_stream;
+pub(crate) mod logs;
+mod output_line;
+pub(crate) mod pipes;
+pub(crate) mod std_streams;

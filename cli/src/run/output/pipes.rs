@@ -1,0 +1,363 @@
+//! The pipes that jobs write to, by job and attempt.
+//!
+//! They are read in turn. A long line of one stream pauses the others until its end. A pipe stays
+//! open after its job has ended if a process that the job started still writes to it.
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+use rustix::process::{Resource, getrlimit};
+
+use super::job_stream::{JobStream, Route};
+use super::std_streams::StdStreams;
+use crate::run::stream_id::StreamId;
+use crate::run::token::Token;
+
+const READ_AT_ONCE: usize = 64 * 1024;
+/// The maximal capacity of a pipe of an unprivileged process (`fs.pipe-max-size`).
+const PIPE_MAX: usize = 1024 * 1024;
+/// How long other streams wait for the end of a long line that makes no progress.
+const LINE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A line makes progress if at least this many bytes arrive in that time.
+const LINE_PROGRESS_MIN: usize = 64 * 1024;
+/// How long other streams wait in any case: a line may be endless.
+const LINE_WAIT_MAX: Duration = Duration::from_secs(60);
+
+pub(crate) struct Pipes {
+    /// The epoll that reports readable pipes.
+    poll: Arc<OwnedFd>,
+    route: Route,
+    streams: HashMap<StreamId, JobStream>,
+    /// Streams of jobs that have ended, the oldest first. Some may have been closed since.
+    orphaned: VecDeque<StreamId>,
+    orphaned_max: usize,
+    /// The long lines that standard output and error are in the middle of.
+    long_lines: [Option<LongLine>; 2],
+    /// Streams that wait for the end of a long line. They are removed from `poll` meanwhile.
+    paused: Vec<StreamId>,
+    buffer: Vec<u8>,
+}
+
+struct LongLine {
+    stream_id: StreamId,
+    /// Since when other streams wait for the end of the line.
+    waiting_since: Instant,
+    /// The time of the last check for progress.
+    checked_at: Instant,
+    /// The bytes that arrived since then.
+    bytes: usize,
+}
+
+impl Pipes {
+    pub(crate) fn new(poll: Arc<OwnedFd>, route: Route) -> Self {
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        Self {
+            poll,
+            route,
+            streams: HashMap::new(),
+            orphaned: VecDeque::new(),
+            orphaned_max: (limit / 8).clamp(2, 1024) as usize,
+            long_lines: [None, None],
+            paused: Vec::new(),
+            buffer: vec![0; READ_AT_ONCE],
+        }
+    }
+
+    /// Adds the pipes of a job that was started.
+    pub(crate) fn add(&mut self, job: u64, attempt: u32, pipes: [Option<OwnedFd>; 2]) {
+        for (stream_id, pipe) in StreamId::both(job, attempt).into_iter().zip(pipes) {
+            if let Some(pipe) = pipe {
+                self.streams
+                    .insert(stream_id, JobStream::new(pipe, attempt));
+            }
+        }
+    }
+
+    pub(crate) fn has(&self, stream_id: StreamId) -> bool {
+        self.streams.contains_key(&stream_id)
+    }
+
+    /// Whether a job has a pipe that still has a writer.
+    pub(crate) fn has_open(&self, job: u64, attempt: u32) -> bool {
+        StreamId::both(job, attempt)
+            .iter()
+            .any(|&stream_id| self.has(stream_id))
+    }
+
+    /// Reads once from a pipe that epoll reports. `hung_up`: there is no data, and no writer is
+    /// left.
+    pub(crate) fn read_ready(
+        &mut self,
+        stream_id: StreamId,
+        hung_up: bool,
+        std_streams: &mut StdStreams,
+    ) {
+        let Some(stream) = self.streams.get_mut(&stream_id) else {
+            return;
+        };
+        if is_blocked(&self.long_lines, stream_id, std_streams) {
+            // Level-triggered epoll would report it again and again.
+            let _ = epoll::delete(&self.poll, stream.as_fd());
+            if self.paused.is_empty() {
+                let now = Instant::now();
+                for line in self.long_lines.iter_mut().flatten() {
+                    *line = LongLine::new(line.stream_id, now);
+                }
+            }
+            return self.paused.push(stream_id);
+        }
+        match if hung_up {
+            None
+        } else {
+            stream.read(&mut self.buffer)
+        } {
+            Some(bytes) => {
+                stream.forward(stream_id, bytes, self.route, std_streams);
+                let (in_line, count) = (stream.is_mid_line(self.route), bytes.len());
+                self.track_long_line(stream_id, in_line, count, std_streams);
+            }
+            None => self.close(stream_id, std_streams),
+        }
+    }
+
+    /// Tracks the long line that standard output or error is in the middle of.
+    fn track_long_line(
+        &mut self,
+        stream_id: StreamId,
+        in_line: bool,
+        bytes: usize,
+        std_streams: &mut StdStreams,
+    ) {
+        let long_line = &mut self.long_lines[stream_id.stream];
+        match long_line {
+            Some(line) if in_line && line.stream_id == stream_id => line.bytes += bytes,
+            None if in_line => {
+                *long_line = Some(LongLine::new(stream_id, Instant::now()));
+                std_streams.hold_messages();
+            }
+            Some(line) if line.stream_id == stream_id => {
+                *long_line = None;
+                self.resume_paused(std_streams);
+            }
+            _ => {}
+        }
+    }
+
+    /// Resumes the streams that waited for the end of a long line.
+    fn resume_paused(&mut self, std_streams: &mut StdStreams) {
+        for stream_id in self.paused.drain(..) {
+            if let Some(stream) = self.streams.get(&stream_id) {
+                let token = Token::Output(stream_id).data();
+                // The kernel accepted the pipe before, so it does now.
+                let _ = epoll::add(&self.poll, stream.as_fd(), token, epoll::EventFlags::IN);
+            }
+        }
+        if self.long_lines.iter().all(Option::is_none) {
+            std_streams.release_messages();
+        }
+    }
+
+    fn close(&mut self, stream_id: StreamId, std_streams: &mut StdStreams) {
+        let Some(mut stream) = self.streams.remove(&stream_id) else {
+            return;
+        };
+        // Closing the pipe is not enough: a child that is being started has a copy until its exec,
+        // and epoll reports events as long as there is a copy.
+        let _ = epoll::delete(&self.poll, stream.as_fd());
+        stream.finish_line(stream_id, self.route, std_streams);
+        self.track_long_line(stream_id, false, 0, std_streams);
+    }
+
+    /// Whether a stream waits for the end of a long line. The output of a job may then be
+    /// incomplete.
+    pub(crate) fn has_paused(&self) -> bool {
+        !self.paused.is_empty()
+    }
+
+    /// The time until the next check of a long line that other streams wait for.
+    pub(crate) fn wait_timeout(&self) -> Option<Duration> {
+        let lines = self.long_lines.iter().flatten();
+        let lines = lines.filter(|_| self.has_paused());
+        lines
+            .map(|line| line.next_check().saturating_duration_since(Instant::now()))
+            .min()
+    }
+
+    /// Adds the time that this process was blocked by its own readers: the writer of the line did
+    /// not cause that delay.
+    pub(crate) fn extend_deadlines(&mut self, long: Duration) {
+        for line in self.long_lines.iter_mut().flatten() {
+            line.waiting_since += long;
+            line.checked_at += long;
+        }
+    }
+
+    /// Ends a long line that other streams wait for and that makes no progress. Returns its job.
+    pub(crate) fn break_line(&mut self, std_streams: &mut StdStreams) -> Option<u64> {
+        if !self.has_paused() {
+            return None;
+        }
+        let now = Instant::now();
+        for line in self.long_lines.iter_mut().flatten() {
+            if !line.should_break(now) {
+                continue;
+            }
+            let stream_id = line.stream_id;
+            if let Some(stream) = self.streams.get_mut(&stream_id) {
+                stream.break_line(stream_id, std_streams);
+            }
+            self.track_long_line(stream_id, false, 0, std_streams);
+            return Some(stream_id.job);
+        }
+        None
+    }
+
+    /// Forwards what the pipes of an ended job contain. Pipes that a background process still has
+    /// open stay open. Returns whether there were too many of those, so that the oldest were
+    /// closed.
+    pub(crate) fn release_job(
+        &mut self,
+        job: u64,
+        attempt: u32,
+        std_streams: &mut StdStreams,
+    ) -> bool {
+        for stream_id in StreamId::both(job, attempt) {
+            self.drain(stream_id, std_streams);
+            if self.has(stream_id) {
+                self.orphaned.push_back(stream_id);
+            }
+        }
+        if self.orphaned.len() <= self.orphaned_max {
+            return false;
+        }
+        let streams = &self.streams;
+        self.orphaned
+            .retain(|stream_id| streams.contains_key(stream_id));
+        let excess = self.orphaned.len().saturating_sub(self.orphaned_max);
+        let oldest: Vec<_> = self.orphaned.drain(..excess).collect();
+        for &stream_id in &oldest {
+            self.drain(stream_id, std_streams);
+            self.close(stream_id, std_streams);
+        }
+        !oldest.is_empty()
+    }
+
+    /// Forwards what a pipe contains. With many pipes, or a slow reader of this process, its turn
+    /// may not have come. It reads at most the content of a full pipe, because the writer may be
+    /// endless.
+    fn drain(&mut self, stream_id: StreamId, std_streams: &mut StdStreams) {
+        let Some(stream) = self.streams.get_mut(&stream_id) else {
+            return;
+        };
+        if stream.is_readable() && !is_blocked(&self.long_lines, stream_id, std_streams) {
+            let mut buffer = vec![0; PIPE_MAX];
+            if let Some(bytes) = stream.read(&mut buffer) {
+                stream.forward(stream_id, bytes, self.route, std_streams);
+                let (in_line, count) = (stream.is_mid_line(self.route), bytes.len());
+                self.track_long_line(stream_id, in_line, count, std_streams);
+            }
+        }
+    }
+
+    /// Forwards what the pipes contain, and returns those that still have a writer.
+    pub(crate) fn finish(&mut self, std_streams: &mut StdStreams) -> Vec<OwnedFd> {
+        // Long lines first: all other streams wait for their ends.
+        let in_line = self.long_lines.iter().flatten().map(|line| line.stream_id);
+        let all: Vec<_> = in_line.chain(self.streams.keys().copied()).collect();
+        let mut open = Vec::new();
+        for stream_id in all {
+            self.drain(stream_id, std_streams);
+            let Some(mut stream) = self.streams.remove(&stream_id) else {
+                continue;
+            };
+            stream.finish_line(stream_id, self.route, std_streams);
+            self.track_long_line(stream_id, false, 0, std_streams);
+            if has_writers(stream.as_fd()) {
+                open.push(stream.into_pipe());
+            }
+        }
+        open
+    }
+}
+
+impl LongLine {
+    /// Whether lines of another stream would end up in the middle of this one.
+    fn blocks(&self, other: StreamId, std_streams: &StdStreams) -> bool {
+        self.stream_id != other
+            && (self.stream_id.stream == other.stream || std_streams.share_file())
+    }
+
+    fn new(stream_id: StreamId, now: Instant) -> Self {
+        Self {
+            stream_id,
+            waiting_since: now,
+            checked_at: now,
+            bytes: 0,
+        }
+    }
+
+    /// When the progress of the line is checked next.
+    fn next_check(&self) -> Instant {
+        (self.checked_at + LINE_TIMEOUT).min(self.waiting_since + LINE_WAIT_MAX)
+    }
+
+    /// Whether other streams have waited for its end for too long.
+    fn should_break(&mut self, now: Instant) -> bool {
+        if now < self.next_check() {
+            return false;
+        }
+        let progressed =
+            self.bytes >= LINE_PROGRESS_MIN && now < self.waiting_since + LINE_WAIT_MAX;
+        if progressed {
+            self.checked_at = now;
+            self.bytes = 0;
+        }
+        !progressed
+    }
+}
+
+fn is_blocked(
+    long_lines: &[Option<LongLine>; 2],
+    stream_id: StreamId,
+    std_streams: &StdStreams,
+) -> bool {
+    long_lines
+        .iter()
+        .flatten()
+        .any(|line| line.blocks(stream_id, std_streams))
+}
+
+/// Whether the pipe has data or a writer.
+fn has_writers(pipe: BorrowedFd<'_>) -> bool {
+    let mut end = [PollFd::from_borrowed_fd(pipe, PollFlags::IN)];
+    let polled = poll(&mut end, Some(&Timespec::default()));
+    let events = end[0].revents();
+    polled.is_ok() && (events.contains(PollFlags::IN) || !events.contains(PollFlags::HUP))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_wait_for_a_line_with_progress_for_a_limited_time() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let mut line = LongLine::new(StreamId::new(1, 1, 0), begun);
+        assert!(!line.should_break(at(9)));
+        for seconds in [10, 20, 30, 40, 50] {
+            line.bytes += LINE_PROGRESS_MIN;
+            assert!(!line.should_break(at(seconds)), "{seconds}");
+            assert!(!line.should_break(at(seconds + 9)), "{seconds}");
+        }
+        line.bytes += LINE_PROGRESS_MIN;
+        assert!(line.should_break(at(60)));
+
+        let mut line = LongLine::new(StreamId::new(1, 1, 0), begun);
+        line.bytes += LINE_PROGRESS_MIN - 1;
+        assert!(line.should_break(at(10)));
+    }
+}

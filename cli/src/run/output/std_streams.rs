@@ -1,0 +1,237 @@
+//! The standard output and error of this process, buffered.
+//!
+//! The buffers are written when the supervisor has no other work. A write waits on the signal
+//! descriptor too, so a reader that does not read cannot delay the handling of a signal.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, fstat};
+use rustix::io::Errno;
+use rustix::termios::isatty;
+
+use crate::diagnostics::styled;
+use crate::run::signals::Signals;
+use crate::run::stream_id::STDOUT;
+
+/// The most bytes that a writable pipe accepts without blocking (`PIPE_BUF`).
+const WRITE_MAX: usize = 4096;
+/// Buffers above this size are written at once.
+const BUFFERED_MAX: usize = 256 * 1024;
+
+/// How long the last message waits for a reader after a request to end.
+const LAST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a write is incomplete.
+#[derive(Debug)]
+pub(crate) enum WriteError {
+    /// No process reads it any more.
+    Closed,
+    /// The reader does not read, and a signal arrived or the time is over. The rest is kept.
+    Blocked,
+    /// Another error, such as a full disk.
+    Failed(io::Error),
+}
+
+pub(crate) struct StdStreams {
+    out: Vec<u8>,
+    err: Vec<u8>,
+    /// Both are the same file or terminal (`2>&1`), so one buffer keeps their order.
+    shared: bool,
+    /// Messages of exitring that wait for the end of a job's line.
+    held_messages: Option<Vec<u8>>,
+    /// Standard output has failed, and is no longer written to.
+    stdout_failed: bool,
+}
+
+impl StdStreams {
+    pub(crate) fn new() -> Self {
+        let [out, err] = [rustix::stdio::stdout(), rustix::stdio::stderr()].map(fstat);
+        let shared = matches!((out, err), (Ok(out), Ok(err)) if (out.st_dev, out.st_ino) == (err.st_dev, err.st_ino));
+        Self {
+            out: Vec::new(),
+            err: Vec::new(),
+            shared,
+            held_messages: None,
+            stdout_failed: false,
+        }
+    }
+
+    /// Whether standard output and error are the same file or terminal.
+    pub(crate) fn share_file(&self) -> bool {
+        self.shared
+    }
+
+    pub(crate) fn stdout(&mut self) -> &mut Vec<u8> {
+        &mut self.out
+    }
+
+    /// The buffer for a stream of a job.
+    pub(crate) fn buffer_for(&mut self, stream: usize) -> &mut Vec<u8> {
+        match stream {
+            STDOUT => &mut self.out,
+            _ => self.stderr(),
+        }
+    }
+
+    fn stderr(&mut self) -> &mut Vec<u8> {
+        match self.shared && !self.stdout_failed {
+            true => &mut self.out,
+            false => &mut self.err,
+        }
+    }
+
+    /// Writes a message to standard error.
+    pub(crate) fn report(&mut self, text: &str) {
+        let text = styled(text);
+        match &mut self.held_messages {
+            Some(held_messages) if self.shared => held_messages.extend(text.bytes()),
+            _ => self.stderr().extend(text.bytes()),
+        }
+    }
+
+    /// Holds messages back: the output is in the middle of a job's line.
+    pub(crate) fn hold_messages(&mut self) {
+        self.held_messages.get_or_insert_default();
+    }
+
+    /// The line has ended.
+    pub(crate) fn release_messages(&mut self) {
+        let held_messages = self.held_messages.take().unwrap_or_default();
+        self.stderr().extend(held_messages);
+    }
+
+    /// Whether the output is in the middle of a job's line.
+    pub(crate) fn holds_messages(&self) -> bool {
+        self.held_messages.is_some()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.out.is_empty() && self.err.is_empty()
+    }
+
+    /// Whether the buffered output may go to the terminal of the progress bar.
+    pub(crate) fn may_be_on_terminal(&self) -> bool {
+        !self.err.is_empty() || isatty(rustix::stdio::stdout())
+    }
+
+    pub(crate) fn is_large(&self) -> bool {
+        self.out.len() + self.err.len() > BUFFERED_MAX
+    }
+
+    /// Writes the buffers. It waits until the deadline for readers that do not read; `None` waits
+    /// forever. `signal` is readable when a signal arrives. An error is returned once; after it,
+    /// standard output is discarded.
+    pub(crate) fn flush(
+        &mut self,
+        signal: BorrowedFd<'_>,
+        until: Option<Instant>,
+    ) -> Result<(), WriteError> {
+        if self.stdout_failed {
+            self.out.clear();
+        }
+        let written = write_all(rustix::stdio::stdout(), &mut self.out, signal, until);
+        if let Err(WriteError::Closed | WriteError::Failed(_)) = written {
+            self.stdout_failed = true;
+            self.out.clear();
+        }
+        match write_all(rustix::stdio::stderr(), &mut self.err, signal, until) {
+            Ok(()) => written,
+            Err(WriteError::Blocked) => written.and(Err(WriteError::Blocked)),
+            // There is nowhere left to report the error.
+            Err(WriteError::Closed | WriteError::Failed(_)) => {
+                self.err.clear();
+                written
+            }
+        }
+    }
+
+    /// Writes the last message. After a request to end, the reader has a limited time to take it.
+    pub(crate) fn report_last(&mut self, text: &str, signals: &mut Signals, mut asked: bool) {
+        self.report(text);
+        loop {
+            let until = asked.then(|| Instant::now() + LAST_TIMEOUT);
+            match self.flush(signals.as_fd(), until) {
+                Err(WriteError::Blocked) if !asked => asked = signals.shutdown_requested(),
+                _ => return,
+            }
+        }
+    }
+
+    /// Discards what could not be written.
+    pub(crate) fn discard(&mut self) {
+        self.out.clear();
+        self.err.clear();
+    }
+}
+
+/// Writes `bytes`, and removes from it what was written.
+fn write_all(
+    to: BorrowedFd<'_>,
+    bytes: &mut Vec<u8>,
+    signal: BorrowedFd<'_>,
+    until: Option<Instant>,
+) -> Result<(), WriteError> {
+    let mut left = bytes.as_slice();
+    let written = write_slice(to, &mut left, signal, until);
+    let count = bytes.len() - left.len();
+    bytes.drain(..count);
+    written
+}
+
+fn write_slice(
+    to: BorrowedFd<'_>,
+    bytes: &mut &[u8],
+    signal: BorrowedFd<'_>,
+    until: Option<Instant>,
+) -> Result<(), WriteError> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let is_file = fstat(to).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file());
+    while !bytes.is_empty() {
+        let mut now = *bytes;
+        if !is_file {
+            wait_until_writable(to, signal, until)?;
+            now = &bytes[..bytes.len().min(WRITE_MAX)];
+        }
+        match rustix::io::write(to, now) {
+            Ok(count) => *bytes = &bytes[count..],
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            Err(Errno::PIPE) => return Err(WriteError::Closed),
+            Err(error) => return Err(WriteError::Failed(error.into())),
+        }
+    }
+    Ok(())
+}
+
+fn wait_until_writable(
+    to: BorrowedFd<'_>,
+    signal: BorrowedFd<'_>,
+    until: Option<Instant>,
+) -> Result<(), WriteError> {
+    loop {
+        let mut either = [
+            PollFd::from_borrowed_fd(to.as_fd(), PollFlags::OUT),
+            PollFd::from_borrowed_fd(signal, PollFlags::IN),
+        ];
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        // A time that the kernel cannot represent is as good as forever.
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut either, left.as_ref()) {
+            Err(Errno::INTR) => continue,
+            Ok(0) => return Err(WriteError::Blocked),
+            Err(error) => return Err(WriteError::Failed(error.into())),
+            Ok(_) => {}
+        }
+        let [to, signal] = either.map(|end| !end.revents().is_empty());
+        match (to, signal) {
+            // The next write reports an error.
+            (true, _) => return Ok(()),
+            (false, true) => return Err(WriteError::Blocked),
+            (false, false) => {}
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! What a run reports about its jobs.
+//!
+//! [`record`] describes a finished job. It goes to standard output ([`json`]), to the job log
+//! ([`joblog`]), and into the [`summary`]. [`resume`] reads the job log of an earlier run.
+//! [`progress`] draws the progress bar on `bar_terminal`.
+
+mod bar_terminal;
+pub(crate) mod joblog;
+pub(crate) mod json;
+pub(crate) mod progress;
+pub(crate) mod record;
+pub(crate) mod resume;
+pub(crate) mod summary;

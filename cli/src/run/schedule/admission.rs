@@ -1,0 +1,262 @@
+//! The queue of jobs that wait to start, and the limit on those that run.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::run::job::Job;
+
+/// The most jobs that are queued. It is large enough that no spawner waits for the reader.
+const QUEUE_MAX: usize = 1024;
+/// The reader sleeps until the queue is this short.
+const QUEUE_REFILL: usize = QUEUE_MAX / 2;
+
+/// A bounded queue of jobs, and a bounded number of active jobs.
+pub(crate) struct Admission {
+    state: Mutex<State>,
+    /// For the spawners.
+    can_start: Condvar,
+    /// For the reader.
+    wants_input: Condvar,
+}
+
+struct State {
+    queued: VecDeque<Job>,
+    /// Jobs for another attempt, and jobs that were put back. They start first.
+    retries: VecDeque<Job>,
+    /// Jobs that run or are being started.
+    active: usize,
+    /// The limit on active jobs: `capacity_max`, or less after a resource ran out.
+    capacity: usize,
+    /// The requested limit on active jobs.
+    capacity_max: usize,
+    /// The highest value of `capacity_max`.
+    capacity_limit: usize,
+    /// Jobs that have ended, and for which another attempt is not decided yet.
+    deferred: usize,
+    /// Jobs that were released since the capacity last changed.
+    released: usize,
+    /// The reader will submit no more jobs.
+    input_ended: bool,
+    /// No more jobs are started.
+    closed: bool,
+    sleeping_spawners: usize,
+    reader_sleeping: bool,
+}
+
+impl Admission {
+    pub(crate) fn new(capacity: usize, capacity_limit: usize) -> Self {
+        Self {
+            state: Mutex::new(State {
+                queued: VecDeque::new(),
+                retries: VecDeque::new(),
+                active: 0,
+                capacity,
+                capacity_max: capacity,
+                capacity_limit,
+                deferred: 0,
+                released: 0,
+                input_ended: false,
+                closed: false,
+                sleeping_spawners: 0,
+                reader_sleeping: false,
+            }),
+            can_start: Condvar::new(),
+            wants_input: Condvar::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code panics half-way through a change under this lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // ---- for the reader
+
+    /// Submits jobs, and blocks while the queue is full. Returns `false` if no more jobs are
+    /// accepted.
+    pub(crate) fn submit(&self, jobs: &mut Vec<Job>) -> bool {
+        let mut state = self.lock();
+        state.queued.extend(jobs.drain(..));
+        self.wake_spawners(&state);
+        if state.queued.len() >= QUEUE_MAX {
+            while state.queued.len() > QUEUE_REFILL && !state.closed {
+                state.reader_sleeping = true;
+                state = self
+                    .wants_input
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            state.reader_sleeping = false;
+        }
+        !state.closed
+    }
+
+    /// Ends the input.
+    pub(crate) fn end_input(&self) {
+        let mut state = self.lock();
+        state.input_ended = true;
+        // A spawner without a job has nothing left to wait for.
+        self.can_start.notify_all();
+    }
+
+    // ---- for the spawners
+
+    /// The next job, once there is one and capacity for it. `None`: all jobs have ended, and no
+    /// more will start. It does not return `None` sooner, because the kernel ties
+    /// `PR_SET_PDEATHSIG` to the parent *thread*: a job that asked for this signal would get it
+    /// when the thread that started the job ends.
+    pub(crate) fn acquire(&self) -> Option<Job> {
+        let mut state = self.lock();
+        loop {
+            if state.is_over() {
+                return None;
+            }
+            if !state.closed
+                && state.active < state.capacity
+                && let Some(job) = state.next()
+            {
+                state.active += 1;
+                if state.reader_sleeping && state.queued.len() <= QUEUE_REFILL {
+                    self.wants_input.notify_one();
+                }
+                return Some(job);
+            }
+            state.sleeping_spawners += 1;
+            state = self
+                .can_start
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+            state.sleeping_spawners -= 1;
+        }
+    }
+
+    /// Puts back a job that could not be started because a resource ran out. It waits until another
+    /// job ends. The capacity drops to the number of active jobs, which is returned. If no other
+    /// job is active that could free the resource, the caller keeps the job and its permit.
+    pub(crate) fn requeue(&self, job: Job) -> Result<usize, Job> {
+        let mut state = self.lock();
+        if state.active == 1 && !state.closed {
+            return Err(job);
+        }
+        state.active -= 1;
+        state.capacity = state.active.clamp(1, state.capacity_max);
+        state.released = 0;
+        state.retries.push_front(job);
+        self.wake_spawners(&state);
+        Ok(state.capacity)
+    }
+
+    // ---- for the supervisor
+
+    /// Releases the permits of jobs that have ended.
+    pub(crate) fn release(&self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        let mut state = self.lock();
+        state.active -= count;
+        if state.capacity < state.capacity_max {
+            // The missing resource may be available again. The capacity grows by one each time as
+            // many jobs have ended as it allows.
+            state.released += count;
+            if state.released >= state.capacity {
+                state.capacity += 1;
+                state.released = 0;
+            }
+        }
+        self.wake_spawners(&state);
+    }
+
+    /// Queues a job that has ended for another attempt.
+    pub(crate) fn retry(&self, job: Job) {
+        let mut state = self.lock();
+        state.active -= 1;
+        state.retries.push_back(job);
+        self.wake_spawners(&state);
+    }
+
+    /// Releases the permit of a job that has ended. Whether it gets another attempt is decided
+    /// later.
+    pub(crate) fn defer(&self) {
+        let mut state = self.lock();
+        state.deferred += 1;
+        drop(state);
+        self.release(1);
+    }
+
+    /// Reports the decision about a deferred job.
+    pub(crate) fn resolve_deferred(&self, retry: Option<Job>) {
+        let mut state = self.lock();
+        state.deferred -= 1;
+        if !state.closed {
+            state.retries.extend(retry);
+        }
+        self.wake_spawners(&state);
+    }
+
+    /// Allows one more active job. Returns the new limit.
+    pub(crate) fn raise_limit(&self) -> usize {
+        let mut state = self.lock();
+        if state.capacity_max < state.capacity_limit {
+            if state.capacity == state.capacity_max {
+                state.capacity += 1;
+            }
+            state.capacity_max += 1;
+        }
+        self.wake_spawners(&state);
+        state.capacity_max
+    }
+
+    /// Allows one active job fewer, but at least one. Returns the new limit.
+    pub(crate) fn lower_limit(&self) -> usize {
+        let mut state = self.lock();
+        state.capacity_max = (state.capacity_max - 1).max(1);
+        state.capacity = state.capacity.min(state.capacity_max);
+        state.capacity_max
+    }
+
+    /// Starts no more jobs.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.queued.clear();
+        state.retries.clear();
+        self.can_start.notify_all();
+        self.wants_input.notify_all();
+    }
+
+    /// Whether no job is active, and none will be.
+    pub(crate) fn is_over(&self) -> bool {
+        self.lock().is_over()
+    }
+
+    /// The number of active jobs.
+    pub(crate) fn active(&self) -> usize {
+        self.lock().active
+    }
+
+    fn wake_spawners(&self, state: &State) {
+        if state.sleeping_spawners == 0 {
+            return;
+        }
+        let startable = (state.queued.len() + state.retries.len())
+            .min(state.capacity.saturating_sub(state.active));
+        match startable {
+            _ if state.is_over() => self.can_start.notify_all(),
+            0 => {}
+            1 => self.can_start.notify_one(),
+            _ => self.can_start.notify_all(),
+        }
+    }
+}
+
+impl State {
+    fn next(&mut self) -> Option<Job> {
+        self.retries.pop_front().or_else(|| self.queued.pop_front())
+    }
+
+    fn is_over(&self) -> bool {
+        let none_waits = self.queued.is_empty() && self.retries.is_empty();
+        self.active == 0 && self.deferred == 0 && (self.closed || self.input_ended && none_waits)
+    }
+}

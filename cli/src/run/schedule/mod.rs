@@ -1,0 +1,9 @@
+//! The start of jobs.
+//!
+//! The reader submits jobs to [`admission`], and the threads of [`spawner`] take them from there.
+//! [`shell`] decides how a line is executed. [`event_queue`] carries the result to the supervisor.
+
+pub(crate) mod admission;
+pub(crate) mod event_queue;
+pub(crate) mod shell;
+pub(crate) mod spawner;

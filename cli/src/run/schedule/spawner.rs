@@ -1,0 +1,299 @@
+//! The threads that start jobs.
+//!
+//! There are several, because each blocks in every `exec`.
+
+use std::error::Error;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use exitring::{Child, Exits, SpawnError, Watcher};
+use rustix::event::epoll;
+use rustix::io::Errno;
+
+use super::admission::Admission;
+use super::event_queue::{Event, EventQueue, StartedJob};
+use super::shell::{self, Shell};
+use crate::failure::{Failure, chain};
+use crate::run::job::{CommandSpec, Job, StartTime};
+use crate::run::output::destination::Destination;
+use crate::run::start_error::StartError;
+use crate::run::stream_id::StreamId;
+use crate::run::token::Token;
+
+/// How often a start is retried while no other job of this run is active: another program may free
+/// the missing resource.
+const RETRIES_MAX: u32 = 20;
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// State that the spawner threads share.
+pub(crate) struct Spawner {
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) event_queue: Arc<EventQueue>,
+    pub(crate) watcher: Watcher,
+    pub(crate) exits: Exits,
+    /// The epoll of the supervisor.
+    pub(crate) poll: Arc<OwnedFd>,
+    pub(crate) destination: Destination,
+    pub(crate) shell: Shell,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) grace: Duration,
+}
+
+impl Spawner {
+    /// Starts jobs until there are no more.
+    pub(crate) fn run(&self) {
+        while let Some(job) = self.admission.acquire() {
+            let guard = StartGuard(&self.event_queue);
+            self.start(job);
+            drop(guard);
+        }
+    }
+
+    fn start(&self, mut job: Job) {
+        for tries in 0.. {
+            let start_time = StartTime::now();
+            let reason = match self.spawn(&job) {
+                Ok(child) => return self.started(job, start_time, child),
+                Err(StartFailure::Job(error)) => {
+                    return self.event_queue.push(Event::NotStarted {
+                        job,
+                        start_time,
+                        error,
+                    });
+                }
+                Err(StartFailure::NoInterpreter(reason)) => {
+                    let error = StartError::not_executable(reason);
+                    return self.event_queue.push(Event::NotStarted {
+                        job,
+                        start_time,
+                        error,
+                    });
+                }
+                Err(StartFailure::Throttled(reason)) => reason,
+                Err(StartFailure::Fatal(failure)) => return give_up(&self.event_queue, failure),
+            };
+            job = match self.admission.requeue(job) {
+                // The job starts again after another one has ended.
+                Ok(capacity) => {
+                    return self
+                        .event_queue
+                        .push(Event::CapacityReduced { capacity, reason });
+                }
+                Err(_) if tries == RETRIES_MAX => {
+                    return give_up(&self.event_queue, cannot_start_any(&reason));
+                }
+                Err(kept) => kept,
+            };
+            thread::sleep(RETRY_PAUSE);
+        }
+    }
+
+    fn spawn(&self, job: &Job) -> Result<Child, StartFailure> {
+        let command = match &job.command {
+            CommandSpec::Line(line) => self
+                .shell
+                .command(line)
+                .map_err(|reason| StartFailure::Job(StartError::not_executable(reason)))?,
+            CommandSpec::Argv(words) => shell::argv_command(words.iter().map(AsRef::as_ref)),
+            CommandSpec::Invalid(reason, _) => {
+                return Err(StartFailure::Job(StartError::not_executable(*reason)));
+            }
+        };
+        match (self.spawn_command(job, command), &job.command) {
+            // A script without a `#!` line: a shell executes it.
+            (Err(StartFailure::NoInterpreter(_)), CommandSpec::Line(line)) => {
+                self.spawn_command(job, shell::shell_command("sh".as_ref(), line))
+            }
+            (spawned, _) => spawned,
+        }
+    }
+
+    fn spawn_command(&self, job: &Job, mut command: Command) -> Result<Child, StartFailure> {
+        // A process group of its own: signals reach all that the job starts, and Ctrl-C at a
+        // terminal reaches exitring and not the job.
+        command.process_group(0);
+        // Standard input is /dev/null, inherited from this process.
+        match &self.destination {
+            Destination::Piped => command.stdout(Stdio::piped()).stderr(Stdio::piped()),
+            Destination::Inherited => &mut command,
+            Destination::Null => command.stdout(Stdio::null()).stderr(Stdio::null()),
+            Destination::Appended(file) => {
+                command.stdout(duplicate(file)?).stderr(duplicate(file)?)
+            }
+            Destination::Logged(logs) => {
+                let [out, err] = logs.create(job.number, job.attempt).map_err(log_failure)?;
+                command.stdout(out).stderr(err)
+            }
+        };
+        Ok(self.watcher.spawn(&mut command)?)
+    }
+
+    fn started(&self, job: Job, start_time: StartTime, child: Child) {
+        let pipes = [
+            child.stdout.take().map(OwnedFd::from),
+            child.stderr.take().map(OwnedFd::from),
+        ];
+        self.event_queue.push_started(
+            StartedJob {
+                job,
+                start_time,
+                child,
+                pipes,
+            },
+            |started| self.subscribe(started),
+        );
+    }
+
+    /// Registers the job. From here on its output and its end wake up the supervisor.
+    fn subscribe(&self, started: &StartedJob) -> Result<(), Event> {
+        let StartedJob {
+            job, child, pipes, ..
+        } = started;
+        let lost = |error: &dyn Error| Event::WatcherFailed(Failure::resource(chain(error)));
+        if let Some(timeout) = self.timeout {
+            child
+                .deadline(timeout, self.grace)
+                .map_err(|error| lost(&error))?;
+        }
+        // It has capacity for as many children as can be active.
+        self.exits
+            .add(child, job.number)
+            .map_err(|error| lost(&error))?;
+        for (stream_id, pipe) in StreamId::both(job.number, job.attempt)
+            .into_iter()
+            .zip(pipes)
+        {
+            let Some(pipe) = pipe else { continue };
+            let token = Token::Output(stream_id).data();
+            // On an error the job's output is lost, and its end is still reported.
+            epoll::add(&self.poll, pipe.as_fd(), token, epoll::EventFlags::IN).map_err(
+                |error| {
+                    let failure = Failure::resource(format!("cannot watch another pipe: {error}"));
+                    Event::CannotContinue(
+                        failure.remedy(
+                            "raise the sysctl fs.epoll.max_user_watches, or use a smaller -j",
+                        ),
+                    )
+                },
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Reports that no job can be started, and gives back the permit of this job.
+fn give_up(event_queue: &EventQueue, failure: Failure) {
+    event_queue.push(Event::CannotContinue(failure));
+    event_queue.push(Event::StartDropped);
+}
+
+fn cannot_start_any(reason: &str) -> Failure {
+    Failure::resource(format!("no job can be started: {reason}"))
+}
+
+/// Covers the start of a job. If that panics, which would be a bug, the run must not wait for the
+/// job's end.
+struct StartGuard<'a>(&'a EventQueue);
+
+impl Drop for StartGuard<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            give_up(
+                self.0,
+                cannot_start_any("a thread that starts jobs panicked"),
+            );
+        }
+    }
+}
+
+/// Why a job was not started.
+enum StartFailure {
+    /// The command is wrong.
+    Job(StartError),
+    /// The command is wrong: the kernel does not know the file's format.
+    NoInterpreter(String),
+    /// A resource ran out, and may become available again.
+    Throttled(String),
+    /// No job can be started any more.
+    Fatal(Failure),
+}
+
+impl From<SpawnError> for StartFailure {
+    fn from(error: SpawnError) -> Self {
+        let reason = chain(&error);
+        match error {
+            error if error.is_throttling() => Self::Throttled(reason),
+            SpawnError::Refused(_) | SpawnError::Watch(_) => Self::Fatal(cannot_start_any(&reason)),
+            SpawnError::NotExecutable { source, .. }
+                if source.raw_os_error() == Some(libc::ENOEXEC) =>
+            {
+                Self::NoInterpreter(reason)
+            }
+            // The file exists, so its interpreter or loader is what does not.
+            SpawnError::NotFound { program, .. } if is_existing_path(&program) => {
+                Self::Job(StartError::not_executable(format!(
+                    "{program:?} exists, but the interpreter that its first line names (#!) or its loader does not"
+                )))
+            }
+            SpawnError::NotFound { .. } => Self::Job(StartError::not_found(reason)),
+            _ => Self::Job(StartError::not_executable(reason)),
+        }
+    }
+}
+
+/// Whether the program is a path, which is not searched for in PATH, of an existing file.
+fn is_existing_path(program: &OsStr) -> bool {
+    program.as_bytes().contains(&b'/') && Path::new(program).is_file()
+}
+
+fn log_failure((path, error): (PathBuf, io::Error)) -> StartFailure {
+    match Errno::from_io_error(&error) {
+        Some(Errno::MFILE | Errno::NFILE) => {
+            StartFailure::Throttled(format!("no descriptor for another job: {error}"))
+        }
+        _ => StartFailure::Fatal(Failure::writing(
+            &format!("the log {}", path.display()),
+            &error,
+        )),
+    }
+}
+
+fn duplicate(file: &File) -> Result<Stdio, StartFailure> {
+    // The call fails only for want of a descriptor.
+    let shared = file.try_clone().map_err(|error| {
+        StartFailure::Throttled(format!("no descriptor for another job: {error}"))
+    });
+    shared.map(Stdio::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_returns_the_permit_and_is_reported() {
+        let event_queue = Arc::new(EventQueue::new().expect("an eventfd"));
+        let thread_queue = Arc::clone(&event_queue);
+        let spawner = thread::spawn(move || {
+            let _guard = StartGuard(&thread_queue);
+            panic!("on purpose");
+        });
+        spawner.join().expect_err("it panicked");
+        drop(StartGuard(&event_queue));
+        let mut events = Vec::new();
+        event_queue.take(&mut events);
+        assert!(matches!(
+            events[..],
+            [Event::CannotContinue(_), Event::StartDropped]
+        ));
+    }
+}

@@ -1,0 +1,153 @@
+//! Builds the parts of a run from its options.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::sync::Arc;
+
+use exitring::Watcher;
+use rustix::event::epoll;
+use rustix::io::Errno;
+
+use super::input::shard::{Shard, Wanted};
+use super::options::{Options, Output};
+use super::output::destination::Destination;
+use super::output::job_stream::Route;
+use super::output::logs::Logs;
+use super::report::joblog::ExistingLog;
+use super::schedule::admission::Admission;
+use super::schedule::event_queue::EventQueue;
+use super::schedule::shell::Shell;
+use super::schedule::spawner::Spawner;
+use super::stopped::Stopped;
+use super::supervisor::foreground::Foreground;
+use crate::diagnostics::say;
+use crate::failure::{Failure, chain};
+
+/// How far SIGUSR1 can raise the number of jobs above -j.
+const JOBS_MORE: usize = 1024;
+
+pub(super) fn choose_shard(options: &Options) -> Result<Shard, Failure> {
+    let wanted = match options.shard {
+        Some(wanted) => wanted,
+        None => Wanted::from_environment()?,
+    };
+    match wanted {
+        Wanted::Part(shard) => Ok(shard),
+        Wanted::Auto => {
+            let (shard, launcher) = Shard::from_environment()?;
+            if let Some(launcher) = launcher {
+                say(&format!(
+                    "running part {shard} of the list, selected by {launcher}; --shard none runs all of it\n"
+                ));
+            }
+            Ok(shard)
+        }
+    }
+}
+
+/// Opens the terminal for jobs, if the options ask for it and there is one.
+pub(super) fn choose_foreground(options: &Options) -> Result<Option<Foreground>, Failure> {
+    if options.stopped != Stopped::Foreground {
+        return Ok(None);
+    }
+    if options.jobs != Some(1) {
+        return Err(Failure::usage(
+            "--stopped foreground needs -j 1: only one job at a time can have the terminal",
+        )
+        .remedy("add -j 1, or use --stopped report"));
+    }
+    match Foreground::open() {
+        Ok(foreground) => Ok(Some(foreground)),
+        Err(error) => {
+            say(&format!(
+                "no controlling terminal for jobs (/dev/tty: {error}): stopped jobs are only reported\n"
+            ));
+            Ok(None)
+        }
+    }
+}
+
+pub(super) fn choose_output(options: &Options) -> Result<(Destination, Route), Failure> {
+    let route = match options.output {
+        Output::Human => Route::Lines,
+        Output::Jsonl => Route::Records,
+    };
+    if let Some(dir) = &options.log {
+        return Ok((
+            Destination::Logged(Logs::open(dir.clone())?),
+            Route::Nowhere,
+        ));
+    }
+    if let Some(path) = &options.append {
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        let file = file.map_err(|error| {
+            Failure::usage(format!("cannot append to {}: {error}", path.display()))
+        })?;
+        return Ok((Destination::Appended(file), Route::Nowhere));
+    }
+    match (options.inherit, options.discard, options.output) {
+        (true, _, Output::Jsonl) => Err(Failure::usage(
+            "--inherit cannot be combined with --output jsonl: jobs would write between the records",
+        )
+        .remedy("remove --inherit: the records include the output of jobs")),
+        (true, ..) => Ok((Destination::Inherited, Route::Nowhere)),
+        (_, true, _) => Ok((Destination::Null, Route::Nowhere)),
+        _ => Ok((Destination::Piped, route)),
+    }
+}
+
+pub(super) fn existing_log(options: &Options) -> ExistingLog {
+    match (options.resume_failed, options.resume) {
+        (true, _) => ExistingLog::ResumeFailed,
+        (_, true) => ExistingLog::Resume,
+        _ => ExistingLog::Refuse,
+    }
+}
+
+pub(super) fn build_spawner(
+    options: &Options,
+    jobs: usize,
+    destination: Destination,
+) -> Result<Spawner, Failure> {
+    let no_watcher = |error: exitring::BuildError| {
+        Failure::resource(format!("cannot build the watcher: {}", chain(&error)))
+            .remedy("`exitring doctor` shows what this machine allows")
+    };
+    // The run uses no callbacks, so the watcher needs no workers.
+    let watcher = Watcher::builder()
+        .workers(0)
+        .max_watches((jobs + JOBS_MORE).max(1 << 20))
+        .build()
+        .map_err(no_watcher)?;
+    let shell = match (&options.shell, options.no_shell) {
+        (Some(shell), _) => Shell::Always(shell.clone()),
+        (None, true) => Shell::Never,
+        (None, false) => Shell::Auto,
+    };
+    Ok(Spawner {
+        admission: Arc::new(Admission::new(jobs, jobs + JOBS_MORE)),
+        event_queue: Arc::new(
+            EventQueue::new().map_err(|error| cannot("create an eventfd", &error))?,
+        ),
+        exits: watcher.exits(jobs + JOBS_MORE).map_err(no_watcher)?,
+        watcher,
+        poll: Arc::new(
+            epoll::create(epoll::CreateFlags::CLOEXEC)
+                .map_err(|error| cannot("create an epoll instance", &error.into()))?,
+        ),
+        destination,
+        shell,
+        timeout: options.timeout,
+        grace: options.grace,
+    })
+}
+
+pub(super) fn cannot(what: &str, error: &io::Error) -> Failure {
+    let failure = Failure::resource(format!("cannot {what}: {error}"));
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE) => failure
+            .remedy("raise ulimit -n (RLIMIT_NOFILE); `exitring doctor` shows how many are needed"),
+        Some(Errno::NFILE) => failure.remedy("raise the sysctl fs.file-max"),
+        _ => failure,
+    }
+}

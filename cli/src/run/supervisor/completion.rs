@@ -1,0 +1,140 @@
+//! The completion of jobs: why a job ended, whether it is retried, and its record.
+
+use super::Supervisor;
+use super::pending_ends::{PendingEnd, died_of_shutdown_signal};
+use super::running_job::RunningJob;
+use super::shutdown::Stop;
+use crate::run::job::Job;
+use crate::run::report::json::to_json_line;
+use crate::run::report::record::{EndCause, Record};
+
+impl Supervisor {
+    /// Completes a job whose process and output have ended.
+    pub(super) fn end_job(&mut self, number: u64) {
+        // The grace of its group is over, and a process is left.
+        let denied = self
+            .running
+            .get(&number)
+            .is_some_and(|running| running.was_in_grace && running.is_denied());
+        let Some(RunningJob {
+            job,
+            start_time,
+            child,
+            exit,
+            check,
+            ..
+        }) = self.running.remove(&number)
+        else {
+            return;
+        };
+        if self
+            .pipes
+            .release_job(number, job.attempt, &mut self.std_streams)
+        {
+            self.report_closed_pipes();
+        }
+        let Some(exit) = exit else { return };
+        if denied {
+            self.report(&format!(
+                "job {number} has ended, but processes of its group (number {}) run as another user \
+                 and may not be signalled (EPERM): they are left running\n",
+                child.pid()
+            ));
+        }
+        let timeout = self.spawner.timeout;
+        let late =
+            |timeout| exit.seen_at().saturating_duration_since(start_time.instant) >= timeout;
+        let cause = match (exit.by_deadline(), check.ended_for_stop) {
+            (true, Some(signal)) => EndCause::Stopped(signal),
+            (true, None) if timeout.is_some_and(late) => EndCause::TimedOut,
+            (true, None) if self.shutdown.has_signalled_jobs() => EndCause::Interrupted,
+            _ => EndCause::Itself,
+        };
+        let pending = PendingEnd {
+            job,
+            start_time,
+            exit,
+            cause,
+        };
+        if cause == EndCause::Itself && !pending.exit.success() {
+            // The signal that ended the job may have been sent to this process too.
+            self.handle_signals();
+            if !self.shutdown.is_interrupted() && died_of_shutdown_signal(&pending.exit) {
+                return self.defer_end(pending);
+            }
+        }
+        let again = self.record_or_retry(pending);
+        match again {
+            Some(job) => self.spawner.admission.retry(job),
+            None => self.spawner.admission.release(1),
+        }
+    }
+
+    /// Decides about the job later, and releases its permit now. If the job ends the run whatever
+    /// the decision is, the run ends at once.
+    fn defer_end(&mut self, pending: PendingEnd) {
+        if pending.job.attempt > self.retries
+            && let Some(stop) = self.fail_fast
+        {
+            self.stop(stop, None);
+        }
+        self.pending_ends.add(pending);
+        self.spawner.admission.defer();
+    }
+
+    pub(super) fn finish_pending(&mut self, pending: PendingEnd) {
+        let again = self.record_or_retry(pending);
+        self.spawner.admission.resolve_deferred(again);
+    }
+
+    /// Records how a job ended, or returns it for another attempt.
+    fn record_or_retry(&mut self, pending: PendingEnd) -> Option<Job> {
+        let PendingEnd {
+            mut job,
+            start_time,
+            exit,
+            mut cause,
+        } = pending;
+        // The job failed just before or after a request to end, which may have gone to the job as
+        // well.
+        if cause == EndCause::Itself && !exit.success() && self.shutdown.is_interrupted() {
+            cause = EndCause::Interrupted;
+        }
+        let record = Record::of_exit(&job, start_time, &exit, cause);
+        let failed = !record.success && !record.interrupted;
+        if failed && job.attempt <= self.retries && !self.shutdown.is_stopping() {
+            drop(record);
+            job.attempt += 1;
+            self.summary.add_retry();
+            return Some(job);
+        }
+        self.finish_job(&job, &record);
+        None
+    }
+
+    pub(super) fn finish_job(&mut self, job: &Job, record: &Record<'_>) {
+        self.summary.add(record);
+        if let Some(joblog) = &mut self.joblog
+            && let Err(failure) = joblog.write(job, record)
+        {
+            self.joblog = None;
+            self.stop(Stop::Soon, Some(failure));
+        }
+        if let Some(failure) = self
+            .spawner
+            .destination
+            .finish_job(job.number, record.success)
+        {
+            self.stop(Stop::Soon, Some(failure));
+        }
+        if self.records {
+            self.std_streams.stdout().extend(to_json_line(record));
+        }
+        if !record.success
+            && !record.interrupted
+            && let Some(stop) = self.fail_fast
+        {
+            self.stop(stop, None);
+        }
+    }
+}

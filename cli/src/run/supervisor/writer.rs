@@ -1,0 +1,101 @@
+//! The supervisor's output: messages, the output of jobs, and the progress bar.
+
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use super::Supervisor;
+use super::shutdown::Stop;
+use crate::failure::Failure;
+use crate::run::output::std_streams::WriteError;
+use crate::run::report::progress::ProgressCounts;
+
+/// After a request to end, a flush waits for readers this long at a time, between other work.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
+
+impl Supervisor {
+    pub(super) fn report_capacity(&mut self, capacity: usize, reason: &str) {
+        if !std::mem::replace(&mut self.capacity_reported, true) {
+            self.report(&format!(
+                "only {capacity} jobs run at a time, fewer than -j allows: {reason}\n"
+            ));
+        }
+    }
+
+    pub(super) fn report_closed_pipes(&mut self) {
+        if !std::mem::replace(&mut self.closed_pipes_reported, true) {
+            self.report(
+                "background processes of ended jobs hold too many pipes: the oldest pipes were \
+                 closed, and a process that writes to them gets SIGPIPE (--log, --append, --discard and \
+                 redirections need no pipes; a higher ulimit -n allows more)\n",
+            );
+        }
+    }
+
+    pub(super) fn report(&mut self, text: &str) {
+        self.std_streams.report(text);
+    }
+
+    pub(super) fn flush(&mut self) {
+        let now = Instant::now();
+        let until = self.shutdown.output_deadline();
+        self.flush_until(until.map(|until| until.min(now + FLUSH_TIMEOUT)));
+    }
+
+    /// Flushes after all jobs have ended: until everything is written, or the grace is over.
+    pub(super) fn flush_remaining(&mut self) {
+        loop {
+            let until = self.shutdown.output_deadline();
+            self.flush_until(until);
+            self.handle_signals();
+            if self.std_streams.is_empty() || until.is_some_and(|until| until <= Instant::now()) {
+                return self.std_streams.discard();
+            }
+        }
+    }
+
+    fn flush_until(&mut self, until: Option<Instant>) {
+        if self.std_streams.is_empty() {
+            return;
+        }
+        let begun = Instant::now();
+        let (std_streams, signals) = (&mut self.std_streams, &self.signals);
+        let flushed = match std_streams.may_be_on_terminal() {
+            true => self
+                .progress
+                .suspend(|| std_streams.flush(signals.as_fd(), until)),
+            false => std_streams.flush(signals.as_fd(), until),
+        };
+        self.pipes.extend_deadlines(begun.elapsed());
+        match flushed {
+            // A signal is handled next, or was, and the rest is written later.
+            Ok(()) | Err(WriteError::Blocked) => {}
+            Err(WriteError::Closed) => {
+                self.shutdown.set_stdout_closed();
+                self.stop(Stop::Now, None);
+            }
+            Err(WriteError::Failed(error)) => {
+                self.stop(Stop::Now, Some(Failure::writing("standard output", &error)));
+            }
+        }
+    }
+
+    pub(super) fn update_progress(&mut self) {
+        let Self {
+            progress,
+            spawner,
+            counts,
+            summary,
+            std_streams,
+            ..
+        } = self;
+        if std_streams.holds_messages() {
+            return;
+        }
+        progress.update(|| ProgressCounts {
+            running: spawner.admission.active(),
+            done: summary.finished() + counts.done_before(),
+            failed: summary.failed() + counts.failed_before(),
+            expected: counts.expected(),
+        });
+    }
+}
