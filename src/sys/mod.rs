@@ -6,7 +6,7 @@
 //!
 //! - [`wait`]: `waitid(2)`, and the action of `SIGCHLD`.
 //! - [`pidfd`]: opening pidfds, and what the kernel knows about the process behind one.
-//! - [`kill`]: signals to processes and process groups.
+//! - [`kill`](mod@kill): signals to processes and process groups.
 //! - [`mask`]: the signal mask of a thread.
 //! - [`descriptor`]: descriptors, and the limit on them.
 //! - [`fork`](mod@fork): `fork(2)`.
