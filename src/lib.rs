@@ -56,6 +56,7 @@ mod shared;
 mod spawn;
 mod sync;
 mod sys;
+mod trace;
 mod types;
 
 pub use api::builder::Builder;

@@ -14,6 +14,7 @@ use crate::ring_thread::mailbox::Mailbox;
 use crate::sync::per_process::ProcessIdentity;
 use crate::sync::wait_graph::Node;
 use crate::sys::SignalMask;
+use crate::trace;
 use crate::types::stats::{Counters, Stats};
 
 thread_local! {
@@ -129,6 +130,7 @@ impl Shared {
 
     /// Sets the reason why the ring thread died. The first one is kept.
     pub(crate) fn set_death(&self, reason: String) {
+        trace::ring_thread_died(&reason);
         let _ = self.death.set(reason);
     }
 

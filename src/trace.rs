@@ -15,7 +15,8 @@ mod imp {
     use tracing::{Level, error, field, span, warn};
 
     use crate::record::drop_catching_panics;
-    use crate::{BuildError, SpawnError, Stats};
+    use crate::shared::Shared;
+    use crate::{BuildError, SpawnError};
 
     const TARGET: &str = "exitring";
 
@@ -55,7 +56,8 @@ mod imp {
     }
 
     impl Span {
-        pub(crate) fn built(&self, stats: &Stats) {
+        pub(crate) fn built(&self, shared: &Shared) {
+            let stats = shared.stats();
             self.0.record("backend", stats.backend);
             if let Some(fallback) = &stats.fallback {
                 self.0.record("fallback", fallback.as_str());
@@ -94,7 +96,8 @@ mod imp {
 
 #[cfg(not(feature = "tracing"))]
 mod imp {
-    use crate::{BuildError, SpawnError, Stats};
+    use crate::shared::Shared;
+    use crate::{BuildError, SpawnError};
 
     pub(crate) struct Span;
 
@@ -109,7 +112,7 @@ mod imp {
     }
 
     impl Span {
-        pub(crate) fn built(&self, _: &Stats) {}
+        pub(crate) fn built(&self, _: &Shared) {}
 
         pub(crate) fn not_built(&self, _: &BuildError) {}
 
@@ -124,6 +127,5 @@ mod imp {
     #[inline(always)]
     pub(crate) fn ring_thread_died(_: &str) {}
 }
-
 
 pub(crate) use imp::{build, queue_full, ring_thread_died, spawn};

@@ -1,7 +1,6 @@
 //! Spans and events of the feature `tracing`. One test, because a subscriber for all threads can
 //! be set only once.
 
-#[allow(dead_code, reason = "each test file uses a part")]
 mod common;
 
 use std::io::{self, Write};

@@ -72,7 +72,7 @@ pub(crate) fn run_in_process_1() -> io::Result<()> {
             // SAFETY: no handler is set; this process uses none of the descriptors that are closed.
             unsafe {
                 libc::signal(libc::SIGCHLD, libc::SIG_DFL);
-                libc::close_range(3, libc::c_uint::MAX, 0);
+                libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0);
             }
             std::process::exit(supervise(command, &signals))
         }

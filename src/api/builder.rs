@@ -20,6 +20,7 @@ use crate::shared::Shared;
 use crate::sync::signal_mask;
 use crate::sync::wait_graph::{self, Node};
 use crate::sys::{self, SignalMask};
+use crate::trace;
 
 const WORKERS_MAX: usize = 1024;
 const QUEUE_CAPACITY_MAX: usize = 1 << 24;
@@ -113,6 +114,16 @@ impl Builder {
     /// [`BuildError`] names the option that is out of range, what denies the requested backend and
     /// the remedy, or the resource that ran out.
     pub fn build(self) -> Result<Watcher, BuildError> {
+        let span = trace::build(self.workers, self.queue_capacity);
+        let built = self.start();
+        match &built {
+            Ok(watcher) => span.built(&watcher.shared),
+            Err(error) => span.not_built(error),
+        }
+        built
+    }
+
+    fn start(self) -> Result<Watcher, BuildError> {
         check("workers", self.workers, 0, WORKERS_MAX)?;
         check("queue_capacity", self.queue_capacity, 1, QUEUE_CAPACITY_MAX)?;
         check("max_watches", self.max_watches, 1, KEYS_MAX)?;

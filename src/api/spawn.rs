@@ -11,6 +11,7 @@ use crate::record::delivery_guard::DeliveryGuard;
 use crate::record::orphan_reaper;
 use crate::record::{Ownership, Record, WatchFor};
 use crate::sys::{self, WaitResult, WaitTarget};
+use crate::trace;
 use crate::types::exit::{Outcome, Usage};
 use crate::{Child, Pid, Watch, Watcher};
 
@@ -34,6 +35,16 @@ impl Watcher {
     /// succeed. If the watcher ends during the call, the child is killed and reaped
     /// ([`SpawnError::Watch`]).
     pub fn spawn(&self, command: &mut Command) -> Result<Child, SpawnError> {
+        let span = trace::spawn(command.get_program());
+        let spawned = self.start(command);
+        match &spawned {
+            Ok(child) => span.spawned(child.id()),
+            Err(error) => span.not_spawned(error),
+        }
+        spawned
+    }
+
+    fn start(&self, command: &mut Command) -> Result<Child, SpawnError> {
         let permit = self.child_permit().map_err(SpawnError::Refused)?;
         let spawned = command.spawn();
         let mut std = spawned.map_err(|error| SpawnError::from_spawn(command, error))?;

@@ -13,6 +13,7 @@ use crate::ring_thread::deadlines::Deadlines;
 use crate::shared::{self, Shared};
 use crate::sync::shrink::ShrinkIfSparse;
 use crate::sync::signal_mask;
+use crate::trace;
 
 /// How many commands are carried out before exits are processed again; they take well under a
 /// millisecond.
@@ -166,6 +167,9 @@ impl RingThread {
         let stalled_before = self.stalled.saturating_sub(moved);
         self.stalled = self.backlog.len();
         let stalls = self.stalled - stalled_before;
+        if stalled_before == 0 && stalls > 0 {
+            trace::queue_full(self.stalled);
+        }
         self.shared.counters.stalls.add(stalls as u64);
     }
 

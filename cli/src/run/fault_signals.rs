@@ -3,7 +3,11 @@
 
 use std::io;
 use std::mem;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+use std::ops::Range;
 use std::sync::OnceLock;
+
+use libc::c_int;
 
 pub(super) const FAULTS: [i32; 6] = [
     libc::SIGSEGV,
@@ -49,30 +53,41 @@ pub(super) fn redirect_sent() -> io::Result<()> {
             return Err(io::Error::last_os_error());
         }
     }
-    ignore_sigcancel();
+    catch_reserved();
     Ok(())
 }
 
-/// Ignores the first of the two signals that the C library reserves. The library handles the second
-/// one from the first thread on, and this one only when a thread is cancelled, which never happens
-/// here. The library refuses to ignore it on request, but the signal is ignored in every program
-/// that this process starts.
-fn ignore_sigcancel() {
-    // The structure of the kernel: handler, flags, and fields that stay zero.
+/// Signals that the C library reserves, and for which it has no handler while it does not use them.
+/// glibc handles its second one from the first thread on. musl has three, and handles none.
+const RESERVED: Range<c_int> = match cfg!(target_env = "musl") {
+    true => 32..35,
+    false => 32..33,
+};
+
+/// Catches the reserved signals, which would end the process if another process sent them. They are
+/// not ignored, because programs would inherit that: an `exec` resets handlers only.
+///
+/// The `sigaction` of the C library refuses these signals, so this calls the kernel. The structure
+/// of the kernel needs a function that returns from the handler, which only the library has; it is
+/// taken from the action for SIGSEGV, which is set by then.
+fn catch_reserved() {
+    extern "C" fn ignore(_: c_int) {}
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-    // SAFETY: the pointer refers to at least as many bytes as the kernel reads, and the call
-    // installs no handler.
-    unsafe {
-        const SIGCANCEL: libc::c_int = 32;
-        let action: [usize; 4] = [libc::SIG_IGN, 0, 0, 0];
+    for signal in RESERVED {
+        // Handler, flags, restorer, mask.
+        let mut action = [0usize; 4];
         let none = std::ptr::null_mut::<usize>();
-        libc::syscall(
-            libc::SYS_rt_sigaction,
-            SIGCANCEL,
-            action.as_ptr(),
-            none,
-            size_of::<u64>(),
-        );
+        let call = libc::SYS_rt_sigaction;
+        let mask_bytes = size_of::<u64>();
+        // SAFETY: the pointer refers to the structure that the kernel writes on these architectures.
+        let read =
+            unsafe { libc::syscall(call, libc::SIGSEGV, none, action.as_mut_ptr(), mask_bytes) };
+        if read == 0 {
+            action[0] = ignore as *const () as usize;
+            action[1] |= libc::SA_RESTART as usize;
+            // SAFETY: the handler does nothing, and the rest is from an action that is in use.
+            unsafe { libc::syscall(call, signal, action.as_ptr(), none, mask_bytes) };
+        }
     }
 }
 

@@ -155,9 +155,16 @@ impl Supervisor {
             return;
         }
         let now = Instant::now();
-        while let Some(DrainingJob { job, attempt, .. }) =
-            self.draining.pop_front_if(|draining| draining.until <= now)
+        while let Some(&DrainingJob {
+            job,
+            attempt,
+            until,
+        }) = self.draining.front()
         {
+            if until > now {
+                break;
+            }
+            self.draining.pop_front();
             // The job may be complete, and even run again.
             let still =
                 |running: &RunningJob| running.exit.is_some() && running.job.attempt == attempt;

@@ -12,6 +12,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::ptr;
 
+use libc::c_uint;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Resource, Rlimit, chdir, getppid, setrlimit};
@@ -62,11 +63,11 @@ impl ChildSetup {
     /// Closes all descriptors but the start gate. That includes the pipe of `std`, whose end tells
     /// `Command::spawn` that the child has started.
     fn close_descriptors(&self) {
-        let gate = self.gate.as_raw_fd() as libc::c_uint;
+        let gate = self.gate.as_raw_fd() as c_uint;
         // SAFETY: the owners of the descriptors are the service's, and not used in this process.
         unsafe {
-            libc::close_range(3, gate - 1, 0);
-            libc::close_range(gate + 1, libc::c_uint::MAX, 0);
+            libc::syscall(libc::SYS_close_range, 3, gate - 1, 0);
+            libc::syscall(libc::SYS_close_range, gate + 1, c_uint::MAX, 0);
         }
     }
 
