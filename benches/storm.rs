@@ -5,7 +5,7 @@
 
 #![allow(missing_docs, reason = "criterion_group! makes public functions")]
 
-use std::io::{PipeWriter, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -15,15 +15,15 @@ use exitring::{Pid, Watcher};
 const CHILDREN: usize = 1000;
 
 /// Forks children that exit when the returned writer, the last one of their pipe, is dropped.
-fn fork_children() -> (Vec<Pid>, PipeWriter) {
-    let (mut reader, writer) = std::io::pipe().expect("there is a pipe");
+fn fork_children() -> (Vec<Pid>, OwnedFd) {
+    let (reader, writer) = rustix::pipe::pipe().expect("there is a pipe");
     let pids = (0..CHILDREN).map(|_| {
         // SAFETY: the child makes only system calls: it closes, reads, and exits.
         unsafe {
             let pid = libc::fork();
             if pid == 0 {
-                libc::close(std::os::fd::AsRawFd::as_raw_fd(&writer));
-                let _ = reader.read(&mut [0]);
+                libc::close(writer.as_raw_fd());
+                let _ = rustix::io::read(&reader, &mut [0]);
                 libc::_exit(0);
             }
             Pid::new(pid).expect("fork works")

@@ -25,8 +25,8 @@ pub use error::{Code, Error};
 pub use record::{Outcome, Record, Unknown, Usage};
 pub use reply::{Answer, Counts, Limits, Live, Loss, Page, ServerLine, Watched, Welcome};
 pub use request::{
-    Acknowledge, Empty, Hello, List, Moment, Request, RequestId, Signal, Spawn, Subscribe, Unwatch,
-    Watch,
+    Acknowledge, Empty, Hello, List, Request, RequestId, Signal, Spawn, Subscribe, Unwatch, Watch,
+    WatchFor,
 };
 pub use schema::{ClientLine, Schema};
 

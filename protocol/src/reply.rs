@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Moment, Record, RequestId};
+use crate::{Error, Record, RequestId, WatchFor};
 
 /// One line of the service: an answer or an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -136,7 +136,7 @@ pub struct Live {
     /// Whether the service started the process.
     pub spawned: bool,
     /// The event that the watch waits for.
-    pub until: Moment,
+    pub until: WatchFor,
     /// When the watch began: milliseconds since 1970.
     pub began_ms: u64,
 }

@@ -74,13 +74,13 @@ pub struct Watch {
     pub tag: String,
     /// The event to wait for.
     #[serde(default)]
-    pub until: Moment,
+    pub until: WatchFor,
 }
 
 /// The event that a watch waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Moment {
+pub enum WatchFor {
     /// The exit of the process. The status is known then only if the service has started the
     /// process.
     #[default]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
-use exitring_protocol::{Client, Moment, Notice, Outcome, Watch};
+use exitring_protocol::{Client, Notice, Outcome, Watch, WatchFor};
 
 use super::{WatchOptions, print};
 use crate::code;
@@ -27,8 +27,8 @@ pub(crate) fn watch(options: &WatchOptions) -> Result<u8> {
             pid: Some(*pid),
             tag: options.tag.clone(),
             until: match options.reaped {
-                true => Moment::Reaped,
-                false => Moment::Exited,
+                true => WatchFor::Reaped,
+                false => WatchFor::Exited,
             },
         };
         match requests.watch(watch) {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use exitring_protocol::{Client, Moment, Outcome, Record, Unknown, Watch};
+use exitring_protocol::{Client, Outcome, Record, Unknown, Watch, WatchFor};
 use rustix::process::{Signal, kill_process};
 
 use crate::service::{Service, counts, eventually, next_record, sh, stored_records, watch_of};
@@ -112,7 +112,7 @@ fn a_restart_reports_what_the_kernel_still_knows() {
         .spawn()
         .expect("it starts");
     let watch = Watch {
-        until: Moment::Reaped,
+        until: WatchFor::Reaped,
         tag: "others".into(),
         ..watch_of(others.id())
     };

@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 
 use exitring_protocol::{
-    Answer, Client, Code, List, Moment, Outcome, Request, Signal, Spawn, Unwatch, Watch,
+    Answer, Client, Code, List, Outcome, Request, Signal, Spawn, Unwatch, Watch, WatchFor,
 };
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -69,7 +69,7 @@ fn a_process_of_another_parent_is_watched_by_pid_or_pidfd_until_exit_or_reap() {
         .expect("it starts");
     let ended = client.watch(watch_of(child.id())).expect("it is alive");
     let reaped = Watch {
-        until: Moment::Reaped,
+        until: WatchFor::Reaped,
         ..watch_of(child.id())
     };
     let reaped = client.watch(reaped).expect("it is alive");

@@ -17,7 +17,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use exitring_protocol::{Code, Moment, Outcome, Unknown};
+use exitring_protocol::{Code, Outcome, Unknown, WatchFor};
 
 use crate::serve::requests::spawn::WATCH_ID_VARIABLE;
 use crate::serve::service::Service;
@@ -133,7 +133,7 @@ fn find(info: WatchInfo, same_boot: bool, stored: Option<OwnedFd>) -> ProcessSta
 fn not_a_child(info: WatchInfo) -> Arc<LiveWatch> {
     let is_orphan = info.spawned;
     let until = match is_orphan {
-        true => Moment::Reaped,
+        true => WatchFor::Reaped,
         false => info.until,
     };
     LiveWatch::new(WatchInfo { until, ..info }, false, is_orphan)

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use exitring::WatchError;
-use exitring_protocol::{Code, Error, Moment, Outcome, Unknown, Usage};
+use exitring_protocol::{Code, Error, Outcome, Unknown, Usage, WatchFor};
 
 use super::errors::{exhausted, stopping};
 use super::shared::Service;
@@ -23,8 +23,8 @@ impl Service {
         let spare = pidfd.try_clone().map_err(exhausted)?;
         let watched = match live.info.until {
             _ if live.is_child => watcher.watch_pidfd(pidfd),
-            Moment::Exited => watcher.watch_pidfd(pidfd),
-            Moment::Reaped => watcher.watch_reaped(live.info.pid),
+            WatchFor::Exited => watcher.watch_pidfd(pidfd),
+            WatchFor::Reaped => watcher.watch_reaped(live.info.pid),
         };
         let watch = match watched {
             Ok(watch) => watch,
@@ -35,7 +35,7 @@ impl Service {
             Err(error) => return Err(refuse_watch(&error)),
         };
         // `watch_reaped` takes a pid. It was the pid of this process if that is not reaped by now.
-        if live.info.until == Moment::Reaped && process::pid_of(&spare).ok().flatten().is_none() {
+        if live.info.until == WatchFor::Reaped && process::pid_of(&spare).ok().flatten().is_none() {
             drop(watch);
             self.report_ended(live, &spare);
             return Ok(());

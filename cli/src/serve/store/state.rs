@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use exitring_protocol::Moment;
+use exitring_protocol::WatchFor;
 use rusqlite::{Connection, OptionalExtension, Row};
 use rustix::fs::{FlockOperation, flock};
 
@@ -188,8 +188,8 @@ fn stored_watch(row: &Row<'_>) -> rusqlite::Result<StoredWatch> {
             inode: row.get::<_, Option<i64>>(6)?.map(|inode| inode as u64),
             spawned: row.get(8)?,
             until: match row.get(9)? {
-                true => Moment::Reaped,
-                false => Moment::Exited,
+                true => WatchFor::Reaped,
+                false => WatchFor::Exited,
             },
             began_ms: row.get(10)?,
             deadline_ms: row.get(11)?,

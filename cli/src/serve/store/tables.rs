@@ -1,6 +1,6 @@
 //! The statements of the writer's transaction.
 
-use exitring_protocol::Moment;
+use exitring_protocol::WatchFor;
 use rusqlite::{Connection, Result, params};
 
 use super::record_counts::UserCount;
@@ -24,7 +24,7 @@ pub(super) fn begin(db: &Connection, info: &WatchInfo, boot: &str) -> Result<()>
         info.inode.map(|inode| inode as i64),
         boot,
         info.spawned,
-        info.until == Moment::Reaped,
+        info.until == WatchFor::Reaped,
         info.began_ms,
         info.deadline_ms,
         info.grace_ms,

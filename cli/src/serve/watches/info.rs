@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use exitring_protocol::Moment;
+use exitring_protocol::WatchFor;
 
 use crate::serve::sys::process;
 
@@ -21,7 +21,7 @@ pub(crate) struct WatchInfo {
     /// The inode of its pidfds, unique within a boot since Linux 6.9.
     pub(crate) inode: Option<u64>,
     pub(crate) spawned: bool,
-    pub(crate) until: Moment,
+    pub(crate) until: WatchFor,
     pub(crate) began_ms: u64,
     /// When the process times out, by the monotonic clock of its boot.
     pub(crate) deadline_ms: Option<u64>,

@@ -166,7 +166,7 @@ impl Drop for WatchPermit {
 
 #[cfg(test)]
 mod tests {
-    use exitring_protocol::Moment;
+    use exitring_protocol::WatchFor;
 
     use super::*;
     use crate::serve::watches::info::WatchInfo;
@@ -181,7 +181,7 @@ mod tests {
             start_ticks: 0,
             inode: None,
             spawned: false,
-            until: Moment::Exited,
+            until: WatchFor::Exited,
             began_ms: 0,
             deadline_ms: None,
             grace_ms: 0,

@@ -4,7 +4,7 @@ use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exitring_protocol::{Code, Error, Moment, Spawn, Watched};
+use exitring_protocol::{Code, Error, Spawn, WatchFor, Watched};
 
 use super::command::command;
 use super::start_gate::{StartGate, cannot_start};
@@ -64,7 +64,7 @@ pub(crate) async fn spawn(
             start_ticks: process::stat(pid).map_or(0, |stat| stat.start_ticks),
             inode: process::inode(&pidfd),
             spawned: true,
-            until: Moment::Exited,
+            until: WatchFor::Exited,
             began_ms: now_ms(),
             deadline_ms: spawn
                 .timeout_ms
