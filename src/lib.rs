@@ -61,13 +61,14 @@ mod types;
 
 pub use api::builder::Builder;
 pub use api::child::Child;
-pub use api::exits::{Exits, ExitsIntoIter, ExitsIter, ExitsTryIter, Tagged};
+pub use api::exits::{Exits, ExitsIntoIter, ExitsIter, ExitsTryIter};
 pub use api::future::{Exited, OwnedExited};
 pub use api::output::Output;
 pub use api::pipe::Pipe;
 pub use api::watch::Watch;
 pub use api::watcher::Watcher;
 pub use backend::{Backend, InvalidBackend};
+pub use dispatch::tagged_queue::Tagged;
 pub use error::{
     AddError, AdoptError, BuildError, Closed, ForkError, InvalidPid, NoDescriptors, OutputError,
     RecvError, RecvTimeoutError, SignalError, SpawnError, SystemError, TryRecvError, WaitError,

@@ -3,7 +3,6 @@
 //! Handles check [`check_process`](Shared::check_process) before they take any lock. This module
 //! takes one lock at a time: that of the mailbox, or that of the exit queue.
 
-use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 
 use crate::backend::{SelectedBackend, Stop};
@@ -16,24 +15,6 @@ use crate::sync::wait_graph::Node;
 use crate::sys::SignalMask;
 use crate::trace;
 use crate::types::stats::{Counters, Stats};
-
-thread_local! {
-    /// The process in which this thread is a ring thread. A child that is forked on a ring thread
-    /// continues as a copy of that thread, and may build a watcher of its own and wait.
-    static RING_THREAD_OF: Cell<Option<ProcessIdentity>> = const { Cell::new(None) };
-}
-
-/// Marks the calling thread as a ring thread.
-pub(crate) fn mark_ring_thread() {
-    RING_THREAD_OF.set(Some(ProcessIdentity::current()));
-}
-
-/// Whether the calling thread is the ring thread of any watcher.
-pub(crate) fn is_ring_thread() -> bool {
-    RING_THREAD_OF
-        .get()
-        .is_some_and(ProcessIdentity::is_current)
-}
 
 /// The shared state of one watcher.
 pub(crate) struct Shared {

@@ -14,9 +14,9 @@ mod imp {
     use tracing::span::EnteredSpan;
     use tracing::{Level, error, field, span, warn};
 
+    use crate::error::{BuildError, SpawnError};
     use crate::record::drop_catching_panics;
-    use crate::shared::Shared;
-    use crate::{BuildError, SpawnError};
+    use crate::types::stats::Stats;
 
     const TARGET: &str = "exitring";
 
@@ -56,8 +56,8 @@ mod imp {
     }
 
     impl Span {
-        pub(crate) fn built(&self, shared: &Shared) {
-            let stats = shared.stats();
+        pub(crate) fn built(&self, stats: impl FnOnce() -> Stats) {
+            let stats = stats();
             self.0.record("backend", stats.backend);
             if let Some(fallback) = &stats.fallback {
                 self.0.record("fallback", fallback.as_str());
@@ -96,8 +96,8 @@ mod imp {
 
 #[cfg(not(feature = "tracing"))]
 mod imp {
-    use crate::shared::Shared;
-    use crate::{BuildError, SpawnError};
+    use crate::error::{BuildError, SpawnError};
+    use crate::types::stats::Stats;
 
     pub(crate) struct Span;
 
@@ -112,7 +112,7 @@ mod imp {
     }
 
     impl Span {
-        pub(crate) fn built(&self, _: &Shared) {}
+        pub(crate) fn built(&self, _: impl FnOnce() -> Stats) {}
 
         pub(crate) fn not_built(&self, _: &BuildError) {}
 

@@ -1,17 +1,17 @@
 //! The builder: it checks the options of a watcher and starts its threads.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::EventfdFlags;
 
 use super::watcher::Threads;
 use crate::Watcher;
 use crate::backend::{self, Backend, KEYS_MAX};
 use crate::dispatch::exit_queue::ExitQueue;
 use crate::dispatch::worker;
-use crate::error::{BuildError, NoDescriptors, SystemError};
+use crate::error::BuildError;
 use crate::faults;
 use crate::record::orphan_reaper;
 use crate::ring_thread::event_loop::RingThread;
@@ -43,6 +43,22 @@ impl Default for Builder {
             max_watches: 1 << 20,
             backend: Backend::Auto,
         }
+    }
+}
+
+impl Watcher {
+    /// Builds a watcher with one worker and the default limits.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Builder::build`].
+    pub fn new() -> Result<Self, BuildError> {
+        Self::builder().build()
+    }
+
+    /// Returns a builder, which sets the number of workers, the limits and the backend.
+    pub fn builder() -> Builder {
+        Builder::default()
     }
 }
 
@@ -117,7 +133,7 @@ impl Builder {
         let span = trace::build(self.workers, self.queue_capacity);
         let built = self.start();
         match &built {
-            Ok(watcher) => span.built(&watcher.shared),
+            Ok(watcher) => span.built(|| watcher.shared.stats()),
             Err(error) => span.not_built(error),
         }
         built
@@ -130,7 +146,8 @@ impl Builder {
 
         orphan_reaper::restart();
         // Not EFD_NONBLOCK: the eventfd is only polled.
-        let notifier = open_eventfd(EventfdFlags::CLOEXEC)?;
+        let notifier =
+            sys::open_eventfd(EventfdFlags::CLOEXEC).map_err(BuildError::from_eventfd)?;
         let shared = Arc::new(Shared::new(
             Mailbox::new(notifier, sys::descriptor_limit()),
             ExitQueue::new(self.queue_capacity).map_err(|_| BuildError::OutOfMemory)?,
@@ -228,22 +245,6 @@ fn check(option: &'static str, value: usize, min: usize, max: usize) -> Result<(
             max,
         }),
     }
-}
-
-pub(crate) fn open_eventfd(flags: EventfdFlags) -> Result<OwnedFd, BuildError> {
-    let opened = faults::inject("eventfd").and_then(|()| Ok(eventfd(0, flags)?));
-    opened.map_err(|source| {
-        let errno = source.raw_os_error().unwrap_or(0);
-        match NoDescriptors::from_errno(errno) {
-            Some(error) => error.into(),
-            None if errno == libc::ENOMEM => BuildError::OutOfMemory,
-            None => SystemError {
-                call: "eventfd",
-                source,
-            }
-            .into(),
-        }
-    })
 }
 
 #[cfg(test)]

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::api::exits::Sink;
 use crate::api::future::Exited;
+use crate::dispatch::sink::Sink;
 use crate::error::{Closed, SignalError, WaitError};
 use crate::record::{NewDeadline, Record, WakerKey};
 use crate::ring_thread::command::Command;
-use crate::shared::{self, Shared};
-use crate::sync::wait_graph::Node;
+use crate::shared::Shared;
+use crate::sync::wait_graph::{self, Node};
 use crate::types::callback::{CallbackId, Cancel};
 use crate::{Exit, Pid};
 
@@ -169,7 +169,7 @@ impl Watch {
     pub(crate) fn check_may_wait(&self) -> Result<(), WaitError> {
         self.shared.check_process()?;
         // The ring thread of any watcher: the other watcher may wait for its next callback.
-        match shared::is_ring_thread() {
+        match wait_graph::is_ring_thread() {
             true => Err(WaitError::WouldDeadlock),
             false => Ok(()),
         }

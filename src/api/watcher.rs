@@ -16,7 +16,7 @@ use crate::ring_thread::mailbox::Mailbox;
 use crate::shared::Shared;
 use crate::sync::wait_graph::{self, Node};
 use crate::sys::{self, WaitResult, WaitTarget};
-use crate::{BuildError, Builder, Pid, Stats, Watch};
+use crate::{Pid, Stats, Watch};
 
 /// Watches process exits through one io_uring, or through the best other
 /// [`Backend`](crate::Backend) that the process may use.
@@ -67,20 +67,6 @@ pub struct Watcher {
 pub(crate) type Threads = Vec<(JoinHandle<()>, Node)>;
 
 impl Watcher {
-    /// Builds a watcher with one worker and the default limits.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Builder::build`].
-    pub fn new() -> Result<Self, BuildError> {
-        Self::builder().build()
-    }
-
-    /// Returns a builder, which sets the number of workers, the limits and the backend.
-    pub fn builder() -> Builder {
-        Builder::default()
-    }
-
     pub(crate) fn from_parts(shared: Arc<Shared>, threads: Threads) -> Self {
         Self { shared, threads }
     }

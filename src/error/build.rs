@@ -55,6 +55,22 @@ pub enum BuildError {
     System(SystemError),
 }
 
+impl BuildError {
+    /// The error for a failed `eventfd(2)`.
+    pub(crate) fn from_eventfd(source: io::Error) -> Self {
+        let errno = source.raw_os_error().unwrap_or(0);
+        match NoDescriptors::from_errno(errno) {
+            Some(error) => error.into(),
+            None if errno == libc::ENOMEM => Self::OutOfMemory,
+            None => SystemError {
+                call: "eventfd",
+                source,
+            }
+            .into(),
+        }
+    }
+}
+
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -44,7 +44,7 @@ use std::task::Waker;
 
 use slab::Slab;
 
-use crate::api::exits::Sink;
+use crate::dispatch::sink::Sink;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::types::callback::CallbackId;
 use crate::types::exit::Exit;

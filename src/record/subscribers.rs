@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use slab::Slab;
 
-use crate::api::exits::Sink;
+use crate::dispatch::sink::Sink;
 use crate::sync::signal_mask;
 use crate::types::exit::Exit;
 

@@ -5,7 +5,7 @@ use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use super::{Phase, Record, State, WakerKey};
-use crate::api::exits::Sink;
+use crate::dispatch::sink::Sink;
 use crate::error::{Closed, WaitError};
 use crate::shared::Shared;
 use crate::sync::MutexGuard;

@@ -10,9 +10,9 @@ use crate::backend::{Engine, Event, PID_REUSE_MIN, WaitMode};
 use crate::record::delivery_guard::DeliveryGuard;
 use crate::ring_thread::command::Command;
 use crate::ring_thread::deadlines::Deadlines;
-use crate::shared::{self, Shared};
+use crate::shared::Shared;
 use crate::sync::shrink::ShrinkIfSparse;
-use crate::sync::signal_mask;
+use crate::sync::{signal_mask, wait_graph};
 use crate::trace;
 
 /// How many commands are carried out before exits are processed again; they take well under a
@@ -40,7 +40,7 @@ pub(crate) struct RingThread {
 
 impl RingThread {
     pub(crate) fn new(shared: Arc<Shared>, engine: Box<dyn Engine>) -> Self {
-        shared::mark_ring_thread();
+        wait_graph::mark_ring_thread();
         Self {
             shared,
             engine,

@@ -29,7 +29,7 @@ use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::sync::per_process::PerProcess;
+use crate::sync::per_process::{PerProcess, ProcessIdentity};
 use crate::types::callback::CallbackId;
 
 /// A callback, or a thread of a watcher (with an id that no callback has).
@@ -185,6 +185,24 @@ fn reaches(edges: &[Edge], from: Node, to: Node) -> bool {
         || edges
             .iter()
             .any(|(waiter, target)| *waiter == from && reaches(edges, *target, to))
+}
+
+std::thread_local! {
+    /// The process in which this thread is a ring thread. A child that is forked on a ring thread
+    /// continues as a copy of that thread, and may build a watcher of its own and wait.
+    static RING_THREAD_OF: Cell<Option<ProcessIdentity>> = const { Cell::new(None) };
+}
+
+/// Marks the calling thread as a ring thread.
+pub(crate) fn mark_ring_thread() {
+    RING_THREAD_OF.set(Some(ProcessIdentity::current()));
+}
+
+/// Whether the calling thread is the ring thread of any watcher.
+pub(crate) fn is_ring_thread() -> bool {
+    RING_THREAD_OF
+        .get()
+        .is_some_and(ProcessIdentity::is_current)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Mutex, PoisonError};
 
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::faults;
@@ -56,6 +57,12 @@ pub(crate) fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
 pub(crate) fn close_in_child(fd: &OwnedFd) {
     // SAFETY: the owner is in the memory of a child that ends by `_exit`, and is not used again.
     unsafe { libc::close(fd.as_raw_fd()) };
+}
+
+/// Opens an eventfd.
+pub(crate) fn open_eventfd(flags: EventfdFlags) -> io::Result<OwnedFd> {
+    faults::inject("eventfd")?;
+    Ok(eventfd(0, flags)?)
 }
 
 /// Makes an eventfd readable.

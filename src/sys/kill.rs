@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use super::pidfd::pidfd_open;
+use super::pidfd::{pidfd_open, pidfd_send_signal};
 use super::wait::{WaitResult, WaitTarget, waitid};
 use crate::Pid;
 
@@ -75,27 +75,6 @@ const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
 /// (kernel commit e1fb1dc08e73); older kernels return `EINVAL`.
 pub(crate) fn kill_group_by_pidfd(leader: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     pidfd_send_signal(leader, signal, PIDFD_SIGNAL_PROCESS_GROUP)
-}
-
-pub(super) fn pidfd_send_signal(
-    pidfd: BorrowedFd<'_>,
-    signal: i32,
-    flags: libc::c_uint,
-) -> io::Result<()> {
-    // SAFETY: the only pointer is null, which means "no siginfo".
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            pidfd.as_raw_fd(),
-            signal,
-            std::ptr::null::<libc::siginfo_t>(),
-            flags,
-        )
-    };
-    match result {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
 }
 
 /// Kills and reaps a child whose pid no other code knows.

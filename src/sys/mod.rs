@@ -21,7 +21,7 @@ mod pidfd;
 mod wait;
 
 pub(crate) use self::descriptor::{
-    close_in_child, descriptor_limit, duplicate, inode, signal_eventfd,
+    close_in_child, descriptor_limit, duplicate, inode, open_eventfd, signal_eventfd,
     with_raised_descriptor_limit,
 };
 pub(crate) use self::fork::fork;

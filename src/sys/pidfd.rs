@@ -5,7 +5,6 @@ use std::mem;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use super::descriptor::inode;
-use super::kill::pidfd_send_signal;
 use crate::Pid;
 use crate::faults;
 use crate::types::exit::Outcome;
@@ -97,4 +96,26 @@ pub(crate) fn pidfs_inode(pidfd: BorrowedFd<'_>) -> Option<u64> {
         return None;
     }
     inode(pidfd)
+}
+
+/// Sends a signal to the process behind a pidfd, or as `flags` say.
+pub(super) fn pidfd_send_signal(
+    pidfd: BorrowedFd<'_>,
+    signal: i32,
+    flags: libc::c_uint,
+) -> io::Result<()> {
+    // SAFETY: the only pointer is null, which means "no siginfo".
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            flags,
+        )
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

@@ -1,29 +1,22 @@
 //! [`Exits`]: a queue from which a program receives exits.
 //!
 //! - `mod.rs`: the public handle, with the ways to receive.
-//! - [`queue`]: the queue itself, and the eventfd that makes it pollable.
-//! - [`sink`]: a reserved entry of a queue. A [`record`](crate::record) stores sinks and delivers
-//!   its exit into them.
 //! - [`iter`]: iterators over a queue.
 //!
-//! The handle and the sinks call the queue; the queue calls neither. The rest of the crate may use
-//! [`Sink`] only.
+//! The queue itself is in [`dispatch`](crate::dispatch).
 
 mod iter;
-mod queue;
-mod sink;
 
 pub use self::iter::{ExitsIntoIter, ExitsIter, ExitsTryIter};
-pub use self::queue::Tagged;
-pub(crate) use self::sink::Sink;
 
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::queue::{ExitsQueue, State};
 use crate::api::builder::check_capacity;
+use crate::dispatch::sink::Sink;
+use crate::dispatch::tagged_queue::{ExitsQueue, State, Tagged};
 use crate::error::{AddError, BuildError, Closed, RecvError, RecvTimeoutError, TryRecvError};
 use crate::shared::Shared;
 use crate::{Watch, Watcher};

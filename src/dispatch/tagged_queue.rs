@@ -1,4 +1,4 @@
-//! The queue behind [`Exits`](super::Exits): entries, waiting threads, and an eventfd.
+//! The queue behind [`Exits`](crate::Exits): entries, waiting threads, and an eventfd.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use rustix::event::EventfdFlags;
 
-use crate::api::builder::open_eventfd;
 use crate::error::{AddError, BuildError, RecvError};
 use crate::sync::wait_graph::{self, Node};
-use crate::{Exit, shared, sys};
+use crate::sys;
+use crate::types::exit::Exit;
 
 /// An exit, and the tag that its watch was added with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct Tagged {
     pub exit: Exit,
 }
 
-pub(super) struct ExitsQueue {
+pub(crate) struct ExitsQueue {
     state: Mutex<State>,
     /// An exit was delivered, or what is outstanding changed.
     changed: Condvar,
@@ -31,7 +31,7 @@ pub(super) struct ExitsQueue {
     capacity: usize,
 }
 
-pub(super) struct State {
+pub(crate) struct State {
     /// Allocated once, for the whole capacity.
     ready: VecDeque<Tagged>,
     /// Added and not received: the exits in `ready`, and the processes that have not ended.
@@ -49,14 +49,15 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn outstanding(&self) -> usize {
+    pub(crate) fn outstanding(&self) -> usize {
         self.outstanding
     }
 }
 
 impl ExitsQueue {
-    pub(super) fn new(capacity: usize) -> Result<Self, BuildError> {
-        let notifier = open_eventfd(EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    pub(crate) fn new(capacity: usize) -> Result<Self, BuildError> {
+        let notifier = sys::open_eventfd(EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(BuildError::from_eventfd)?;
         let mut ready = VecDeque::new();
         ready
             .try_reserve_exact(capacity)
@@ -77,17 +78,17 @@ impl ExitsQueue {
         })
     }
 
-    pub(super) fn capacity(&self) -> usize {
+    pub(crate) fn capacity(&self) -> usize {
         self.capacity
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing under the lock panics half-way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reserves an entry for an exit from `ring_thread`.
-    pub(super) fn reserve(&self, ring_thread: Node) -> Result<(), AddError> {
+    pub(crate) fn reserve(&self, ring_thread: Node) -> Result<(), AddError> {
         let mut state = self.lock();
         if state.outstanding == self.capacity {
             return Err(AddError::Full {
@@ -107,7 +108,7 @@ impl ExitsQueue {
     }
 
     /// Fills a reserved entry.
-    pub(super) fn deliver(&self, ring_thread: Node, tagged: Tagged) {
+    pub(crate) fn deliver(&self, ring_thread: Node, tagged: Tagged) {
         let mut state = self.lock();
         self.remove_awaited(&mut state, ring_thread);
         state.ready.push_back(tagged);
@@ -118,7 +119,7 @@ impl ExitsQueue {
     }
 
     /// Releases a reserved entry of a watch that was not added.
-    pub(super) fn release(&self, ring_thread: Node) {
+    pub(crate) fn release(&self, ring_thread: Node) {
         let mut state = self.lock();
         self.remove_awaited(&mut state, ring_thread);
         state.outstanding -= 1;
@@ -128,7 +129,7 @@ impl ExitsQueue {
     }
 
     /// Releases a reserved entry whose exit will never be delivered, and reports that.
-    pub(super) fn close(&self, ring_thread: Node) {
+    pub(crate) fn close(&self, ring_thread: Node) {
         let mut state = self.lock();
         self.remove_awaited(&mut state, ring_thread);
         state.outstanding -= 1;
@@ -137,7 +138,7 @@ impl ExitsQueue {
         self.changed.notify_all();
     }
 
-    pub(super) fn pop(&self, state: &mut State) -> Option<Tagged> {
+    pub(crate) fn pop(&self, state: &mut State) -> Option<Tagged> {
         let tagged = state.ready.pop_front()?;
         state.outstanding -= 1;
         if state.ready.is_empty() && !state.closed {
@@ -152,7 +153,7 @@ impl ExitsQueue {
 
     /// Whether a watcher ended that was to deliver an exit. Returns `true` once. Called when
     /// `ready` is empty.
-    pub(super) fn take_closed(&self, state: &mut State) -> bool {
+    pub(crate) fn take_closed(&self, state: &mut State) -> bool {
         let closed = std::mem::take(&mut state.closed);
         if closed {
             self.clear_readable(state);
@@ -161,13 +162,13 @@ impl ExitsQueue {
     }
 
     /// Waits for a change, for at most `timeout`. Spurious wake-ups are possible.
-    pub(super) fn wait_for_change<'a>(
+    pub(crate) fn wait_for_change<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
         timeout: Option<Duration>,
     ) -> Result<MutexGuard<'a, State>, RecvError> {
         // The ring thread of any watcher: it may be the one that is to deliver the exits.
-        if shared::is_ring_thread() {
+        if wait_graph::is_ring_thread() {
             return Err(RecvError::WouldDeadlock);
         }
         // Announced again for each wait, because the awaited ring threads may have changed.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::queue::{ExitsQueue, Tagged};
-use crate::Exit;
+use super::tagged_queue::{ExitsQueue, Tagged};
 use crate::error::AddError;
 use crate::sync::wait_graph::Node;
+use crate::types::exit::Exit;
 
 /// A reserved entry of a queue, for one exit.
 ///
@@ -20,7 +20,7 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    pub(super) fn reserve(
+    pub(crate) fn reserve(
         queue: &Arc<ExitsQueue>,
         tag: u64,
         ring_thread: Node,
