@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use common::{EXITRING, Started, read_all, wait_until};
+use common::{EXITRING, Started, wait_until};
 use tempfile::TempDir;
 
 /// `exitring` as process 1 of a new pid namespace; `None` where namespaces are not permitted.
@@ -120,6 +120,7 @@ fn signals_to_process_1_reach_the_command() {
 }
 
 #[test]
+#[cfg(feature = "serve")]
 fn a_service_reexecutes_itself_on_a_signal_to_process_1_and_stays_its_child() {
     let folder = TempDir::new().expect("a folder can be made");
     let words = ["serve", "--socket", "socket", "--state", "state"];
@@ -142,7 +143,7 @@ fn a_service_reexecutes_itself_on_a_signal_to_process_1_and_stays_its_child() {
     assert_eq!(children(first), service);
     send(first, libc::SIGTERM);
     assert_eq!(unshare.code(), Some(0));
-    let log = read_all(unshare.0.stderr.take().expect("it is piped"));
+    let log = common::read_all(unshare.0.stderr.take().expect("it is piped"));
     assert!(log.contains("in_place=true"), "{log}");
 }
 

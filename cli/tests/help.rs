@@ -7,10 +7,11 @@ use std::process::Command;
 
 use common::{code, exitring, stdout};
 
-const SUBCOMMANDS: [&str; 8] = [
+const SUBCOMMANDS: &[&str] = &[
     "run",
     "wait",
     "doctor",
+    #[cfg(feature = "serve")]
     "serve",
     "watch",
     "exits",

@@ -7,13 +7,14 @@
 use clap_mangen::roff::{Inline, Roff, bold, roman};
 
 /// The text of a page, by the name of the subcommand.
-const PAGES: [(&str, &str); 9] = [
+const PAGES: &[(&str, &str)] = &[
     ("completions", include_str!("pages/completions.txt")),
     ("doctor", include_str!("pages/doctor.txt")),
     ("exitring", include_str!("pages/exitring.txt")),
     ("exits", include_str!("pages/exits.txt")),
     ("man", include_str!("pages/man.txt")),
     ("run", include_str!("pages/run.txt")),
+    #[cfg(feature = "serve")]
     ("serve", include_str!("pages/serve.txt")),
     ("wait", include_str!("pages/wait.txt")),
     ("watch", include_str!("pages/watch.txt")),

@@ -29,11 +29,12 @@ pub(super) fn command(
     id: u64,
     gate: UnixStream,
 ) -> Result<Command, Error> {
+    let name = program_name(spawn)?;
     let (mut environment, path) = environment(spawn)?;
     environment.push(c_string(
         format!("{WATCH_ID_VARIABLE}={}:{id}", service.instance).as_bytes(),
     )?);
-    let paths = paths(spawn, path)?;
+    let paths = paths(name, path)?;
     let arguments = spawn
         .argv
         .iter()
@@ -90,13 +91,15 @@ fn environment(spawn: &Spawn) -> Result<(Vec<CString>, Option<&str>), Error> {
     Ok((environment, env.get("PATH").map(String::as_str)))
 }
 
+/// The first argument, which names the program.
+fn program_name(spawn: &Spawn) -> Result<&str, Error> {
+    let name = spawn.argv.first().filter(|name| !name.is_empty());
+    let name = name.map(String::as_str);
+    name.ok_or_else(|| out_of_range("argv is empty; its first element is the program".into()))
+}
+
 /// The paths at which to look for the program, by its own `PATH` and not by the service's.
-fn paths(spawn: &Spawn, path: Option<&str>) -> Result<Vec<CString>, Error> {
-    let program = spawn
-        .argv
-        .first()
-        .filter(|program| !program.is_empty())
-        .ok_or_else(|| out_of_range("argv is empty; its first element is the program".into()))?;
+fn paths(program: &str, path: Option<&str>) -> Result<Vec<CString>, Error> {
     match (program.contains('/'), path) {
         (true, _) => Ok(vec![c_string(program.as_bytes())?]),
         (false, Some(path)) => path
