@@ -79,14 +79,16 @@ fn the_drainer_holds_no_files_and_ends_with_the_writers() {
         panic!("one for all: {left:?}")
     };
     assert_eq!(fs::read_link(process.join("cwd")).unwrap(), Path::new("/"));
-    let files: Vec<_> = fs::read_dir(process.join("fd"))
-        .unwrap()
-        .flatten()
-        .collect();
-    let files: Vec<_> = files
-        .iter()
-        .map(|file| fs::read_link(file.path()).unwrap())
-        .collect();
+    let open_files = || -> Vec<_> {
+        let files = fs::read_dir(process.join("fd")).unwrap().flatten();
+        // A file may be closed meanwhile.
+        files.flat_map(|file| fs::read_link(file.path())).collect()
+    };
+    wait_until("it has closed the socket that brought the pipes", || {
+        let is_socket = |file: &PathBuf| file.to_string_lossy().starts_with("socket:");
+        !open_files().iter().any(is_socket)
+    });
+    let files = open_files();
     let pipes = files
         .iter()
         .filter(|file| file.to_string_lossy().starts_with("pipe:"))
