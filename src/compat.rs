@@ -16,8 +16,8 @@ pub type WatchHandle = u64;
 /// Runs callbacks when child processes end.
 ///
 /// It has a ring thread and one worker thread, which its drop joins. Every method can be called
-/// from any thread, including from callbacks. In a forked child, methods that return a value fail
-/// and the others have no effect.
+/// from any thread, including from callbacks. In a forked child, the methods that unregister have
+/// no effect, `fork_watchable` returns an error, and the others panic.
 ///
 /// ```
 /// use std::sync::mpsc;

@@ -35,7 +35,8 @@ pub struct Limit {
     pub source: Source,
     /// The largest number of processes and threads that it allows.
     pub max: u64,
-    /// How many of them are in use. 0 if that cannot be read.
+    /// How many of them are in use, as far as that can be read. For [`Source::PidMax`] this includes
+    /// the 300 pids that the kernel reserves.
     pub used: u64,
 }
 
@@ -54,7 +55,11 @@ pub enum Source {
     PidMax,
     /// The sysctl `kernel.threads-max`.
     ThreadsMax,
-    /// `RLIMIT_NPROC` (`ulimit -u`), which counts all threads of the user. Root is exempt from it.
+    /// `RLIMIT_NPROC` (`ulimit -u`), which counts the threads of the user. The number in use is
+    /// that of the processes that the user owns in `/proc`.
+    ///
+    /// It is left out for the effective user root, whom the kernel exempts in the initial user
+    /// namespace (`setrlimit(2)`). In another one it applies to root as well.
     UserProcesses,
     /// `pids.max` of the cgroup of this process, or of a cgroup above it.
     Cgroup {

@@ -13,7 +13,6 @@ use crate::ring_thread::mailbox::Mailbox;
 use crate::sync::per_process::ProcessIdentity;
 use crate::sync::wait_graph::Node;
 use crate::sys::SignalMask;
-use crate::trace;
 use crate::types::stats::{Counters, Stats};
 
 /// The shared state of one watcher.
@@ -111,8 +110,12 @@ impl Shared {
 
     /// Sets the reason why the ring thread died. The first one is kept.
     pub(crate) fn set_death(&self, reason: String) {
-        trace::ring_thread_died(&reason);
         let _ = self.death.set(reason);
+    }
+
+    /// The reason why the ring thread died, if it did.
+    pub(crate) fn death(&self) -> Option<&str> {
+        self.death.get().map(String::as_str)
     }
 
     /// A snapshot of the counters, and of the lengths of the queues.
@@ -133,7 +136,9 @@ impl Shared {
             panics: counters.panics.get(),
             stalls: counters.stalls.get(),
             enters: counters.enters.get(),
-            descriptors: own_descriptors + counters.held.get() + self.mailbox.pidfds() as u64,
+            descriptors: own_descriptors
+                + counters.open_pidfds.get()
+                + self.mailbox.pidfds() as u64,
             death: self.death.get().cloned(),
         }
     }

@@ -4,8 +4,10 @@
 //! the death of the ring thread. Nothing is traced per exit. Without the feature every function
 //! here is empty.
 //!
-//! A subscriber runs on the thread that calls: for a full queue and for a death that is the ring
-//! thread, which delivers no exits meanwhile. A panic in it is caught there.
+//! A subscriber runs on the thread that calls. A panic in it reaches the caller of `build` or
+//! `spawn`; a child that was started then continues, and is reaped. For a full queue and for a
+//! death it runs on the ring thread, which delivers no exits meanwhile and catches its panics.
+//! That thread has the global subscriber only.
 
 #[cfg(feature = "tracing")]
 mod imp {
@@ -16,6 +18,7 @@ mod imp {
 
     use crate::error::{BuildError, SpawnError};
     use crate::record::drop_catching_panics;
+    use crate::sync::signal_mask;
     use crate::types::stats::Stats;
 
     const TARGET: &str = "exitring";
@@ -65,7 +68,7 @@ mod imp {
         }
 
         pub(crate) fn not_built(&self, error: &BuildError) {
-            self.0.record("error", field::display(error));
+            self.0.record("error", error as &dyn std::error::Error);
         }
 
         pub(crate) fn spawned(&self, pid: u32) {
@@ -73,7 +76,7 @@ mod imp {
         }
 
         pub(crate) fn not_spawned(&self, error: &SpawnError) {
-            self.0.record("error", field::display(error));
+            self.0.record("error", error as &dyn std::error::Error);
         }
     }
 
@@ -87,7 +90,10 @@ mod imp {
         catching(|| error!(target: TARGET, reason, "the ring thread died"));
     }
 
+    /// Runs a subscriber on the ring thread, as other code of the user: with the signal mask of the
+    /// builder's thread, and so that a panic does no harm.
     fn catching(emit: impl FnOnce()) {
+        signal_mask::apply_builder_mask();
         if let Err(payload) = catch_unwind(AssertUnwindSafe(emit)) {
             drop_catching_panics(payload);
         }

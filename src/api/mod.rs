@@ -11,9 +11,8 @@
 //! - [`watch`] and [`child`]: the handles of one process. `Child` uses [`pipe`] and [`output`].
 //! - [`future`] and [`exits`]: awaiting an exit, and receiving many exits from one queue.
 //!
-//! The rest of the crate does not call into this module, with two exceptions: a record delivers its
-//! exit to the queues of [`exits`], and it stores the wakers of [`future`].
-//! [`compat`](crate::compat) uses the public API only.
+//! The rest of the crate does not call into this module. [`compat`](crate::compat) uses the public
+//! API only.
 
 pub(crate) mod builder;
 pub(crate) mod child;

@@ -80,8 +80,8 @@ impl Watcher {
     /// can have any number of watches.
     ///
     /// The call makes two system calls (`pidfd_open(2)`, and `waitid(2)` with `P_PIDFD`, Linux 5.4)
-    /// and wakes the ring thread if that sleeps. It waits for the ring thread (for at most 50 ms)
-    /// only if no descriptor is free, or if so many registrations are pending (256, or an eighth
+    /// and wakes the ring thread if that sleeps. It waits for the ring thread (at most twice, for
+    /// 50 ms each) only if no descriptor is free, or if so many registrations are pending (256, or an eighth
     /// of `RLIMIT_NOFILE`) that their pidfds could exhaust the descriptors of the process.
     ///
     /// # Errors

@@ -168,7 +168,7 @@ impl Epoll {
     }
 
     fn disarmed(&mut self, key: u32) {
-        let _given_up = self.remove(key);
+        let _abandoned = self.remove(key);
         self.pending_events.push(Event::Disarmed);
     }
 

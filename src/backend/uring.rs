@@ -145,7 +145,7 @@ impl Uring {
     }
 
     pub(super) fn disarmed(&mut self, key: u32, events: &mut Vec<Event>) -> io::Result<()> {
-        let (_duty, identity) = self.slots.remove(key);
+        let (_guard, identity) = self.slots.remove(key);
         self.release(identity)?;
         events.push(Event::Disarmed);
         Ok(())

@@ -29,7 +29,7 @@ pub enum BuildError {
     },
     /// This process may not use io_uring.
     IoUringDenied {
-        /// `EPERM` or `ENOSYS`.
+        /// `EPERM`, `EACCES` or `ENOSYS`, or the error of a poll that the ring refuses.
         errno: i32,
         /// What to change.
         remedy: &'static str,
@@ -41,7 +41,7 @@ pub enum BuildError {
     },
     /// This process may not open pidfds.
     PidfdDenied {
-        /// `EPERM` or `ENOSYS`.
+        /// `EPERM`, `EACCES` or `ENOSYS`; `EINVAL` if the kernel cannot wait for pidfds (Linux 5.3).
         errno: i32,
     },
     /// No descriptor is free for the ring.

@@ -4,7 +4,8 @@
 //! A message does not repeat the message of its source. To print an error in full, print it and
 //! then its chain of sources ([`Error::source`](std::error::Error::source)).
 //!
-//! This module depends on plain values and [`limits`](crate::limits) only; all others may use it.
+//! This module depends on plain values, on the limits that a message names, and on
+//! [`sys`](crate::sys). All other modules may use it.
 
 mod build;
 mod common;

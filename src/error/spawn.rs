@@ -17,11 +17,14 @@ pub enum ForkError {
     /// The watcher could not accept another child (no descriptor, too many watches, closed), so
     /// no child was made.
     Refused(WatchError),
-    /// `fork` failed: `EAGAIN` (a limit on processes: `RLIMIT_NPROC`, the cgroup's `pids.max`,
-    /// `kernel.pid_max`) or `ENOMEM`.
+    /// `fork(2)` or `clone(2)` failed: `EAGAIN` (a limit on processes: `RLIMIT_NPROC`, the cgroup's
+    /// `pids.max`, `kernel.pid_max`) or `ENOMEM`. For `vfork_watchable` also `EMFILE` or `ENFILE`,
+    /// because `clone` opens the pidfd.
     Fork(io::Error),
-    /// The child was made but could not be watched. It was killed and reaped before it ran any
-    /// code of the caller's. With [`WatchError::NoSuchProcess`], other code killed and reaped it.
+    /// The child was made but could not be watched, and was killed and reaped. A child of
+    /// `fork_watchable` has not run any code of the caller's; a child of `vfork_watchable` has
+    /// executed its program or ended. With [`WatchError::NoSuchProcess`], other code killed and
+    /// reaped it.
     Watch(WatchError),
 }
 

@@ -38,7 +38,7 @@ pub enum WatchError {
     OutOfMemory,
     /// This process may not open pidfds.
     PidfdDenied {
-        /// `EPERM` or `ENOSYS`.
+        /// `EPERM`, `EACCES` or `ENOSYS`; `EINVAL` if the kernel cannot wait for pidfds (Linux 5.3).
         errno: i32,
     },
     /// The limit on watched processes is reached.

@@ -167,17 +167,17 @@ impl RingThread {
         let stalled_before = self.stalled.saturating_sub(moved);
         self.stalled = self.backlog.len();
         let stalls = self.stalled - stalled_before;
+        self.shared.counters.stalls.add(stalls as u64);
         if stalled_before == 0 && stalls > 0 {
             trace::queue_full(self.stalled);
         }
-        self.shared.counters.stalls.add(stalls as u64);
     }
 
     fn publish(&self) {
         let counters = &self.shared.counters;
         let gauges = self.engine.gauges();
         counters
-            .held
+            .open_pidfds
             .set((gauges.open_pidfds + self.deadlines.open_pidfds()) as u64);
         counters.enters.set(gauges.enters);
         counters.backlog.set(self.backlog.len() as u64);
@@ -201,6 +201,9 @@ impl Drop for RingThread {
             // If a waker dropped the watcher on this thread, the drop drained the queue before this
             // thread's last push.
             drop(self.shared.queue.drain());
+        }
+        if let Some(reason) = self.shared.death() {
+            trace::ring_thread_died(reason);
         }
     }
 }

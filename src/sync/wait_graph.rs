@@ -10,7 +10,7 @@
 //! | `Watch::wait`, `wait_timeout`, the same methods of `Child`, `Child::wait_with_output` | the ring thread of the watcher |
 //! | `Exits::recv`, `recv_timeout`, `recv_batch`, and its iterators | the ring threads of all watchers whose exits are outstanding |
 //! | the drop of a `Watcher` or a `ChildPidWatcher` | its ring thread and its workers |
-//! | `Watcher::watch` and similar methods, for at most 50 ms if descriptors are scarce | its ring thread |
+//! | `Watcher::watch` and similar methods, for 50 ms at a time if descriptors are scarce | its ring thread |
 //!
 //! The nodes are the callbacks that run or are being dropped, and the threads that do so. An edge
 //! from A to B means that A cannot continue before B does. An edge is added only if it closes no

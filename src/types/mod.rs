@@ -1,6 +1,7 @@
-//! Plain public values: a pid, an exit, the id of a callback, counters.
+//! Plain values: a pid, an exit, the id of a callback, counters.
 //!
-//! They hold no lock and call nothing. Every other module may use them.
+//! They hold no lock and use no other module but the error of a wrong pid. Every other module may
+//! use them.
 
 pub(crate) mod callback;
 pub(crate) mod exit;

@@ -32,7 +32,7 @@ pub struct Stats {
     pub callbacks: u64,
     /// Callbacks that have panicked so far.
     pub panics: u64,
-    /// How often the queue was full, so that exits went to the backlog.
+    /// Exits so far that found the queue full and went to the backlog.
     pub stalls: u64,
     /// How often the ring thread entered the kernel to wait (`io_uring_enter`, which also submits;
     /// `epoll_wait`; `poll`).
@@ -56,7 +56,7 @@ pub struct Stats {
 pub(crate) struct Counters {
     pub(crate) watched: Counter,
     pub(crate) armed: Counter,
-    pub(crate) held: Counter,
+    pub(crate) open_pidfds: Counter,
     pub(crate) backlog: Counter,
     pub(crate) delivered: Counter,
     pub(crate) unknown: Counter,
