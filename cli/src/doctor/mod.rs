@@ -28,8 +28,7 @@ Exit status: 0 processes can be watched and jobs run; 3 they cannot.";
 ///
 /// The command tries what it reports: it builds watchers, watches itself, and counts descriptors.
 /// It reports the backend, the limits on processes and descriptors and how much of each is in use,
-/// how many processes, watches and jobs they allow at a time, and a remedy for each limit that is
-/// low.
+/// how many processes, watches and jobs they allow at a time, and how to allow more.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::mem;
-#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -65,21 +64,24 @@ const RESERVED: Range<c_int> = match cfg!(target_env = "musl") {
 };
 
 /// Catches the reserved signals, which would end the process if another process sent them. They are
-/// not ignored, because programs would inherit that: an `exec` resets handlers only.
+/// not ignored, because programs would inherit that where the C library does not ignore them anyway
+/// in what it spawns, as glibc does: an `exec` resets handlers only.
 ///
 /// The `sigaction` of the C library refuses these signals, so this calls the kernel. The structure
 /// of the kernel needs a function that returns from the handler, which only the library has; it is
 /// taken from the action for SIGSEGV, which is set by then.
 fn catch_reserved() {
     extern "C" fn ignore(_: c_int) {}
-    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    if !cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
+        return;
+    }
     for signal in RESERVED {
         // Handler, flags, restorer, mask.
         let mut action = [0usize; 4];
         let none = std::ptr::null_mut::<usize>();
         let call = libc::SYS_rt_sigaction;
         let mask_bytes = size_of::<u64>();
-        // SAFETY: the pointer refers to the structure that the kernel writes on these architectures.
+        // SAFETY: the kernel writes this structure on these architectures.
         let read =
             unsafe { libc::syscall(call, libc::SIGSEGV, none, action.as_mut_ptr(), mask_bytes) };
         if read == 0 {

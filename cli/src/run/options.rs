@@ -47,8 +47,8 @@ pub(crate) struct Options {
     /// A template: COMMAND {} ::: ARGUMENTS
     ///
     /// {} stands for the argument, {1} and {2} for those of the first and second :::, {#} for the
-    /// number of the job. Arguments are appended to a template without a placeholder. Without :::
-    /// the arguments are the lines of FILE or standard input.
+    /// number of the job. Arguments are appended to a template without a placeholder for them.
+    /// Without ::: the arguments are the lines of FILE or standard input.
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 
@@ -108,8 +108,9 @@ pub(crate) struct Options {
 
     /// Run only part I of N of the list [default: auto]
     ///
-    /// none runs all of the list. auto takes the part from the environment: from EXITRING_SHARD,
-    /// which has the values of this option, or as Slurm, Kubernetes or a CI service sets it.
+    /// none runs all of the list. auto takes the part from the environment, as Slurm, Kubernetes or
+    /// a CI service sets it. Without this option the variable EXITRING_SHARD, which has the same
+    /// values, decides.
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<Wanted>,
 
