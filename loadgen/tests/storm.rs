@@ -4,7 +4,7 @@ mod common;
 
 use std::process::Command;
 
-use common::{Scratch, loadgen, measure, text};
+use common::{Scratch, loadgen, measure, read_json, text};
 
 #[test]
 fn a_storm_delivers_every_exit_and_is_saved() {
@@ -111,4 +111,15 @@ fn an_unwritable_result_file_is_reported_before_the_first_run() {
     assert!(std::os::unix::fs::FileTypeExt::is_char_device(
         &null.file_type()
     ));
+}
+
+#[test]
+fn a_report_written_through_a_link_replaces_all_of_a_longer_file() {
+    let scratch = Scratch::new("link");
+    let (target, link) = (scratch.file("target.json"), scratch.file("link.json"));
+    std::fs::write(&target, "x".repeat(1 << 20)).expect("the file is written");
+    std::os::unix::fs::symlink(&target, &link).expect("the link is made");
+    let output = loadgen(&["storm", "--children", "10", "--json", &link]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(read_json(&target)["scenario"], "storm");
 }

@@ -125,7 +125,7 @@ impl Report {
         let new = path.with_extension("json.new");
         let write = || -> Result<()> {
             if is_special(path) {
-                let file = File::options().write(true).open(path)?;
+                let file = File::options().write(true).truncate(true).open(path)?;
                 return Ok(serde_json::to_writer_pretty(file, self)?);
             }
             let mut writer = BufWriter::new(File::create(&new)?);
