@@ -54,22 +54,22 @@ fn a_stopped_child_is_reported_as_stopped_and_handles_a_deadline() {
 #[test]
 fn a_deadline_of_zero_expires_at_once_and_a_later_call_replaces_a_deadline() {
     let watcher = Watcher::new().unwrap();
-    let child = watcher.spawn(&mut sleep()).unwrap();
-    child
-        .deadline(Duration::from_millis(20), Duration::ZERO)
-        .unwrap();
-    child
-        .deadline(Duration::from_secs(10_000), Duration::ZERO)
-        .unwrap();
-    assert_eq!(child.wait_timeout(Duration::from_millis(60)), Ok(None));
-    // A deadline that never expires replaces one, too.
-    child
-        .deadline(Duration::from_millis(20), Duration::ZERO)
-        .unwrap();
-    child.deadline(Duration::MAX, Duration::MAX).unwrap();
-    assert_eq!(child.wait_timeout(Duration::from_millis(60)), Ok(None));
-    child.deadline(Duration::ZERO, Duration::MAX).unwrap();
-    assert!(child.wait().unwrap().by_deadline());
+    // The second one never expires.
+    let later = [Duration::from_secs(10_000), Duration::MAX];
+    let children = later.map(|later| {
+        let child = watcher.spawn(&mut sleep()).unwrap();
+        child
+            .deadline(Duration::from_secs(1), Duration::ZERO)
+            .unwrap();
+        child.deadline(later, Duration::MAX).unwrap();
+        child
+    });
+    for (child, wait_ms) in children.iter().zip([1200, 0]) {
+        let wait = Duration::from_millis(wait_ms);
+        assert_eq!(child.wait_timeout(wait), Ok(None));
+        child.deadline(Duration::ZERO, Duration::MAX).unwrap();
+        assert!(child.wait().unwrap().by_deadline());
+    }
 }
 
 #[test]
