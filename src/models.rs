@@ -15,7 +15,7 @@ use crate::dispatch::exit_queue::ExitQueue;
 use crate::record::delivery_guard::DeliveryGuard;
 use crate::record::{NewDeadline, Ownership, Record, WatchFor};
 use crate::ring_thread::command::Command;
-use crate::ring_thread::mailbox::Mailbox;
+use crate::ring_thread::mailbox::{Mailbox, Sleep};
 use crate::ring_thread::model_notifier::ModelNotifier;
 use crate::shared::Shared;
 use crate::sys::SignalMask;
@@ -53,7 +53,7 @@ fn read_until(mailbox: &Mailbox, mut enough: impl FnMut(&mut VecDeque<Command>) 
         if done {
             return;
         }
-        if mailbox.may_sleep() {
+        if mailbox.may_sleep(Sleep::Long) {
             notifier.wait();
         }
     }
@@ -92,13 +92,13 @@ fn a_wake_up_and_a_stop_request_wake_a_sleeping_reader() {
         let notifier = mailbox.notifier();
         loop {
             mailbox.take(&mut VecDeque::new());
-            match mailbox.may_sleep() {
+            match mailbox.may_sleep(Sleep::Long) {
                 true => notifier.wait(),
                 // Either a wake-up without a command, which the take clears, or the end, which it
                 // does not clear.
                 false => {
                     mailbox.take(&mut VecDeque::new());
-                    if !mailbox.may_sleep() {
+                    if !mailbox.may_sleep(Sleep::Long) {
                         break;
                     }
                     notifier.wait();
@@ -131,7 +131,7 @@ fn a_flush_returns_once_earlier_commands_are_carried_out() {
             if flush {
                 mailbox.acknowledge(0);
             }
-            if mailbox.may_sleep() {
+            if mailbox.may_sleep(Sleep::Long) {
                 notifier.wait();
             }
         }
@@ -143,7 +143,7 @@ fn a_flush_returns_once_earlier_commands_are_carried_out() {
 fn flusher_is_done(mailbox: &Mailbox) -> bool {
     mailbox.take(&mut VecDeque::new());
     mailbox.acknowledge(0);
-    !mailbox.may_sleep()
+    !mailbox.may_sleep(Sleep::Long)
 }
 
 /// A producer that keeps a backlog, like the ring thread, and two workers.
@@ -169,6 +169,8 @@ fn each_exit_goes_through_a_full_queue_once() {
             .collect();
         let mut backlog: VecDeque<u32> = (0..2).collect();
         loop {
+            // A worker may be on its way, or idle, or have found the queue empty.
+            queue.announce();
             queue.push_from(&mut backlog);
             if backlog.is_empty() {
                 break;

@@ -21,7 +21,7 @@ Examples:
       all contestants, in turns
   loadgen compare storm --with exitring,tokio --repeat 5 --json storm.json
       two contestants, results saved as JSON
-  loadgen storm --fail-if 'p99>500ms' --fail-if 'fds>3'
+  loadgen storm --fail-if 'p99>500ms' --fail-if 'fds>4'
       exit code 1 if a condition holds
   loadgen serve
       exitring serve with 100 clients, compared with the library

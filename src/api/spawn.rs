@@ -1,5 +1,6 @@
 //! Children that the watcher owns: spawned, or adopted.
 
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{self, Command};
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use crate::error::{AdoptError, SpawnError, WatchError};
 use crate::record::delivery_guard::DeliveryGuard;
 use crate::record::orphan_reaper;
 use crate::record::{Ownership, Record, WatchFor};
+use crate::ring_thread::command::Registered;
 use crate::sys::{self, WaitResult, WaitTarget};
 use crate::trace;
 use crate::types::exit::{Outcome, Usage};
@@ -49,10 +51,12 @@ impl Watcher {
         let spawned = command.spawn();
         let mut std = spawned.map_err(|error| SpawnError::from_spawn(command, error))?;
         let pid = Pid::try_from(std.id()).map_err(|error| SpawnError::Watch(error.into()))?;
-        let child = self.register_child(permit, pid).map_err(|error| {
-            sys::kill_and_reap(pid);
-            SpawnError::Watch(error)
-        })?;
+        let child = self
+            .register_child(permit, pid, self.open_child(pid))
+            .map_err(|error| {
+                sys::kill_and_reap(pid);
+                SpawnError::Watch(error)
+            })?;
         Ok(child.with_pipes_of(&mut std))
     }
 
@@ -71,7 +75,7 @@ impl Watcher {
             // Only `std` knows whether it has reaped the child, in which case the pid may already
             // belong to another process.
             match std.try_wait() {
-                Ok(None) => self.register_child(permit, pid),
+                Ok(None) => self.register_child(permit, pid, self.open_child(pid)),
                 Ok(Some(status)) => {
                     let outcome = Outcome::from_wait_status(status.into_raw());
                     // If `try_wait` has just reaped the zombie, the usage was the child's.
@@ -107,9 +111,31 @@ impl Watcher {
     {
         let pid = pid.try_into().map_err(Into::into)?;
         let permit = self.child_permit()?;
-        match sys::waitid(WaitTarget::PeekPid(pid)) {
-            Ok(WaitResult::Ended(..) | WaitResult::Pending) => self.register_child(permit, pid),
-            _ => Err(WatchError::NoSuchProcess { pid }),
+        let registered = match self.open_child(pid) {
+            Registered::Pid => match sys::waitid(WaitTarget::PeekPid(pid)) {
+                Ok(WaitResult::Ended(..) | WaitResult::Pending) => Registered::Pid,
+                _ => return Err(WatchError::NoSuchProcess { pid }),
+            },
+            registered => registered,
+        };
+        self.register_child(permit, pid, registered)
+    }
+
+    /// Opens a pidfd of a child that is ours to reap.
+    ///
+    /// `Pid` if there is none, or if the pidfd is not that of a child of this process: the ring
+    /// thread tries again, and finds out why.
+    fn open_child(&self, pid: Pid) -> Registered {
+        if self.shared.check_pidfds().is_err() || !self.shared.mailbox.accepts_pidfd_of_child() {
+            return Registered::Pid;
+        }
+        let Ok(pidfd) = sys::pidfd_open(pid) else {
+            return Registered::Pid;
+        };
+        match sys::waitid(WaitTarget::PeekPidfd(pidfd.as_fd())) {
+            Ok(WaitResult::Pending) => Registered::Pidfd(pidfd),
+            Ok(WaitResult::Ended(..)) => Registered::Ended(pidfd),
+            Ok(WaitResult::NoChild) | Err(_) => Registered::Pid,
         }
     }
 
@@ -119,15 +145,14 @@ impl Watcher {
         WatchPermit::acquire(&self.shared)
     }
 
-    fn register_child(&self, permit: WatchPermit<'_>, pid: Pid) -> Result<Child, WatchError> {
+    fn register_child(
+        &self,
+        permit: WatchPermit<'_>,
+        pid: Pid,
+        registered: Registered,
+    ) -> Result<Child, WatchError> {
         let ownership = Ownership::Owned;
-        let watch = self.submit(
-            permit,
-            pid,
-            ownership,
-            WatchFor::Exited,
-            |mailbox, guard| mailbox.own(guard),
-        )?;
+        let watch = self.submit(permit, pid, ownership, WatchFor::Exited, registered)?;
         Ok(Child::new(watch))
     }
 

@@ -12,7 +12,7 @@ use super::watch_permit::WatchPermit;
 use crate::error::{Closed, SystemError, WatchError};
 use crate::record::delivery_guard::DeliveryGuard;
 use crate::record::{Ownership, Record, WatchFor};
-use crate::ring_thread::mailbox::Mailbox;
+use crate::ring_thread::command::Registered;
 use crate::shared::Shared;
 use crate::sync::wait_graph::{self, Node};
 use crate::sys::{self, WaitResult, WaitTarget};
@@ -207,10 +207,15 @@ impl Watcher {
         ownership: Option<Ownership>,
         watch_for: WatchFor,
     ) -> Result<Watch, WatchError> {
+        let mut ended = false;
         let ownership = match ownership {
             Some(ownership) => ownership,
             None => match sys::waitid(WaitTarget::PeekPidfd(pidfd.as_fd())) {
-                Ok(WaitResult::Ended(..) | WaitResult::Pending) => Ownership::Child,
+                Ok(WaitResult::Ended(..)) => {
+                    ended = true;
+                    Ownership::Child
+                }
+                Ok(WaitResult::Pending) => Ownership::Child,
                 Ok(WaitResult::NoChild) => Ownership::NotChild,
                 Err(source) => {
                     let call = "waitid";
@@ -218,9 +223,11 @@ impl Watcher {
                 }
             },
         };
-        let watch = self.submit(permit, pid, ownership, watch_for, |mailbox, guard| {
-            mailbox.watch(guard, pidfd)
-        })?;
+        let registered = match ended && watch_for == WatchFor::Exited {
+            true => Registered::Ended(pidfd),
+            false => Registered::Pidfd(pidfd),
+        };
+        let watch = self.submit(permit, pid, ownership, watch_for, registered)?;
         if self.shared.mailbox.is_over_descriptor_budget() {
             self.flush();
         }
@@ -234,11 +241,12 @@ impl Watcher {
         pid: Pid,
         ownership: Ownership,
         watch_for: WatchFor,
-        send: impl FnOnce(&Mailbox, DeliveryGuard) -> Result<(), DeliveryGuard>,
+        registered: Registered,
     ) -> Result<Watch, WatchError> {
         let record = Arc::new(Record::new(pid, ownership, watch_for));
         let guard = DeliveryGuard::new(Arc::clone(&record));
-        send(&self.shared.mailbox, guard).map_err(|guard| {
+        let sent = self.shared.mailbox.watch(guard, registered);
+        sent.map_err(|guard| {
             // The caller gets the error and keeps the child.
             guard.done();
             self.shared.closed_reason()

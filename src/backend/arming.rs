@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
 use io_uring::opcode;
 use io_uring::types::{Fd, Fixed};
@@ -13,7 +14,7 @@ use super::engine::{StatusSource, no_descriptor_errno};
 use super::slots::{PidIdentity, Stage};
 use super::token::Kind;
 use super::uring::Uring;
-use crate::record::{Ownership, WatchFor};
+use crate::record::{Ownership, Record, WatchFor};
 use crate::sys::{self, WaitResult, WaitTarget};
 
 impl Uring {
@@ -22,8 +23,16 @@ impl Uring {
     pub(super) fn store_identity(
         &mut self,
         pidfd: OwnedFd,
-        watch_for: WatchFor,
+        record: &Record,
     ) -> (PidIdentity, PollTarget, Option<OwnedFd>) {
+        let target = PollTarget::Descriptor(pidfd.as_raw_fd());
+        if record.ownership() == Ownership::Owned {
+            let inode = match self.ring.features().pidfs {
+                true => sys::inode(pidfd.as_fd()),
+                false => None,
+            };
+            return (PidIdentity::Owned(inode), target, Some(pidfd));
+        }
         if let Some(slot) = self.ring.register(&pidfd) {
             return (
                 PidIdentity::Table(slot),
@@ -31,9 +40,8 @@ impl Uring {
                 Some(pidfd),
             );
         }
-        let target = PollTarget::Descriptor(pidfd.as_raw_fd());
         // The pid finds the process again only until the process is reaped.
-        if watch_for == WatchFor::Exited && self.ring.features().pidfs {
+        if record.watch_for() == WatchFor::Exited && self.ring.features().pidfs {
             if let Some(inode) = sys::pidfs_inode(pidfd.as_fd()) {
                 return (PidIdentity::Inode(inode), target, Some(pidfd));
             }
@@ -42,7 +50,16 @@ impl Uring {
         (PidIdentity::Pidfd(pidfd), target, None)
     }
 
-    pub(super) fn stage_poll(
+    /// Arms the watch in a slot with a pidfd that certainly belongs to the process.
+    pub(super) fn arm_with_pidfd(&mut self, key: u32, pidfd: OwnedFd) -> io::Result<()> {
+        let record = Arc::clone(self.slots.get(key).guard.record());
+        let (identity, target, close) = self.store_identity(pidfd, &record);
+        self.slots.get(key).identity = identity;
+        self.slots.set_stage(key, Stage::Armed);
+        self.stage_poll(key, target, close)
+    }
+
+    fn stage_poll(
         &mut self,
         key: u32,
         target: PollTarget,
@@ -141,7 +158,9 @@ impl Uring {
         );
         let mut pidfd = sys::pidfd_open(pid);
         if is_descriptor_shortage(&pidfd) {
-            // Some closes may only be staged; submitting them can free descriptors.
+            // New watches hold a descriptor each, and some closes may only be staged. Submitting
+            // them can free descriptors.
+            self.arm_all_new()?;
             self.ring.submit()?;
             pidfd = sys::pidfd_open(pid);
         }

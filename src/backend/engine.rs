@@ -2,8 +2,10 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::new_pidfds::NewPidfds;
 use crate::record::Record;
 use crate::record::delivery_guard::DeliveryGuard;
 use crate::types::exit::{Outcome, Usage};
@@ -17,9 +19,8 @@ use crate::types::exit::{Outcome, Usage};
 /// An error means that the engine is broken. When a resource runs out, the engine retries until it
 /// succeeds.
 pub(crate) trait Engine {
-    /// Watches a process. With a pidfd, it is a process that another part of the system reaps.
-    /// Without one, it is a child that is ours to reap: its pid cannot be reused before we reap it,
-    /// so the pid is all the identity needed.
+    /// Watches a process. Without a pidfd, it is a child that is ours to reap: its pid cannot be
+    /// reused before we reap it, so the pid is all the identity needed.
     fn arm(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()>;
 
     /// Like [`arm`](Self::arm), after a delay: the process has ended, and its status is not
@@ -46,6 +47,35 @@ pub(crate) trait Engine {
     fn close(&mut self, fd: OwnedFd) -> io::Result<()>;
 
     fn gauges(&self) -> Gauges;
+
+    /// Where callers may add the pidfds of new watches, if the engine polls that.
+    fn new_pidfds(&self) -> Option<Arc<NewPidfds>> {
+        None
+    }
+
+    /// Watches a process whose pidfd was added there.
+    fn insert_new(&mut self, guard: DeliveryGuard, pidfd: OwnedFd) -> io::Result<()> {
+        self.arm(guard, Some(pidfd))
+    }
+
+    /// Whether there are new watches, which are not armed yet.
+    fn has_new(&self) -> bool {
+        false
+    }
+
+    /// Reads which processes of new watches have ended. To be called before commands are taken.
+    fn read_new_pidfds(&mut self) {}
+
+    /// Ends their watches. To be called after commands were carried out; `all` says whether all
+    /// were.
+    fn end_new(&mut self, _all: bool, _events: &mut Vec<Event>) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Arms all new watches.
+    fn arm_all_new(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What happened to a watch.

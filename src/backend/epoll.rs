@@ -71,6 +71,8 @@ impl Epoll {
     }
 
     fn insert(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> u32 {
+        let owned = guard.record().ownership() == Ownership::Owned;
+        let pidfd = pidfd.filter(|_| !owned || self.open_pidfds < self.open_pidfds_max);
         self.open_pidfds += usize::from(pidfd.is_some());
         let identity = pidfd.map_or(PidIdentity::Owned(None), PidIdentity::Pidfd);
         self.slots.insert(guard, identity, Stage::Retrying)
@@ -260,7 +262,8 @@ impl Engine for Epoll {
     ) -> io::Result<()> {
         self.retry_due();
         let now = Some(Duration::ZERO);
-        let timeout = match mode == WaitMode::Poll || !self.pending_events.is_empty() {
+        let busy = !events.is_empty() || !self.pending_events.is_empty();
+        let timeout = match mode == WaitMode::Poll || busy {
             true => now,
             false => {
                 let next_retry = self.retry_queue.next_due();

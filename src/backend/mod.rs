@@ -12,9 +12,9 @@
 //!     └──► engine (the trait; leaf)         stop (shared with the handles; leaf)
 //! ```
 //!
-//! `arming`, `retries` and `status_requests` are further parts of [`uring::Uring`]. No file imports
-//! them, except that `status_requests` uses `arming`. A backend never calls the ring thread, and no
-//! other thread calls a backend.
+//! `arming`, `new_watches`, `retries` and `status_requests` are further parts of [`uring::Uring`].
+//! No file imports them, except that `status_requests` uses `arming`. A backend never calls the ring
+//! thread, and no other thread calls a backend, except that callers add pidfds to [`new_pidfds`].
 //!
 //! A child that is ours to reap is identified by its pid, which cannot be reused before we reap the
 //! child. The io_uring backend keeps the identity of any other process, in order of preference, in:
@@ -30,6 +30,8 @@ mod arming;
 mod engine;
 mod epoll;
 mod file_table;
+mod new_pidfds;
+mod new_watches;
 mod probe;
 mod retries;
 mod retry_queue;
@@ -45,6 +47,8 @@ mod token;
 mod uring;
 
 pub(crate) use engine::{Engine, Event, PID_REUSE_MIN, StatusSource, WaitMode};
+pub(crate) use new_pidfds::{NewPidfds, SHORT_SLEEP};
+pub(crate) use new_watches::new_watches_max;
 pub use selection::{Backend, InvalidBackend};
 pub(crate) use selection::{SelectedBackend, open};
 pub(crate) use stop::Stop;

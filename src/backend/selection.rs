@@ -94,8 +94,8 @@ pub(crate) struct SelectedBackend {
 impl SelectedBackend {
     const URING: Self = Self {
         name: "io_uring",
-        // The ring, the eventfd and the spare.
-        descriptors: 3,
+        // The ring, the eventfd, the epoll of new pidfds, and the spare.
+        descriptors: 4,
         no_pidfds: None,
         fallback: None,
     };

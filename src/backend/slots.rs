@@ -51,6 +51,8 @@ pub(super) enum Stage {
     NeedsStatus,
     /// The clock: the watch is in the retry queue.
     Retrying,
+    /// The epoll of new pidfds: the watch is not armed in the ring yet.
+    New,
 }
 
 impl Slot {

@@ -60,6 +60,14 @@ impl StatusFdQueue {
         self.queue.push_back(StatusRequest { key, queued_at });
     }
 
+    /// Whether no ended watch waits for a descriptor.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+            && self.in_flight.is_empty()
+            && self.refused.is_empty()
+            && self.unconfirmed.is_empty()
+    }
+
     /// Whether the queue can be processed now.
     pub(super) fn has_ready(&self) -> bool {
         match self.paused {

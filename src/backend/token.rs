@@ -11,6 +11,8 @@ pub(super) enum Kind {
     Confirm,
     /// Reports a write to the eventfd.
     Wake,
+    /// Reports that the process of a new watch ended.
+    NewPidfds,
     /// A request whose completion carries no information (a close, a removal).
     Quiet,
 }
@@ -32,6 +34,7 @@ pub(crate) const KEYS_MAX: usize = 1 << KEY_BITS;
 
 impl Token {
     pub(super) const WAKE: Self = Self::without_slot(Kind::Wake);
+    pub(super) const NEW_PIDFDS: Self = Self::without_slot(Kind::NewPidfds);
     pub(super) const QUIET: Self = Self::without_slot(Kind::Quiet);
 
     const fn without_slot(kind: Kind) -> Self {
@@ -50,6 +53,7 @@ impl Token {
             Kind::Wake => 2,
             Kind::Quiet => 3,
             Kind::Confirm => 4,
+            Kind::NewPidfds => 5,
         };
         u64::from(self.generation) << 32 | kind << KEY_BITS | u64::from(self.key)
     }
@@ -62,6 +66,7 @@ impl Token {
             2 => Kind::Wake,
             3 => Kind::Quiet,
             4 => Kind::Confirm,
+            5 => Kind::NewPidfds,
             _ => return None,
         };
         Some(Self {
@@ -83,6 +88,7 @@ mod tests {
             Kind::Install,
             Kind::Confirm,
             Kind::Wake,
+            Kind::NewPidfds,
             Kind::Quiet,
         ] {
             for key in [0, 1, 77_777, KEYS_MAX as u32 - 1] {

@@ -13,6 +13,8 @@ use io_uring::opcode;
 use io_uring::types::Fd;
 
 use super::engine::{Engine, Event, Gauges, StatusSource, WaitMode, earlier};
+use super::new_pidfds::NewPidfds;
+use super::new_watches::{NewWatches, new_watches_max};
 use super::probe;
 use super::retry_queue::{RETRY_DELAY, RetryQueue};
 use super::ring::{Completion, Ring};
@@ -50,6 +52,7 @@ pub(crate) struct Uring {
     pub(super) pending_events: Vec<Event>,
     /// Watches that hold a descriptor.
     pub(super) open_pidfds: usize,
+    pub(super) new_watches: NewWatches,
 }
 
 impl Uring {
@@ -67,6 +70,10 @@ impl Uring {
             rearm_wake_at: None,
             pending_events: Vec::new(),
             open_pidfds: 0,
+            new_watches: NewWatches::new(
+                NewPidfds::open().ok(),
+                new_watches_max(sys::descriptor_limit()),
+            ),
         };
         uring.probe_pidfd_polling()?;
         Ok(uring)
@@ -85,6 +92,7 @@ impl Uring {
         let poll = opcode::PollAdd::new(Fd(me.as_raw_fd()), libc::POLLIN as u32).build();
         let remove = opcode::PollRemove::new(token.pack()).build();
         self.arm_wake()
+            .and_then(|()| self.arm_new_pidfds())
             .and_then(|()| self.ring.push(poll.user_data(token.pack())))
             .and_then(|()| self.ring.push_quiet(remove))
             .map_err(probe::enter_denied)?;
@@ -101,6 +109,9 @@ impl Uring {
                             missing: "IORING_POLL_ADD_MULTI (Linux 5.13)",
                         });
                     }
+                    (Kind::NewPidfds, _) => self
+                        .new_pidfds_completed(&completion)
+                        .map_err(probe::enter_denied)?,
                     (Kind::Poll, libc::ECANCELED) => return Ok(()),
                     (Kind::Poll, errno) => return Err(probe::poll_denied(errno)),
                     _ => {}
@@ -173,6 +184,7 @@ impl Uring {
                     self.rearm_wake_at = Some(Instant::now() + RETRY_DELAY);
                 }
                 Kind::Wake if !completion.more => self.arm_wake()?,
+                Kind::NewPidfds => self.new_pidfds_completed(&completion)?,
                 // A test makes the poll fail by removing it.
                 Kind::Wake if faults::inject("wake").is_err() => {
                     let remove = opcode::PollRemove::new(Token::WAKE.pack()).build();
@@ -205,7 +217,22 @@ impl Uring {
             self.retry_later(key);
             return Ok(());
         }
-        self.slots.get(key).reaped = completion.result & i32::from(libc::POLLHUP) != 0;
+        let reaped = completion.result & i32::from(libc::POLLHUP) != 0;
+        let slot = self.slots.get(key);
+        slot.reaped = reaped;
+        if let (PidIdentity::Owned(inode), true) = (&slot.identity, self.status_fd_queue.is_idle())
+        {
+            // The watch needs no descriptor, and overtakes none.
+            let source = match reaped {
+                true => StatusSource::Reaped,
+                false => StatusSource::Owned {
+                    pidfd: None,
+                    inode: *inode,
+                    maybe_reused: false,
+                },
+            };
+            return self.ended(key, source, events);
+        }
         self.slots.set_stage(key, Stage::NeedsStatus);
         self.status_fd_queue.push(key);
         Ok(())
@@ -216,12 +243,13 @@ impl Engine for Uring {
     fn arm(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()> {
         match pidfd {
             Some(pidfd) => {
-                let (identity, target, close) =
-                    self.store_identity(pidfd, guard.record().watch_for());
-                let key = self.slots.insert(guard, identity, Stage::Armed);
-                self.stage_poll(key, target, close)
+                let key = self
+                    .slots
+                    .insert(guard, PidIdentity::Owned(None), Stage::Retrying);
+                self.arm_with_pidfd(key, pidfd)
             }
-            // The ring thread opens the pidfd here, with the spare descriptor if necessary.
+            // No descriptor was available when the child was registered. It is opened here, with
+            // the spare descriptor if necessary.
             None => {
                 let key = self
                     .slots
@@ -234,7 +262,7 @@ impl Engine for Uring {
     fn arm_after_delay(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()> {
         let (identity, close) = match pidfd {
             Some(pidfd) => {
-                let (identity, _, close) = self.store_identity(pidfd, guard.record().watch_for());
+                let (identity, _, close) = self.store_identity(pidfd, guard.record());
                 (identity, close)
             }
             None => (PidIdentity::Owned(None), None),
@@ -251,9 +279,16 @@ impl Engine for Uring {
         let Some(key) = self.slots.find(token) else {
             return Ok(());
         };
-        // A watch in a queue is removed when its turn comes.
-        if self.slots.stage(key) != Stage::Armed {
-            return Ok(());
+        match self.slots.stage(key) {
+            Stage::Armed => {}
+            Stage::New => {
+                let mut pending_events = std::mem::take(&mut self.pending_events);
+                let disarmed = self.disarm_new(key, &mut pending_events);
+                self.pending_events = pending_events;
+                return disarmed;
+            }
+            // A watch in a queue is removed when its turn comes.
+            Stage::NeedsStatus | Stage::Retrying => return Ok(()),
         }
         // The poll holds the file by itself. Its late completion finds no slot with its generation.
         match self.stale_polls.len() < stale_polls::MAX {
@@ -284,8 +319,10 @@ impl Engine for Uring {
         self.remove_stale_polls()?;
         events.append(&mut self.pending_events);
         // An enter that ran out of memory may have collected completions in between.
-        let busy =
-            !events.is_empty() || self.ring.has_completions() || self.status_fd_queue.has_ready();
+        let busy = !events.is_empty()
+            || self.ring.has_completions()
+            || self.status_fd_queue.has_ready()
+            || self.new_watches.readable;
         match busy {
             true => self.ring.submit()?,
             false => self.ring.enter(mode, earlier(timeout, self.next_retry()))?,
@@ -319,5 +356,29 @@ impl Engine for Uring {
             open_pidfds: self.open_pidfds,
             enters: self.ring.enters(),
         }
+    }
+
+    fn new_pidfds(&self) -> Option<Arc<NewPidfds>> {
+        self.new_watches.pidfds()
+    }
+
+    fn insert_new(&mut self, guard: DeliveryGuard, pidfd: OwnedFd) -> io::Result<()> {
+        Uring::insert_new(self, guard, pidfd)
+    }
+
+    fn has_new(&self) -> bool {
+        !self.new_watches.is_empty()
+    }
+
+    fn read_new_pidfds(&mut self) {
+        Uring::read_new_pidfds(self);
+    }
+
+    fn end_new(&mut self, all: bool, events: &mut Vec<Event>) -> io::Result<()> {
+        Uring::end_new(self, all, events)
+    }
+
+    fn arm_all_new(&mut self) -> io::Result<()> {
+        Uring::arm_all_new(self)
     }
 }

@@ -4,17 +4,27 @@
 //! lock and never waits: what does not fit stays in its backlog, and the queue reports when it has
 //! capacity again. Workers pop one entry at a time: the entries of a batch would have to wait for a
 //! slow callback of its worker while another worker is free.
+//!
+//! A sleeping processor takes longer to wake up than the ring thread takes to reap a process. So,
+//! when the program is otherwise idle, the ring thread *announces* an exit before it reaps: a worker
+//! wakes up meanwhile, and finds the exit in the queue, or spins for a few microseconds until it is.
 
 use std::collections::{TryReserveError, VecDeque};
 use std::sync::PoisonError;
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::sync::{Condvar, Mutex, MutexGuard};
+
+/// How long a worker spins after an announcement. A reap takes a few microseconds.
+const SPIN_MAX: Duration = Duration::from_micros(20);
 
 pub(crate) struct ExitQueue<T> {
     inner: Mutex<Inner<T>>,
     capacity: usize,
     filled: Condvar,
+    /// The number of pushes, for workers that spin.
+    pushes: AtomicU64,
 }
 
 struct Inner<T> {
@@ -22,6 +32,12 @@ struct Inner<T> {
     entries: VecDeque<(T, Instant)>,
     /// Workers that wait on `filled`.
     idle_workers: usize,
+    /// Announcements that no worker has woken up for yet.
+    ///
+    /// For each, `filled` was notified while a worker waited on it. So a worker will check the
+    /// queue after the announcement, and a push notifies one less. If a worker that was not
+    /// notified counts it down first, a push notifies one too many.
+    announced: usize,
     /// The producer has a backlog, and is to be woken when there is capacity.
     producer_waits: bool,
     /// No more entries will be pushed.
@@ -50,11 +66,13 @@ impl<T> ExitQueue<T> {
             inner: Mutex::new(Inner {
                 entries,
                 idle_workers: 0,
+                announced: 0,
                 producer_waits: false,
                 closed: false,
             }),
             capacity,
             filled: Condvar::new(),
+            pushes: AtomicU64::new(0),
         })
     }
 
@@ -73,12 +91,26 @@ impl<T> ExitQueue<T> {
             .entries
             .extend(backlog.drain(..count).map(|value| (value, now)));
         inner.producer_waits = !backlog.is_empty();
-        let wake = inner.idle_workers.min(count);
+        let awaking = inner.announced;
+        let wake = (inner.idle_workers.saturating_sub(awaking)).min(count.saturating_sub(awaking));
+        // Spinning workers check the queue under the lock afterwards.
+        self.pushes.fetch_add(1, Ordering::Relaxed);
         drop(inner);
         for _ in 0..wake {
             self.filled.notify_one();
         }
         count
+    }
+
+    /// Wakes up an idle worker, because a push will follow within microseconds.
+    pub(crate) fn announce(&self) {
+        let mut inner = self.lock();
+        if inner.idle_workers <= inner.announced {
+            return;
+        }
+        inner.announced += 1;
+        drop(inner);
+        self.filled.notify_one();
     }
 
     /// Pops the oldest entry, and waits for one. `None`: the queue is closed and empty.
@@ -95,6 +127,27 @@ impl<T> ExitQueue<T> {
                 .wait(inner)
                 .unwrap_or_else(PoisonError::into_inner);
             inner.idle_workers -= 1;
+            if inner.announced > 0 {
+                inner.announced -= 1;
+                if inner.entries.is_empty() && !inner.closed {
+                    let pushes = self.pushes.load(Ordering::Relaxed);
+                    drop(inner);
+                    self.spin_until_push(pushes);
+                    inner = self.lock();
+                }
+            }
+        }
+    }
+
+    /// Spins until there are more than `pushes` pushes, for a short time at most.
+    fn spin_until_push(&self, pushes: u64) {
+        // A model has no time.
+        if cfg!(exitring_loom) {
+            return;
+        }
+        let start = Instant::now();
+        while self.pushes.load(Ordering::Relaxed) == pushes && start.elapsed() < SPIN_MAX {
+            std::hint::spin_loop();
         }
     }
 
@@ -165,6 +218,39 @@ mod tests {
         assert_eq!(queue.pop().map(|p| p.value), Some(3));
         assert_eq!(queue.pop().map(|p| p.value), Some(4));
         assert!(queue.pop().is_none());
+    }
+
+    #[test]
+    fn an_announced_entry_is_popped_and_an_announcement_without_one_does_no_harm() {
+        let queue = ExitQueue::new(4).expect("enough memory");
+        // No worker is idle.
+        queue.announce();
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                let mut seen = Vec::new();
+                while let Some(popped) = queue.pop() {
+                    seen.push(popped.value);
+                }
+                seen
+            });
+            for value in 0..1000 {
+                while queue.lock().idle_workers == 0 {
+                    std::thread::yield_now();
+                }
+                queue.announce();
+                queue.announce();
+                if value % 3 == 0 {
+                    // The worker gives up spinning.
+                    while queue.lock().announced > 0 {
+                        std::thread::yield_now();
+                    }
+                }
+                queue.push_from(&mut VecDeque::from([value]));
+            }
+            queue.announce();
+            queue.close();
+            assert_eq!(worker.join().expect("no panic"), Vec::from_iter(0..1000));
+        });
     }
 
     #[test]

@@ -128,7 +128,10 @@ fn a_full_epoll_still_reports_an_exit() {
     set_plan(None);
     let watcher = watcher.expect("the eventfd fits");
     let mut command = Command::new("sh");
-    let mut child = command.args(["-c", "exit 3"]).spawn().expect("sh starts");
+    let mut child = command
+        .args(["-c", "sleep 0.1; exit 3"])
+        .spawn()
+        .expect("sh starts");
     let watch = watcher.watch(child.id()).expect("it has a pidfd");
     let exit = watch.wait_timeout(TIMEOUT).expect("the watcher lives");
     let exit = exit.expect("it arrives");

@@ -24,14 +24,16 @@ impl RingThread {
     /// Delivers the events of the last wait.
     pub(super) fn deliver(&mut self) -> io::Result<()> {
         let mut ended = 0;
-        let mut seen_at = None;
         let mut events = std::mem::take(&mut self.events);
+        if self.after_pause && !self.shared.inline && matches!(events[..], [Event::Ended(..)]) {
+            self.shared.queue.announce();
+        }
+        let seen_at = self.waited_at;
         for event in events.drain(..) {
             match event {
                 Event::Disarmed => self.shared.counters.watched.sub(1),
                 Event::Ended(guard, source) => {
                     ended += 1;
-                    let seen_at = *seen_at.get_or_insert_with(Instant::now);
                     self.deliver_one(guard, source, seen_at)?;
                 }
             }

@@ -4,12 +4,14 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::backend::{Engine, Event, PID_REUSE_MIN, WaitMode};
+use crate::backend::{Engine, Event, PID_REUSE_MIN, SHORT_SLEEP, StatusSource, WaitMode};
+use crate::record::Ownership;
 use crate::record::delivery_guard::DeliveryGuard;
-use crate::ring_thread::command::Command;
+use crate::ring_thread::command::{Command, Registered};
 use crate::ring_thread::deadlines::Deadlines;
+use crate::ring_thread::mailbox::Sleep;
 use crate::shared::Shared;
 use crate::sync::shrink::ShrinkIfSparse;
 use crate::sync::{signal_mask, wait_graph};
@@ -18,6 +20,10 @@ use crate::trace;
 /// How many commands are carried out before exits are processed again; they take well under a
 /// millisecond.
 const COMMANDS_PER_TURN: usize = 256;
+
+/// After a wait of this length without an event, a worker is woken up before a process is reaped.
+/// With less between exits, that would only take a processor from others.
+const PAUSE_MIN: Duration = Duration::from_micros(200);
 
 pub(crate) struct RingThread {
     pub(super) shared: Arc<Shared>,
@@ -32,15 +38,23 @@ pub(crate) struct RingThread {
     pub(super) burst: bool,
     /// Commands that were taken from the mailbox and not carried out yet.
     commands: VecDeque<Command>,
+    /// When a registration was last taken, and whether registrations are frequent.
+    registered_at: Option<Instant>,
+    registrations_frequent: bool,
+    /// Until when new watches stay in the epoll; set while there are some.
+    arm_new_at: Option<Instant>,
     /// When the last wait ended, and whether that wait had begun late after the one before.
     pub(super) waited_at: Instant,
     pub(super) late: bool,
+    /// Whether the last wait was long: the workers sleep, and processors may.
+    pub(super) after_pause: bool,
     pub(super) events: Vec<Event>,
 }
 
 impl RingThread {
     pub(crate) fn new(shared: Arc<Shared>, engine: Box<dyn Engine>) -> Self {
         wait_graph::mark_ring_thread();
+        shared.mailbox.set_new_pidfds(engine.new_pidfds());
         Self {
             shared,
             engine,
@@ -49,8 +63,12 @@ impl RingThread {
             deadlines: Deadlines::new(),
             burst: false,
             commands: VecDeque::new(),
+            registered_at: None,
+            registrations_frequent: false,
+            arm_new_at: None,
             waited_at: Instant::now(),
             late: false,
+            after_pause: false,
             events: Vec::new(),
         }
     }
@@ -84,17 +102,19 @@ impl RingThread {
 
     /// Carries out some commands. The others follow after the exits that have arrived meanwhile.
     fn take_commands(&mut self) -> io::Result<()> {
+        // In this order: see `NewPidfds`.
+        self.engine.read_new_pidfds();
         let flush = self.shared.mailbox.take(&mut self.commands);
+        let mut registered = false;
         for _ in 0..COMMANDS_PER_TURN {
             let Some(command) = self.commands.pop_front() else {
                 break;
             };
             match command {
-                Command::Watch(guard, pidfd) if guard.record().is_abandoned() => {
-                    self.abandoned(guard, Some(pidfd))?;
+                Command::Watch(guard, how) => {
+                    registered = true;
+                    self.register(guard, how)?;
                 }
-                Command::Watch(guard, pidfd) => self.engine.arm(guard, Some(pidfd))?,
-                Command::Own(guard) => self.engine.arm(guard, None)?,
                 Command::Unwatch(record) => self.engine.disarm(&record)?,
                 Command::Deadline(record) => self.deadlines.set(record),
                 Command::Schedule(guard) => {
@@ -108,10 +128,63 @@ impl RingThread {
         if self.commands.is_empty() {
             self.commands.shrink_if_sparse();
         }
+        self.engine
+            .end_new(self.commands.is_empty(), &mut self.events)?;
+        self.plan_sleep(registered, flush)?;
         if flush {
             self.engine.submit()?;
             self.shared.mailbox.acknowledge(self.commands.len());
         }
+        Ok(())
+    }
+
+    fn register(&mut self, guard: DeliveryGuard, how: Registered) -> io::Result<()> {
+        match how {
+            // The epoll must not keep the pidfd, so the engine ends the watch if it is abandoned.
+            Registered::Polled(pidfd) => self.engine.insert_new(guard, pidfd),
+            Registered::Pidfd(pidfd) | Registered::Ended(pidfd)
+                if guard.record().is_abandoned() =>
+            {
+                self.abandoned(guard, Some(pidfd))
+            }
+            Registered::Ended(pidfd) => {
+                let source = match guard.record().ownership() {
+                    Ownership::Owned => StatusSource::Owned {
+                        pidfd: Some(pidfd),
+                        inode: None,
+                        maybe_reused: false,
+                    },
+                    Ownership::Child | Ownership::NotChild => StatusSource::Pidfd(pidfd),
+                };
+                self.events.push(Event::Ended(guard, source));
+                Ok(())
+            }
+            Registered::Pidfd(pidfd) => self.engine.arm(guard, Some(pidfd)),
+            Registered::Pid => self.engine.arm(guard, None),
+        }
+    }
+
+    /// Arms new watches if it is time, and determines how the next sleep is to be. Sleeps are short
+    /// while one registration follows another within the time of a short sleep.
+    fn plan_sleep(&mut self, registered: bool, flush: bool) -> io::Result<()> {
+        let now = self.waited_at;
+        let pause = self
+            .registered_at
+            .map(|at| now.saturating_duration_since(at));
+        let recent = pause.is_some_and(|pause| pause < SHORT_SLEEP);
+        if registered {
+            self.registered_at = Some(now);
+            self.registrations_frequent = recent;
+        } else if !recent {
+            self.registrations_frequent = false;
+        }
+        if flush || self.arm_new_at.is_some_and(|at| at <= now) {
+            self.engine.arm_all_new()?;
+        }
+        self.arm_new_at = match self.engine.has_new() {
+            true => self.arm_new_at.or_else(|| now.checked_add(SHORT_SLEEP)),
+            false => None,
+        };
         Ok(())
     }
 
@@ -130,20 +203,33 @@ impl RingThread {
         self.publish();
         // The backlog does not prevent sleep: a worker wakes this thread when the queue has
         // capacity.
-        let may_sleep = self.commands.is_empty() && self.shared.mailbox.may_sleep();
+        let sleep = match self.registrations_frequent || self.arm_new_at.is_some() {
+            true => Sleep::Short,
+            false => Sleep::Long,
+        };
+        let may_sleep = self.commands.is_empty()
+            && self.events.is_empty()
+            && self.shared.mailbox.may_sleep(sleep);
         let mode = match (may_sleep, self.burst) {
             (false, _) => WaitMode::Poll,
             (true, false) => WaitMode::One,
             (true, true) => WaitMode::Batch,
         };
-        let timeout = self.deadlines.next_timeout();
+        let mut timeout = self.deadlines.next_timeout();
         if mode != WaitMode::Poll {
             signal_mask::restore_own_mask();
         }
         let before = Instant::now();
+        if sleep == Sleep::Short {
+            let until_arm = self
+                .arm_new_at
+                .map_or(SHORT_SLEEP, |at| at.saturating_duration_since(before));
+            timeout = Some(timeout.map_or(until_arm, |timeout| timeout.min(until_arm)));
+        }
         self.late = before.saturating_duration_since(self.waited_at) > PID_REUSE_MIN;
         let waited = self.engine.wait(mode, timeout, &mut self.events);
         self.waited_at = Instant::now();
+        self.after_pause = self.waited_at.saturating_duration_since(before) >= PAUSE_MIN;
         waited
     }
 

@@ -6,19 +6,24 @@
 //! its callers no system call. The write comes after the lock is released, because the woken thread
 //! needs the lock at once.
 //!
+//! In a short sleep, which has a timeout of some milliseconds, a registration does not wake the ring
+//! thread. The caller adds the pidfd to [`NewPidfds`] instead, if that is possible. Other commands
+//! wake it from any sleep.
+//!
 //! The capacity needs no limit: each watch has at most one registration, one removal, one request
 //! to run callbacks, and one notice of a new deadline, however often the deadline was set
 //! meanwhile.
 
 use std::collections::VecDeque;
 use std::mem;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::backend::{NewPidfds, new_watches_max};
 use crate::record::Record;
 use crate::record::delivery_guard::DeliveryGuard;
-use crate::ring_thread::command::Command;
+use crate::ring_thread::command::{Command, Registered};
 use crate::ring_thread::notifier::Notifier;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
@@ -28,14 +33,18 @@ pub(crate) struct Mailbox {
     flushed: Condvar,
     /// The limit on pidfds in the mailbox.
     pidfds_max: usize,
+    /// The limit on pidfds in the mailbox beyond which a registration ends a short sleep.
+    new_pidfds_max: usize,
 }
 
 struct Inner {
     commands: VecDeque<Command>,
     /// How many of the commands hold a pidfd.
     pidfds: usize,
-    /// The ring thread sleeps, or is about to, and must be woken.
-    asleep: bool,
+    /// Whether the ring thread sleeps, or is about to, and must be woken.
+    sleep: Sleep,
+    /// Where pidfds are added during a short sleep.
+    new_pidfds: Option<Arc<NewPidfds>>,
     /// The ring thread must run although there may be no command.
     wake_requested: bool,
     /// The ring thread must end. Unlike `wake_requested`, taking commands does not clear this.
@@ -49,6 +58,17 @@ struct Inner {
     flushers: u32,
 }
 
+/// The state of the ring thread, as far as senders need it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sleep {
+    /// It takes commands before it sleeps.
+    Awake,
+    /// It sleeps for [`SHORT_SLEEP`](crate::backend::SHORT_SLEEP) at most.
+    Short,
+    /// It sleeps until it is woken.
+    Long,
+}
+
 impl Mailbox {
     /// Creates a mailbox for a process with this limit on descriptors.
     pub(crate) fn new(eventfd: OwnedFd, descriptor_limit: u64) -> Self {
@@ -58,10 +78,12 @@ impl Mailbox {
             pidfds_max: usize::try_from(descriptor_limit / 8)
                 .unwrap_or(usize::MAX)
                 .clamp(4, 256),
+            new_pidfds_max: new_watches_max(descriptor_limit),
             inner: Mutex::new(Inner {
                 commands: VecDeque::new(),
                 pidfds: 0,
-                asleep: false,
+                sleep: Sleep::Awake,
+                new_pidfds: None,
                 wake_requested: false,
                 stopping: false,
                 closed: false,
@@ -79,22 +101,58 @@ impl Mailbox {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the ring thread to watch a process. Returns the guard if the mailbox is closed.
-    ///
-    /// The descriptor stays open until the ring thread has armed the watch: see
-    /// [`Mailbox::is_over_descriptor_budget`].
-    pub(crate) fn watch(&self, guard: DeliveryGuard, pidfd: OwnedFd) -> Result<(), DeliveryGuard> {
-        match self.send(Command::Watch(guard, pidfd)) {
-            Err(Command::Watch(guard, _)) => Err(guard),
-            _ => Ok(()),
-        }
+    /// Lets callers add pidfds to this epoll during a short sleep.
+    pub(crate) fn set_new_pidfds(&self, new_pidfds: Option<Arc<NewPidfds>>) {
+        self.lock().new_pidfds = new_pidfds;
     }
 
-    /// Asks the ring thread to watch and reap a child. Returns the guard if the mailbox is closed.
-    pub(crate) fn own(&self, guard: DeliveryGuard) -> Result<(), DeliveryGuard> {
-        match self.send(Command::Own(guard)) {
-            Err(Command::Own(guard)) => Err(guard),
-            _ => Ok(()),
+    /// Asks the ring thread to watch a process. Returns the guard if the mailbox is closed.
+    ///
+    /// The descriptor stays open until the ring thread has taken the command: see
+    /// [`Mailbox::is_over_descriptor_budget`].
+    pub(crate) fn watch(
+        &self,
+        guard: DeliveryGuard,
+        registered: Registered,
+    ) -> Result<(), DeliveryGuard> {
+        let mut inner = self.lock();
+        if inner.closed {
+            drop(inner);
+            return Err(guard);
+        }
+        let registered = self.add_new_pidfd(&inner, &guard, registered);
+        let polled = matches!(registered, Registered::Polled(_));
+        inner.push(Command::Watch(guard, registered));
+        let wake_up = match polled {
+            true => WakeUp(None),
+            false => inner.wake(),
+        };
+        drop(inner);
+        wake_up.send();
+        Ok(())
+    }
+
+    /// Adds the pidfd to the epoll during a short sleep.
+    ///
+    /// The caller holds the lock until it has pushed the command. The ring thread reads the epoll
+    /// before it takes commands, so what it reads has a command.
+    fn add_new_pidfd(
+        &self,
+        inner: &Inner,
+        guard: &DeliveryGuard,
+        registered: Registered,
+    ) -> Registered {
+        match (registered, &inner.new_pidfds) {
+            (Registered::Pidfd(pidfd), Some(new_pidfds))
+                if inner.sleep == Sleep::Short && inner.pidfds < self.new_pidfds_max =>
+            {
+                let watch_for = guard.record().watch_for();
+                match new_pidfds.add(pidfd.as_fd(), watch_for) {
+                    Ok(()) => Registered::Polled(pidfd),
+                    Err(_) => Registered::Pidfd(pidfd),
+                }
+            }
+            (registered, _) => registered,
         }
     }
 
@@ -119,9 +177,7 @@ impl Mailbox {
         if inner.closed {
             return Err(command);
         }
-        inner.pidfds += usize::from(matches!(command, Command::Watch(..)));
-        inner.commands.push_back(command);
-        inner.sent += 1;
+        inner.push(command);
         let wake_up = inner.wake();
         drop(inner);
         wake_up.send();
@@ -178,7 +234,7 @@ impl Mailbox {
     /// sleeping.
     pub(crate) fn take(&self, commands: &mut VecDeque<Command>) -> bool {
         let mut inner = self.lock();
-        inner.asleep = false;
+        inner.sleep = Sleep::Awake;
         inner.wake_requested = false;
         if commands.is_empty() {
             mem::swap(&mut inner.commands, commands);
@@ -197,11 +253,15 @@ impl Mailbox {
     }
 
     /// Whether the ring thread may sleep, because nothing awaits it. If so, senders wake it from
-    /// now on.
-    pub(crate) fn may_sleep(&self) -> bool {
+    /// now on, from a sleep of this kind.
+    pub(crate) fn may_sleep(&self, sleep: Sleep) -> bool {
         let mut inner = self.lock();
-        inner.asleep = inner.commands.is_empty() && !inner.wake_requested && !inner.stopping;
-        inner.asleep
+        let may_sleep = inner.commands.is_empty() && !inner.wake_requested && !inner.stopping;
+        inner.sleep = match may_sleep {
+            true => sleep,
+            false => Sleep::Awake,
+        };
+        may_sleep
     }
 
     /// The notifier to poll. It stays open until the mailbox is closed and the caller drops it.
@@ -218,6 +278,12 @@ impl Mailbox {
         self.lock().closed
     }
 
+    /// Whether a pidfd of an owned child may be sent. Otherwise the ring thread opens it, since it
+    /// can close descriptors first. Other watches cannot do without, so half the budget is theirs.
+    pub(crate) fn accepts_pidfd_of_child(&self) -> bool {
+        self.lock().pidfds < self.pidfds_max / 2
+    }
+
     /// How many pidfds the mailbox holds.
     pub(crate) fn pidfds(&self) -> usize {
         self.lock().pidfds
@@ -228,21 +294,30 @@ impl Mailbox {
         let mut inner = self.lock();
         inner.closed = true;
         let notifier = inner.notifier.take();
+        let new_pidfds = inner.new_pidfds.take();
         let commands = mem::take(&mut inner.commands);
         inner.pidfds = 0;
         self.flushed.notify_all();
         drop(inner);
-        drop(notifier);
+        drop((notifier, new_pidfds));
         commands
     }
 }
 
 impl Inner {
-    /// Clears the sleep flag. The caller must send the wake-up after it releases the lock.
+    fn push(&mut self, command: Command) {
+        if let Command::Watch(_, registered) = &command {
+            self.pidfds += usize::from(registered.has_pidfd());
+        }
+        self.commands.push_back(command);
+        self.sent += 1;
+    }
+
+    /// Marks the ring thread as awake. The caller must send the wake-up after it releases the lock.
     fn wake(&mut self) -> WakeUp {
-        match mem::take(&mut self.asleep) {
-            true => WakeUp(self.notifier.clone()),
-            false => WakeUp(None),
+        match mem::replace(&mut self.sleep, Sleep::Awake) {
+            Sleep::Awake => WakeUp(None),
+            Sleep::Short | Sleep::Long => WakeUp(self.notifier.clone()),
         }
     }
 }

@@ -39,7 +39,9 @@ pub struct Stats {
     pub enters: u64,
     /// Descriptors that the watcher holds between two wake-ups:
     ///
-    /// - three of its own (two with epoll), one of which it gives up when no other is free;
+    /// - four of its own (two with epoll), one of which it gives up when no other is free;
+    /// - one for each of the watches, 64 at most, that were registered in the last milliseconds,
+    ///   while registrations follow one another quickly;
     /// - one for each [`watch`](crate::Watcher::watch) that the ring thread has not taken yet;
     /// - with epoll, one for each watch; before Linux 6.9, one for each watch of a process that
     ///   is not an owned child.
