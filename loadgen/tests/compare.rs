@@ -44,7 +44,7 @@ fn every_contestant_takes_part_in_a_storm_in_turns() {
     let expected = (1..=2).flat_map(|round| RUST_CONTESTANTS.map(|name| (Some(name), Some(round))));
     assert_eq!(turns, expected.collect::<Vec<_>>());
     for run in json["runs"].as_array().expect("runs") {
-        let ratio = run["ratio_to_exitring"].as_f64();
+        let ratio = run["ratio_to_reference"].as_f64();
         assert!(ratio.is_some_and(|ratio| ratio > 0.0), "{run}");
     }
     for title in [
