@@ -45,7 +45,7 @@ Exit code: 0 if every exit was delivered exactly once and with the right status;
 
 /// Measure how exit watchers handle storms and streams of process exits
 #[derive(Debug, Parser)]
-#[command(version, name = "loadgen", after_help = AFTER_HELP)]
+#[command(version, name = "loadgen", after_help = AFTER_HELP, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,

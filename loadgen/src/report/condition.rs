@@ -113,7 +113,7 @@ impl Condition {
             );
         }
         ((rounds as usize) < MIN_VALUES).then(|| {
-            format!("{rounds} rounds are too few for an interval; use --repeat {MIN_VALUES} or more, or --until-width")
+            format!("an interval needs {MIN_VALUES} rounds, not {rounds}; use --repeat {MIN_VALUES} or more, or --until-width")
         })
     }
 

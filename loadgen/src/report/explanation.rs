@@ -29,7 +29,8 @@ pub(crate) fn text(report: &Report) -> String {
         return text + &format!("; too few rounds for an interval, which needs {MIN_VALUES}.");
     }
     text += &format!(
-        " (its 95 % interval, from {RESAMPLES} bootstrap resamples of the rounds); no difference is shown if the interval contains 1."
+        " (its 95 % interval, from {} bootstrap resamples of the rounds); no difference is shown if the interval contains 1.",
+        thousands(RESAMPLES)
     );
     if least < MIN_VALUES {
         text += &format!(" No interval: too few rounds, it needs {MIN_VALUES}.");
@@ -40,4 +41,9 @@ pub(crate) fn text(report: &Report) -> String {
 fn has_ratio(report: &Report, line: &super::summary::Line) -> bool {
     let spread = line.metrics.get(&report.headline);
     spread.is_some_and(|spread| spread.ratio.is_some())
+}
+
+/// A number from 1,000 up to 999,999.
+fn thousands(number: u32) -> String {
+    format!("{},{:03}", number / 1000, number % 1000)
 }

@@ -159,7 +159,7 @@ fn comparison(report: &Report) -> Table {
     head.extend(sizes.then(|| "live".to_owned()));
     for &metric in &columns {
         head.push(metric.title().to_owned());
-        head.extend(has_ratios(report, metric).then(|| "×".to_owned()));
+        head.extend(has_ratios(report, metric).then(|| ratio_title(report)));
     }
     head.push("lost, twice, wrong".into());
     let width = head.len();
@@ -183,6 +183,14 @@ fn comparison(report: &Report) -> Table {
 /// Whether a metric has a column with its ratios. The others have theirs in the saved results.
 fn has_ratios(report: &Report, metric: Metric) -> bool {
     report.summary.len() > 1 && (metric == report.headline || metric == Metric::Cpu)
+}
+
+fn ratio_title(report: &Report) -> String {
+    let of_line = |line: &Line| line.metrics.get(&report.headline)?.ratio?.interval;
+    match report.summary.iter().any(|line| of_line(line).is_some()) {
+        true => "× (95 % interval)".into(),
+        false => "×".into(),
+    }
 }
 
 fn cell(line: &Line, metric: Metric, headline: bool) -> String {

@@ -202,11 +202,12 @@ impl Measurement<'_> {
         Ok(())
     }
 
-    /// Makes a run of each contestant.
+    /// Makes a run of each contestant. No rounds are added after a failure.
     fn round(&mut self, turns: &[Turn<'_>], round: u32, least: u32) -> Result<ControlFlow<()>> {
         if round > least {
             self.planned += turns.len();
         }
+        let mut may_add = true;
         for turn in turns {
             if interrupted() {
                 return Ok(ControlFlow::Break(()));
@@ -223,6 +224,7 @@ impl Measurement<'_> {
                 Err(why) => {
                     let why = format!("{why:#}");
                     self.report.absent.push(turn.absent(why, true));
+                    may_add = false;
                 }
             }
             self.report.interrupted |= interrupted();
@@ -231,7 +233,10 @@ impl Measurement<'_> {
                 self.report.save(path)?;
             }
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(match may_add || round < least {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        })
     }
 }
 

@@ -164,7 +164,7 @@ fn ratios_have_an_interval_and_a_verdict_from_six_rounds_on() {
     assert!(page.contains("<small class=\"worse\">slower</small>"));
     assert!(page.contains("<small class=\"same\">no difference shown</small>"));
     assert!(page.contains("×1.000 (1.000 to 1.000)"), "CPU time");
-    assert!(page.contains("ratios to first in the same round (its 95 % interval, from 10000"));
+    assert!(page.contains("ratios to first in the same round (its 95 % interval, from 10,000"));
 
     let few = six_rounds().into_iter().filter(|run| run.round < 6);
     let page = text(&[report(few.collect())]);
