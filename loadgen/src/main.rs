@@ -17,7 +17,6 @@ mod types;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser;
 
 use crate::cli::{Cli, Command, ScaleOptions};
 use crate::measure::children;
@@ -27,7 +26,7 @@ use crate::rounds::Plan;
 use crate::types::scenario::Scenario;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::from_arguments();
     run(cli).unwrap_or_else(|error| {
         eprintln!("loadgen: {error:#}");
         ExitCode::from(2)
@@ -36,7 +35,14 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode> {
     let options = &cli.options;
-    match cli.command {
+    if let Some(name) = &options.save_baseline {
+        let program = rounds::save_baseline(name)?;
+        eprintln!("saved as baseline {name}: {}", program.display());
+    }
+    let Some(command) = cli.command else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    match command {
         Command::Single(scenario) => rounds::run(&Plan::single(scenario, options), options),
         Command::Compare { scenario } => rounds::run(&Plan::compare(scenario, options), options),
         Command::Scale(scale) => rounds::run(&Plan::scale(sizes(&scale), options), options),

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Scratch, loadgen, measure, read_json, text};
+use common::{Scratch, assert_fits_the_schema, loadgen, measure, read_json, text};
 use serde_json::Value;
 
 const RUST_CONTESTANTS: [&str; 11] = [
@@ -19,16 +19,6 @@ const RUST_CONTESTANTS: [&str; 11] = [
     "wait-loop",
 ];
 
-fn assert_fits_the_schema(json: &Value) {
-    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/schema.json");
-    let validator = jsonschema::validator_for(&read_json(schema)).expect("it is a schema");
-    let errors: Vec<_> = validator
-        .iter_errors(json)
-        .map(|error| error.to_string())
-        .collect();
-    assert!(errors.is_empty(), "{errors:#?}");
-}
-
 #[test]
 fn every_contestant_takes_part_in_a_storm_in_turns() {
     let scratch = Scratch::new("compare-storm");
@@ -44,7 +34,7 @@ fn every_contestant_takes_part_in_a_storm_in_turns() {
     let expected = (1..=2).flat_map(|round| RUST_CONTESTANTS.map(|name| (Some(name), Some(round))));
     assert_eq!(turns, expected.collect::<Vec<_>>());
     for run in json["runs"].as_array().expect("runs") {
-        let ratio = run["ratio_to_exitring"].as_f64();
+        let ratio = run["ratio_to_reference"].as_f64();
         assert!(ratio.is_some_and(|ratio| ratio > 0.0), "{run}");
     }
     for title in [
@@ -212,6 +202,48 @@ fn a_page_is_made_from_saved_results_and_is_self_contained() {
     let output = loadgen(&["report", &result, "--html", &page]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("something else/1"));
+}
+
+/// Changes a result to the form that it had in the version before.
+fn to_version_2(mut json: Value) -> Value {
+    json["schema"] = "exitring-loadgen/2".into();
+    for run in json["runs"].as_array_mut().expect("runs") {
+        let run = run.as_object_mut().expect("a run");
+        let ratio = run.remove("ratio_to_reference").expect("a ratio");
+        run.insert("ratio_to_exitring".into(), ratio);
+    }
+    for line in json["summary"].as_array_mut().expect("lines") {
+        let line = line.as_object_mut().expect("a line");
+        line.remove("is_reference");
+        let metrics = line["metrics"].as_object_mut().expect("metrics");
+        for spread in metrics.values_mut() {
+            let spread = spread.as_object_mut().expect("a spread");
+            if let Some(ratio) = spread.remove("ratio") {
+                spread.insert("ratio_to_exitring".into(), ratio["median"].clone());
+            }
+        }
+        metrics.insert("ratio".into(), metrics["drain"].clone());
+    }
+    json
+}
+
+#[test]
+fn results_of_the_version_before_are_read() {
+    let scratch = Scratch::new("version-2");
+    let arguments = ["storm", "--children", "50", "--repeat", "6"];
+    let (_, json) = measure(
+        &scratch,
+        &[&arguments[..], &["--with", "exitring,wait-loop"]].concat(),
+    );
+    let pages = [json.clone(), to_version_2(json)].map(|json| {
+        let (result, page) = (scratch.file("result.json"), scratch.file("report.html"));
+        std::fs::write(&result, json.to_string()).expect("it can be written");
+        let output = loadgen(&["report", &result, "--html", &page]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        std::fs::read_to_string(&page).expect("it was written")
+    });
+    assert!(pages[0].contains("95 % interval"));
+    assert!(pages[0] == pages[1], "the pages differ");
 }
 
 #[test]

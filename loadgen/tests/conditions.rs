@@ -61,6 +61,43 @@ fn impossible_requests_are_usage_errors() {
         ),
         (&["churn", "--duration", "0"], "--duration"),
         (&["storm", "--repeat", "0"], "--repeat"),
+        (&["storm", "--until-width", "5"], "--until-width"),
+        (&["storm", "--until-width", "0%"], "--until-width"),
+        (
+            &["storm", "--until-width", "5%"],
+            "something to compare with",
+        ),
+        (&["storm", "--max-rounds", "50"], "--until-width"),
+        (
+            &["storm", "--until-width", "5%", "--max-rounds", "5"],
+            "--max-rounds",
+        ),
+        (
+            &["storm", "--until-width", "5%", "--repeat", "41"],
+            "more than --max-rounds 40",
+        ),
+        (&["storm", "--baseline", "../x"], "--baseline"),
+        (
+            &["storm", "--baseline", "x", "--against", "y"],
+            "cannot be used with",
+        ),
+        (&["--repeat", "3"], "a command is missing"),
+        (
+            &["storm", "--fail-if", "ratio-low<1"],
+            "the first contestant is the reference",
+        ),
+        (
+            &[
+                "storm",
+                "--with",
+                "exitring,shadow",
+                "--repeat",
+                "5",
+                "--fail-if",
+                "shadow:ratio-low<1",
+            ],
+            "an interval needs 6 rounds",
+        ),
         (&["soak", "--with", "tokio"], "only exitring"),
         (
             &["storm", "--children", "20000", "--with", "shadow"],

@@ -27,7 +27,7 @@ fn a_storm_delivers_every_exit_and_is_saved() {
             !table.contains("latency p99.9"),
             "1,000 samples are too few for it: {table}"
         );
-        assert_eq!(json["schema"], "exitring-loadgen/2");
+        assert_eq!(json["schema"], "exitring-loadgen/3");
         assert_eq!(json["scenario"], "storm");
         assert!(json["environment"]["kernel"].is_string());
         let runs = json["runs"].as_array().expect("runs");
@@ -37,7 +37,7 @@ fn a_storm_delivers_every_exit_and_is_saved() {
             (&run["children"], &run["contestant"]),
             (&1000.into(), &"exitring".into())
         );
-        assert_eq!(run["ratio_to_exitring"], 1.0);
+        assert_eq!(run["ratio_to_reference"], 1.0);
         let latency = &run["latency_ns"];
         let percentiles = ["p50", "p90", "p99", "max"].map(|name| {
             let value = latency[name].as_u64();

@@ -1,20 +1,23 @@
-//! Conditions of `--fail-if`: `[CONTESTANT:]METRIC OP NUMBER[UNIT]`.
+//! Conditions of `--fail-if`: `[CONTESTANT:]QUANTITY OP NUMBER[UNIT]`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use clap::ValueEnum;
 
+use crate::report::bootstrap::MIN_VALUES;
+use crate::report::quantity::Quantity;
 use crate::report::results::Report;
+use crate::report::summary::Line;
 use crate::types::kind::Kind;
-use crate::types::metric::{Metric, Unit};
+use crate::types::metric::Unit;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Condition {
     text: String,
     /// `None`: the first contestant.
     pub(crate) contestant: Option<Kind>,
-    metric: Metric,
+    quantity: Quantity,
     op: Op,
     limit: f64,
 }
@@ -45,32 +48,25 @@ impl FromStr for Condition {
         let ((left, limit), op) = found.ok_or_else(|| {
             "no <, <=, > or >= in the condition; an example: p99>200us".to_owned()
         })?;
-        let (contestant, metric) = match left.split_once(':') {
-            Some((name, metric)) => {
+        let (contestant, quantity) = match left.split_once(':') {
+            Some((name, quantity)) => {
                 let kind = Kind::from_str(name.trim(), false);
                 (
                     Some(kind.map_err(|_| {
                         format!("unknown contestant {name:?}; see --with in --help")
                     })?),
-                    metric,
+                    quantity,
                 )
             }
             None => (None, left),
         };
-        let metric = Metric::from_str(metric.trim(), false).map_err(|_| {
-            let names = Metric::value_variants().iter().map(|metric| metric.name());
-            let names = names.collect::<Vec<_>>().join(", ");
-            format!(
-                "unknown metric {:?}; the metrics are {names}",
-                metric.trim()
-            )
-        })?;
+        let quantity: Quantity = quantity.trim().parse()?;
         Ok(Self {
             text: text.to_owned(),
             contestant,
-            metric,
+            quantity,
             op,
-            limit: number(limit.trim(), metric.unit())?,
+            limit: number(limit.trim(), quantity.unit())?,
         })
     }
 }
@@ -106,29 +102,54 @@ impl fmt::Display for Condition {
 }
 
 impl Condition {
-    /// The message if the condition holds for the median over the rounds. A metric that is not
-    /// known counts as a failure.
+    /// The reason why the condition cannot be evaluated with this many rounds, if there is one.
+    pub(crate) fn reason_unknown(&self, rounds: u32, first_is_reference: bool) -> Option<String> {
+        if !self.quantity.needs_interval() {
+            return None;
+        }
+        if first_is_reference && self.contestant.is_none() {
+            return Some(
+                "the first contestant is the reference of the others; name another, as in 'tokio:ratio-low<1'".into(),
+            );
+        }
+        ((rounds as usize) < MIN_VALUES).then(|| {
+            format!("an interval needs {MIN_VALUES} rounds, not {rounds}; use --repeat {MIN_VALUES} or more, or --until-width")
+        })
+    }
+
+    /// The message if the condition holds for the rounds. A quantity that is not known counts as a
+    /// failure. Of two builds, the one that saves the report is checked.
     pub(crate) fn failure(&self, report: &Report) -> Option<String> {
         let first = report.contestants.first().copied();
         let of = self.contestant.or(first)?;
-        let mut failures = report.summary.iter().filter(|line| line.contestant == of).map(|line| {
-            let Some(spread) = line.metrics.get(&self.metric) else {
-                let (metric, title) = (self.metric.title(), &line.title);
-                return Some(format!("{self}: {metric} of {title} is not known: it was not measured, or has too few samples"));
-            };
-            let median = spread.median;
-            let fails = match self.op {
-                Op::More => median > self.limit,
-                Op::MoreOrEqual => median >= self.limit,
-                Op::Less => median < self.limit,
-                Op::LessOrEqual => median <= self.limit,
-            };
-            let shown = self.metric.show(median);
-            fails.then(|| format!("{self}: {} of {} is {shown}", self.metric.title(), line.title))
-        });
-        match report.summary.iter().any(|line| line.contestant == of) {
-            true => failures.find_map(|failure| failure),
-            false => Some(format!("{self}: {} made no run", of.name())),
+        let lines = || {
+            let lines = report.summary.iter();
+            lines.filter(|line| line.contestant == of && line.build.is_none())
+        };
+        if lines().next().is_none() {
+            return Some(format!("{self}: {} made no run", of.name()));
+        }
+        let title = self.quantity.title(report.headline);
+        let failure = |line: &Line| match self.quantity.of(line, report.headline) {
+            Err(why) => Some(format!(
+                "{self}: {title} of {} is not known: {why}",
+                line.title
+            )),
+            Ok(value) => {
+                let shown = self.quantity.show(value);
+                self.holds(value)
+                    .then(|| format!("{self}: {title} of {} is {shown}", line.title))
+            }
+        };
+        lines().find_map(failure)
+    }
+
+    fn holds(&self, value: f64) -> bool {
+        match self.op {
+            Op::More => value > self.limit,
+            Op::MoreOrEqual => value >= self.limit,
+            Op::Less => value < self.limit,
+            Op::LessOrEqual => value <= self.limit,
         }
     }
 }
@@ -136,28 +157,71 @@ impl Condition {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::quantity::Part;
+    use crate::types::environment::Environment;
+    use crate::types::metric::Metric;
+    use crate::types::run::Run;
+
+    fn quantity(metric: Option<Metric>, part: Part) -> Quantity {
+        Quantity { metric, part }
+    }
 
     #[test]
     fn conditions_are_parsed() {
-        for (text, contestant, metric, op, limit) in [
-            ("p99>200us", None, Metric::P99, Op::More, 200e3),
+        let median = |metric| quantity(Some(metric), Part::Median);
+        for (text, contestant, quantity, op, limit) in [
+            ("p99>200us", None, median(Metric::P99), Op::More, 200e3),
             (
                 "p99.9 >= 1.5ms",
                 None,
-                Metric::P99_9,
+                median(Metric::P99_9),
                 Op::MoreOrEqual,
                 1.5e6,
             ),
             (
                 "tokio:cpu<=10us",
                 Some(Kind::Tokio),
-                Metric::Cpu,
+                median(Metric::Cpu),
                 Op::LessOrEqual,
                 10e3,
             ),
-            ("rate<1000", None, Metric::Rate, Op::Less, 1000.0),
-            ("bytes>1KiB", None, Metric::Bytes, Op::More, 1024.0),
-            ("ratio>1.1", None, Metric::Ratio, Op::More, 1.1),
+            ("rate<1000", None, median(Metric::Rate), Op::Less, 1000.0),
+            ("bytes>1KiB", None, median(Metric::Bytes), Op::More, 1024.0),
+            (
+                "spawn-cost>2",
+                None,
+                median(Metric::SpawnCost),
+                Op::More,
+                2.0,
+            ),
+            (
+                "ratio>1.1",
+                None,
+                quantity(None, Part::Ratio),
+                Op::More,
+                1.1,
+            ),
+            (
+                "tokio:ratio-low<1",
+                Some(Kind::Tokio),
+                quantity(None, Part::RatioLow),
+                Op::Less,
+                1.0,
+            ),
+            (
+                "shadow : p99.9-ratio-high >= 0.95",
+                Some(Kind::Shadow),
+                quantity(Some(Metric::P99_9), Part::RatioHigh),
+                Op::MoreOrEqual,
+                0.95,
+            ),
+            (
+                "cpu-ratio<1",
+                None,
+                quantity(Some(Metric::Cpu), Part::Ratio),
+                Op::Less,
+                1.0,
+            ),
         ] {
             let condition: Condition = text
                 .parse()
@@ -165,11 +229,11 @@ mod tests {
             assert_eq!(
                 (
                     condition.contestant,
-                    condition.metric,
+                    condition.quantity,
                     condition.op,
                     condition.limit
                 ),
-                (contestant, metric, op, limit),
+                (contestant, quantity, op, limit),
                 "{text}"
             );
         }
@@ -180,13 +244,70 @@ mod tests {
         for (text, why) in [
             ("p99", "no <"),
             ("p98>1us", "unknown metric \"p98\""),
+            ("p98-ratio-low>1", "unknown metric \"p98\""),
+            ("cpuratio>1", "unknown metric \"cpuratio\""),
             ("p99>200", "needs a unit"),
             ("p99>us", "not a number"),
             ("lost>0ms", "not a unit"),
+            ("p99-ratio>1us", "not a unit"),
             ("nobody:p99>1us", "unknown contestant \"nobody\""),
         ] {
             let error = text.parse::<Condition>().expect_err(text);
             assert!(error.contains(why), "{text}: {error}");
         }
+    }
+
+    /// A report of this many rounds in which tokio takes 1.5 times as long.
+    fn report(rounds: u32) -> Report {
+        let kinds = [Kind::Exitring, Kind::Tokio];
+        let mut report = Report::new("storm", &[], &kinds, rounds, Environment::default());
+        report.headline = Metric::Drain;
+        for round in 1..=rounds {
+            for (contestant, drain_ns) in kinds.into_iter().zip([1000, 1500]) {
+                report.add(Run {
+                    contestant,
+                    round,
+                    drain_ns,
+                    ..Run::default()
+                });
+            }
+        }
+        report.summarize();
+        report
+    }
+
+    #[test]
+    fn the_ends_of_an_interval_can_be_asserted() {
+        let failure = |text: &str, rounds| {
+            let condition: Condition = text.parse().expect(text);
+            condition.failure(&report(rounds))
+        };
+        assert_eq!(failure("tokio:ratio-low<=1", 6), None);
+        assert_eq!(failure("tokio:drain-ratio-high>1.6", 6), None);
+        let holds = failure("tokio:ratio-high>1", 6).expect("it holds");
+        assert!(
+            holds.contains("upper end of the ratio of drain time"),
+            "{holds}"
+        );
+        assert!(holds.ends_with("×1.5000"), "{holds}");
+        let unknown = failure("tokio:ratio-low<=1", 5).expect("not known");
+        assert!(unknown.contains("too few rounds"), "{unknown}");
+        let unknown = failure("tokio:p50-ratio<=1", 6).expect("not known");
+        assert!(unknown.contains("not measured"), "{unknown}");
+        let reference = failure("ratio-low<=1", 6).expect("not known");
+        assert!(reference.contains("reference"), "{reference}");
+    }
+
+    #[test]
+    fn a_condition_that_will_not_be_known_is_refused_in_advance() {
+        let reason = |text: &str, rounds, first_is_reference| {
+            let condition: Condition = text.parse().expect(text);
+            condition.reason_unknown(rounds, first_is_reference)
+        };
+        assert_eq!(reason("ratio<1", 1, true), None);
+        assert_eq!(reason("tokio:ratio-low<1", 6, true), None);
+        assert_eq!(reason("ratio-low<1", 6, false), None);
+        assert!(reason("tokio:ratio-low<1", 5, true).is_some_and(|why| why.contains("--repeat 6")));
+        assert!(reason("ratio-low<1", 6, true).is_some_and(|why| why.contains("reference")));
     }
 }

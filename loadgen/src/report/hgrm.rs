@@ -13,13 +13,18 @@ use crate::types::latency::Latencies;
 /// Steps per halving of the distance to 100 %.
 const TICKS: u32 = 5;
 
-/// Writes a file per contestant and size. A file merges all rounds; its values are microseconds.
+/// Writes a file per contestant, build and size. A file merges all rounds; its values are microseconds.
 pub(crate) fn write(report: &Report, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
     let mut merged: BTreeMap<String, Latencies> = BTreeMap::new();
     for run in &report.runs {
         let live = run.live.map_or_else(String::new, |live| format!("-{live}"));
-        let name = format!("{}-{}{live}.hgrm", report.scenario, run.contestant.name());
+        let build = run
+            .build
+            .as_ref()
+            .map_or_else(String::new, |build| format!("-{}", build.replace(' ', "-")));
+        let name = run.contestant.name();
+        let name = format!("{}-{name}{build}{live}.hgrm", report.scenario);
         let latencies = Latencies::decode(run.main_histogram())?;
         match merged.entry(name) {
             std::collections::btree_map::Entry::Vacant(entry) => drop(entry.insert(latencies)),

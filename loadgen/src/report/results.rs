@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::summary::{self, Line};
+use super::summary::{Line, Runs};
 use crate::types::environment::Environment;
 use crate::types::kind::Kind;
 use crate::types::metric::Metric;
@@ -16,7 +16,9 @@ use crate::types::run::Run;
 use crate::types::scenario::Scenario;
 use crate::types::warning::Warning;
 
-pub(crate) const SCHEMA: &str = "exitring-loadgen/2";
+pub(crate) const SCHEMA: &str = "exitring-loadgen/3";
+/// An older version whose runs have the same form. Its summary is computed again.
+const WITH_OLD_SUMMARY: &str = "exitring-loadgen/2";
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Report {
@@ -33,6 +35,10 @@ pub(crate) struct Report {
     pub(crate) scenarios: Vec<Scenario>,
     /// The contestants that were to take part, in this order.
     pub(crate) contestants: Vec<Kind>,
+    /// The name of the other build, if two builds are compared. Its runs have this name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) against: Option<String>,
+    /// The least number of rounds. The summary has the number that was made.
     pub(crate) repeat: u32,
     /// An interrupt ended the measurement; later runs are missing.
     pub(crate) interrupted: bool,
@@ -44,7 +50,7 @@ pub(crate) struct Report {
     pub(crate) spawn_cost_ratio: Option<f64>,
     /// All runs, in the order in which they were made.
     pub(crate) runs: Vec<Run>,
-    /// One line for the runs of one contestant in one scenario.
+    /// One line for the runs of one contestant of one build in one scenario.
     pub(crate) summary: Vec<Line>,
 }
 
@@ -75,6 +81,7 @@ impl Report {
             environment,
             scenarios: scenarios.to_vec(),
             contestants: contestants.to_vec(),
+            against: None,
             repeat,
             interrupted: false,
             warnings: Vec::new(),
@@ -85,11 +92,24 @@ impl Report {
         }
     }
 
+    /// Adds a run. The summary does not contain it until [`Self::summarize`].
     pub(crate) fn add(&mut self, run: Run) {
         self.interrupted |= run.interrupted;
         self.runs.push(run);
-        summary::set_ratios(self.headline, &mut self.runs);
-        self.summary = summary::summarize(&self.runs);
+    }
+
+    /// Computes everything that follows from the runs.
+    pub(crate) fn summarize(&mut self) {
+        let runs = Runs {
+            contestants: &self.contestants,
+            against: self.against.as_deref(),
+            runs: &self.runs,
+        };
+        self.summary = runs.summarize();
+        let ratios = runs.ratios(self.headline);
+        for (run, ratio) in self.runs.iter_mut().zip(ratios) {
+            run.ratio_to_reference = ratio;
+        }
         let first = self
             .summary
             .first()
@@ -140,11 +160,18 @@ impl Report {
     pub(crate) fn load(path: &Path) -> Result<Self> {
         let read = || -> Result<Self> {
             let text = std::fs::read_to_string(path)?;
-            let value: serde_json::Value = serde_json::from_str(&text)?;
-            let schema = value["schema"].as_str().unwrap_or("missing");
+            let mut value: serde_json::Value = serde_json::from_str(&text)?;
+            let schema = value["schema"].as_str().unwrap_or("missing").to_owned();
+            if schema == WITH_OLD_SUMMARY {
+                value["summary"] = serde_json::Value::Array(Vec::new());
+                let mut report: Self = serde_json::from_value(value)?;
+                report.schema = SCHEMA.into();
+                report.summarize();
+                return Ok(report);
+            }
             ensure!(
                 schema == SCHEMA,
-                "its schema is {schema}, but this program reads {SCHEMA}; measure again"
+                "its schema is {schema}, but this program reads {SCHEMA} and {WITH_OLD_SUMMARY}; measure again"
             );
             Ok(serde_json::from_value(value)?)
         };

@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use crate::report::explanation;
 use crate::report::results::Report;
 use crate::report::summary::Line;
 use crate::types::metric::Metric;
@@ -39,11 +40,7 @@ pub(crate) fn text(report: &Report) -> Result<String, fmt::Error> {
         writeln!(text, "{}", single(run))?;
     } else if !report.summary.is_empty() {
         writeln!(text, "{}", comparison(report))?;
-        writeln!(
-            text,
-            "Medians of {} rounds (minimum to maximum); × is a multiple of exitring's value in the same round.",
-            report.repeat
-        )?;
+        writeln!(text, "{}", explanation::text(report))?;
     }
     for absent in &report.absent {
         let live = absent
@@ -160,18 +157,20 @@ fn comparison(report: &Report) -> Table {
     table.load_style(presets::ASCII_MARKDOWN);
     let mut head = vec!["contestant".to_owned()];
     head.extend(sizes.then(|| "live".to_owned()));
-    head.extend(columns.iter().map(|metric| metric.title().to_owned()));
+    for &metric in &columns {
+        head.push(metric.title().to_owned());
+        head.extend(has_ratios(report, metric).then(|| ratio_title(report)));
+    }
     head.push("lost, twice, wrong".into());
     let width = head.len();
     table.set_header(head);
     for line in &report.summary {
         let mut row = vec![line.title.clone()];
         row.extend(sizes.then(|| line.live.unwrap_or(0).to_string()));
-        row.extend(
-            columns
-                .iter()
-                .map(|&metric| cell(line, metric, metric == report.headline)),
-        );
+        for &metric in &columns {
+            row.push(cell(line, metric, metric == report.headline));
+            row.extend(has_ratios(report, metric).then(|| ratio(line, metric)));
+        }
         let errors = [Metric::Lost, Metric::Duplicates, Metric::Wrong];
         let worst = errors.map(|metric| line.metrics.get(&metric).map_or(0.0, |spread| spread.max));
         row.push(worst.map(|count| count.to_string()).join(", "));
@@ -179,6 +178,19 @@ fn comparison(report: &Report) -> Table {
     }
     align(&mut table, 1..width);
     table
+}
+
+/// Whether a metric has a column with its ratios. The others have theirs in the saved results.
+fn has_ratios(report: &Report, metric: Metric) -> bool {
+    report.summary.len() > 1 && (metric == report.headline || metric == Metric::Cpu)
+}
+
+fn ratio_title(report: &Report) -> String {
+    let of_line = |line: &Line| line.metrics.get(&report.headline)?.ratio?.interval;
+    match report.summary.iter().any(|line| of_line(line).is_some()) {
+        true => "× (95 % interval)".into(),
+        false => "×".into(),
+    }
 }
 
 fn cell(line: &Line, metric: Metric, headline: bool) -> String {
@@ -193,11 +205,12 @@ fn cell(line: &Line, metric: Metric, headline: bool) -> String {
             metric.show(spread.max)
         );
     }
-    let with_ratio = headline || metric == Metric::Cpu;
-    if let Some(ratio) = spread.ratio_to_exitring.filter(|_| with_ratio) {
-        cell += &format!(" ×{ratio:.2}");
-    }
     cell
+}
+
+fn ratio(line: &Line, metric: Metric) -> String {
+    let ratio = line.metrics.get(&metric).and_then(|spread| spread.ratio);
+    ratio.map_or_else(|| "–".to_owned(), |ratio| ratio.show())
 }
 
 fn align(table: &mut Table, columns: std::ops::Range<usize>) {

@@ -1,40 +1,52 @@
 //! The rounds of a measurement.
 //!
 //! In each round every contestant makes one run, in a process of its own. `plan` lists what to
-//! measure, `run_process` makes a run in a new process and reads the result from a pipe, and
-//! `warnings` checks the results. The parent process has no children of a scenario, and no memory,
-//! descriptors or threads that grow with what it measures.
+//! measure, and `schedule` decides how many rounds are made. A `turn` is a contestant of a build;
+//! `run_process` makes its run in a new process and reads the result from a pipe. `other_build` is
+//! a second build to compare with; `baseline` finds those that were saved. `warnings` checks the
+//! results. The parent process has no children of a scenario, and no memory, descriptors or threads
+//! that grow with what it measures.
 //!
-//! `main` calls [`run`], and [`measure`] in the process of a run. Rounds call `scenarios` and fill
-//! a `report`.
+//! `main` calls [`run`] and [`save_baseline`], and [`measure`] in the process of a run. Rounds call
+//! `scenarios` and fill a `report`.
 
+mod baseline;
+mod other_build;
 mod plan;
 mod run_process;
+mod schedule;
+mod turn;
 mod warnings;
 
+use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 
+pub(crate) use self::baseline::save as save_baseline;
+use self::other_build::OtherBuild;
 pub(crate) use self::plan::Plan;
 pub(crate) use self::run_process::measure;
+use self::schedule::{Schedule, Until, Wide};
+use self::turn::Turn;
 use crate::cli::Options;
-use crate::contestants;
 use crate::measure::environment;
 use crate::measure::interrupt::{self, interrupted};
-use crate::preflight;
-use crate::report::results::{Absent, Report};
+use crate::report::results::Report;
 use crate::report::{hgrm, stdout, table};
-use crate::types::run_spec::RunSpec;
+use crate::types::warning::Warning;
 
 /// The exit code after an interrupt.
 const INTERRUPTED: u8 = 130;
 
 /// Makes all runs of a plan. Prints and saves the report.
 pub(crate) fn run(plan: &Plan, options: &Options) -> Result<ExitCode> {
-    check_contestants(plan, options)?;
-    let mut report = new_report(plan);
-    let specs = specs(plan, options, &mut report)?;
+    let other = OtherBuild::of(options)?;
+    let schedule = schedule(plan, options);
+    check_options(plan, options, schedule, other.is_some())?;
+    let mut report = new_report(plan, other.as_ref());
+    let sizes = turns(plan, options, other.as_ref(), &mut report)?;
     // Every error that can be known in advance is reported before the first run.
     if let Some(path) = &options.json {
         Report::check_path(path)?;
@@ -43,28 +55,24 @@ pub(crate) fn run(plan: &Plan, options: &Options) -> Result<ExitCode> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("creating {}", folder.display()))?;
     }
+    let program = std::env::current_exe().context("finding this program")?;
     interrupt::install_handler(run_process::forward_interrupt)?;
 
-    let total = specs.len();
-    for (nth, spec) in specs.into_iter().enumerate() {
-        if interrupted() {
-            break;
-        }
-        if total > 1 {
-            eprintln!("{}/{total} {}", nth + 1, description(&spec));
-        }
-        match run_process::run(&spec) {
-            Ok(run) => report.add(run),
-            Err(_) if interrupted() => break,
-            Err(why) if plan.by_name => return Err(why.context(spec.kind.name())),
-            Err(why) => report.absent.push(absent(&spec, format!("{why:#}"), true)),
-        }
-        report.interrupted |= interrupted();
-        if let Some(path) = &options.json {
-            report.save(path)?;
-        }
+    let per_round: usize = sizes.iter().map(Vec::len).sum();
+    let mut measurement = Measurement {
+        by_name: plan.by_name,
+        options,
+        program,
+        report,
+        made: 0,
+        planned: per_round * schedule.least as usize,
+    };
+    for turns in &sizes {
+        measurement.measure(turns, schedule)?;
     }
+    let mut report = measurement.report;
     report.interrupted |= interrupted();
+    report.summarize();
     if let Some(path) = &options.json {
         report.save(path)?;
     }
@@ -75,7 +83,23 @@ pub(crate) fn run(plan: &Plan, options: &Options) -> Result<ExitCode> {
     Ok(exit_code(&report, options))
 }
 
-fn check_contestants(plan: &Plan, options: &Options) -> Result<()> {
+fn schedule(plan: &Plan, options: &Options) -> Schedule {
+    let until = options.until_width.map(|width| Until {
+        width,
+        max_rounds: options.max_rounds,
+    });
+    Schedule {
+        least: plan.repeat,
+        until,
+    }
+}
+
+fn check_options(
+    plan: &Plan,
+    options: &Options,
+    schedule: Schedule,
+    two_builds: bool,
+) -> Result<()> {
     for (nth, kind) in plan.kinds.iter().enumerate() {
         ensure!(
             !plan.kinds[..nth].contains(kind),
@@ -83,6 +107,10 @@ fn check_contestants(plan: &Plan, options: &Options) -> Result<()> {
             kind.name()
         );
     }
+    ensure!(
+        schedule.until.is_none() || two_builds || plan.kinds.len() > 1,
+        "--until-width needs something to compare with; add a contestant to --with, or use --against"
+    );
     for condition in &options.fail_if {
         let kind = condition.contestant;
         if let Some(kind) = kind.filter(|kind| !plan.kinds.contains(kind)) {
@@ -91,11 +119,14 @@ fn check_contestants(plan: &Plan, options: &Options) -> Result<()> {
                 kind.name()
             );
         }
+        if let Some(why) = condition.reason_unknown(schedule.least, !two_builds) {
+            bail!("--fail-if {condition}: {why}");
+        }
     }
     Ok(())
 }
 
-fn new_report(plan: &Plan) -> Report {
+fn new_report(plan: &Plan, other: Option<&OtherBuild>) -> Report {
     let environment = environment::read();
     let machine = warnings::about_machine(environment.cores);
     let repetitions = warnings::about_repetitions(plan.repeat);
@@ -106,32 +137,22 @@ fn new_report(plan: &Plan) -> Report {
         plan.repeat,
         environment,
     );
+    report.against = other.map(|other| other.name.clone());
     report.warnings = machine.into_iter().chain(repetitions).collect();
     report
 }
 
-/// All runs, round by round. Contestants that cannot take part are added to the report.
-fn specs(plan: &Plan, options: &Options, report: &mut Report) -> Result<Vec<RunSpec>> {
-    let mut specs = Vec::new();
-    for scenario in &plan.scenarios {
-        scenario.check()?;
-        preflight::check_processes(scenario.children())?;
-        let mut able = Vec::new();
-        for spec in plan.specs(scenario, options) {
-            match reason_unable(&spec) {
-                None => able.push(spec),
-                Some(why) if plan.by_name => bail!("{}: {why}", spec.kind.name()),
-                Some(why) => report.absent.push(absent(&spec, why, false)),
-            }
-        }
-        for round in 1..=plan.repeat {
-            specs.extend(able.iter().map(|spec| RunSpec {
-                round,
-                ..spec.clone()
-            }));
-        }
-    }
-    if specs.is_empty() {
+/// The turns of each scenario. Contestants that cannot take part are added to the report.
+fn turns<'a>(
+    plan: &Plan,
+    options: &Options,
+    other: Option<&'a OtherBuild>,
+    report: &mut Report,
+) -> Result<Vec<Vec<Turn<'a>>>> {
+    let of_scenario = |scenario| Turn::all(plan, scenario, options, other, &mut report.absent);
+    let turns = plan.scenarios.iter().map(of_scenario);
+    let turns = turns.collect::<Result<Vec<_>>>()?;
+    if turns.iter().all(Vec::is_empty) {
         let whys = report
             .absent
             .iter()
@@ -141,38 +162,82 @@ fn specs(plan: &Plan, options: &Options, report: &mut Report) -> Result<Vec<RunS
             whys.collect::<Vec<_>>().join("; ")
         );
     }
-    Ok(specs)
+    Ok(turns)
 }
 
-/// The reason why the contestant cannot make this run on this machine, if there is one.
-fn reason_unable(spec: &RunSpec) -> Option<String> {
-    let on_this_machine = || {
-        preflight::check_processes(spec.tasks())?;
-        preflight::check_descriptors(spec.descriptors())
-    };
-    contestants::reason_unable(spec.kind, &spec.scenario).or_else(|| {
-        let error = on_this_machine().err()?;
-        Some(format!("{error:#}"))
-    })
+/// A measurement while it is made.
+struct Measurement<'a> {
+    by_name: bool,
+    options: &'a Options,
+    program: PathBuf,
+    report: Report,
+    /// The number of runs so far, and of all runs that are planned.
+    made: usize,
+    planned: usize,
 }
 
-fn absent(spec: &RunSpec, why: String, failed: bool) -> Absent {
-    Absent {
-        contestant: spec.kind,
-        title: spec.kind.title(spec.workers),
-        live: spec.scenario.live(),
-        why,
-        failed,
+impl Measurement<'_> {
+    /// Makes the rounds of a scenario.
+    fn measure(&mut self, turns: &[Turn<'_>], schedule: Schedule) -> Result<()> {
+        let Some(first) = turns.first() else {
+            return Ok(());
+        };
+        let live = first.spec.scenario.live();
+        let round = |this: &mut Self, round| this.round(turns, round, schedule.least);
+        let (wide, rounds) = schedule.run(self, round, |this, limit| {
+            this.report.summarize();
+            schedule::wide(&this.report, live, limit)
+        })?;
+        let Some(until) = schedule.until else {
+            return Ok(());
+        };
+        let warning = |Wide { title, width }| Warning::WideInterval {
+            title,
+            live,
+            width,
+            wanted: until.width.part(),
+            rounds,
+        };
+        self.report.warnings.extend(wide.into_iter().map(warning));
+        Ok(())
     }
-}
 
-fn description(spec: &RunSpec) -> String {
-    let (scenario, title) = (spec.scenario.name(), spec.kind.title(spec.workers));
-    let live = spec
-        .scenario
-        .live()
-        .map_or_else(String::new, |live| format!(", {live} live"));
-    format!("{scenario}{live}: {title}, round {}", spec.round)
+    /// Makes a run of each contestant. No rounds are added after a failure.
+    fn round(&mut self, turns: &[Turn<'_>], round: u32, least: u32) -> Result<ControlFlow<()>> {
+        if round > least {
+            self.planned += turns.len();
+        }
+        let mut may_add = true;
+        for turn in turns {
+            if interrupted() {
+                return Ok(ControlFlow::Break(()));
+            }
+            self.made += 1;
+            if self.planned > 1 {
+                let description = turn.description(round);
+                eprintln!("{}/{} {description}", self.made, self.planned);
+            }
+            match turn.run(&self.program, round) {
+                Ok(run) => self.report.add(run),
+                Err(_) if interrupted() => return Ok(ControlFlow::Break(())),
+                Err(why) if self.by_name => return Err(why.context(turn.title())),
+                Err(why) => {
+                    let why = format!("{why:#}");
+                    self.report.absent.push(turn.absent(why, true));
+                    may_add = false;
+                }
+            }
+            self.report.interrupted |= interrupted();
+            if let Some(path) = &self.options.json {
+                self.report.summarize();
+                self.report.save(path)?;
+            }
+        }
+        Ok(match may_add || round < least {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        })
+    }
 }
 
 fn exit_code(report: &Report, options: &Options) -> ExitCode {

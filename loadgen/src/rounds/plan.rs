@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 
 use crate::cli::Options;
+use crate::report::bootstrap::MIN_VALUES;
 use crate::types::kind::Kind;
 use crate::types::run_spec::RunSpec;
 use crate::types::scenario::Scenario;
@@ -11,6 +12,7 @@ pub(crate) struct Plan {
     pub(super) name: &'static str,
     pub(super) scenarios: Vec<Scenario>,
     pub(super) kinds: Vec<Kind>,
+    /// The rounds that are made in any case.
     pub(super) repeat: u32,
     /// The user named the contestants, so it is an error if one of them cannot take part.
     /// Otherwise the report lists it as absent.
@@ -38,7 +40,7 @@ impl Plan {
             plan.kinds = vec![Kind::Exitring];
             plan.by_name = true;
         }
-        plan.repeat = options.repeat.unwrap_or(1);
+        plan.repeat = least_rounds(options, 1);
         plan
     }
 
@@ -46,7 +48,7 @@ impl Plan {
     pub(crate) fn compare(scenario: Scenario, options: &Options) -> Self {
         Self {
             name: scenario.name(),
-            repeat: options.repeat.unwrap_or(3),
+            repeat: least_rounds(options, 3),
             ..Self::scale(vec![scenario], options)
         }
     }
@@ -68,7 +70,7 @@ impl Plan {
             scenarios,
             kinds: if by_name { options.with.clone() } else { all() },
             // The sizes make many runs already.
-            repeat: options.repeat.unwrap_or(1),
+            repeat: least_rounds(options, 1),
             by_name: by_name && options.with.len() == 1,
         }
     }
@@ -83,4 +85,15 @@ impl Plan {
         };
         self.kinds.iter().map(spec).collect()
     }
+}
+
+/// The rounds that are made in any case. An interval of a ratio needs a certain number.
+fn least_rounds(options: &Options, default: u32) -> u32 {
+    let against = options.against.is_some() || options.baseline.is_some();
+    let for_interval = MIN_VALUES as u32;
+    if options.until_width.is_some() {
+        return options.repeat.unwrap_or(default).max(for_interval);
+    }
+    let default = if against { for_interval } else { default };
+    options.repeat.unwrap_or(default)
 }

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -43,9 +44,8 @@ fn set_current(pid: Option<Pid>) {
     *CURRENT.lock().unwrap_or_else(PoisonError::into_inner) = pid;
 }
 
-/// Starts a process that makes a run, and waits for the result.
-pub(super) fn run(spec: &RunSpec) -> Result<Run> {
-    let program = std::env::current_exe().context("finding this program")?;
+/// Starts a process of a build that makes a run, and waits for the result.
+pub(super) fn run(program: &Path, spec: &RunSpec) -> Result<Run> {
     let mut child = Command::new(program)
         .arg("measure")
         .arg(serde_json::to_string(spec)?)

@@ -60,8 +60,17 @@ pub(crate) enum Metric {
     Lost,
     Duplicates,
     Wrong,
-    /// Headline metric as a multiple of exitring's in the same round
-    Ratio,
+}
+
+/// What a metric measures, which decides how a difference is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sense {
+    /// A time that passes: less is faster.
+    Time,
+    /// Events per second: more is faster.
+    Rate,
+    /// A cost or a count.
+    Amount,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +114,6 @@ impl Metric {
             Self::Lost => "lost",
             Self::Duplicates => "duplicates",
             Self::Wrong => "wrong",
-            Self::Ratio => "ratio",
         }
     }
 
@@ -114,13 +122,23 @@ impl Metric {
             Self::Bytes => Unit::Bytes,
             Self::Rate => Unit::PerSecond,
             Self::Fds | Self::Lost | Self::Duplicates | Self::Wrong => Unit::Number,
-            Self::SpawnCost | Self::Enters | Self::Ratio => Unit::Ratio,
+            Self::SpawnCost | Self::Enters => Unit::Ratio,
             _ => Unit::Nanoseconds,
         }
     }
 
+    pub(crate) fn sense(self) -> Sense {
+        match (self, self.unit()) {
+            (_, Unit::PerSecond) => Sense::Rate,
+            // CPU time is a cost: another thread may spend it while nobody waits.
+            (Self::Cpu, _) => Sense::Amount,
+            (_, Unit::Nanoseconds) => Sense::Time,
+            _ => Sense::Amount,
+        }
+    }
+
     pub(crate) fn more_is_better(self) -> bool {
-        self == Self::Rate
+        self.sense() == Sense::Rate
     }
 
     /// The value in a run; `None` if it was not measured, or has too few samples.
@@ -152,7 +170,6 @@ impl Metric {
             Self::Lost => Some(run.lost as f64),
             Self::Duplicates => Some(run.duplicates as f64),
             Self::Wrong => Some(run.wrong as f64),
-            Self::Ratio => run.ratio_to_exitring,
         }
     }
 

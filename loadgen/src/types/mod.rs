@@ -2,10 +2,12 @@
 //!
 //! `kind`, `options` and `scenario` name the contestants and scenarios, and `run_spec` combines
 //! them into one run to make. `run` is the result of a run; it is made of `latency` and `warning`.
-//! `metric` reads single numbers from a run. `environment` describes the machine.
+//! `metric` reads single numbers from a run. `environment` describes the machine. `width` and
+//! `baseline_name` are values of options.
 //!
 //! Every other folder may use these modules. They use nothing but each other.
 
+pub(crate) mod baseline_name;
 pub(crate) mod environment;
 pub(crate) mod kind;
 pub(crate) mod latency;
@@ -15,3 +17,4 @@ pub(crate) mod run;
 pub(crate) mod run_spec;
 pub(crate) mod scenario;
 pub(crate) mod warning;
+pub(crate) mod width;

@@ -10,11 +10,17 @@ use super::warning::Warning;
 
 /// One run of one contestant in one scenario. Fields that the scenario does not measure are left
 /// out.
+///
+/// A run may come from an older build of the load generator (`--against`), so a new field needs
+/// `#[serde(default)]`, or is an `Option`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Run {
     pub(crate) contestant: Kind,
     /// The contestant's name for people, with the relevant settings.
     pub(crate) title: String,
+    /// The name of the build that made the run, if it is not the build that saved the report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) build: Option<String>,
     /// The number of the repetition, from 1 on.
     pub(crate) round: u32,
     /// Children that stayed alive during the measurement.
@@ -85,8 +91,8 @@ pub(crate) struct Run {
     pub(crate) histogram_from_plan: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) histogram_of_watch: Option<String>,
-    /// The headline metric as a multiple of exitring's in the same round; null without exitring.
-    pub(crate) ratio_to_exitring: Option<f64>,
+    /// The headline metric as a multiple of the reference's in the same round; null without it.
+    pub(crate) ratio_to_reference: Option<f64>,
     /// The run ended early, because of an interrupt.
     pub(crate) interrupted: bool,
     pub(crate) warnings: Vec<Warning>,

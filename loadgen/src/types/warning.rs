@@ -5,6 +5,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::width::Width;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "warning", rename_all = "kebab-case")]
 pub(crate) enum Warning {
@@ -28,6 +30,16 @@ pub(crate) enum Warning {
     },
     FewRepetitions {
         repeat: u32,
+    },
+    /// The interval of the headline's ratio stayed wider than `--until-width`.
+    WideInterval {
+        title: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        live: Option<u32>,
+        /// The full width as a part of the ratio; null if there is no interval.
+        width: Option<f64>,
+        wanted: f64,
+        rounds: u32,
     },
 }
 
@@ -62,6 +74,24 @@ impl fmt::Display for Warning {
                 f,
                 "the spread is not known, with {repeat} of at least {MIN_REPETITIONS} repetitions: use --repeat {MIN_REPETITIONS} or more"
             ),
+            Self::WideInterval {
+                title,
+                live,
+                width,
+                wanted,
+                rounds,
+            } => {
+                let live = live.map_or_else(String::new, |live| format!(", {live} live"));
+                let width = width.map_or_else(
+                    || "not known".to_owned(),
+                    |width| format!("{:.1} % wide", 100.0 * width),
+                );
+                write!(
+                    f,
+                    "{title}{live}: the interval of the ratio is {width} after {rounds} rounds, not below {}: use a quieter machine, longer runs or more --max-rounds",
+                    Width::from_part(*wanted)
+                )
+            }
         }
     }
 }

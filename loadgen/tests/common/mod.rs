@@ -59,3 +59,13 @@ pub fn measure(scratch: &Scratch, arguments: &[&str]) -> (String, Value) {
     }
     (stdout, json)
 }
+
+pub fn assert_fits_the_schema(json: &Value) {
+    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/schema.json");
+    let validator = jsonschema::validator_for(&read_json(schema)).expect("it is a schema");
+    let errors: Vec<_> = validator
+        .iter_errors(json)
+        .map(|error| error.to_string())
+        .collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+}

@@ -7,12 +7,11 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::axis::Axis;
 use super::curves::{GRID, TEXT, font};
-use super::style::{SCALE, Style};
-use crate::types::kind::Kind;
+use super::style::{SCALE, Style, Subject};
 use crate::types::metric::Metric;
 
 pub(super) struct Bar<'a> {
-    pub(super) kind: Kind,
+    pub(super) subject: Subject,
     pub(super) title: &'a str,
     pub(super) value: f64,
 }
@@ -105,7 +104,10 @@ pub(super) fn draw(metric: Metric, bars: &[Bar<'_>]) -> Result<String> {
         for (((bar, title), length), row) in bars.iter().zip(titles).zip(lengths).zip(0..) {
             let (top, middle) = (ROW * row, px(ROW * row + ROW / 2));
             let corners = [(x(0.0), px(top + 5)), (x(length), px(top + ROW - 5))];
-            area.draw(&Rectangle::new(corners, Style::of(bar.kind).color.filled()))?;
+            area.draw(&Rectangle::new(
+                corners,
+                Style::of(bar.subject).color.filled(),
+            ))?;
             area.draw(&Text::new(title, (px(left - 8), middle), name.clone()))?;
             let value = metric.show(bar.value);
             area.draw(&Text::new(
@@ -136,12 +138,16 @@ fn shortened(title: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::kind::Kind;
 
     fn bars(values: &[f64]) -> Vec<Bar<'static>> {
         values
             .iter()
             .map(|&value| Bar {
-                kind: Kind::Tokio,
+                subject: Subject {
+                    kind: Kind::Tokio,
+                    other_build: false,
+                },
                 title: "a",
                 value,
             })

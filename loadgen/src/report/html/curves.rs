@@ -7,8 +7,7 @@ use plotters::series::LineSeries;
 use plotters::style::TextStyle;
 
 use super::axis::{Axis, nines};
-use super::style::{SCALE, Style, is_exitring};
-use crate::types::kind::Kind;
+use super::style::{SCALE, Style, Subject, is_exitring};
 use crate::types::latency::Latencies;
 
 pub(super) const TEXT: RGBColor = RGBColor(0x33, 0x3a, 0x44);
@@ -18,7 +17,7 @@ const AXIS: RGBColor = RGBColor(0x8a, 0x93, 0x9e);
 const POINTS_PER_NINE: u32 = 40;
 
 pub(super) struct Curve {
-    pub(super) kind: Kind,
+    pub(super) subject: Subject,
     pub(super) points: Vec<(f64, f64)>,
     pub(super) marks: Vec<(f64, f64)>,
 }
@@ -68,9 +67,9 @@ impl Plot {
             let (ours, others): (Vec<_>, Vec<_>) = self
                 .curves
                 .into_iter()
-                .partition(|curve| is_exitring(curve.kind));
+                .partition(|curve| is_exitring(curve.subject.kind));
             for curve in others.into_iter().chain(ours.into_iter().rev()) {
-                let style = Style::of(curve.kind);
+                let style = Style::of(curve.subject);
                 chart.draw_series(LineSeries::new(curve.points, style.line()))?;
                 chart.draw_series(curve.marks.into_iter().map(|point| style.mark(point)))?;
             }
@@ -82,7 +81,7 @@ impl Plot {
 
 /// The latency over the quantiles that have enough samples; `None` if that gives less than two
 /// points.
-pub(super) fn percentile_curve(kind: Kind, latencies: &Latencies) -> Option<Curve> {
+pub(super) fn percentile_curve(subject: Subject, latencies: &Latencies) -> Option<Curve> {
     let point = |quantile: f64| {
         // Zero has no position on the axis.
         latencies
@@ -97,7 +96,7 @@ pub(super) fn percentile_curve(kind: Kind, latencies: &Latencies) -> Option<Curv
         .chain(whole.map_while(point))
         .collect();
     (points.len() > 1).then_some(Curve {
-        kind,
+        subject,
         points,
         marks,
     })
@@ -113,10 +112,15 @@ pub(super) fn max_nines(curves: &[Curve]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::kind::Kind;
 
     fn curve(samples: u64) -> Option<Curve> {
         let latencies = Latencies::of((1..=samples).map(|n| n * 1000)).expect("in range");
-        percentile_curve(Kind::Exitring, &latencies)
+        let subject = Subject {
+            kind: Kind::Exitring,
+            other_build: false,
+        };
+        percentile_curve(subject, &latencies)
     }
 
     #[test]

@@ -8,10 +8,9 @@ use maud::{Markup, PreEscaped, html};
 use super::axis::Axis;
 use super::bars::{self, Bar};
 use super::curves::{Curve, Plot, max_nines, percentile_curve};
-use super::style::legend_sample;
+use super::style::{Subject, legend_sample};
 use crate::report::results::Report;
 use crate::report::summary::Line;
-use crate::types::kind::Kind;
 use crate::types::latency::Latencies;
 use crate::types::metric::Metric;
 use crate::types::run::Run;
@@ -33,7 +32,7 @@ pub(super) fn figures(report: &Report) -> Result<Markup> {
 }
 
 /// The title of a run's main histogram.
-fn subject(run: &Run) -> &'static str {
+fn title_of(run: &Run) -> &'static str {
     if run.histogram_of_watch.is_some() {
         "Duration of a registration"
     } else if run.histogram_from_plan.is_some() {
@@ -46,8 +45,8 @@ fn subject(run: &Run) -> &'static str {
 }
 
 /// The merged latencies of all rounds of each contestant, of one size or of all.
-fn merged<'a>(report: &'a Report, live: Option<u32>) -> Result<Vec<(Kind, &'a str, Latencies)>> {
-    let mut merged: Vec<(Kind, &'a str, Latencies)> = Vec::new();
+fn merged<'a>(report: &'a Report, live: Option<u32>) -> Result<Vec<(Subject, &'a str, Latencies)>> {
+    let mut merged: Vec<(Subject, &'a str, Latencies)> = Vec::new();
     for run in report
         .runs
         .iter()
@@ -55,11 +54,12 @@ fn merged<'a>(report: &'a Report, live: Option<u32>) -> Result<Vec<(Kind, &'a st
     {
         let latencies = Latencies::decode(run.main_histogram())
             .with_context(|| format!("the histogram of {}, round {}", run.title, run.round))?;
-        let index = merged.iter().position(|(kind, ..)| *kind == run.contestant);
+        let subject = Subject::of_run(run);
+        let index = merged.iter().position(|(other, ..)| *other == subject);
         let index = index.unwrap_or(merged.len());
         if index == merged.len() {
             // The runs are merged into an empty histogram.
-            merged.push((run.contestant, &run.title, Latencies::new()?));
+            merged.push((subject, &run.title, Latencies::new()?));
         }
         merged[index].2.add(&latencies)?;
     }
@@ -67,20 +67,20 @@ fn merged<'a>(report: &'a Report, live: Option<u32>) -> Result<Vec<(Kind, &'a st
 }
 
 fn percentiles(report: &Report, live: Option<u32>) -> Result<Markup> {
-    let Some(subject) = report.runs.first().map(subject) else {
+    let Some(title) = report.runs.first().map(title_of) else {
         return Ok(html! {});
     };
     let merged = merged(report, live)?;
-    let curve = |(kind, _, latencies): &(Kind, _, _)| percentile_curve(*kind, latencies);
+    let curve = |(subject, _, latencies): &(Subject, _, _)| percentile_curve(*subject, latencies);
     let curves: Vec<Curve> = merged.iter().filter_map(curve).collect();
     if curves.is_empty() {
         return Ok(html! {});
     }
-    let drawn = |kind: Kind| curves.iter().any(|curve| curve.kind == kind);
+    let drawn = |subject| curves.iter().any(|curve| curve.subject == subject);
     let titles = merged
         .iter()
-        .filter(|(kind, ..)| drawn(*kind))
-        .map(|&(kind, title, _)| (kind, title));
+        .filter(|(subject, ..)| drawn(*subject))
+        .map(|&(subject, title, _)| (subject, title));
     let legend = legend(titles)?;
     let ys: Vec<f64> = points(&curves).map(|(_, y)| y).collect();
     let plot = Plot {
@@ -88,14 +88,14 @@ fn percentiles(report: &Report, live: Option<u32>) -> Result<Markup> {
         x: Axis::of_quantiles(max_nines(&curves)),
         x_title: "percentile",
         y: Axis::log(&ys, Metric::P50),
-        y_title: subject.into(),
+        y_title: title.into(),
         curves,
     };
     let svg = plot.draw()?;
     Ok(html! {
         figure.wide {
             figcaption {
-                b { (subject) ", by percentile" @if let Some(live) = live { ", with " (live) " live children" } }
+                b { (title) ", by percentile" @if let Some(live) = live { ", with " (live) " live children" } }
                 ". All rounds are merged. A curve ends where fewer than ten samples lie beyond it."
             }
             (PreEscaped(svg))
@@ -123,10 +123,11 @@ fn scale_curves(report: &Report) -> Result<Markup> {
     if charts.is_empty() {
         return Ok(html! {});
     }
-    let mut titles: Vec<(Kind, &str)> = Vec::new();
+    let mut titles: Vec<(Subject, &str)> = Vec::new();
     for line in &report.summary {
-        if !titles.iter().any(|(kind, _)| *kind == line.contestant) {
-            titles.push((line.contestant, &line.title));
+        let subject = Subject::of_line(line);
+        if !titles.iter().any(|(other, _)| *other == subject) {
+            titles.push((subject, &line.title));
         }
     }
     let legend = legend(titles)?;
@@ -144,13 +145,11 @@ fn scale_chart(report: &Report, metric: Metric) -> Result<Option<Markup>> {
             continue;
         };
         let point = (f64::from(live), value);
-        match curves
-            .iter_mut()
-            .find(|curve| curve.kind == line.contestant)
-        {
+        let subject = Subject::of_line(line);
+        match curves.iter_mut().find(|curve| curve.subject == subject) {
             Some(curve) => curve.points.push(point),
             None => curves.push(Curve {
-                kind: line.contestant,
+                subject,
                 points: vec![point],
                 marks: Vec::new(),
             }),
@@ -186,7 +185,7 @@ fn bar_chart(report: &Report, metric: Metric) -> Result<Markup> {
         .iter()
         .filter_map(|line| Some((line, median(line, metric)?)));
     let bars = values.map(|(line, value)| Bar {
-        kind: line.contestant,
+        subject: Subject::of_line(line),
         title: &line.title,
         value,
     });
@@ -222,10 +221,10 @@ fn heading(metric: Metric) -> String {
     }
 }
 
-fn legend<'a>(titles: impl IntoIterator<Item = (Kind, &'a str)>) -> Result<Markup> {
+fn legend<'a>(titles: impl IntoIterator<Item = (Subject, &'a str)>) -> Result<Markup> {
     let entries = titles
         .into_iter()
-        .map(|(kind, title)| Ok((legend_sample(kind)?, title)));
+        .map(|(subject, title)| Ok((legend_sample(subject)?, title)));
     let entries = entries.collect::<Result<Vec<_>>>()?;
     Ok(html! {
         ul.legend {

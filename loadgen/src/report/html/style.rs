@@ -7,7 +7,32 @@ use plotters::prelude::{
     Color, DrawingBackend, IntoDrawingArea, RGBColor, SVGBackend, ShapeStyle, WHITE,
 };
 
+use crate::report::summary::Line;
 use crate::types::kind::Kind;
+use crate::types::run::Run;
+
+/// What has a style of its own: a contestant of this build or of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Subject {
+    pub(super) kind: Kind,
+    pub(super) other_build: bool,
+}
+
+impl Subject {
+    pub(super) fn of_run(run: &Run) -> Self {
+        Self {
+            kind: run.contestant,
+            other_build: run.build.is_some(),
+        }
+    }
+
+    pub(super) fn of_line(line: &Line) -> Self {
+        Self {
+            kind: line.contestant,
+            other_build: line.build.is_some(),
+        }
+    }
+}
 
 /// Charts are drawn at this multiple of their size, because their coordinates are integers.
 pub(super) const SCALE: u32 = 2;
@@ -32,7 +57,8 @@ enum Shape {
 }
 
 impl Style {
-    pub(super) fn of(kind: Kind) -> Self {
+    pub(super) fn of(subject: Subject) -> Self {
+        let kind = subject.kind;
         let (color, shape, hollow) = match kind {
             Kind::Exitring => (0x33_22_88, Shape::Circle, false),
             Kind::ExitringInline => (0x44_AA_D9, Shape::Square, false),
@@ -52,11 +78,16 @@ impl Style {
         };
         let [_, red, green, blue] = u32::to_be_bytes(color);
         let width = if is_exitring(kind) { 3 } else { 2 };
+        // The other build has the same colour, but lighter, and the other kind of mark.
+        let lighter = |part: u8| match subject.other_build {
+            true => part / 2 + 127,
+            false => part,
+        };
         Self {
-            color: RGBColor(red, green, blue),
+            color: RGBColor(lighter(red), lighter(green), lighter(blue)),
             width: width * SCALE,
             shape,
-            hollow,
+            hollow: hollow != subject.other_build,
         }
     }
 
@@ -110,8 +141,8 @@ pub(super) fn is_exitring(kind: Kind) -> bool {
 }
 
 /// A short line with a mark, for legends.
-pub(super) fn legend_sample(kind: Kind) -> Result<String> {
-    let style = Style::of(kind);
+pub(super) fn legend_sample(subject: Subject) -> Result<String> {
+    let style = Style::of(subject);
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, (36 * SCALE, 12 * SCALE)).into_drawing_area();
@@ -135,16 +166,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_contestant_has_its_own_style() {
-        let colors: HashSet<_> = Kind::value_variants()
-            .iter()
-            .map(|&kind| Style::of(kind).color)
+    fn every_contestant_of_each_build_has_its_own_style() {
+        let kinds = Kind::value_variants().iter();
+        let subjects: Vec<_> = kinds
+            .flat_map(|&kind| [false, true].map(|other_build| Subject { kind, other_build }))
             .collect();
-        assert_eq!(colors.len(), Kind::value_variants().len());
-        let samples: HashSet<_> = Kind::value_variants()
-            .iter()
-            .map(|&kind| legend_sample(kind).expect("drawn"))
-            .collect();
-        assert_eq!(samples.len(), Kind::value_variants().len());
+        let colors: HashSet<_> = subjects.iter().map(|&of| Style::of(of).color).collect();
+        assert_eq!(colors.len(), subjects.len());
+        let samples = subjects.iter().map(|&of| legend_sample(of).expect("drawn"));
+        assert_eq!(samples.collect::<HashSet<_>>().len(), subjects.len());
     }
 }

@@ -4,6 +4,8 @@
 use clap::ValueEnum;
 use maud::{Markup, html};
 
+use crate::report::explanation;
+use crate::report::ratio::{Ratio, Verdict};
 use crate::report::results::Report;
 use crate::report::summary::{Line, median};
 use crate::types::metric::Metric;
@@ -18,9 +20,10 @@ pub(super) fn summary(report: &Report) -> Markup {
             .iter()
             .any(|line| line.metrics.contains_key(metric))
     };
-    let others = Metric::value_variants().iter().copied().filter(|&metric| {
-        metric != report.headline && metric != Metric::Ratio && !ERRORS.contains(&metric)
-    });
+    let others = Metric::value_variants()
+        .iter()
+        .copied()
+        .filter(|&metric| metric != report.headline && !ERRORS.contains(&metric));
     let columns: Vec<_> = std::iter::once(report.headline)
         .chain(others)
         .filter(known)
@@ -49,10 +52,9 @@ pub(super) fn summary(report: &Report) -> Markup {
             }
         } }
         p.note {
-            @if report.repeat > 1 { "Medians of " (report.repeat) " rounds (minimum to maximum). " }
+            (explanation::text(report))
             @if report.summary.len() > 1 {
-                "Bold: the best value" @if sizes { " of each size" } " among contestants that delivered every exit exactly once and with the right status. "
-                "×: a multiple of exitring’s value in the same round."
+                " Bold: the best value" @if sizes { " of each size" } " among contestants that delivered every exit exactly once and with the right status."
             }
         }
     }
@@ -72,18 +74,29 @@ fn cell(report: &Report, line: &Line, metric: Metric) -> Markup {
     let best = is_clean(line) && best(report, line.live, metric).is_some_and(|best| best == shown);
     let range = (headline && line.rounds > 1)
         .then(|| format!("{} – {}", metric.show(spread.min), metric.show(spread.max)));
-    let with_ratio = headline || metric == Metric::Cpu;
-    let ratio = spread.ratio_to_exitring.filter(|_| with_ratio);
+    let with_ratio = report.summary.len() > 1 && (headline || metric == Metric::Cpu);
     html! {
         td {
             @if best { b { (shown) } } @else { (shown) }
-            @if let Some(ratio) = ratio {
-                // The ratio is beside the value if there is a range below it.
-                @if range.is_some() { span.ratio { " ×" (format!("{ratio:.2}")) } }
-                @else { small { "×" (format!("{ratio:.2}")) } }
-            }
             @if let Some(range) = range { small { (range) } }
+            @if let Some(ratio) = spread.ratio.filter(|_| with_ratio) { (ratio_of(ratio)) }
         }
+    }
+}
+
+/// The ratio to the reference, with its interval and verdict in the next lines.
+fn ratio_of(ratio: Ratio) -> Markup {
+    let class = match ratio.verdict {
+        Some(Verdict::Faster | Verdict::Less) => "better",
+        Some(Verdict::Slower | Verdict::More) => "worse",
+        Some(Verdict::NoDifferenceShown) | None => "same",
+    };
+    html! {
+        small {
+            (ratio.show_median())
+            @if let Some(interval) = ratio.show_interval() { " " (interval) }
+        }
+        @if let Some(verdict) = ratio.verdict { small.(class) { (verdict) } }
     }
 }
 
@@ -167,8 +180,9 @@ pub(super) fn stages(report: &Report) -> Markup {
 }
 
 fn rows<'a>(report: &'a Report, line: &Line) -> Vec<(&'a str, String, String)> {
-    let of_line =
-        |run: &&crate::types::run::Run| (run.contestant, run.live) == (line.contestant, line.live);
+    let of_line = |run: &&crate::types::run::Run| {
+        (run.contestant, &run.build, run.live) == (line.contestant, &line.build, line.live)
+    };
     let runs: Vec<_> = report.runs.iter().filter(of_line).collect();
     let mut names: Vec<&str> = Vec::new();
     for stage in runs.iter().flat_map(|run| &run.stages) {

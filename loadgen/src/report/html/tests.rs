@@ -23,11 +23,13 @@ fn run(contestant: Kind, title: &str, round: u32) -> Run {
 }
 
 fn report(runs: Vec<Run>) -> Report {
-    let mut report = Report::new("storm", &[], &[], 1, Environment::default());
+    let kinds = [Kind::Exitring, Kind::Tokio];
+    let mut report = Report::new("storm", &[], &kinds, 1, Environment::default());
     report.headline = Metric::P50;
     for run in runs {
         report.add(run);
     }
+    report.summarize();
     report
 }
 
@@ -143,4 +145,53 @@ fn rounds_with_very_different_latencies_are_merged() {
     slow.set_latencies(latencies).expect("it fits");
     let page = text(&[report(vec![run(Kind::Exitring, "ours", 1), slow])]);
     assert!(page.contains("by percentile"));
+}
+
+/// Six rounds of two contestants of which the second is slower and takes as much CPU time.
+fn six_rounds() -> Vec<Run> {
+    let rounds = (1..=6).flat_map(|round| {
+        let mut slow = run(Kind::Tokio, "slow", round);
+        let latencies = Latencies::of((1..=1000).map(|n| n * 2000)).expect("in range");
+        slow.set_latencies(latencies).expect("it fits");
+        [run(Kind::Exitring, "first", round), slow]
+    });
+    rounds.collect()
+}
+
+#[test]
+fn ratios_have_an_interval_and_a_verdict_from_six_rounds_on() {
+    let page = text(&[report(six_rounds())]);
+    assert!(page.contains("<small class=\"worse\">slower</small>"));
+    assert!(page.contains("<small class=\"same\">no difference shown</small>"));
+    assert!(page.contains("×1.000 (1.000 to 1.000)"), "CPU time");
+    assert!(page.contains("ratios to first in the same round (its 95 % interval, from 10,000"));
+
+    let few = six_rounds().into_iter().filter(|run| run.round < 6);
+    let page = text(&[report(few.collect())]);
+    assert!(page.contains("too few rounds for an interval, which needs 6"));
+    assert!(!page.contains("slower") && !page.contains(" to 1.000)"));
+}
+
+#[test]
+fn two_builds_of_a_contestant_have_a_row_and_a_curve_each() {
+    let mut runs = six_rounds();
+    for run in &mut runs {
+        if run.contestant == Kind::Tokio {
+            run.contestant = Kind::Exitring;
+            run.build = Some("old".into());
+        }
+    }
+    let mut report = report(runs);
+    report.against = Some("old".into());
+    report.summarize();
+    let page = text(&[report]);
+    assert!(page.contains("<small class=\"better\">faster</small>"));
+    assert!(page.contains("ratios to the same contestant of the build &quot;old&quot;"));
+    // The legend of the percentiles has both.
+    let legend = page
+        .split("<ul class=\"legend\">")
+        .nth(1)
+        .expect("a legend");
+    let legend = legend.split("</ul>").next().expect("it ends");
+    assert_eq!(legend.matches("<li>").count(), 2, "{legend}");
 }
