@@ -3,54 +3,34 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use exitring::Pid;
+use tempfile::TempDir;
 
 use super::contestant::Contestant;
+use super::toolchain::{self, Built};
 use crate::measure::recorder::{Delivery, Recorder};
 use crate::measure::spawn_request::SpawnRequest;
 use crate::types::kind::Kind;
 
-const ASYNCIO: &str = include_str!("../../external/asyncio_contestant.py");
-const NODE: &str = include_str!("../../external/node_contestant.js");
-
-/// The interpreter, its option for a program text, and the program.
-fn program(kind: Kind) -> Option<(&'static str, [&'static str; 2])> {
-    match kind {
-        Kind::PythonAsyncio => Some(("python3", ["-c", ASYNCIO])),
-        Kind::Node => Some(("node", ["-e", NODE])),
-        _ => None,
-    }
-}
-
-/// The reason why the contestant cannot run here, if there is one.
-pub(super) fn missing(kind: Kind) -> Option<String> {
-    let (interpreter, _) = program(kind)?;
-    let mut version = Command::new(interpreter);
-    let version = version.arg("--version").stdin(Stdio::null()).output();
-    match version {
-        Ok(output) if output.status.success() => None,
-        _ => Some(format!(
-            "{interpreter} is not installed; install it and add it to PATH"
-        )),
-    }
-}
-
 pub(crate) struct External {
     child: Child,
     requests: ChildStdin,
+    /// The compiled program, removed when this is dropped.
+    _folder: Option<TempDir>,
 }
 
 impl External {
     pub(crate) fn new(kind: Kind, recorder: Arc<Recorder>) -> Result<Self> {
-        let (interpreter, words) =
-            program(kind).context("the contestant is not another program")?;
-        let mut command = Command::new(interpreter);
+        let Built {
+            mut command,
+            folder,
+        } = toolchain::build(kind)?;
+        let name = kind.name();
         command
-            .args(words)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
         // SAFETY: one system call. It ends the program with this process, and thereby its children.
@@ -62,29 +42,33 @@ impl External {
         }
         let mut child = command
             .spawn()
-            .with_context(|| format!("starting {interpreter}"))?;
+            .with_context(|| format!("starting {name}"))?;
         let requests = child.stdin.take().context("its input is not piped")?;
         let exits = child.stdout.take().context("its output is not piped")?;
         let mut exits = BufReader::new(exits);
         let mut ready = String::new();
         exits
             .read_line(&mut ready)
-            .with_context(|| format!("reading from {interpreter}"))?;
+            .with_context(|| format!("reading from {name}"))?;
         ensure!(
             ready == "ready\n",
-            "{interpreter} wrote {ready:?} instead of \"ready\""
+            "{name} wrote {ready:?} instead of \"ready\""
         );
         std::thread::Builder::new()
             .name("external".into())
             .spawn(move || {
                 for line in exits.lines().map_while(Result::ok) {
                     if deliver(&line, &recorder).is_none() {
-                        eprintln!("loadgen: {interpreter} wrote an unexpected line: {line:?}");
+                        eprintln!("loadgen: {name} wrote an unexpected line: {line:?}");
                     }
                 }
             })
             .context("starting a thread")?;
-        Ok(Self { child, requests })
+        Ok(Self {
+            child,
+            requests,
+            _folder: folder,
+        })
     }
 }
 
