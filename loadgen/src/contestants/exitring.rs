@@ -108,7 +108,10 @@ impl Contestant for Exitring {
     }
 
     fn capture(&mut self, index: usize, program: &Arc<Program>) -> Result<()> {
-        let threads = self.capturing.as_ref().context("there are no threads for output")?;
+        let threads = self
+            .capturing
+            .as_ref()
+            .context("there are no threads for output")?;
         let (recorder, program) = (Arc::clone(&self.recorder), Arc::clone(program));
         let watcher = Arc::clone(&self.watcher);
         threads.run(move || {

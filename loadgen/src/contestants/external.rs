@@ -30,9 +30,7 @@ impl External {
             folder,
         } = toolchain::build(kind)?;
         let name = kind.name();
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         // SAFETY: one system call. It ends the program with this process, and thereby its children.
         unsafe {
             command.pre_exec(|| {

@@ -1,9 +1,8 @@
 //! The lower bound of spawning: threads that call `posix_spawn` and `waitpid`, one child at a time
 //! each.
 //!
-//! A program that needs nothing but this can have it without any library. It has as many threads as
-//! children at the same time, and no child has a deadline. To read output, the threads call
-//! `Command::output` of the standard library.
+//! Children wait in a queue until a thread is free, and the time in the queue is part of their
+//! latency. To read output, the threads use `Command` of the standard library.
 
 use std::ffi::{CString, c_char};
 use std::io;
@@ -95,7 +94,9 @@ fn spawn(program: &Program, index: usize) -> Result<Pid> {
 
 impl Contestant for PosixSpawn {
     fn watch(&mut self, pid: Pid, index: usize) -> Result<()> {
-        self.forked.send((pid, index)).context("the thread has ended")
+        self.forked
+            .send((pid, index))
+            .context("the thread has ended")
     }
 
     fn spawn(&mut self, request: &SpawnRequest) -> Result<()> {

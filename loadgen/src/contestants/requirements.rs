@@ -7,9 +7,9 @@ use crate::types::scenario::Scenario;
 /// The reason why a contestant cannot take part in a scenario of any size, if there is one.
 pub(crate) fn reason_unable(kind: Kind, scenario: &Scenario) -> Option<String> {
     match scenario {
-        _ if kind == Kind::PosixSpawn && !scenario.executes_programs() => Some(
-            "only starts programs: it takes part in spawn, churn --exec and capture".into(),
-        ),
+        _ if kind == Kind::PosixSpawn && !scenario.executes_programs() => {
+            Some("only starts programs: it takes part in spawn, churn --exec and capture".into())
+        }
         Scenario::Capture(_) if !kind.reads_output() => {
             Some("reads no output: it only watches exits".into())
         }

@@ -89,7 +89,7 @@ pub(super) fn build(kind: Kind) -> Result<Built> {
             ensure_installed("go", "version")?;
             let compile = ["go", "build", "-o", "contestant", "contestant.go"];
             compiled(&[("contestant.go", source)], &compile)
-                .context("its program cannot be compiled")
+                .context("its program cannot be compiled; install a newer go")
         }
     }
 }

@@ -100,8 +100,8 @@ impl Program {
             .find(|path| path.is_file())
             .unwrap_or_else(|| path.to_owned());
         // Contestants in other languages are not to look it up again.
-        let path = std::path::absolute(&path)
-            .with_context(|| format!("finding {}", path.display()))?;
+        let path =
+            std::path::absolute(&path).with_context(|| format!("finding {}", path.display()))?;
         Ok(Self {
             name: path.display().to_string(),
             path,

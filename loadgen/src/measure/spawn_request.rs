@@ -41,13 +41,19 @@ impl SpawnRequest {
     /// program there.
     pub(crate) fn argv(&self) -> Result<Vec<String>> {
         let (path, arguments) = match self {
-            Self::Program { index, program } => {
-                (program.path().to_owned(), program.arguments(*index).collect())
-            }
+            Self::Program { index, program } => (
+                program.path().to_owned(),
+                program.arguments(*index).collect(),
+            ),
             Self::Child { table, index, gate } => {
                 let fd = table.file().as_fd().as_raw_fd();
                 let table = format!("/proc/{}/fd/{fd}", std::process::id());
-                let arguments = ["stand-by".into(), table, index.to_string(), gate.to_string()];
+                let arguments = [
+                    "stand-by".into(),
+                    table,
+                    index.to_string(),
+                    gate.to_string(),
+                ];
                 let path = std::env::current_exe().context("finding this program")?;
                 (path, arguments.to_vec())
             }

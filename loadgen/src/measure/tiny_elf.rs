@@ -60,7 +60,9 @@ fn machine() -> Option<Machine> {
                     0xd280_0808, // mov x8, #SYS_write
                     0xd400_0001, // svc #0
                 ];
-                code.iter().flat_map(|word: &u32| word.to_le_bytes()).collect()
+                code.iter()
+                    .flat_map(|word: &u32| word.to_le_bytes())
+                    .collect()
             },
         })
     } else {
@@ -78,7 +80,11 @@ pub(super) fn that_exits() -> Option<Vec<u8>> {
 /// The same, but it first writes its own file, of `length` bytes, to standard output.
 pub(super) fn that_writes_itself(length: usize) -> Option<Vec<u8>> {
     let machine = machine()?;
-    let code = [(machine.write)(u16::try_from(length).ok()?), machine.exit.to_vec()].concat();
+    let code = [
+        (machine.write)(u16::try_from(length).ok()?),
+        machine.exit.to_vec(),
+    ]
+    .concat();
     Some(file(&machine, &code, length))
 }
 

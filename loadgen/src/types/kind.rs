@@ -49,8 +49,7 @@ pub(crate) enum Kind {
     Node,
     /// One thread in waitpid(-1): the lower bound, which reaps every child of the process
     WaitLoop,
-    /// Threads in posix_spawn and waitpid, as many as children at the same time: the lower bound of
-    /// spawning
+    /// Threads in posix_spawn and waitpid, one child at a time each: the lower bound of spawning
     PosixSpawn,
     /// Go's os/exec; needs go
     Go,

@@ -95,7 +95,7 @@ impl ChurnOptions {
 #[derive(Clone, Debug, PartialEq, Args, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct CaptureOptions {
     /// Number of children that run at the same time
-    #[arg(long, value_name = "C", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_name = "C", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) concurrency: u32,
     /// Duration of the load, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::metric::Metric;
 use super::options::{
-    AbandonOptions, CaptureOptions, ChurnOptions, RegisterOptions, ServeOptions, SoakOptions, SpawnOptions,
-    SteadyOptions, StormOptions,
+    AbandonOptions, CaptureOptions, ChurnOptions, RegisterOptions, ServeOptions, SoakOptions,
+    SpawnOptions, SteadyOptions, StormOptions,
 };
 
 #[derive(Clone, Debug, PartialEq, Subcommand, Serialize, Deserialize, JsonSchema)]
