@@ -1,4 +1,9 @@
 // What the contestants in C share: reading spawn requests and writing exits.
+//
+// The first line of output is "ready". Each line of standard input is a spawn request: a slot and
+// the words of the command, separated by tabs. Each further line of standard output is an exit:
+// slot, pid, exit code, the time when the exit was known, in nanoseconds of CLOCK_MONOTONIC, and the
+// number of bytes that the child wrote, if LOADGEN_CAPTURE is set.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -55,13 +60,14 @@ static void say_ready(void) {
     flush_exits();
 }
 
-// A code of -1 is that of a child that did not exit.
-static void add_exit(const char *slot, int pid, long code, uint64_t known_ns) {
+// A code of -1 is that of a child that did not exit. The length of the output is 0 if it is not
+// read.
+static void add_exit(const char *slot, int pid, long code, uint64_t known_ns, size_t output) {
     if (sizeof exits - exits_length < 128)
         flush_exits();
     exits_length += (size_t)snprintf(exits + exits_length, sizeof exits - exits_length,
-                                     "%s %d %ld %llu\n", slot, pid, code,
-                                     (unsigned long long)known_ns);
+                                     "%s %d %ld %llu %zu\n", slot, pid, code,
+                                     (unsigned long long)known_ns, output);
 }
 
 // Calls start with the slot and the command of each request that is in the pipe.

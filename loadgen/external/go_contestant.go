@@ -1,8 +1,9 @@
-// Go's os/exec as a contestant: a goroutine per child, in Cmd.Run.
+// Go's os/exec as a contestant: a goroutine per child, in Cmd.Run or Cmd.Output.
 //
 // The first line of output is "ready". Each line of standard input is a spawn request: a slot and
 // the words of the command, separated by tabs. Each further line of standard output is an exit:
-// slot, pid, exit code, and the time when the exit was known, in nanoseconds of CLOCK_MONOTONIC.
+// slot, pid, exit code, the time when the exit was known, in nanoseconds of CLOCK_MONOTONIC, and the
+// number of bytes that the child wrote, if LOADGEN_CAPTURE is set.
 package main
 
 import (
@@ -14,6 +15,8 @@ import (
 	"syscall"
 	"unsafe"
 )
+
+var _, capture = os.LookupEnv("LOADGEN_CAPTURE")
 
 func nowNs() int64 {
 	var now syscall.Timespec
@@ -38,14 +41,22 @@ func own(stream int, null *os.File) *os.File {
 
 func run(slot string, words []string, exits chan<- string) {
 	command := exec.Command(words[0], words[1:]...)
-	command.Stdin, command.Stdout, command.Stderr = os.Stdin, os.Stdout, os.Stderr
-	err := command.Run()
+	command.Stdin, command.Stderr = os.Stdin, os.Stderr
+	var output []byte
+	var err error
+	if capture {
+		output, err = command.Output()
+	} else {
+		command.Stdout = os.Stdout
+		err = command.Run()
+	}
 	now := nowNs()
 	if command.ProcessState == nil {
 		fmt.Fprintln(os.Stderr, "loadgen: os/exec:", err)
 		return
 	}
-	exits <- fmt.Sprintf("%s %d %d %d\n", slot, command.ProcessState.Pid(), command.ProcessState.ExitCode(), now)
+	state := command.ProcessState
+	exits <- fmt.Sprintf("%s %d %d %d %d\n", slot, state.Pid(), state.ExitCode(), now, len(output))
 }
 
 func write(exits <-chan string, to *os.File) {

@@ -1,8 +1,4 @@
 // sd-event as a contestant: posix_spawn, and a child source for each child.
-//
-// The first line of output is "ready". Each line of standard input is a spawn request: a slot and
-// the words of the command, separated by tabs. Each further line of standard output is an exit:
-// slot, pid, exit code, and the time when the exit was known, in nanoseconds of CLOCK_MONOTONIC.
 #include "contestant.h"
 #include <spawn.h>
 #include <systemd/sd-event.h>
@@ -15,7 +11,7 @@ static posix_spawnattr_t attributes;
 
 // The loop reaps the child after this call.
 static int on_exit_of(sd_event_source *source, const siginfo_t *info, void *slot) {
-    add_exit(slot, info->si_pid, info->si_code == CLD_EXITED ? info->si_status : -1, now_ns());
+    add_exit(slot, info->si_pid, info->si_code == CLD_EXITED ? info->si_status : -1, now_ns(), 0);
     free(slot);
     sd_event_source_set_enabled(flush, SD_EVENT_ONESHOT);
     sd_event_source_unref(source);

@@ -12,9 +12,11 @@ use tempfile::TempDir;
 
 use super::contestant::Contestant;
 use super::toolchain::{self, Built};
+use crate::measure::program::{OUTPUT_BYTES, Program};
 use crate::measure::recorder::{Delivery, Recorder};
 use crate::measure::spawn_request::SpawnRequest;
-use crate::types::kind::Kind;
+use crate::types::run_spec::RunSpec;
+use crate::types::scenario::Scenario;
 
 pub(crate) struct External {
     child: Child,
@@ -24,12 +26,18 @@ pub(crate) struct External {
 }
 
 impl External {
-    pub(crate) fn new(kind: Kind, recorder: Arc<Recorder>) -> Result<Self> {
+    pub(crate) fn new(spec: &RunSpec, recorder: Arc<Recorder>) -> Result<Self> {
+        let kind = spec.kind;
         let Built {
             mut command,
             folder,
         } = toolchain::build(kind)?;
         let name = kind.name();
+        let captures = matches!(spec.scenario, Scenario::Capture(_));
+        let output_bytes = if captures { OUTPUT_BYTES } else { 0 };
+        if captures {
+            command.env("LOADGEN_CAPTURE", "1");
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         // SAFETY: one system call. It ends the program with this process, and thereby its children.
         unsafe {
@@ -56,7 +64,7 @@ impl External {
             .name("external".into())
             .spawn(move || {
                 for line in exits.lines().map_while(Result::ok) {
-                    if deliver(&line, &recorder).is_none() {
+                    if deliver(&line, &recorder, output_bytes).is_none() {
                         eprintln!("loadgen: {name} wrote an unexpected line: {line:?}");
                     }
                 }
@@ -70,13 +78,15 @@ impl External {
     }
 }
 
-/// Records an exit: slot, pid, exit code and time.
-fn deliver(line: &str, recorder: &Recorder) -> Option<()> {
+/// Records an exit: slot, pid, exit code, time, and the length of the output.
+fn deliver(line: &str, recorder: &Recorder, output_bytes: usize) -> Option<()> {
     let mut words = line.split(' ');
     let index: usize = words.next()?.parse().ok()?;
     let pid = Pid::new(words.next()?.parse().ok()?).ok()?;
     let code = words.next()?.parse().ok();
     let known_ns = words.next()?.parse().ok()?;
+    let bytes: usize = words.next()?.parse().ok()?;
+    let code = code.filter(|_| bytes == output_bytes);
     // An index beyond the table would panic.
     recorder.table.slots().get(index)?;
     Delivery::known_at(index, known_ns).end(recorder, pid, code);
@@ -91,6 +101,11 @@ impl Contestant for External {
     fn spawn(&mut self, request: &SpawnRequest) -> Result<()> {
         let words = request.argv()?.join("\t");
         writeln!(self.requests, "{}\t{words}", request.index()).context("sending a spawn request")
+    }
+
+    fn capture(&mut self, index: usize, program: &Arc<Program>) -> Result<()> {
+        let program = Arc::clone(program);
+        self.spawn(&SpawnRequest::Program { index, program })
     }
 
     fn process(&self) -> Option<Pid> {

@@ -61,7 +61,7 @@ pub(crate) fn make(spec: &RunSpec, recorder: &Arc<Recorder>) -> Result<Box<dyn C
         Kind::ThreadPerChild => Box::new(thread_per_child::ThreadPerChild::new(recorder)),
         Kind::UringWaitid => Box::new(uring_waitid::UringWaitid::new(recorder)?),
         Kind::PythonAsyncio | Kind::Node | Kind::Go | Kind::Libuv | Kind::SdEvent => {
-            Box::new(external::External::new(kind, recorder)?)
+            Box::new(external::External::new(spec, recorder)?)
         }
         Kind::WaitLoop => Box::new(wait_loop::WaitLoop::new(recorder)),
         Kind::PosixSpawn => Box::new(posix_spawn::PosixSpawn::new(

@@ -11,7 +11,7 @@ pub(crate) fn reason_unable(kind: Kind, scenario: &Scenario) -> Option<String> {
             Some("only starts programs: it takes part in spawn, churn --exec and capture".into())
         }
         Scenario::Capture(_) if !kind.reads_output() => {
-            Some("reads no output: it only watches exits".into())
+            Some("has no way to read output: it only watches exits".into())
         }
         Scenario::Register(_) if !kind.takes_pids() => Some(
             "watches only children that it starts itself: its registration cannot be separated \

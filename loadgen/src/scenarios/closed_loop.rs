@@ -65,7 +65,7 @@ impl ClosedLoop {
         let seconds = run.drain_ns as f64 / 1e9;
         run.children_per_s = Some(run.exits as f64 / seconds);
         run.drain_ns = 0;
-        if from_call.histogram().len() > 0 {
+        if !from_call.histogram().is_empty() {
             run.set_latencies(from_call)?;
         }
         bench.finish(next as u64, next)

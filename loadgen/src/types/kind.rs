@@ -109,6 +109,10 @@ impl Kind {
                 | Self::Tokio
                 | Self::AsyncProcess
                 | Self::PosixSpawn
+                | Self::PythonAsyncio
+                | Self::Node
+                | Self::Go
+                | Self::Libuv
         )
     }
 
