@@ -80,7 +80,7 @@ pub(crate) struct ChurnOptions {
     #[arg(long)]
     #[serde(default)]
     pub(crate) exec: bool,
-    /// Program to execute instead; it gets no arguments and must exit with 0
+    /// Program to execute instead; it gets no arguments, and must exit with 0 within 10 seconds
     #[arg(long, value_name = "PATH", requires = "exec")]
     #[serde(default)]
     pub(crate) program: Option<PathBuf>,
