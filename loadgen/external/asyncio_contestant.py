@@ -2,12 +2,16 @@
 
 The first line of output is "ready". Each line of standard input is a spawn request: a slot and the
 words of the command, separated by tabs. Each further line of standard output is an exit: slot, pid,
-exit code, and the time when the exit was known, in nanoseconds of CLOCK_MONOTONIC.
+exit code, the time when the exit was known, in nanoseconds of CLOCK_MONOTONIC, and the number of
+bytes that the child wrote, if LOADGEN_CAPTURE is set.
 """
 
 import asyncio
+import os
 import sys
 import time
+
+CAPTURE = "LOADGEN_CAPTURE" in os.environ
 
 
 class Exits:
@@ -28,10 +32,17 @@ class Exits:
 
 
 async def watch(slot, command, exits):
-    child = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
+    child = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE if CAPTURE else None,
+    )
+    output = b""
+    if CAPTURE:
+        output, _ = await child.communicate()
     code = await child.wait()
     now = time.monotonic_ns()
-    exits.add(f"{slot} {child.pid} {code} {now}\n")
+    exits.add(f"{slot} {child.pid} {code} {now} {len(output)}\n")
 
 
 async def main():

@@ -1,5 +1,6 @@
 //! `async-process`: a task per child on an executor with one thread. It starts children itself.
 
+use std::process::Stdio;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -7,7 +8,8 @@ use async_executor::Executor;
 use exitring::Pid;
 
 use super::contestant::Contestant;
-use crate::measure::recorder::{Delivery, Recorder};
+use crate::measure::program::Program;
+use crate::measure::recorder::{Delivery, Recorder, code_with_output};
 use crate::measure::spawn_request::SpawnRequest;
 
 pub(crate) struct AsyncProcess {
@@ -43,6 +45,23 @@ impl Contestant for AsyncProcess {
             let status = child.status().await;
             let delivery = Delivery::begin(index);
             delivery.end(&recorder, pid, status.ok().and_then(|status| status.code()));
+        });
+        task.detach();
+        Ok(())
+    }
+
+    fn capture(&mut self, index: usize, program: &Arc<Program>) -> Result<()> {
+        let mut command = async_process::Command::from(program.command(index));
+        let child = command.stdout(Stdio::piped()).spawn()?;
+        let pid = Pid::try_from(child.id())?;
+        let (recorder, program) = (Arc::clone(&self.recorder), Arc::clone(program));
+        let task = self.executor.spawn(async move {
+            let output = child.output().await;
+            let delivery = Delivery::begin(index);
+            let code = output.ok().and_then(|output| {
+                code_with_output(&program, &output.stdout, output.status.code())
+            });
+            delivery.end(&recorder, pid, code);
         });
         task.detach();
         Ok(())

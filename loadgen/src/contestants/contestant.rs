@@ -1,10 +1,12 @@
 //! The interface of a contestant.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use exitring::{Pid, Stats};
 
+use crate::measure::program::Program;
 use crate::measure::spawn_request::SpawnRequest;
 
 /// A way to learn that children have ended.
@@ -19,6 +21,12 @@ pub(crate) trait Contestant {
     fn spawn(&mut self, request: &SpawnRequest) -> Result<()> {
         let child = request.command().spawn()?;
         self.watch(Pid::try_from(child.id())?, request.index())
+    }
+
+    /// Starts a child that executes a program, and reads its standard output to the end. Delivers
+    /// the exit when both the output and the status are known.
+    fn capture(&mut self, _index: usize, _program: &Arc<Program>) -> Result<()> {
+        bail!("this contestant reads no output")
     }
 
     /// Makes `count` watches of one child without callbacks. Dropping the result drops the watches.

@@ -1,8 +1,9 @@
 //! exitring with a callback per child. The watcher owns and reaps the children, or it only watches
-//! them and the callback reaps.
+//! them and the callback reaps. Output is read by threads that block in `Child::wait_with_output`.
 
 use std::any::Any;
 use std::ops::Deref;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,9 @@ use anyhow::{Context, Result, ensure};
 use exitring::{Backend, Child, Exit, Outcome, Pid, Stats, Watch, Watcher};
 
 use super::contestant::Contestant;
-use crate::measure::recorder::{Delivery, Recorder, reap};
+use super::job_threads::JobThreads;
+use crate::measure::program::Program;
+use crate::measure::recorder::{Delivery, Recorder, code_with_output, reap};
 use crate::measure::spawn_request::SpawnRequest;
 
 /// The part of the program that reaps the children.
@@ -22,7 +25,9 @@ pub(crate) enum Reaper {
 
 pub(crate) struct Exitring {
     recorder: Arc<Recorder>,
-    watcher: Watcher,
+    /// Dropped before the watcher.
+    capturing: Option<JobThreads>,
+    watcher: Arc<Watcher>,
     reaper: Reaper,
 }
 
@@ -52,9 +57,16 @@ impl Exitring {
         let builder = Watcher::builder().backend(backend).workers(workers);
         Ok(Self {
             recorder,
-            watcher: builder.build().context("building the watcher")?,
+            capturing: None,
+            watcher: Arc::new(builder.build().context("building the watcher")?),
             reaper,
         })
+    }
+
+    /// Starts the threads that [`capture`](Contestant::capture) uses.
+    pub(crate) fn with_capturing_threads(mut self, threads: usize) -> Result<Self> {
+        self.capturing = Some(JobThreads::new(threads)?);
+        Ok(self)
     }
 
     /// Adds the callback. The caller may drop the handle afterwards; the callback runs anyway.
@@ -93,6 +105,25 @@ impl Contestant for Exitring {
             }
         };
         self.add_callback(&watch, request.index())
+    }
+
+    fn capture(&mut self, index: usize, program: &Arc<Program>) -> Result<()> {
+        let threads = self
+            .capturing
+            .as_ref()
+            .context("there are no threads for output")?;
+        let (recorder, program) = (Arc::clone(&self.recorder), Arc::clone(program));
+        let watcher = Arc::clone(&self.watcher);
+        threads.run(move || {
+            let mut command = program.command(index);
+            let child = watcher.spawn(command.stdout(Stdio::piped()))?;
+            let output = child.wait_with_output()?;
+            let delivery = Delivery::begin(index);
+            let code = code_with_output(&program, &output.stdout, code_of(&output.exit));
+            delivery.end(&recorder, output.exit.pid(), code);
+            Ok(())
+        });
+        Ok(())
     }
 
     fn watch_without_callback(&mut self, pid: Pid, count: usize) -> Result<Box<dyn Any>> {

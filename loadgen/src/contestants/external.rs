@@ -3,56 +3,42 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use exitring::Pid;
+use tempfile::TempDir;
 
 use super::contestant::Contestant;
+use super::toolchain::{self, Built};
+use crate::measure::program::{OUTPUT_BYTES, Program};
 use crate::measure::recorder::{Delivery, Recorder};
 use crate::measure::spawn_request::SpawnRequest;
-use crate::types::kind::Kind;
-
-const ASYNCIO: &str = include_str!("../../external/asyncio_contestant.py");
-const NODE: &str = include_str!("../../external/node_contestant.js");
-
-/// The interpreter, its option for a program text, and the program.
-fn program(kind: Kind) -> Option<(&'static str, [&'static str; 2])> {
-    match kind {
-        Kind::PythonAsyncio => Some(("python3", ["-c", ASYNCIO])),
-        Kind::Node => Some(("node", ["-e", NODE])),
-        _ => None,
-    }
-}
-
-/// The reason why the contestant cannot run here, if there is one.
-pub(super) fn missing(kind: Kind) -> Option<String> {
-    let (interpreter, _) = program(kind)?;
-    let mut version = Command::new(interpreter);
-    let version = version.arg("--version").stdin(Stdio::null()).output();
-    match version {
-        Ok(output) if output.status.success() => None,
-        _ => Some(format!(
-            "{interpreter} is not installed; install it and add it to PATH"
-        )),
-    }
-}
+use crate::types::run_spec::RunSpec;
+use crate::types::scenario::Scenario;
 
 pub(crate) struct External {
     child: Child,
     requests: ChildStdin,
+    /// The compiled program, removed when this is dropped.
+    _folder: Option<TempDir>,
 }
 
 impl External {
-    pub(crate) fn new(kind: Kind, recorder: Arc<Recorder>) -> Result<Self> {
-        let (interpreter, words) =
-            program(kind).context("the contestant is not another program")?;
-        let mut command = Command::new(interpreter);
-        command
-            .args(words)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped());
+    pub(crate) fn new(spec: &RunSpec, recorder: Arc<Recorder>) -> Result<Self> {
+        let kind = spec.kind;
+        let Built {
+            mut command,
+            folder,
+        } = toolchain::build(kind)?;
+        let name = kind.name();
+        let captures = matches!(spec.scenario, Scenario::Capture(_));
+        let output_bytes = if captures { OUTPUT_BYTES } else { 0 };
+        if captures {
+            command.env("LOADGEN_CAPTURE", "1");
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         // SAFETY: one system call. It ends the program with this process, and thereby its children.
         unsafe {
             command.pre_exec(|| {
@@ -62,39 +48,45 @@ impl External {
         }
         let mut child = command
             .spawn()
-            .with_context(|| format!("starting {interpreter}"))?;
+            .with_context(|| format!("starting {name}"))?;
         let requests = child.stdin.take().context("its input is not piped")?;
         let exits = child.stdout.take().context("its output is not piped")?;
         let mut exits = BufReader::new(exits);
         let mut ready = String::new();
         exits
             .read_line(&mut ready)
-            .with_context(|| format!("reading from {interpreter}"))?;
+            .with_context(|| format!("reading from {name}"))?;
         ensure!(
             ready == "ready\n",
-            "{interpreter} wrote {ready:?} instead of \"ready\""
+            "{name} wrote {ready:?} instead of \"ready\""
         );
         std::thread::Builder::new()
             .name("external".into())
             .spawn(move || {
                 for line in exits.lines().map_while(Result::ok) {
-                    if deliver(&line, &recorder).is_none() {
-                        eprintln!("loadgen: {interpreter} wrote an unexpected line: {line:?}");
+                    if deliver(&line, &recorder, output_bytes).is_none() {
+                        eprintln!("loadgen: {name} wrote an unexpected line: {line:?}");
                     }
                 }
             })
             .context("starting a thread")?;
-        Ok(Self { child, requests })
+        Ok(Self {
+            child,
+            requests,
+            _folder: folder,
+        })
     }
 }
 
-/// Records an exit: slot, pid, exit code and time.
-fn deliver(line: &str, recorder: &Recorder) -> Option<()> {
+/// Records an exit: slot, pid, exit code, time, and the length of the output.
+fn deliver(line: &str, recorder: &Recorder, output_bytes: usize) -> Option<()> {
     let mut words = line.split(' ');
     let index: usize = words.next()?.parse().ok()?;
     let pid = Pid::new(words.next()?.parse().ok()?).ok()?;
     let code = words.next()?.parse().ok();
     let known_ns = words.next()?.parse().ok()?;
+    let bytes: usize = words.next()?.parse().ok()?;
+    let code = code.filter(|_| bytes == output_bytes);
     // An index beyond the table would panic.
     recorder.table.slots().get(index)?;
     Delivery::known_at(index, known_ns).end(recorder, pid, code);
@@ -109,6 +101,11 @@ impl Contestant for External {
     fn spawn(&mut self, request: &SpawnRequest) -> Result<()> {
         let words = request.argv()?.join("\t");
         writeln!(self.requests, "{}\t{words}", request.index()).context("sending a spawn request")
+    }
+
+    fn capture(&mut self, index: usize, program: &Arc<Program>) -> Result<()> {
+        let program = Arc::clone(program);
+        self.spawn(&SpawnRequest::Program { index, program })
     }
 
     fn process(&self) -> Option<Pid> {

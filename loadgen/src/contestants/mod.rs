@@ -2,18 +2,22 @@
 //!
 //! `contestant` is their interface, and `requirements` says who can take part in what. `rounds`
 //! asks for the requirements; scenarios [`make`] a contestant and use it through the interface.
-//! Contestants report exits to the recorder of `measure`. They do not call each other.
+//! Contestants report exits to the recorder of `measure`. They do not call each other. `job_threads`
+//! is for those that block a thread for each child, and `toolchain` makes those in other languages.
 
 mod async_process;
 mod contestant;
 mod exitring;
 mod external;
+mod job_threads;
+mod posix_spawn;
 mod requirements;
 mod service;
 mod shadow;
 mod sigchld_scan;
 mod thread_per_child;
 mod tokio;
+mod toolchain;
 mod uring_waitid;
 mod wait_loop;
 
@@ -28,6 +32,7 @@ pub(crate) use self::requirements::reason_unable;
 use crate::measure::recorder::Recorder;
 use crate::types::kind::Kind;
 use crate::types::run_spec::RunSpec;
+use crate::types::scenario::Scenario;
 
 /// Makes a contestant that is ready to watch children.
 pub(crate) fn make(spec: &RunSpec, recorder: &Arc<Recorder>) -> Result<Box<dyn Contestant>> {
@@ -36,33 +41,33 @@ pub(crate) fn make(spec: &RunSpec, recorder: &Arc<Recorder>) -> Result<Box<dyn C
         return Ok(Box::new(service::Service::new(spec, recorder)?));
     }
     let recorder = Arc::clone(recorder);
+    let exitring = |backend, workers, reaper| -> Result<Box<dyn Contestant>> {
+        let recorder = Arc::clone(&recorder);
+        let contestant = Exitring::new(backend, workers, reaper, recorder)?;
+        Ok(Box::new(match spec.scenario {
+            Scenario::Capture(_) => contestant.with_capturing_threads(spec.blocking_threads())?,
+            _ => contestant,
+        }))
+    };
     Ok(match kind {
-        Kind::Exitring => Box::new(Exitring::new(
-            Backend::Auto,
-            workers,
-            Reaper::Watcher,
-            recorder,
-        )?),
-        Kind::ExitringInline => {
-            Box::new(Exitring::new(Backend::Auto, 0, Reaper::Watcher, recorder)?)
-        }
-        Kind::ExitringWatch => Box::new(Exitring::new(
-            Backend::Auto,
-            workers,
-            Reaper::Callback,
-            recorder,
-        )?),
-        Kind::ExitringEpoll => {
-            Box::new(Exitring::new(Backend::Epoll, 0, Reaper::Watcher, recorder)?)
-        }
+        Kind::Exitring => exitring(Backend::Auto, workers, Reaper::Watcher)?,
+        Kind::ExitringInline => exitring(Backend::Auto, 0, Reaper::Watcher)?,
+        Kind::ExitringWatch => exitring(Backend::Auto, workers, Reaper::Callback)?,
+        Kind::ExitringEpoll => exitring(Backend::Epoll, 0, Reaper::Watcher)?,
         Kind::Shadow => Box::new(shadow::Shadow::new(recorder)?),
         Kind::Tokio => Box::new(tokio::Tokio::new(recorder)?),
         Kind::AsyncProcess => Box::new(async_process::AsyncProcess::new(recorder)?),
         Kind::SigchldScan => Box::new(sigchld_scan::SigchldScan::new(recorder)?),
         Kind::ThreadPerChild => Box::new(thread_per_child::ThreadPerChild::new(recorder)),
         Kind::UringWaitid => Box::new(uring_waitid::UringWaitid::new(recorder)?),
-        Kind::PythonAsyncio | Kind::Node => Box::new(external::External::new(kind, recorder)?),
+        Kind::PythonAsyncio | Kind::Node | Kind::Go | Kind::Libuv | Kind::SdEvent => {
+            Box::new(external::External::new(spec, recorder)?)
+        }
         Kind::WaitLoop => Box::new(wait_loop::WaitLoop::new(recorder)),
+        Kind::PosixSpawn => Box::new(posix_spawn::PosixSpawn::new(
+            spec.blocking_threads(),
+            recorder,
+        )?),
         Kind::Serve | Kind::ServePower => unreachable!("made above"),
     })
 }

@@ -1,12 +1,18 @@
 //! The scenarios that each contestant can take part in.
 
-use super::{external, service, uring_waitid};
+use super::{service, toolchain, uring_waitid};
 use crate::types::kind::Kind;
 use crate::types::scenario::Scenario;
 
 /// The reason why a contestant cannot take part in a scenario of any size, if there is one.
 pub(crate) fn reason_unable(kind: Kind, scenario: &Scenario) -> Option<String> {
     match scenario {
+        _ if kind == Kind::PosixSpawn && !scenario.executes_programs() => {
+            Some("only starts programs: it takes part in spawn, churn --exec and capture".into())
+        }
+        Scenario::Capture(_) if !kind.reads_output() => {
+            Some("has no way to read output: it only watches exits".into())
+        }
         Scenario::Register(_) if !kind.takes_pids() => Some(
             "watches only children that it starts itself: its registration cannot be separated \
              from the fork"
@@ -18,14 +24,14 @@ pub(crate) fn reason_unable(kind: Kind, scenario: &Scenario) -> Option<String> {
         Scenario::Abandon(_) if !kind.has_watches_without_callback() => {
             Some("only exitring has watches without a callback".into())
         }
-        Scenario::Churn(_) | Scenario::Spawn(_) if kind.is_external() => Some(
+        Scenario::Churn(options) if kind.is_external() && !options.exec => Some(
             "its children are executed programs, requested through a pipe: their start would be \
-             measured as well"
+             measured as well; churn --exec compares it"
                 .into(),
         ),
         Scenario::Serve(_) if kind.is_service() => service::missing(),
         _ if kind.is_service() => Some("the service takes part in serve only".into()),
         _ if kind == Kind::UringWaitid => uring_waitid::missing(),
-        _ => external::missing(kind),
+        _ => toolchain::missing(kind),
     }
 }

@@ -1,5 +1,6 @@
 //! `tokio::process`: a task per child on a runtime with one thread. It starts children itself.
 
+use std::process::Stdio;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -7,7 +8,8 @@ use exitring::Pid;
 use tokio::runtime::{Builder, Handle};
 
 use super::contestant::Contestant;
-use crate::measure::recorder::{Delivery, Recorder};
+use crate::measure::program::Program;
+use crate::measure::recorder::{Delivery, Recorder, code_with_output};
 use crate::measure::spawn_request::SpawnRequest;
 
 pub(crate) struct Tokio {
@@ -48,6 +50,24 @@ impl Contestant for Tokio {
             let status = child.wait().await;
             let delivery = Delivery::begin(index);
             delivery.end(&recorder, pid, status.ok().and_then(|status| status.code()));
+        });
+        Ok(())
+    }
+
+    fn capture(&mut self, index: usize, program: &Arc<Program>) -> Result<()> {
+        let _within = self.runtime.enter();
+        let mut command = tokio::process::Command::from(program.command(index));
+        let child = command.stdout(Stdio::piped()).spawn()?;
+        let pid = child.id().context("the child was reaped before")?;
+        let pid = Pid::try_from(pid)?;
+        let (recorder, program) = (Arc::clone(&self.recorder), Arc::clone(program));
+        self.runtime.spawn(async move {
+            let output = child.wait_with_output().await;
+            let delivery = Delivery::begin(index);
+            let code = output.ok().and_then(|output| {
+                code_with_output(&program, &output.stdout, output.status.code())
+            });
+            delivery.end(&recorder, pid, code);
         });
         Ok(())
     }

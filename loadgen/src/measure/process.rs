@@ -1,8 +1,10 @@
-//! The descriptors and the memory of a process.
+//! The descriptors, the memory and the context switches of a process.
 
 use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use exitring::Pid;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -30,6 +32,34 @@ pub(crate) fn anonymous_bytes(pid: Option<Pid>) -> Result<u64> {
         .find_map(|line| line.strip_prefix("RssAnon:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     Ok(kib.with_context(|| format!("there is no RssAnon in {path}"))? * 1024)
+}
+
+/// Voluntary and involuntary context switches of this process, or of the threads that another
+/// process has now.
+pub(crate) fn context_switches(pid: Option<Pid>) -> Result<u64> {
+    if pid.is_none() {
+        let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+        // SAFETY: the pointer is to a live rusage.
+        let result = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
+        ensure!(result == 0, "getrusage: {}", io::Error::last_os_error());
+        // SAFETY: a zeroed rusage is valid.
+        let usage = unsafe { usage.assume_init() };
+        return Ok((usage.ru_nvcsw + usage.ru_nivcsw) as u64);
+    }
+    let path = proc_path(pid, "task");
+    let threads = fs::read_dir(&path).with_context(|| format!("reading {path}"))?;
+    let of_thread = |status: String| -> u64 {
+        let lines = status.lines().filter_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            let known = name.ends_with("voluntary_ctxt_switches");
+            known.then(|| value.trim().parse::<u64>().ok()).flatten()
+        });
+        lines.sum()
+    };
+    // A thread that ends meanwhile has no status any more.
+    let statuses =
+        threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("status")).ok());
+    Ok(statuses.map(of_thread).sum())
 }
 
 /// Raises the soft limit on descriptors to the hard limit, which needs no privilege.

@@ -11,7 +11,8 @@ use exitring::Pid;
 use super::children;
 use super::clock::now_ns;
 use super::interrupt;
-use super::shared_table::{EXECED, SharedTable, Slot};
+use super::program::Program;
+use super::shared_table::{SharedTable, Slot};
 use crate::types::latency::Latencies;
 
 /// Missing exits count as lost after this time without any delivery.
@@ -97,12 +98,16 @@ impl Recorder {
     }
 
     /// Counts the exits of some slots. An exit is lost if it happened until `until_ns` and was not
-    /// delivered.
+    /// delivered. A child that executed another program ends at an unknown time: its exit is lost
+    /// if there is no limit (`u64::MAX`).
     pub(crate) fn count(&self, slots: &[Slot], until_ns: u64) -> Count {
         let mut count = Count::default();
         for slot in slots {
             let delivered = u64::from(slot.delivered.load(Ordering::Acquire));
-            let ended = (1..=until_ns).contains(&slot.stamp_ns.load(Ordering::Acquire));
+            let ended = match slot.exec_code() {
+                Some(_) => until_ns == u64::MAX,
+                None => (1..=until_ns).contains(&slot.stamp_ns.load(Ordering::Acquire)),
+            };
             count.exits += delivered.min(1);
             count.lost += u64::from(ended && delivered == 0);
             count.duplicates += delivered.saturating_sub(1);
@@ -183,9 +188,9 @@ impl Delivery {
         let known_ns = self.known_ns.unwrap_or_else(now_ns);
         let slot = &recorder.table.slots()[self.index];
         let stamp = slot.stamp_ns.load(Ordering::Acquire);
-        let right = match slot.due_ns.load(Ordering::Acquire) {
-            EXECED => code == Some(0),
-            _ => {
+        let right = match slot.exec_code() {
+            Some(expected) => code == Some(expected),
+            None => {
                 pid.as_raw() == slot.pid.load(Ordering::Acquire)
                     && code == Some(children::expected_code(self.index))
                     && stamp != 0
@@ -211,6 +216,11 @@ impl Delivery {
             std::thread::sleep(Duration::from_nanos(sleep_ns));
         }
     }
+}
+
+/// The exit code, if the child of the program also wrote what it was to write.
+pub(crate) fn code_with_output(program: &Program, output: &[u8], code: Option<i32>) -> Option<i32> {
+    code.filter(|_| output == program.output())
 }
 
 /// Reaps a child that has ended, and returns its exit code.

@@ -35,11 +35,26 @@ pub(crate) struct Slot {
     /// When the watcher saw the exit, and when it queued it, if it reports that.
     pub(crate) seen_ns: AtomicU64,
     pub(crate) queued_ns: AtomicU64,
+    /// When the contestant was called to start the child, if the child executes another program.
+    pub(crate) called_ns: AtomicU64,
 }
 
-/// The due time of a child that executes another program: it writes nothing here, and exits
-/// with 0.
-pub(crate) const EXECED: u64 = u64::MAX;
+impl Slot {
+    /// Prepares the slot for a child that executes another program, and is to exit with `code`. The
+    /// child writes nothing here.
+    pub(crate) fn prepare_exec(&self, code: u8, called_ns: u64) {
+        self.called_ns.store(called_ns, Ordering::Relaxed);
+        self.due_ns
+            .store(u64::MAX - u64::from(code), Ordering::Release);
+    }
+
+    /// The exit code of a child that executes another program; `None` for other children.
+    pub(crate) fn exec_code(&self) -> Option<i32> {
+        // These due times are no times.
+        let code = u64::MAX - self.due_ns.load(Ordering::Acquire);
+        u8::try_from(code).ok().map(i32::from)
+    }
+}
 
 /// The gate at which a child waits before it reads its due time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

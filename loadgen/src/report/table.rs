@@ -11,7 +11,7 @@ use crate::types::metric::Metric;
 use crate::types::run::Run;
 
 /// The columns of a comparison. Metrics that were not measured are left out.
-const COLUMNS: [Metric; 14] = [
+const COLUMNS: [Metric; 15] = [
     Metric::Rate,
     Metric::Drain,
     Metric::SpawnCost,
@@ -24,6 +24,7 @@ const COLUMNS: [Metric; 14] = [
     Metric::P50,
     Metric::P99,
     Metric::Cpu,
+    Metric::Switches,
     Metric::Fds,
     Metric::Bytes,
 ];
@@ -99,6 +100,7 @@ fn single(run: &Run) -> Table {
         Metric::Drain,
         Metric::Rate,
         Metric::Cpu,
+        Metric::Switches,
         Metric::Enters,
         Metric::Fds,
         Metric::Bytes,

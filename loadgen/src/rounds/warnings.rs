@@ -21,9 +21,9 @@ pub(super) fn about_repetitions(repeat: u32) -> Option<Warning> {
     (repeat < MIN_REPETITIONS).then_some(Warning::FewRepetitions { repeat })
 }
 
-/// Checks a run, in the process that made it.
+/// Checks a run, in the process that made it. Adds to the warnings of the scenario.
 pub(super) fn about_run(run: &Run) -> Vec<Warning> {
-    let mut warnings = Vec::new();
+    let mut warnings = run.warnings.clone();
     if let Some(rate) = &run.rate
         && rate.achieved_per_s < MIN_RATE * rate.planned_per_s
     {

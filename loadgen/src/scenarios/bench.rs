@@ -10,13 +10,17 @@ use crate::contestants::{self, Contestant};
 use crate::measure::children;
 use crate::measure::clock::{cpu_ns, now_ns, thread_cpu_ns};
 use crate::measure::interrupt::interrupted;
-use crate::measure::process::{anonymous_bytes, open_descriptors, raise_descriptor_limit};
+use crate::measure::process::{
+    anonymous_bytes, context_switches, open_descriptors, raise_descriptor_limit,
+};
+use crate::measure::program::Program;
 use crate::measure::progress::progress_bar;
 use crate::measure::recorder::{Recorder, between};
 use crate::measure::shared_table::{Gate, Slot};
 use crate::measure::spawn_request::SpawnRequest;
 use crate::types::run::{Run, Stage};
 use crate::types::run_spec::RunSpec;
+use crate::types::warning::Warning;
 
 /// The time within which another child must reach its gate.
 const PARK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -33,6 +37,7 @@ pub(crate) struct Bench<'a> {
     bytes_before: u64,
     run: Run,
     cpu_before: u64,
+    switches_before: u64,
     enters_before: u64,
     pub(crate) started_ns: u64,
 }
@@ -45,7 +50,7 @@ impl<'a> Bench<'a> {
         recorder: Arc<Recorder>,
         groups: &[(Range<usize>, Gate)],
     ) -> Result<Self> {
-        if spec.kind.descriptors_per_child() > 0 {
+        if spec.descriptors_per_child() > 0 {
             raise_descriptor_limit()?;
         }
         // If possible, children are forked before there are threads and descriptors to inherit.
@@ -69,6 +74,7 @@ impl<'a> Bench<'a> {
             bytes_before,
             run: spec.empty_run(),
             cpu_before: 0,
+            switches_before: 0,
             enters_before: 0,
             started_ns: 0,
         };
@@ -85,6 +91,33 @@ impl<'a> Bench<'a> {
         let table = Arc::clone(&self.recorder.table);
         self.contestant
             .spawn(&SpawnRequest::Child { table, index, gate })
+    }
+
+    /// Lets the contestant start a child that executes a program.
+    pub(crate) fn spawn_program(&mut self, index: usize, program: &Arc<Program>) -> Result<()> {
+        self.prepare_exec(index, program);
+        let program = Arc::clone(program);
+        self.contestant
+            .spawn(&SpawnRequest::Program { index, program })
+    }
+
+    /// Lets the contestant start a child that executes a program, and read its output.
+    pub(crate) fn capture(&mut self, index: usize, program: &Arc<Program>) -> Result<()> {
+        self.prepare_exec(index, program);
+        self.contestant.capture(index, program)
+    }
+
+    fn prepare_exec(&self, index: usize, program: &Program) {
+        self.recorder.table.slots()[index].prepare_exec(program.code(index), now_ns());
+    }
+
+    /// Records in the result which program the children execute.
+    pub(crate) fn note_program(&mut self, program: &Program) {
+        self.run.program = Some(program.name().to_owned());
+        if program.stands_in() {
+            let program = program.name().to_owned();
+            self.run.warnings.push(Warning::NoTinyProgram { program });
+        }
     }
 
     pub(crate) fn fds_held(&self) -> Result<u64> {
@@ -127,6 +160,7 @@ impl<'a> Bench<'a> {
     /// Starts the measurement.
     pub(crate) fn start(&mut self) -> Result<()> {
         self.enters_before = self.contestant.stats().map_or(0, |stats| stats.enters);
+        self.switches_before = context_switches(self.contestant.process())?;
         self.cpu_before = cpu_ns(self.contestant.process())?;
         self.started_ns = now_ns();
         Ok(())
@@ -151,6 +185,9 @@ impl<'a> Bench<'a> {
     /// Ends the measurement of the exits of these slots.
     pub(crate) fn stop(&mut self, slots: &Range<usize>) -> Result<()> {
         let cpu = cpu_ns(self.contestant.process())? - self.cpu_before;
+        let switches = context_switches(self.contestant.process())?;
+        // The switches of another program's threads that have ended are not known.
+        let switches = switches.saturating_sub(self.switches_before);
         let stats = self.contestant.stats();
         let slots = &self.recorder.table.slots()[slots.clone()];
         let exits = self.recorder.count(slots, u64::MAX).exits;
@@ -158,6 +195,7 @@ impl<'a> Bench<'a> {
         run.children = slots.len() as u64;
         run.exits = exits;
         run.cpu_ns_per_exit = cpu / exits.max(1);
+        run.switches_per_exit = Some(switches as f64 / exits.max(1) as f64);
         run.drain_ns = self.recorder.last_ns().saturating_sub(self.started_ns);
         run.set_latencies(between(slots, |s| &s.stamp_ns, |s| &s.known_ns)?)?;
         run.stages = stages(slots)?;

@@ -57,8 +57,9 @@ pub(super) fn measure(spec: &RunSpec, options: &RegisterOptions) -> Result<Run> 
     bench.recorder.stop_callback_sleep();
     let run = bench.run_mut();
     run.drain_ns = 0;
-    // Most CPU time goes to the registrations.
+    // Most CPU time and switches go to the registrations.
     run.cpu_ns_per_exit = 0;
+    run.switches_per_exit = None;
     run.set_watch_latencies(latencies)?;
     bench.finish(registered.end as u64, registered.end)
 }

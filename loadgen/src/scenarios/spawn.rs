@@ -3,6 +3,8 @@
 //! Both are measured in turns, several times, in one process with one contestant. Timed is the
 //! spawn of `true`, from the call to the known status.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -11,9 +13,9 @@ use anyhow::Result;
 use super::bench::Bench;
 use crate::measure::clock::now_ns;
 use crate::measure::interrupt::interrupted;
+use crate::measure::program::Program;
 use crate::measure::recorder::Recorder;
-use crate::measure::shared_table::{EXECED, Gate};
-use crate::measure::spawn_request::SpawnRequest;
+use crate::measure::shared_table::Gate;
 use crate::types::latency::Latencies;
 use crate::types::options::SpawnOptions;
 use crate::types::run::{Run, SpawnCost};
@@ -25,9 +27,16 @@ pub(super) fn measure(spec: &RunSpec, options: &SpawnOptions) -> Result<Run> {
     // The slots of spawned children come first, then those of live children.
     let spawned = warm_up + 2 * spawns * options.turns as usize;
     let slots = spawned + live * options.turns as usize;
+    let program = Program::that_exits(Some(Path::new("true")))?;
     let mut bench = Bench::new(spec, Recorder::new(slots, Duration::ZERO)?, &[])?;
+    bench.note_program(&program);
 
-    let mut timer = Timer::default();
+    let mut timer = Timer {
+        program,
+        next: 0,
+        done: 0,
+        stopped: false,
+    };
     // The first spawns (page faults, cold caches) are not measured.
     timer.spawn(&mut bench, warm_up, &mut Samples::new()?)?;
     let (mut none, mut with_live) = (Samples::new()?, Samples::new()?);
@@ -91,8 +100,8 @@ impl Samples {
     }
 }
 
-#[derive(Default)]
 struct Timer {
+    program: Arc<Program>,
     next: usize,
     /// The number of exits that were delivered so far.
     done: u64,
@@ -112,12 +121,12 @@ impl Timer {
                     .known_ns
                     .load(Ordering::Acquire)
             };
-            bench.recorder.table.slots()[index]
-                .due_ns
-                .store(EXECED, Ordering::Release);
             let before = now_ns();
-            bench.contestant.spawn(&SpawnRequest::True { index })?;
-            samples.call.record(now_ns() - before)?;
+            bench.spawn_program(index, &self.program)?;
+            // Another program is called through a pipe, and has not spawned the child yet.
+            if bench.contestant.process().is_none() {
+                samples.call.record(now_ns() - before)?;
+            }
             self.next += 1;
             self.done += 1;
             let delivered = bench.recorder.wait_for(self.done, |_| ());

@@ -49,6 +49,14 @@ pub(crate) enum Kind {
     Node,
     /// One thread in waitpid(-1): the lower bound, which reaps every child of the process
     WaitLoop,
+    /// Threads in posix_spawn and waitpid, one child at a time each: the lower bound of spawning
+    PosixSpawn,
+    /// Go's os/exec; needs go
+    Go,
+    /// libuv's uv_spawn in C; needs cc and libuv1-dev
+    Libuv,
+    /// Child sources of sd-event in C; needs cc and libsystemd-dev
+    SdEvent,
     /// exitring serve with records that survive the end of the service
     Serve,
     /// exitring serve with records that survive a power failure
@@ -77,6 +85,10 @@ impl Kind {
             Self::PythonAsyncio => "Python asyncio".into(),
             Self::Node => "Node child_process".into(),
             Self::WaitLoop => "bare wait loop".into(),
+            Self::PosixSpawn => "posix_spawn, waitpid in threads".into(),
+            Self::Go => "Go os/exec".into(),
+            Self::Libuv => "libuv in C".into(),
+            Self::SdEvent => "sd-event in C".into(),
             Self::Serve => "exitring serve, --durability process".into(),
             Self::ServePower => "exitring serve, --durability power".into(),
         }
@@ -87,9 +99,29 @@ impl Kind {
         !matches!(self, Self::Tokio | Self::AsyncProcess) && !self.is_external()
     }
 
+    /// Whether it reads the output of children as its users would.
+    pub(crate) fn reads_output(self) -> bool {
+        matches!(
+            self,
+            Self::Exitring
+                | Self::ExitringInline
+                | Self::ExitringEpoll
+                | Self::Tokio
+                | Self::AsyncProcess
+                | Self::PosixSpawn
+                | Self::PythonAsyncio
+                | Self::Node
+                | Self::Go
+                | Self::Libuv
+        )
+    }
+
     /// Whether it is another program, in another language.
     pub(crate) fn is_external(self) -> bool {
-        matches!(self, Self::PythonAsyncio | Self::Node)
+        matches!(
+            self,
+            Self::PythonAsyncio | Self::Node | Self::Go | Self::Libuv | Self::SdEvent
+        )
     }
 
     /// Whether it is the service with its clients.
@@ -112,7 +144,9 @@ impl Kind {
             | Self::Shadow
             | Self::Tokio
             | Self::AsyncProcess
-            | Self::PythonAsyncio => 1,
+            | Self::PythonAsyncio
+            | Self::Go
+            | Self::SdEvent => 1,
             _ => 0,
         }
     }

@@ -45,6 +45,8 @@ pub(crate) enum Metric {
     Rate,
     /// CPU time per exit
     Cpu,
+    /// Context switches per exit
+    Switches,
     /// Open descriptors
     Fds,
     /// Memory per watch
@@ -105,6 +107,7 @@ impl Metric {
             Self::Drain => "drain time",
             Self::Rate => "children/s",
             Self::Cpu => "CPU per exit",
+            Self::Switches => "switches per exit",
             Self::Fds => "descriptors held",
             Self::Bytes => "bytes per watch",
             Self::SpawnCost => "spawn cost ratio",
@@ -122,7 +125,7 @@ impl Metric {
             Self::Bytes => Unit::Bytes,
             Self::Rate => Unit::PerSecond,
             Self::Fds | Self::Lost | Self::Duplicates | Self::Wrong => Unit::Number,
-            Self::SpawnCost | Self::Enters => Unit::Ratio,
+            Self::SpawnCost | Self::Switches | Self::Enters => Unit::Ratio,
             _ => Unit::Nanoseconds,
         }
     }
@@ -161,6 +164,7 @@ impl Metric {
             Self::Drain => (run.drain_ns > 0).then_some(run.drain_ns as f64),
             Self::Rate => run.children_per_s,
             Self::Cpu => (run.cpu_ns_per_exit > 0).then_some(run.cpu_ns_per_exit as f64),
+            Self::Switches => run.switches_per_exit,
             Self::Fds => Some(run.fds_held as f64),
             Self::Bytes => whole(run.bytes_per_watch),
             Self::SpawnCost => run.spawn_cost_ratio,

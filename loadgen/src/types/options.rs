@@ -75,9 +75,34 @@ pub(crate) struct ChurnOptions {
     /// Number of other children that stay alive meanwhile
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) live: u32,
+    /// Execute a program in each child, started as users of the contestant start one: a static
+    /// program of about 200 bytes that only exits (x86_64 and aarch64), or `true`
+    #[arg(long)]
+    #[serde(default)]
+    pub(crate) exec: bool,
+    /// Program to execute instead; it gets no arguments, and must exit with 0 within 10 seconds
+    #[arg(long, value_name = "PATH", requires = "exec")]
+    #[serde(default)]
+    pub(crate) program: Option<PathBuf>,
 }
 
 impl ChurnOptions {
+    pub(super) fn check(&self) -> Result<()> {
+        check_hour(self.duration)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Args, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct CaptureOptions {
+    /// Number of children that run at the same time
+    #[arg(long, value_name = "C", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) concurrency: u32,
+    /// Duration of the load, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
+    pub(crate) duration: f64,
+}
+
+impl CaptureOptions {
     pub(super) fn check(&self) -> Result<()> {
         check_hour(self.duration)
     }

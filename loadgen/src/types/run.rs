@@ -26,6 +26,9 @@ pub(crate) struct Run {
     /// Children that stayed alive during the measurement.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) live: Option<u32>,
+    /// The program that children execute, if they do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) program: Option<String>,
     /// Children whose exits are measured.
     pub(crate) children: u64,
     /// Delivered exits of these children.
@@ -36,7 +39,8 @@ pub(crate) struct Run {
     pub(crate) duplicates: u64,
     /// Deliveries with the wrong pid or status.
     pub(crate) wrong: u64,
-    /// From the child's last instruction to the time when the contestant knows the status.
+    /// From the child's last instruction to the time when the contestant knows the status. If
+    /// children execute a program: from the call that starts the child.
     pub(crate) latency_ns: Percentiles,
     /// The same from the planned time.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,6 +54,9 @@ pub(crate) struct Run {
     pub(crate) drain_ns: u64,
     /// User and system time of the process during the measurement, with reaping; 0: not measured.
     pub(crate) cpu_ns_per_exit: u64,
+    /// Voluntary and involuntary context switches of all threads of the process, per exit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) switches_per_exit: Option<f64>,
     /// Open descriptors while all children are watched, without those that were open before the
     /// contestant was made.
     pub(crate) fds_held: u64,

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::metric::Metric;
 use super::options::{
-    AbandonOptions, ChurnOptions, RegisterOptions, ServeOptions, SoakOptions, SpawnOptions,
-    SteadyOptions, StormOptions,
+    AbandonOptions, CaptureOptions, ChurnOptions, RegisterOptions, ServeOptions, SoakOptions,
+    SpawnOptions, SteadyOptions, StormOptions,
 };
 
 #[derive(Clone, Debug, PartialEq, Subcommand, Serialize, Deserialize, JsonSchema)]
@@ -18,8 +18,10 @@ pub(crate) enum Scenario {
     Storm(StormOptions),
     /// Measure exits at planned times (open loop) while other children stay alive
     Steady(SteadyOptions),
-    /// Measure the whole cycle of short-lived children: fork, watch, exit, callback, reap
+    /// Measure the whole cycle of short-lived children: fork or execute, watch, exit, callback, reap
     Churn(ChurnOptions),
+    /// Measure short-lived children that write 4 KiB to a pipe, which the contestant reads
+    Capture(CaptureOptions),
     /// Measure the duration of registrations while callbacks are slow
     Register(RegisterOptions),
     /// Measure unrelated exits while hundreds of thousands of watches are dropped (exitring only)
@@ -39,7 +41,9 @@ impl Scenario {
         match self {
             Self::Storm(_) => "storm",
             Self::Steady(_) => "steady",
+            Self::Churn(options) if options.exec => "churn-exec",
             Self::Churn(_) => "churn",
+            Self::Capture(_) => "capture",
             Self::Register(_) => "register",
             Self::Abandon(_) => "abandon",
             Self::Spawn(_) => "spawn",
@@ -53,12 +57,21 @@ impl Scenario {
         match self {
             Self::Storm(_) => Metric::Drain,
             Self::Steady(_) => Metric::P50,
-            Self::Churn(_) => Metric::Rate,
+            Self::Churn(_) | Self::Capture(_) => Metric::Rate,
             Self::Register(_) => Metric::WatchP99,
             Self::Abandon(_) => Metric::Max,
             Self::Spawn(_) => Metric::SpawnCost,
             Self::Soak(_) => Metric::Rate,
             Self::Serve(_) => Metric::P99,
+        }
+    }
+
+    /// Whether its children execute a program that was not made for measurements.
+    pub(crate) fn executes_programs(&self) -> bool {
+        match self {
+            Self::Churn(options) => options.exec,
+            Self::Capture(_) | Self::Spawn(_) => true,
+            _ => false,
         }
     }
 
@@ -68,6 +81,7 @@ impl Scenario {
             Self::Storm(options) => options.children.into(),
             Self::Steady(options) => options.exits() + u64::from(options.live),
             Self::Churn(options) => u64::from(options.concurrency) + u64::from(options.live),
+            Self::Capture(options) => options.concurrency.into(),
             Self::Register(options) => options.exits() + options.registrations(),
             Self::Abandon(options) => options.children(),
             Self::Spawn(options) => u64::from(options.live) + 1,
@@ -81,6 +95,7 @@ impl Scenario {
         match self {
             Self::Steady(options) => options.check(),
             Self::Churn(options) => options.check(),
+            Self::Capture(options) => options.check(),
             Self::Register(options) => options.check(),
             Self::Serve(options) => options.check(),
             _ => Ok(()),

@@ -28,6 +28,10 @@ pub(crate) enum Warning {
     QueueStalls {
         stalls: u64,
     },
+    /// The children executed no tiny program, because there is none for the architecture.
+    NoTinyProgram {
+        program: String,
+    },
     FewRepetitions {
         repeat: u32,
     },
@@ -69,6 +73,11 @@ impl fmt::Display for Warning {
             Self::QueueStalls { stalls } => write!(
                 f,
                 "{stalls} exits waited for capacity in the queue: callbacks were slower than exits"
+            ),
+            Self::NoTinyProgram { program } => write!(
+                f,
+                "children executed {program}, because there is no tiny static program for this \
+                 architecture: the start of libc is part of every figure"
             ),
             Self::FewRepetitions { repeat } => write!(
                 f,

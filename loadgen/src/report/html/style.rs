@@ -73,6 +73,10 @@ impl Style {
             Kind::PythonAsyncio => (0x00_55_A4, Shape::Circle, true),
             Kind::Node => (0x5A_3E_1B, Shape::Square, true),
             Kind::WaitLoop => (0x66_66_66, Shape::Wedge, true),
+            Kind::PosixSpawn => (0x33_33_33, Shape::Diamond, false),
+            Kind::Go => (0x00_AD_D8, Shape::Triangle, true),
+            Kind::Libuv => (0x40_3C_8C, Shape::Wedge, false),
+            Kind::SdEvent => (0xD6_45_2F, Shape::Wedge, true),
             Kind::Serve => (0x00_88_88, Shape::Square, false),
             Kind::ServePower => (0x00_55_66, Shape::Square, true),
         };

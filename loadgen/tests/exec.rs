@@ -1,0 +1,163 @@
+//! Scenarios whose children execute a program: `churn --exec` and `capture`.
+
+mod common;
+
+use common::{Scratch, loadgen, measure, text};
+use serde_json::Value;
+
+fn names(list: &Value) -> Vec<&str> {
+    let list = list.as_array().expect("a list").iter();
+    list.filter_map(|entry| entry["contestant"].as_str())
+        .collect()
+}
+
+#[test]
+fn exitring_churns_through_executed_children() {
+    let scratch = Scratch::new("exec-churn");
+    let arguments = [
+        "churn",
+        "--exec",
+        "--duration",
+        "0.2",
+        "--concurrency",
+        "4",
+        "--live",
+        "3",
+    ];
+    let (table, json) = measure(&scratch, &arguments);
+    assert_eq!(json["scenario"], "churn-exec");
+    let run = &json["runs"][0];
+    assert!(run["children_per_s"].as_f64() > Some(0.0), "{run}");
+    assert!(run["switches_per_exit"].as_f64() > Some(0.0), "{run}");
+    // The latency is from the call that starts the child.
+    assert_eq!(run["latency_ns"]["samples"], run["exits"]);
+    assert!(run["program"].is_string(), "{run}");
+    assert!(table.contains("switches per exit"), "{table}");
+}
+
+#[test]
+fn exitring_captures_the_output_of_children() {
+    let scratch = Scratch::new("exec-capture");
+    let arguments = ["capture", "--duration", "0.2", "--concurrency", "2"];
+    let (_, json) = measure(&scratch, &arguments);
+    let run = &json["runs"][0];
+    assert!(run["exits"].as_u64() > Some(0), "{run}");
+    assert_eq!(run["latency_ns"]["samples"], run["exits"]);
+}
+
+#[test]
+fn a_program_of_the_user_may_write_to_standard_output() {
+    let scratch = Scratch::new("exec-program");
+    let arguments = [
+        "churn",
+        "--exec",
+        "--program",
+        "pwd",
+        "--duration",
+        "0.1",
+        "--concurrency",
+        "2",
+    ];
+    let (_, json) = measure(&scratch, &arguments);
+    let program = json["runs"][0]["program"].as_str();
+    assert!(program.is_some_and(|program| program.ends_with("/pwd")));
+
+    for (program, why) in [
+        ("/nowhere", "/nowhere"),
+        ("false", "instead of exit code 0"),
+    ] {
+        let output = loadgen(&["churn", "--exec", "--program", program]);
+        assert_eq!(output.status.code(), Some(2));
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains(why), "{stderr}");
+    }
+    let output = loadgen(&["churn", "--program", "true"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("--exec"));
+}
+
+#[test]
+fn every_contestant_in_rust_churns_through_executed_children() {
+    let scratch = Scratch::new("exec-compare-churn");
+    let arguments = [
+        "compare",
+        "churn",
+        "--exec",
+        "--duration",
+        "0.1",
+        "--concurrency",
+        "4",
+        "--live",
+        "5",
+        "--repeat",
+        "1",
+    ];
+    let (_, json) = measure(&scratch, &arguments);
+    let took_part = names(&json["runs"]);
+    for name in ["exitring", "exitring-watch", "shadow", "tokio", "wait-loop"] {
+        assert!(took_part.contains(&name), "{name}: {}", json["absent"]);
+    }
+    assert_eq!(took_part.last(), Some(&"posix-spawn"));
+}
+
+#[test]
+fn contestants_that_read_no_output_are_absent_from_capture() {
+    let scratch = Scratch::new("exec-compare-capture");
+    let arguments = [
+        "compare",
+        "capture",
+        "--duration",
+        "0.1",
+        "--concurrency",
+        "2",
+        "--repeat",
+        "1",
+    ];
+    let (table, json) = measure(&scratch, &arguments);
+    assert_eq!(
+        names(&json["runs"]),
+        [
+            "exitring",
+            "exitring-inline",
+            "exitring-epoll",
+            "tokio",
+            "async-process",
+            "posix-spawn"
+        ]
+    );
+    assert!(names(&json["absent"]).contains(&"shadow"));
+    assert!(table.contains("no way to read output"), "{table}");
+}
+
+#[test]
+fn posix_spawn_takes_part_only_where_children_execute_programs() {
+    let output = loadgen(&["storm", "--with", "posix-spawn"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("only starts programs"));
+}
+
+#[test]
+fn contestants_in_other_languages_execute_children_if_they_can_be_made() {
+    let scratch = Scratch::new("exec-external");
+    for name in ["python-asyncio", "node", "go", "libuv", "sd-event"] {
+        for scenario in [
+            &["churn", "--exec", "--duration", "0.1", "--concurrency", "4"][..],
+            &["spawn", "--live", "3", "--spawns", "5", "--turns", "1"],
+            &["storm", "--children", "10"],
+            &["capture", "--duration", "0.1", "--concurrency", "2"],
+        ] {
+            if (name, scenario[0]) == ("sd-event", "capture") {
+                continue;
+            }
+            let arguments = [scenario, &["--with", name]].concat();
+            let output = loadgen(&arguments);
+            let stderr = text(&output.stderr);
+            let absent = ["is not installed", "cannot be compiled"];
+            if output.status.code() == Some(2) && absent.iter().any(|why| stderr.contains(why)) {
+                assert!(stderr.contains("install"), "{stderr}");
+                break;
+            }
+            measure(&scratch, &arguments);
+        }
+    }
+}
