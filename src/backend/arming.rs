@@ -11,7 +11,7 @@ use io_uring::opcode;
 use io_uring::types::{Fd, Fixed};
 
 use super::engine::{StatusSource, no_descriptor_errno};
-use super::slots::{PidIdentity, Stage};
+use super::slots::{Inode, PidIdentity, Stage};
 use super::token::Kind;
 use super::uring::Uring;
 use crate::record::{Ownership, Record, WatchFor};
@@ -43,7 +43,7 @@ impl Uring {
         // The pid finds the process again only until the process is reaped.
         if record.watch_for() == WatchFor::Exited && self.ring.features().pidfs {
             if let Some(inode) = sys::pidfs_inode(pidfd.as_fd()) {
-                return (PidIdentity::Inode(inode), target, Some(pidfd));
+                return (PidIdentity::Inode(Inode::new(inode)), target, Some(pidfd));
             }
         }
         self.open_pidfds += 1;
@@ -124,13 +124,13 @@ impl Uring {
     /// ended needs none.
     fn arm_without_descriptor(&mut self, key: u32) -> io::Result<()> {
         let slot = self.slots.get(key);
-        if let PidIdentity::Owned(inode) = slot.identity {
+        if let PidIdentity::Owned(_) = slot.identity {
             let status = sys::waitid(WaitTarget::PeekPid(slot.guard.record().pid()));
             if !matches!(status, Ok(WaitResult::Pending)) {
                 // Nothing has checked this child since the shortage began.
                 let source = StatusSource::Owned {
                     pidfd: None,
-                    inode,
+                    inode: slot.inode(),
                     maybe_reused: true,
                 };
                 return self.ended_while_arming(key, source);
@@ -176,7 +176,8 @@ impl Uring {
             // belong to an unrelated process.
             Ok(pidfd) if ownership == Ownership::Owned => {
                 if inode.is_none() && self.ring.features().pidfs {
-                    self.slots.get(key).identity = PidIdentity::Owned(sys::inode(pidfd.as_fd()));
+                    self.slots.get(key).identity =
+                        PidIdentity::Owned(sys::inode(pidfd.as_fd()).map(Inode::new));
                 }
                 match sys::waitid(WaitTarget::PeekPidfd(pidfd.as_fd())) {
                     Ok(WaitResult::NoChild) => Reopened::Reaped,

@@ -11,6 +11,9 @@ use super::token::{Kind, Token};
 use crate::record::delivery_guard::DeliveryGuard;
 use crate::sync::shrink::is_sparse;
 
+/// How many slots are added at least.
+const GROWTH_MIN: usize = 64;
+
 pub(super) struct Slots {
     slab: Slab<Slot>,
     generation: u32,
@@ -19,11 +22,11 @@ pub(super) struct Slots {
     shrink_below: usize,
 }
 
+/// The generation of the watch is in the token that its record has.
 pub(super) struct Slot {
     pub(super) guard: DeliveryGuard,
     pub(super) identity: PidIdentity,
     stage: Stage,
-    generation: u32,
     /// The poll reported that the process was reaped as well.
     pub(super) reaped: bool,
 }
@@ -33,12 +36,33 @@ pub(super) enum PidIdentity {
     /// A slot of the file table.
     Table(u32),
     /// The inode number of its pidfds.
-    Inode(u64),
+    Inode(Inode),
     /// An open pidfd.
     Pidfd(OwnedFd),
     /// The pid, because the process is ours to reap; and the inode number of its pidfds, if known,
     /// to detect that something else reaped it.
-    Owned(Option<u64>),
+    Owned(Option<Inode>),
+}
+
+/// The inode number of a pidfd. In two halves, because a `u64` is aligned to eight bytes, and would
+/// make every slot larger.
+#[derive(Clone, Copy)]
+pub(super) struct Inode {
+    high: u32,
+    low: u32,
+}
+
+impl Inode {
+    pub(super) fn new(number: u64) -> Self {
+        Self {
+            high: (number >> 32) as u32,
+            low: number as u32,
+        }
+    }
+
+    pub(super) fn number(self) -> u64 {
+        u64::from(self.high) << 32 | u64::from(self.low)
+    }
 }
 
 /// What a watch waits for.
@@ -59,10 +83,16 @@ impl Slot {
     /// The inode number of the process's pidfds, if it was recorded.
     pub(super) fn inode(&self) -> Option<u64> {
         match self.identity {
-            PidIdentity::Inode(inode) => Some(inode),
-            PidIdentity::Owned(inode) => inode,
+            PidIdentity::Inode(inode) => Some(inode.number()),
+            PidIdentity::Owned(inode) => inode.map(Inode::number),
             PidIdentity::Table(_) | PidIdentity::Pidfd(_) => None,
         }
+    }
+
+    /// The token of the watch's poll, which identifies the watch in this slot.
+    fn token(&self) -> Token {
+        let token = Token::unpack(self.guard.record().token());
+        token.expect("set when the slot was taken")
     }
 }
 
@@ -84,6 +114,7 @@ impl Slots {
         stage: Stage,
     ) -> u32 {
         self.generation = self.generation.wrapping_add(1);
+        self.make_room();
         let entry = self.slab.vacant_entry();
         // Fits: the builder allows fewer watches than there are keys.
         let key = entry.key() as u32;
@@ -92,17 +123,25 @@ impl Slots {
             guard,
             identity,
             stage,
-            generation: self.generation,
             reaped: false,
         });
         self.armed += usize::from(stage == Stage::Armed);
         key
     }
 
+    /// Makes room for one more watch. The default growth is by a factor of two, which may leave
+    /// almost half of the memory unused.
+    fn make_room(&mut self) {
+        let capacity = self.slab.capacity();
+        if self.slab.len() == capacity {
+            self.slab.reserve_exact((capacity / 8).max(GROWTH_MIN));
+        }
+    }
+
     /// The key of a token's slot, if the slot still belongs to the same watch.
     pub(super) fn find(&self, token: Token) -> Option<u32> {
         let slot = self.slab.get(token.key as usize)?;
-        (slot.generation == token.generation).then_some(token.key)
+        (slot.token().generation == token.generation).then_some(token.key)
     }
 
     pub(super) fn get(&mut self, key: u32) -> &mut Slot {
@@ -115,12 +154,8 @@ impl Slots {
     }
 
     pub(super) fn token(&self, key: u32, kind: Kind) -> Token {
-        let generation = self.slab[key as usize].generation;
-        Token {
-            kind,
-            key,
-            generation,
-        }
+        let poll = self.slab[key as usize].token();
+        Token { kind, ..poll }
     }
 
     pub(super) fn stage(&self, key: u32) -> Stage {
@@ -165,4 +200,23 @@ fn poll_token(key: u32, generation: u32) -> u64 {
         generation,
     }
     .pack()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_small() {
+        assert!(size_of::<Slot>() <= 24, "{}", size_of::<Slot>());
+        // The list of free slots needs no tag of its own.
+        assert_eq!(size_of::<Option<Slot>>(), size_of::<Slot>());
+    }
+
+    #[test]
+    fn an_inode_number_converts_back() {
+        for number in [0, 1, u64::from(u32::MAX), 1 << 32, u64::MAX - 1, u64::MAX] {
+            assert_eq!(Inode::new(number).number(), number);
+        }
+    }
 }

@@ -97,9 +97,9 @@ impl Uring {
     ) -> io::Result<()> {
         let slot = self.slots.get(request.key);
         let source = match slot.identity {
-            PidIdentity::Owned(inode) if !slot.reaped => StatusSource::Owned {
+            PidIdentity::Owned(_) if !slot.reaped => StatusSource::Owned {
                 pidfd: None,
-                inode,
+                inode: slot.inode(),
                 maybe_reused: request.queued_at.elapsed() > PID_REUSE_MIN,
             },
             _ => StatusSource::Reaped,

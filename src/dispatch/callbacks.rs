@@ -18,7 +18,7 @@ impl DeliveryGuard {
     /// process was put in the queue, if it was.
     pub(crate) fn run_callbacks(self, shared: &Shared, queued_at: Option<Instant>) {
         let record = Arc::clone(self.record());
-        let Some(exit) = record.exit.get() else {
+        let Some(exit) = record.exit() else {
             debug_assert!(false, "scheduled without an exit");
             return;
         };
@@ -35,7 +35,7 @@ impl DeliveryGuard {
             let Some((id, callback)) = state.callbacks.pop() else {
                 break;
             };
-            state.running = Some(id);
+            record.set_running(&mut state, Some(id));
             drop(state);
 
             signal_mask::apply_builder_mask();
@@ -49,7 +49,7 @@ impl DeliveryGuard {
             }
 
             state = record.lock();
-            state.running = None;
+            record.set_running(&mut state, None);
             record.notify(&state);
         }
         if !state.callbacks.is_empty() {

@@ -91,7 +91,7 @@ impl DeliveryGuard {
             by_deadline: state.by_deadline(),
             queued_after_ns: None,
         };
-        let first = record.exit.set(exit).is_ok();
+        let first = record.set_exit(exit);
         debug_assert!(first, "a process ended twice");
         record.notify(&state);
         let subscribers = state.take_subscribers();
@@ -108,7 +108,7 @@ impl DeliveryGuard {
             }
         };
         drop(state);
-        subscribers.notify(record.exit.get());
+        subscribers.notify(record.exit());
         more
     }
 }

@@ -38,7 +38,8 @@ mod signals;
 mod subscribers;
 mod waiting;
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{OnceLock, PoisonError, Weak};
 use std::task::Waker;
 
@@ -54,17 +55,19 @@ pub(crate) use callbacks::Callbacks;
 pub(crate) use deadline::{DeadlineKey, NewDeadline};
 pub(crate) use subscribers::{Subscribers, WakerKey, drop_catching_panics};
 
+/// A program has as many records as live watches, so a record holds what most watches need while
+/// the process lives. The rest is in [`Ended`] and [`Extra`], which are allocated when needed.
 pub(crate) struct Record {
     pid: Pid,
     ownership: Ownership,
     watch_for: WatchFor,
     /// How often the ring thread queried the status before it was available.
-    status_queries: AtomicU32,
+    status_queries: AtomicU16,
     /// No handle is left and nothing is to be notified. Set under the lock, and never cleared.
     abandoned: AtomicBool,
     /// The engine's token of this watch. Only the ring thread writes it.
     token: AtomicU64,
-    pub(crate) exit: OnceLock<Exit>,
+    ended: OnceLock<Box<Ended>>,
     state: Mutex<State>,
     /// Notified when the exit arrives, a callback ends, or the watcher closes.
     changed: Condvar,
@@ -91,11 +94,18 @@ pub(crate) enum WatchFor {
     Reaped,
 }
 
+/// What a record needs only after the process has ended.
+struct Ended {
+    exit: Exit,
+    /// The id of the callback that runs; zero if none does. Accessed under the record's lock only,
+    /// which also orders the accesses.
+    running: AtomicU64,
+}
+
 pub(crate) struct State {
     pub(crate) phase: Phase,
     /// Threads that wait on `changed`, so that no wake-up is made without one.
     waiters: u32,
-    pub(crate) running: Option<CallbackId>,
     pub(crate) callbacks: Callbacks,
     /// State that few watches need.
     extra: Option<Box<Extra>>,
@@ -141,14 +151,13 @@ impl Record {
             pid,
             ownership,
             watch_for,
-            status_queries: AtomicU32::new(0),
+            status_queries: AtomicU16::new(0),
             abandoned: AtomicBool::new(false),
             token: AtomicU64::new(0),
-            exit: OnceLock::new(),
+            ended: OnceLock::new(),
             state: Mutex::new(State {
                 phase: Phase::Live,
                 waiters: 0,
-                running: None,
                 callbacks: Callbacks::default(),
                 extra: None,
             }),
@@ -178,11 +187,31 @@ impl Record {
 
     /// Counts a query that came too early. Ring thread only.
     pub(crate) fn count_status_query(&self) -> u32 {
-        self.status_queries.fetch_add(1, Ordering::Relaxed) + 1
+        u32::from(self.status_queries.fetch_add(1, Ordering::Relaxed)) + 1
     }
 
     pub(crate) fn exit(&self) -> Option<&Exit> {
-        self.exit.get()
+        self.ended.get().map(|ended| &ended.exit)
+    }
+
+    /// Stores the exit. Returns `false` if there is one.
+    fn set_exit(&self, exit: Exit) -> bool {
+        let running = AtomicU64::new(0);
+        self.ended.set(Box::new(Ended { exit, running })).is_ok()
+    }
+
+    /// The callback that runs.
+    fn running(&self, _locked: &State) -> Option<CallbackId> {
+        let id = self.ended.get()?.running.load(Ordering::Relaxed);
+        NonZeroU64::new(id).map(CallbackId::from_number)
+    }
+
+    /// Sets the callback that runs. The exit is stored by then.
+    pub(crate) fn set_running(&self, _locked: &mut State, id: Option<CallbackId>) {
+        if let Some(ended) = self.ended.get() {
+            let id = id.map_or(0, |id| id.get().get());
+            ended.running.store(id, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -249,5 +278,17 @@ impl State {
                 sinks: std::mem::take(&mut extra.sinks),
             },
         }
+    }
+}
+
+// The models have locks of another size.
+#[cfg(all(test, not(exitring_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_small() {
+        // With the two counters of an `Arc`, malloc rounds it up to 112 bytes.
+        assert!(size_of::<Record>() <= 88, "{}", size_of::<Record>());
     }
 }

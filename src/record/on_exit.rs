@@ -52,7 +52,7 @@ impl Record {
             drop(self.drop_callback(state, id, callback));
             return Cancel::Cancelled;
         }
-        while state.running == Some(id) || state.is_dropping(id) {
+        while self.running(&state) == Some(id) || state.is_dropping(id) {
             // The wait is announced under the record's lock, so the callback cannot have ended
             // between the check and the wait.
             let Some(_waiting) = wait_graph::wait_for(id) else {

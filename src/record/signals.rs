@@ -16,7 +16,7 @@ impl Record {
     /// Signals the process, or the group that it leads.
     pub(crate) fn signal(&self, signal: i32, group: bool) -> Result<(), SignalError> {
         let _state = self.lock();
-        if self.exit.get().is_some() || self.reaped_elsewhere() {
+        if self.exit().is_some() || self.reaped_elsewhere() {
             return Err(SignalError::Exited);
         }
         let sent = match group {
@@ -38,7 +38,7 @@ impl Record {
     /// The signal that stopped the child, if it is stopped (and not by a debugger).
     pub(crate) fn stopped(&self) -> Option<i32> {
         let _state = self.lock();
-        if self.ownership != Ownership::Owned || self.exit.get().is_some() {
+        if self.ownership != Ownership::Owned || self.exit().is_some() {
             return None;
         }
         let look = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
@@ -79,7 +79,7 @@ impl Record {
     /// ended and is not reaped.
     pub(crate) fn kill_by_deadline(&self) {
         let mut state = self.lock();
-        if self.exit.get().is_none() && !self.reaped_elsewhere() {
+        if self.exit().is_none() && !self.reaped_elsewhere() {
             let sent = self.kill_group_or_process(libc::SIGKILL);
             state.extra().note_deadline_error(libc::SIGKILL, sent);
         }
@@ -122,7 +122,7 @@ impl Record {
 
     /// Whether a child of ours has not ended, seen or unseen. The caller holds the lock.
     fn is_alive(&self) -> bool {
-        self.exit.get().is_none()
+        self.exit().is_none()
             && matches!(
                 sys::waitid(WaitTarget::PeekPid(self.pid)),
                 Ok(WaitResult::Pending)

@@ -46,7 +46,7 @@ impl Record {
         let _waiting = wait_graph::wait_for(shared.ring_thread).ok_or(WaitError::WouldDeadlock)?;
         let mut state = self.lock();
         loop {
-            if let Some(exit) = self.exit.get() {
+            if let Some(exit) = self.exit() {
                 return Ok(Some(exit));
             }
             if matches!(state.phase, Phase::Closed) {
@@ -62,7 +62,7 @@ impl Record {
     /// The exit, if it is known; an error if the watcher ended before.
     pub(crate) fn try_wait(&self, shared: &Shared) -> Result<Option<&Exit>, Closed> {
         let state = self.lock();
-        match (self.exit.get(), state.phase) {
+        match (self.exit(), state.phase) {
             (None, Phase::Closed) => Err(shared.closed_reason()),
             (exit, _) => Ok(exit),
         }
@@ -80,7 +80,7 @@ impl Record {
         let waker = waker.clone();
         let _old;
         let mut state = self.lock();
-        if let Some(exit) = self.exit.get() {
+        if let Some(exit) = self.exit() {
             return Poll::Ready(Ok(exit.clone()));
         }
         if matches!(state.phase, Phase::Closed) {
@@ -109,7 +109,7 @@ impl Record {
     /// Adds a queue, which gets the exit when it arrives, or now.
     pub(crate) fn add_sink(&self, shared: &Shared, sink: Sink) -> Result<(), Closed> {
         let mut state = self.lock();
-        if let Some(exit) = self.exit.get() {
+        if let Some(exit) = self.exit() {
             sink.deliver(exit);
             return Ok(());
         }

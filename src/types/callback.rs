@@ -21,6 +21,11 @@ impl CallbackId {
         Self(NonZeroU64::new(id).expect("fewer than 2^64 callbacks"))
     }
 
+    /// The reverse of [`get`](Self::get).
+    pub(crate) fn from_number(id: NonZeroU64) -> Self {
+        Self(id)
+    }
+
     /// The id as a number.
     pub fn get(self) -> NonZeroU64 {
         self.0
