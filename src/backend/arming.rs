@@ -28,7 +28,7 @@ impl Uring {
         let target = PollTarget::Descriptor(pidfd.as_raw_fd());
         if record.ownership() == Ownership::Owned {
             let inode = match self.ring.features().pidfs {
-                true => sys::inode(pidfd.as_fd()),
+                true => sys::inode(pidfd.as_fd()).map(Inode::new),
                 false => None,
             };
             return (PidIdentity::Owned(inode), target, Some(pidfd));

@@ -220,14 +220,14 @@ impl Uring {
         let reaped = completion.result & i32::from(libc::POLLHUP) != 0;
         let slot = self.slots.get(key);
         slot.reaped = reaped;
-        if let (PidIdentity::Owned(inode), true) = (&slot.identity, self.status_fd_queue.is_idle())
-        {
+        let inode = slot.inode();
+        if matches!(slot.identity, PidIdentity::Owned(_)) && self.status_fd_queue.is_idle() {
             // The watch needs no descriptor, and overtakes none.
             let source = match reaped {
                 true => StatusSource::Reaped,
                 false => StatusSource::Owned {
                     pidfd: None,
-                    inode: *inode,
+                    inode,
                     maybe_reused: false,
                 },
             };
