@@ -187,6 +187,35 @@ fn each_exit_goes_through_a_full_queue_once() {
     });
 }
 
+/// The callback of the first exit waits for that of the second, and there are two workers.
+#[test]
+fn an_announcement_leaves_no_exit_behind_while_a_worker_is_idle() {
+    check(|| {
+        let queue = Arc::new(ExitQueue::new(2).expect("memory"));
+        let second = Arc::new(ModelNotifier::default());
+        let workers: Vec<_> = (0..2)
+            .map(|_| {
+                let (queue, second) = (Arc::clone(&queue), Arc::clone(&second));
+                thread::spawn(move || {
+                    while let Some(popped) = queue.pop() {
+                        match popped.value {
+                            1 => second.wait(),
+                            _ => second.notify(),
+                        }
+                    }
+                })
+            })
+            .collect();
+        queue.announce();
+        queue.push_from(&mut VecDeque::from([1]));
+        queue.push_from(&mut VecDeque::from([2]));
+        queue.close();
+        for worker in workers {
+            worker.join().expect("no panic");
+        }
+    });
+}
+
 fn record() -> Arc<Record> {
     let pid = Pid::new(1).expect("positive");
     Arc::new(Record::new(pid, Ownership::Child, WatchFor::Exited))

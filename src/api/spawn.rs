@@ -1,5 +1,6 @@
 //! Children that the watcher owns: spawned, or adopted.
 
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{self, Command};
@@ -25,7 +26,8 @@ impl Watcher {
     /// executed or failed to be.
     ///
     /// If the call returns `Ok`, the child is watched, even if no descriptor is free: the ring
-    /// thread keeps a spare descriptor to start watches with, and the watch itself holds none.
+    /// thread keeps a spare descriptor to start watches with. A watch holds a descriptor for some
+    /// milliseconds at most, and then none.
     ///
     /// The child inherits the signal mask of the calling thread. In a callback that is the mask of
     /// the thread that built the watcher.
@@ -48,7 +50,14 @@ impl Watcher {
 
     fn start(&self, command: &mut Command) -> Result<Child, SpawnError> {
         let permit = self.child_permit().map_err(SpawnError::Refused)?;
-        let spawned = command.spawn();
+        let spawned = match command.spawn() {
+            // New watches hold descriptors for a short time, which the ring thread can close.
+            Err(error) if is_descriptor_shortage(&error) => {
+                self.flush();
+                command.spawn()
+            }
+            spawned => spawned,
+        };
         let mut std = spawned.map_err(|error| SpawnError::from_spawn(command, error))?;
         let pid = Pid::try_from(std.id()).map_err(|error| SpawnError::Watch(error.into()))?;
         let child = self
@@ -171,6 +180,10 @@ impl Watcher {
         let _no_callbacks = guard.finish(outcome, usage, Instant::now());
         Watch::new(Arc::clone(&self.shared), record)
     }
+}
+
+fn is_descriptor_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// The usage of a child that has ended and was not reaped.

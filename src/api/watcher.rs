@@ -190,7 +190,7 @@ impl Watcher {
     }
 
     /// Waits until the ring thread has processed the commands that were sent to it.
-    fn flush(&self) {
+    pub(super) fn flush(&self) {
         // Refused on the ring thread, and in a callback that the ring thread waits for: there the
         // commands are processed after this call has returned.
         if let Some(_waiting) = wait_graph::wait_for(self.shared.ring_thread) {

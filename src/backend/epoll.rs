@@ -262,8 +262,7 @@ impl Engine for Epoll {
     ) -> io::Result<()> {
         self.retry_due();
         let now = Some(Duration::ZERO);
-        let busy = !events.is_empty() || !self.pending_events.is_empty();
-        let timeout = match mode == WaitMode::Poll || busy {
+        let timeout = match mode == WaitMode::Poll || !self.pending_events.is_empty() {
             true => now,
             false => {
                 let next_retry = self.retry_queue.next_due();

@@ -19,7 +19,7 @@
 //! still wakes up within [`SHORT_SLEEP`] and arms all new watches in the ring.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use rustix::buffer::spare_capacity;
@@ -32,9 +32,6 @@ use crate::record::WatchFor;
 /// The longest time that a watch stays in the epoll before it is armed in the ring, and the longest
 /// sleep of the ring thread meanwhile.
 pub(crate) const SHORT_SLEEP: Duration = Duration::from_millis(3);
-
-/// The most events that one call reads.
-const EVENTS: usize = 64;
 
 pub(crate) struct NewPidfds {
     epoll: OwnedFd,
@@ -56,7 +53,7 @@ impl NewPidfds {
             // The kernel always reports EPOLLHUP, so an empty mask waits for nothing else.
             WatchFor::Reaped => EventFlags::empty(),
         };
-        let data = EventData::new_u64(raw(pidfd) as u64);
+        let data = EventData::new_u64(pidfd.as_raw_fd() as u64);
         Ok(epoll::add(&self.epoll, pidfd, data, flags)?)
     }
 
@@ -66,23 +63,23 @@ impl NewPidfds {
         let _ = epoll::delete(&self.epoll, pidfd);
     }
 
-    /// Reads the pidfds whose process has ended. They stay in the epoll.
-    pub(super) fn read_ended(&self, ended: &mut Vec<RawFd>) {
-        let mut events = Vec::with_capacity(EVENTS);
+    /// Reads the pidfds whose process has ended into `ended`, as far as its capacity allows. They
+    /// stay in the epoll.
+    pub(super) fn read_ended(&self, ended: &mut Vec<epoll::Event>) {
+        ended.clear();
         let now = Timespec::default();
-        // The only error is EINTR, after which the next short sleep ends soon.
-        let _ = epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&now));
-        ended.extend(events.iter().map(|event| event.data.u64() as RawFd));
+        // The only error is EINTR, after which all are armed within a short sleep.
+        let _ = epoll::wait(&self.epoll, spare_capacity(ended), Some(&now));
     }
+}
+
+/// The pidfd of an event.
+pub(super) fn pidfd_of(event: &epoll::Event) -> RawFd {
+    event.data.u64() as RawFd
 }
 
 impl AsFd for NewPidfds {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
     }
-}
-
-fn raw(fd: BorrowedFd<'_>) -> RawFd {
-    use std::os::fd::AsRawFd;
-    fd.as_raw_fd()
 }

@@ -17,7 +17,6 @@ impl Uring {
         let next = retry_queue
             .chain(self.status_fd_queue.retry_at())
             .chain(self.rearm_wake_at)
-            .chain(self.new_watches.rearm_at)
             .chain(self.stale_polls.next_removal(now))
             .min()?;
         Some(next.saturating_duration_since(now))
@@ -27,7 +26,6 @@ impl Uring {
         if self.retry_queue.is_empty()
             && self.status_fd_queue.retry_at().is_none()
             && self.rearm_wake_at.is_none()
-            && self.new_watches.rearm_at.is_none()
         {
             return Ok(());
         }
@@ -36,10 +34,6 @@ impl Uring {
         if self.rearm_wake_at.is_some_and(|at| at <= now) {
             self.rearm_wake_at = None;
             self.arm_wake()?;
-        }
-        if self.new_watches.rearm_at.is_some_and(|at| at <= now) {
-            self.new_watches.rearm_at = None;
-            self.arm_new_pidfds()?;
         }
         while let Some(key) = self.retry_queue.pop_due(now) {
             match self.slots.is_abandoned(key) {

@@ -124,10 +124,12 @@ pub(crate) fn open(
     stop: &Arc<Stop>,
 ) -> Result<(Box<dyn Engine>, SelectedBackend), BuildError> {
     match wanted {
-        Backend::Uring => Ok((
-            Box::new(Uring::open(eventfd, Arc::clone(stop))?),
-            SelectedBackend::URING,
-        )),
+        Backend::Uring => {
+            let uring = Uring::open(eventfd, Arc::clone(stop))?;
+            let mut selected = SelectedBackend::URING;
+            selected.descriptors -= u64::from(uring.new_pidfds().is_none());
+            Ok((Box::new(uring), selected))
+        }
         Backend::Epoll => Ok((Box::new(Epoll::open(eventfd)?), SelectedBackend::EPOLL)),
         Backend::Threads => Ok((
             Box::new(ThreadPerChild::open(eventfd)?),

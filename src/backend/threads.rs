@@ -153,8 +153,7 @@ impl Engine for ThreadPerChild {
         while let Some(key) = self.retry_queue.pop_due(now) {
             self.arm_slot(key);
         }
-        let busy = !events.is_empty() || !self.pending_events.is_empty();
-        let timeout = match mode == WaitMode::Poll || busy {
+        let timeout = match mode == WaitMode::Poll || !self.pending_events.is_empty() {
             true => Some(Duration::ZERO),
             false => {
                 let next_retry = self.retry_queue.next_due();

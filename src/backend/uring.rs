@@ -110,7 +110,7 @@ impl Uring {
                         });
                     }
                     (Kind::NewPidfds, _) => self
-                        .new_pidfds_completed(&completion)
+                        .new_pidfds_completed(&completion, &mut Vec::new())
                         .map_err(probe::enter_denied)?,
                     (Kind::Poll, libc::ECANCELED) => return Ok(()),
                     (Kind::Poll, errno) => return Err(probe::poll_denied(errno)),
@@ -184,7 +184,7 @@ impl Uring {
                     self.rearm_wake_at = Some(Instant::now() + RETRY_DELAY);
                 }
                 Kind::Wake if !completion.more => self.arm_wake()?,
-                Kind::NewPidfds => self.new_pidfds_completed(&completion)?,
+                Kind::NewPidfds => self.new_pidfds_completed(&completion, events)?,
                 // A test makes the poll fail by removing it.
                 Kind::Wake if faults::inject("wake").is_err() => {
                     let remove = opcode::PollRemove::new(Token::WAKE.pack()).build();
@@ -322,7 +322,7 @@ impl Engine for Uring {
         let busy = !events.is_empty()
             || self.ring.has_completions()
             || self.status_fd_queue.has_ready()
-            || self.new_watches.readable;
+            || self.new_watches.is_readable();
         match busy {
             true => self.ring.submit()?,
             false => self.ring.enter(mode, earlier(timeout, self.next_retry()))?,

@@ -35,7 +35,7 @@ struct Inner<T> {
     /// Announcements that no worker has woken up for yet.
     ///
     /// For each, `filled` was notified while a worker waited on it. So a worker will check the
-    /// queue after the announcement, and a push notifies one less. If a worker that was not
+    /// queue after the announcement, and one entry needs no notification. If a worker that was not
     /// notified counts it down first, a push notifies one too many.
     announced: usize,
     /// The producer has a backlog, and is to be woken when there is capacity.
@@ -91,8 +91,11 @@ impl<T> ExitQueue<T> {
             .entries
             .extend(backlog.drain(..count).map(|value| (value, now)));
         inner.producer_waits = !backlog.is_empty();
-        let awaking = inner.announced;
-        let wake = (inner.idle_workers.saturating_sub(awaking)).min(count.saturating_sub(awaking));
+        // As many workers as there are entries check the queue, with those that wake up already.
+        let wake = inner.idle_workers.saturating_sub(inner.announced);
+        let wake = wake
+            .min(inner.entries.len().saturating_sub(inner.announced))
+            .min(count);
         // Spinning workers check the queue under the lock afterwards.
         self.pushes.fetch_add(1, Ordering::Relaxed);
         drop(inner);
@@ -250,6 +253,35 @@ mod tests {
             queue.announce();
             queue.close();
             assert_eq!(worker.join().expect("no panic"), Vec::from_iter(0..1000));
+        });
+    }
+
+    #[test]
+    fn one_announcement_covers_one_entry() {
+        let queue = ExitQueue::new(4).expect("enough memory");
+        let second_ran = std::sync::Barrier::new(2);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while queue.pop().is_some() {
+                        // Both entries must be popped for either to return.
+                        second_ran.wait();
+                    }
+                });
+            }
+            for _ in 0..200 {
+                while queue.lock().idle_workers < 2 {
+                    std::thread::yield_now();
+                }
+                // The announced worker may not run before both are pushed.
+                queue.announce();
+                queue.push_from(&mut VecDeque::from([1]));
+                queue.push_from(&mut VecDeque::from([2]));
+            }
+            while queue.lock().idle_workers < 2 {
+                std::thread::yield_now();
+            }
+            queue.close();
         });
     }
 

@@ -225,6 +225,11 @@ impl Record {
         }
     }
 
+    /// Whether there are callbacks to run once the process has ended.
+    pub(crate) fn has_callbacks(&self) -> bool {
+        !self.lock().callbacks.is_empty()
+    }
+
     /// Called when the last handle is dropped. Returns whether that abandons the watch: the process
     /// has not ended, and nothing is to be notified. A child of ours is never abandoned.
     pub(crate) fn abandon(&self) -> bool {

@@ -25,8 +25,12 @@ impl RingThread {
     pub(super) fn deliver(&mut self) -> io::Result<()> {
         let mut ended = 0;
         let mut events = std::mem::take(&mut self.events);
-        if self.after_pause && !self.shared.inline && matches!(events[..], [Event::Ended(..)]) {
-            self.shared.queue.announce();
+        if let ([Event::Ended(guard, _)], true, false) =
+            (&events[..], self.after_pause, self.shared.inline)
+        {
+            if guard.record().has_callbacks() {
+                self.shared.queue.announce();
+            }
         }
         let seen_at = self.waited_at;
         for event in events.drain(..) {

@@ -49,6 +49,11 @@ pub(crate) struct RingThread {
     /// Whether the last wait was long: the workers sleep, and processors may.
     pub(super) after_pause: bool,
     pub(super) events: Vec<Event>,
+    /// Watches whose process had ended by the time that their command was carried out. Those that
+    /// the next wait reports have ended before.
+    ended_before: Vec<Event>,
+    /// A caller waits until the commands taken are carried out, and descriptors are closed.
+    flush: bool,
 }
 
 impl RingThread {
@@ -70,6 +75,8 @@ impl RingThread {
             late: false,
             after_pause: false,
             events: Vec::new(),
+            ended_before: Vec::new(),
+            flush: false,
         }
     }
 
@@ -95,6 +102,7 @@ impl RingThread {
         self.dispatch();
         self.wait()?;
         self.deliver()?;
+        self.acknowledge()?;
         self.deadlines.run_due();
         self.dispatch();
         Ok(())
@@ -129,9 +137,16 @@ impl RingThread {
             self.commands.shrink_if_sparse();
         }
         self.engine
-            .end_new(self.commands.is_empty(), &mut self.events)?;
+            .end_new(self.commands.is_empty(), &mut self.ended_before)?;
         self.plan_sleep(registered, flush)?;
-        if flush {
+        self.flush |= flush;
+        Ok(())
+    }
+
+    /// Answers a caller that waits for commands. By now the watches that ended at once are
+    /// delivered, and their descriptors are staged to be closed.
+    fn acknowledge(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.flush) {
             self.engine.submit()?;
             self.shared.mailbox.acknowledge(self.commands.len());
         }
@@ -156,7 +171,7 @@ impl RingThread {
                     },
                     Ownership::Child | Ownership::NotChild => StatusSource::Pidfd(pidfd),
                 };
-                self.events.push(Event::Ended(guard, source));
+                self.ended_before.push(Event::Ended(guard, source));
                 Ok(())
             }
             Registered::Pidfd(pidfd) => self.engine.arm(guard, Some(pidfd)),
@@ -165,13 +180,14 @@ impl RingThread {
     }
 
     /// Arms new watches if it is time, and determines how the next sleep is to be. Sleeps are short
-    /// while one registration follows another within the time of a short sleep.
+    /// while one registration follows another within the time of about a short sleep.
     fn plan_sleep(&mut self, registered: bool, flush: bool) -> io::Result<()> {
         let now = self.waited_at;
         let pause = self
             .registered_at
             .map(|at| now.saturating_duration_since(at));
-        let recent = pause.is_some_and(|pause| pause < SHORT_SLEEP);
+        // A sleep lasts a little longer than its timeout.
+        let recent = pause.is_some_and(|pause| pause < 2 * SHORT_SLEEP);
         if registered {
             self.registered_at = Some(now);
             self.registrations_frequent = recent;
@@ -208,7 +224,8 @@ impl RingThread {
             false => Sleep::Long,
         };
         let may_sleep = self.commands.is_empty()
-            && self.events.is_empty()
+            && self.ended_before.is_empty()
+            && !self.flush
             && self.shared.mailbox.may_sleep(sleep);
         let mode = match (may_sleep, self.burst) {
             (false, _) => WaitMode::Poll,
@@ -228,6 +245,7 @@ impl RingThread {
         }
         self.late = before.saturating_duration_since(self.waited_at) > PID_REUSE_MIN;
         let waited = self.engine.wait(mode, timeout, &mut self.events);
+        self.events.append(&mut self.ended_before);
         self.waited_at = Instant::now();
         self.after_pause = self.waited_at.saturating_duration_since(before) >= PAUSE_MIN;
         waited

@@ -40,9 +40,8 @@ pub struct Stats {
     /// Descriptors that the watcher holds between two wake-ups:
     ///
     /// - four of its own (two with epoll), one of which it gives up when no other is free;
-    /// - one for each of the watches, 64 at most, that were registered in the last milliseconds,
-    ///   while registrations follow one another quickly;
-    /// - one for each [`watch`](crate::Watcher::watch) that the ring thread has not taken yet;
+    /// - one for each watch that the ring thread has not taken yet, and, while registrations follow
+    ///   one another quickly, for up to 64 watches of the last milliseconds;
     /// - with epoll, one for each watch; before Linux 6.9, one for each watch of a process that
     ///   is not an owned child.
     ///

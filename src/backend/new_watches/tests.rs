@@ -168,14 +168,14 @@ fn a_pidfd_whose_command_was_not_carried_out_yet_is_read_again() {
         .expect("it fits");
     drop(child.stdin.take());
     let mut events = Vec::new();
-    while !engine.new_watches.readable {
+    while !engine.new_watches.is_readable() {
         let waited = Engine::wait(&mut engine, WaitMode::One, None, &mut events);
         waited.expect("the ring works");
     }
-    engine.read_new_pidfds();
     // The command is left for the next turn.
+    engine.read_new_pidfds();
     engine.end_new(false, &mut events).expect("the ring works");
-    assert!(events.is_empty() && engine.new_watches.readable);
+    assert!(events.is_empty() && engine.new_watches.is_readable());
     let record = Arc::new(Record::new(pid, Ownership::Child, WatchFor::Exited));
     engine.read_new_pidfds();
     let guard = DeliveryGuard::new(record);
