@@ -130,12 +130,12 @@ impl Watcher {
         self.register_child(permit, pid, registered)
     }
 
-    /// Opens a pidfd of a child that is ours to reap.
+    /// Opens a pidfd of a child that is ours to reap, if that saves waking the ring thread.
     ///
-    /// `Pid` if there is none, or if the pidfd is not that of a child of this process: the ring
-    /// thread tries again, and finds out why.
+    /// `Pid` otherwise, and if there is none, or it is not that of a child of this process: the
+    /// ring thread tries again, and finds out why.
     fn open_child(&self, pid: Pid) -> Registered {
-        if self.shared.check_pidfds().is_err() || !self.shared.mailbox.accepts_pidfd_of_child() {
+        if !self.shared.mailbox.wants_pidfd_of_child() {
             return Registered::Pid;
         }
         let Ok(pidfd) = sys::pidfd_open(pid) else {

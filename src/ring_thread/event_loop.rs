@@ -180,18 +180,19 @@ impl RingThread {
     }
 
     /// Arms new watches if it is time, and determines how the next sleep is to be. Sleeps are short
-    /// while one registration follows another within the time of about a short sleep.
+    /// while one registration follows another within the time of a short sleep. With longer pauses,
+    /// adding the pidfd would cost the caller more than waking the ring thread.
     fn plan_sleep(&mut self, registered: bool, flush: bool) -> io::Result<()> {
         let now = self.waited_at;
         let pause = self
             .registered_at
             .map(|at| now.saturating_duration_since(at));
-        // A sleep lasts a little longer than its timeout.
-        let recent = pause.is_some_and(|pause| pause < 2 * SHORT_SLEEP);
+        // Those of the last short sleep follow one another, too.
+        let frequent = self.engine.has_new() || pause.is_some_and(|pause| pause < SHORT_SLEEP);
         if registered {
             self.registered_at = Some(now);
-            self.registrations_frequent = recent;
-        } else if !recent {
+            self.registrations_frequent = frequent;
+        } else if !frequent {
             self.registrations_frequent = false;
         }
         if flush || self.arm_new_at.is_some_and(|at| at <= now) {

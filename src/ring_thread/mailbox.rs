@@ -278,10 +278,13 @@ impl Mailbox {
         self.lock().closed
     }
 
-    /// Whether a pidfd of an owned child may be sent. Otherwise the ring thread opens it, since it
-    /// can close descriptors first. Other watches cannot do without, so half the budget is theirs.
-    pub(crate) fn accepts_pidfd_of_child(&self) -> bool {
-        self.lock().pidfds < self.pidfds_max / 2
+    /// Whether the caller should open a pidfd for an owned child, to add it to the epoll. Otherwise
+    /// the ring thread opens it.
+    pub(crate) fn wants_pidfd_of_child(&self) -> bool {
+        let inner = self.lock();
+        inner.sleep == Sleep::Short
+            && inner.new_pidfds.is_some()
+            && inner.pidfds < self.new_pidfds_max
     }
 
     /// How many pidfds the mailbox holds.

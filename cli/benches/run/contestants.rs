@@ -1,0 +1,188 @@
+//! The programs that are compared, and how each runs the same jobs.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::nextest::EmptyTests;
+
+/// The program that each job executes.
+pub(crate) const PROGRAM: &str = "/bin/true";
+/// GNU parallel starts a tenth of the jobs of the others a second, and gets so many fewer.
+const PARALLEL_PART: usize = 10;
+
+/// A program that runs jobs.
+pub(crate) struct Contestant {
+    pub(crate) name: String,
+    pub(crate) jobs: usize,
+    program: PathBuf,
+    arguments: Vec<String>,
+    /// The file that is standard input.
+    list: Option<PathBuf>,
+}
+
+impl Contestant {
+    fn new(name: impl Into<String>, jobs: usize, program: &Path, arguments: &[&str]) -> Self {
+        Self {
+            name: name.into(),
+            jobs,
+            program: program.into(),
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+            list: None,
+        }
+    }
+
+    fn reading(mut self, list: PathBuf) -> Self {
+        self.list = Some(list);
+        self
+    }
+
+    /// The command that runs all jobs once.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        let stdin = self.list.as_ref().map_or_else(Stdio::null, |list| {
+            File::open(list).expect("the list can be read").into()
+        });
+        command.args(&self.arguments).stdin(stdin);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+}
+
+/// What is compared, and what is absent and why. The first two of the contestants are the floor and
+/// `exitring run`.
+#[derive(Default)]
+pub(crate) struct Table {
+    pub(crate) contestants: Vec<Contestant>,
+    pub(crate) absent: Vec<String>,
+}
+
+/// The measured binary of this package, and another build to compare it with.
+pub(crate) struct Builds {
+    pub(crate) exitring: PathBuf,
+    pub(crate) against: Option<PathBuf>,
+}
+
+impl Builds {
+    fn each(&self) -> impl Iterator<Item = (&Path, &str)> {
+        let against = self.against.as_deref().map(|path| (path, " (other build)"));
+        [(self.exitring.as_path(), "")].into_iter().chain(against)
+    }
+}
+
+/// The contestants that run [`PROGRAM`].
+pub(crate) fn of_program(builds: &Builds, jobs: usize, at_once: usize, dir: &Path) -> Table {
+    let mut table = Table::default();
+    let at_once_text = at_once.to_string();
+    let at_once_text = at_once_text.as_str();
+    let this = std::env::current_exe().expect("the path of this program is known");
+    for threads in [at_once, 4] {
+        let arguments = ["--floor", &threads.to_string(), &jobs.to_string()];
+        let name = format!("posix_spawn and waitpid in {threads} threads");
+        table
+            .contestants
+            .push(Contestant::new(name, jobs, &this, &arguments));
+        if at_once == 4 {
+            break;
+        }
+    }
+    // The floor with as many threads comes first, then `exitring run`.
+    let second_floor = table.contestants.split_off(1);
+    let list = write_list(dir, jobs);
+    for options in [
+        &[][..],
+        &["--discard"],
+        &["--inherit"],
+        &["--output", "jsonl"],
+    ] {
+        for (exitring, build) in builds.each() {
+            let name = ["exitring run", &options.join(" ")].join(" ");
+            let all = [&["run", "-q", "-j", at_once_text], options].concat();
+            let contestant = Contestant::new(name.trim().to_owned() + build, jobs, exitring, &all);
+            table.contestants.push(contestant.reading(list.clone()));
+        }
+    }
+    table.contestants.extend(second_floor);
+    let xargs = ["-P", at_once_text, "-n", "1", PROGRAM];
+    let numbers = dir.join("numbers");
+    let lines: String = (0..jobs).map(|number| format!("{number}\n")).collect();
+    fs::write(&numbers, lines).expect("the temporary directory is writable");
+    table.push_if_installed("xargs", "findutils", |path| {
+        Contestant::new(format!("xargs -P {at_once} -n 1"), jobs, path, &xargs).reading(numbers)
+    });
+    table.push_if_installed("parallel", "parallel", |path| {
+        let jobs = (jobs / PARALLEL_PART).max(1);
+        let arguments = ["--will-cite", "-j", at_once_text];
+        Contestant::new("GNU parallel", jobs, path, &arguments).reading(write_list(dir, jobs))
+    });
+    table
+}
+
+/// The contestants that run empty tests.
+pub(crate) fn of_tests(builds: &Builds, at_once: usize, tests: &EmptyTests) -> Table {
+    let mut table = Table::default();
+    let count = tests.names.len();
+    let at_once = at_once.to_string();
+    let list = tests.dir().join("list");
+    let binary = tests.binary.display();
+    let lines = tests
+        .names
+        .iter()
+        .map(|name| format!("{binary} --exact {name}\n"));
+    fs::write(&list, lines.collect::<String>()).expect("the temporary directory is writable");
+    let manifest = tests.dir().join("Cargo.toml");
+    let manifest = manifest.to_str().expect("the path is UTF-8");
+    let arguments = [
+        &["nextest", "run", "--offline", "--manifest-path", manifest][..],
+        &["-j", &at_once],
+    ];
+    let nextest = Path::new("cargo");
+    table.contestants.push(Contestant::new(
+        "cargo nextest run",
+        count,
+        nextest,
+        &arguments.concat(),
+    ));
+    for options in [&[][..], &["--discard"]] {
+        for (exitring, build) in builds.each() {
+            let name = ["exitring run", &options.join(" ")].join(" ");
+            let all = [&["run", "-q", "-j", &at_once], options].concat();
+            let contestant = Contestant::new(name.trim().to_owned() + build, count, exitring, &all);
+            table.contestants.push(contestant.reading(list.clone()));
+        }
+    }
+    table
+}
+
+impl Table {
+    fn push_if_installed(
+        &mut self,
+        program: &str,
+        package: &str,
+        contestant: impl FnOnce(&Path) -> Contestant,
+    ) {
+        match find_program(program) {
+            Some(path) => self.contestants.push(contestant(&path)),
+            None => self.absent.push(format!(
+                "{program}: not installed (apt-get install {package})"
+            )),
+        }
+    }
+}
+
+/// The path of a program in PATH.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let mut paths = std::env::split_paths(&path).map(|folder| folder.join(name));
+    paths.find(|path| path.is_file())
+}
+
+fn write_list(dir: &Path, jobs: usize) -> PathBuf {
+    let path = dir.join(format!("list-{jobs}"));
+    let mut file = File::create(&path).expect("the temporary directory is writable");
+    let lines = format!("{PROGRAM}\n").repeat(jobs);
+    file.write_all(lines.as_bytes())
+        .expect("the temporary directory is writable");
+    path
+}

@@ -1,0 +1,175 @@
+//! Compares `exitring run` with its peers and with the floor.
+//!
+//! ```sh
+//! cargo bench -p exitring-cli --bench run
+//! cargo bench -p exitring-cli --bench run -- --rounds 15 --against OTHER/exitring
+//! ```
+//!
+//! The contestants run in turns, in another random order in each round. The tables give medians,
+//! the least and the most of all rounds, and the medians of the ratios of each round, with a 95 %
+//! interval (percentile bootstrap).
+
+mod contestants;
+mod floor;
+mod nextest;
+mod statistics;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use exitring::Watcher;
+
+use self::contestants::{Builds, Contestant, PROGRAM, Table};
+use self::nextest::EmptyTests;
+use self::statistics::{Ratio, median};
+
+/// Compares `exitring run` with its peers and with the floor
+#[derive(Parser)]
+struct Options {
+    /// Cargo passes this option
+    #[arg(long, hide = true)]
+    bench: bool,
+
+    /// The number of rounds
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
+
+    /// The number of jobs in a round
+    #[arg(long, default_value_t = 3000)]
+    jobs: usize,
+
+    /// How many jobs run at a time
+    #[arg(short = 'j', default_value_t = 64)]
+    at_once: usize,
+
+    /// The number of empty tests for nextest; 0: no such table
+    #[arg(long, default_value_t = 3000)]
+    tests: usize,
+
+    /// Leave out contestants whose name contains this text; may be repeated
+    #[arg(long)]
+    without: Vec<String>,
+
+    /// Another build of `exitring` to measure in turns
+    #[arg(long, value_name = "PATH")]
+    against: Option<PathBuf>,
+
+    /// Be the floor: threads, jobs
+    #[arg(long, num_args = 2, hide = true)]
+    floor: Option<Vec<usize>>,
+}
+
+/// What a contestant took in each round.
+#[derive(Default)]
+struct Measured {
+    jobs_per_second: Vec<f64>,
+    cpu_per_job: Vec<f64>,
+}
+
+fn main() {
+    let options = Options::parse();
+    if let Some([threads, jobs]) = options.floor.as_deref() {
+        return floor::run(*threads, *jobs, PROGRAM);
+    }
+    if !options.bench {
+        return println!("cargo bench runs the measurement");
+    }
+    let builds = Builds {
+        exitring: env!("CARGO_BIN_EXE_exitring").into(),
+        against: options.against.clone(),
+    };
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let table = contestants::of_program(&builds, options.jobs, options.at_once, dir.path());
+    println!(
+        "{PROGRAM}, {} at a time, {} rounds\n",
+        options.at_once, options.rounds
+    );
+    compare(table, &options);
+    if options.tests == 0 {
+        return;
+    }
+    println!(
+        "\n{} empty tests, {} at a time, {} rounds\n",
+        options.tests, options.at_once, options.rounds
+    );
+    match EmptyTests::build(options.tests) {
+        Ok(tests) => compare(
+            contestants::of_tests(&builds, options.at_once, &tests),
+            &options,
+        ),
+        Err(reason) => println!("Absent: cargo nextest: {reason}"),
+    }
+}
+
+/// Runs the contestants in turns, and prints the table.
+fn compare(mut table: Table, options: &Options) {
+    let left_out = |contestant: &Contestant| {
+        options
+            .without
+            .iter()
+            .any(|text| contestant.name.contains(text))
+    };
+    table.contestants.retain(|contestant| !left_out(contestant));
+    let contestants = &table.contestants;
+    let watcher = Watcher::new().expect("the watcher is built");
+    let mut measured: Vec<Measured> = contestants.iter().map(|_| Measured::default()).collect();
+    let mut order: Vec<usize> = (0..contestants.len()).collect();
+    // Fills the caches.
+    for contestant in contestants {
+        run(&watcher, contestant);
+    }
+    for _ in 0..options.rounds {
+        fastrand::shuffle(&mut order);
+        for &index in &order {
+            let contestant = &contestants[index];
+            let (wall, cpu) = run(&watcher, contestant);
+            let jobs = contestant.jobs as f64;
+            measured[index]
+                .jobs_per_second
+                .push(jobs / wall.as_secs_f64());
+            measured[index].cpu_per_job.push(cpu.as_secs_f64() / jobs);
+        }
+    }
+    print_table(contestants, &measured);
+    for absent in &table.absent {
+        println!("\nAbsent: {absent}.");
+    }
+}
+
+/// Runs the jobs once. Returns the time, and the processor time of the contestant and its jobs.
+fn run(watcher: &Watcher, contestant: &Contestant) -> (Duration, Duration) {
+    let mut command = contestant.command();
+    let start = Instant::now();
+    let child = watcher.spawn(&mut command).expect("the contestant starts");
+    let exit = child.wait().expect("the watcher runs");
+    let wall = start.elapsed();
+    assert!(exit.success(), "{}: {exit:?}", contestant.name);
+    let usage = exit.usage().expect("the usage of a child is known");
+    (wall, usage.user() + usage.system())
+}
+
+fn print_table(contestants: &[Contestant], measured: &[Measured]) {
+    let is_run = |contestant: &Contestant| contestant.name == "exitring run";
+    let run = contestants.iter().position(is_run).unwrap_or_default();
+    let (first, run) = (&measured[0], &measured[run]);
+    println!(
+        "| | jobs/s (least to most) | ratio to {} | ratio to exitring run | CPU per job | CPU ratio to {} |",
+        contestants[0].name, contestants[0].name
+    );
+    println!("| --- | ---: | ---: | ---: | ---: | ---: |");
+    for (contestant, measured) in contestants.iter().zip(measured) {
+        let rates = &measured.jobs_per_second;
+        let least = rates.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = rates.iter().copied().fold(0.0, f64::max);
+        println!(
+            "| {} | {:.0} ({least:.0} to {most:.0}) | {} | {} | {:.0} µs | {} |",
+            contestant.name,
+            median(rates),
+            Ratio::of(rates, &first.jobs_per_second),
+            Ratio::of(rates, &run.jobs_per_second),
+            median(&measured.cpu_per_job) * 1e6,
+            Ratio::of(&measured.cpu_per_job, &first.cpu_per_job),
+        );
+    }
+}
