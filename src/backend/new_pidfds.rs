@@ -31,7 +31,7 @@ use crate::record::WatchFor;
 
 /// The longest time that a watch stays in the epoll before it is armed in the ring, and the longest
 /// sleep of the ring thread meanwhile.
-pub(crate) const SHORT_SLEEP: Duration = Duration::from_millis(1);
+pub(crate) const SHORT_SLEEP: Duration = Duration::from_millis(3);
 
 pub(crate) struct NewPidfds {
     epoll: OwnedFd,

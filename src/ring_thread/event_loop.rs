@@ -21,6 +21,8 @@ use crate::trace;
 /// millisecond.
 const COMMANDS_PER_TURN: usize = 256;
 
+/// Registrations with shorter pauses are frequent.
+const FREQUENT_MAX: Duration = Duration::from_millis(1);
 /// After a wait of this length without an event, a worker is woken up before a process is reaped.
 /// With less between exits, that would only take a processor from others.
 const PAUSE_MIN: Duration = Duration::from_micros(200);
@@ -188,7 +190,7 @@ impl RingThread {
             .registered_at
             .map(|at| now.saturating_duration_since(at));
         // Those of the last short sleep follow one another, too.
-        let frequent = self.engine.has_new() || pause.is_some_and(|pause| pause < SHORT_SLEEP);
+        let frequent = self.engine.has_new() || pause.is_some_and(|pause| pause < FREQUENT_MAX);
         if registered {
             self.registered_at = Some(now);
             self.registrations_frequent = frequent;

@@ -282,7 +282,7 @@ impl Mailbox {
     /// the ring thread opens it.
     pub(crate) fn wants_pidfd_of_child(&self) -> bool {
         let inner = self.lock();
-        inner.sleep == Sleep::Short
+        inner.sleep != Sleep::Long
             && inner.new_pidfds.is_some()
             && inner.pidfds < self.new_pidfds_max
     }
