@@ -34,7 +34,7 @@ fn descriptors_at_rest(watcher: &Watcher) -> u64 {
 #[test]
 fn each_of_many_short_lived_children_is_delivered_once() {
     const THREADS: u64 = 3;
-    const CHILDREN: u64 = 150;
+    const CHILDREN: u64 = 60;
     for workers in [0, 2] {
         let watcher = Watcher::builder()
             .workers(workers)

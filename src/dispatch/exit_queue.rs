@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn an_announced_entry_is_popped_and_an_announcement_without_one_does_no_harm() {
-        let queue = ExitQueue::new(4).expect("enough memory");
+        let queue = ExitQueue::new(100).expect("enough memory");
         // No worker is idle.
         queue.announce();
         std::thread::scope(|scope| {
@@ -236,7 +236,7 @@ mod tests {
                 }
                 seen
             });
-            for value in 0..1000 {
+            for value in 0..100 {
                 while queue.lock().idle_workers == 0 {
                     std::thread::yield_now();
                 }
@@ -252,37 +252,37 @@ mod tests {
             }
             queue.announce();
             queue.close();
-            assert_eq!(worker.join().expect("no panic"), Vec::from_iter(0..1000));
+            assert_eq!(worker.join().expect("no panic"), Vec::from_iter(0..100));
         });
     }
 
     #[test]
     fn one_announcement_covers_one_entry() {
-        let queue = ExitQueue::new(4).expect("enough memory");
-        let second_ran = std::sync::Barrier::new(2);
+        let queue = ExitQueue::new(2).expect("enough memory");
+        let both_popped = std::sync::Barrier::new(2);
+        let done = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
                     while queue.pop().is_some() {
-                        // Both entries must be popped for either to return.
-                        second_ran.wait();
+                        // Neither returns before both entries are popped.
+                        both_popped.wait();
+                        done.fetch_add(1, Ordering::SeqCst);
                     }
                 });
             }
-            for _ in 0..200 {
-                while queue.lock().idle_workers < 2 {
+            for round in 0..50 {
+                while done.load(Ordering::SeqCst) < 2 * round || queue.lock().idle_workers < 2 {
                     std::thread::yield_now();
                 }
                 // The announced worker may not run before both are pushed.
                 queue.announce();
-                queue.push_from(&mut VecDeque::from([1]));
-                queue.push_from(&mut VecDeque::from([2]));
-            }
-            while queue.lock().idle_workers < 2 {
-                std::thread::yield_now();
+                assert_eq!(queue.push_from(&mut VecDeque::from([1])), 1);
+                assert_eq!(queue.push_from(&mut VecDeque::from([2])), 1);
             }
             queue.close();
         });
+        assert_eq!(done.into_inner(), 100);
     }
 
     #[test]
