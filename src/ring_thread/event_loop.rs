@@ -182,8 +182,8 @@ impl RingThread {
     }
 
     /// Arms new watches if it is time, and determines how the next sleep is to be. Sleeps are short
-    /// while one registration follows another within the time of a short sleep. With longer pauses,
-    /// adding the pidfd would cost the caller more than waking the ring thread.
+    /// while one registration follows another within [`FREQUENT_MAX`]. With longer pauses, adding
+    /// the pidfd costs the caller more than waking the ring thread.
     fn plan_sleep(&mut self, registered: bool, flush: bool) -> io::Result<()> {
         let now = self.waited_at;
         let pause = self
