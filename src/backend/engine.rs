@@ -31,6 +31,10 @@ pub(crate) trait Engine {
     /// came first.
     fn disarm(&mut self, record: &Record) -> io::Result<()>;
 
+    /// Arms the watches whose delay is over. To be called before the gauges are read and before each
+    /// wait, so that a sleep does not begin with outdated gauges.
+    fn retry_due(&mut self) -> io::Result<()>;
+
     /// Submits what is staged, waits, and collects events. It may return without an event and
     /// before the timeout.
     fn wait(

@@ -188,19 +188,6 @@ impl Epoll {
         self.slots.remove(key)
     }
 
-    fn retry_due(&mut self) {
-        if self.retry_queue.is_empty() {
-            return;
-        }
-        let now = Instant::now();
-        while let Some(key) = self.retry_queue.pop_due(now) {
-            match self.slots.is_abandoned(key) {
-                true => self.disarmed(key),
-                false => self.arm_slot(key),
-            }
-        }
-    }
-
     /// Waits, and processes the ready events.
     fn take_ready(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         // A timeout that is too long for the call means no timeout.
@@ -254,13 +241,26 @@ impl Engine for Epoll {
         Ok(())
     }
 
+    fn retry_due(&mut self) -> io::Result<()> {
+        if self.retry_queue.is_empty() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        while let Some(key) = self.retry_queue.pop_due(now) {
+            match self.slots.is_abandoned(key) {
+                true => self.disarmed(key),
+                false => self.arm_slot(key),
+            }
+        }
+        Ok(())
+    }
+
     fn wait(
         &mut self,
         mode: WaitMode,
         timeout: Option<Duration>,
         events: &mut Vec<Event>,
     ) -> io::Result<()> {
-        self.retry_due();
         let now = Some(Duration::ZERO);
         let timeout = match mode == WaitMode::Poll || !self.pending_events.is_empty() {
             true => now,

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use io_uring::opcode;
 
-use super::engine::Event;
 use super::slots::Stage;
 use super::uring::Uring;
 use crate::sync::shrink::ShrinkIfSparse;
@@ -22,7 +21,7 @@ impl Uring {
         Some(next.saturating_duration_since(now))
     }
 
-    pub(super) fn retry_due(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+    pub(super) fn retry_due(&mut self) -> io::Result<()> {
         if self.retry_queue.is_empty()
             && self.status_fd_queue.retry_at().is_none()
             && self.rearm_wake_at.is_none()
@@ -37,7 +36,12 @@ impl Uring {
         }
         while let Some(key) = self.retry_queue.pop_due(now) {
             match self.slots.is_abandoned(key) {
-                true => self.disarmed(key, events)?,
+                true => {
+                    let mut events = std::mem::take(&mut self.pending_events);
+                    let disarmed = self.disarmed(key, &mut events);
+                    self.pending_events = events;
+                    disarmed?;
+                }
                 false => self.arm_slot(key)?,
             }
         }

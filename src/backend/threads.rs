@@ -143,24 +143,29 @@ impl Engine for ThreadPerChild {
         Ok(())
     }
 
+    fn retry_due(&mut self) -> io::Result<()> {
+        if self.retry_queue.is_empty() {
+            return Ok(());
+        }
+        let now = Instant::now();
+        while let Some(key) = self.retry_queue.pop_due(now) {
+            self.arm_slot(key);
+        }
+        Ok(())
+    }
+
     fn wait(
         &mut self,
         mode: WaitMode,
         timeout: Option<Duration>,
         events: &mut Vec<Event>,
     ) -> io::Result<()> {
-        let now = Instant::now();
-        while let Some(key) = self.retry_queue.pop_due(now) {
-            self.arm_slot(key);
-        }
         let timeout = match mode == WaitMode::Poll || !self.pending_events.is_empty() {
             true => Some(Duration::ZERO),
             false => {
                 let next_retry = self.retry_queue.next_due();
-                earlier(
-                    timeout,
-                    next_retry.map(|at| at.saturating_duration_since(now)),
-                )
+                let next_retry = next_retry.map(|at| at.saturating_duration_since(Instant::now()));
+                earlier(timeout, next_retry)
             }
         };
         // A timeout that is too long for the call means no timeout.

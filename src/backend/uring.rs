@@ -308,13 +308,16 @@ impl Engine for Uring {
         self.ring.close(fd)
     }
 
+    fn retry_due(&mut self) -> io::Result<()> {
+        Uring::retry_due(self)
+    }
+
     fn wait(
         &mut self,
         mode: WaitMode,
         timeout: Option<Duration>,
         events: &mut Vec<Event>,
     ) -> io::Result<()> {
-        self.retry_due(events)?;
         self.process_status_requests(events)?;
         self.remove_stale_polls()?;
         events.append(&mut self.pending_events);

@@ -141,6 +141,36 @@ fn a_full_epoll_still_reports_an_exit() {
 }
 
 #[test]
+fn a_watch_that_is_armed_after_a_delay_is_counted() {
+    for backend in [Backend::Uring, Backend::Epoll, Backend::Threads] {
+        let watcher = Watcher::builder().backend(backend);
+        let (call, errno) = match backend {
+            Backend::Threads => ("clone", libc::EAGAIN),
+            _ => ("pidfd_open", libc::EMFILE),
+        };
+        let refused = plan(call, errno, u32::MAX, 0);
+        set_plan(Some(Arc::clone(&refused)));
+        let watcher = watcher.build();
+        set_plan(None);
+        let Ok(watcher) = watcher else {
+            eprintln!("skipped: no {backend:?} here");
+            continue;
+        };
+        let sleep = Command::new("sleep").arg("1000").spawn();
+        let sleep = sleep.expect("sleep starts");
+        // Each attempt of the ring thread makes at most three calls.
+        refused.times.store(7, Ordering::SeqCst);
+        refused.after.store(0, Ordering::SeqCst);
+        let child = watcher.adopt(sleep).expect("it is our child");
+        // The ring thread sleeps by then, and nothing else wakes it.
+        wait_until("it is armed", || watcher.stats().armed == 1);
+        assert_eq!(refused.failures.load(Ordering::SeqCst), 7);
+        child.kill().expect("it lives");
+        child.wait().expect("the watcher lives");
+    }
+}
+
+#[test]
 fn orphans_are_reaped_once_a_thread_can_be_started() {
     // The first thread is the watcher's own.
     let fault = plan("clone", libc::EAGAIN, 1, 1);

@@ -219,6 +219,7 @@ impl RingThread {
     }
 
     fn wait(&mut self) -> io::Result<()> {
+        self.engine.retry_due()?;
         self.publish();
         // The backlog does not prevent sleep: a worker wakes this thread when the queue has
         // capacity.
