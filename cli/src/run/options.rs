@@ -15,6 +15,7 @@ const EXAMPLES: &str = "\
 Examples:
   exitring run -j 8 commands.txt          one command per line, 8 at a time
   find . -name '*.png' -print0 | exitring run -0 -- optipng {}
+  exitring run -- convert {} out/{/.}.jpg ::: *.png
   exitring run -- ./train --seed {} --lr {2} ::: 1 2 3 ::: 0.1 0.01
   exitring run --timeout 5m --retries 2 --joblog run.log --resume tests.txt
   exitring run --output jsonl list | jq 'select(.success == false)'
@@ -47,7 +48,9 @@ pub(crate) struct Options {
     /// A template: COMMAND {} ::: ARGUMENTS
     ///
     /// {} stands for the argument, {1} and {2} for those of the first and second :::, {#} for the
-    /// number of the job. Arguments are appended to a template without a placeholder for them.
+    /// number of the job. {.} is the argument without its extension, {/} without its directory,
+    /// {//} its directory, {/.} its name without directory and extension. {1.} and so on are parts
+    /// of one argument. Arguments are appended to a template without a placeholder for them.
     /// Without ::: the arguments are the lines of FILE or standard input.
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,

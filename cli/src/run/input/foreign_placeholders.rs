@@ -70,17 +70,11 @@ fn position(inner: &[u8]) -> (&[u8], &[u8]) {
 pub(super) fn replacement(spelling: &[u8]) -> String {
     let inner = spelling.get(1..spelling.len() - 1).unwrap_or_default();
     let (position, modifiers) = position(inner);
-    let place = format!("{{{}}}", String::from_utf8_lossy(position));
-    let shell_command = |cut: &str| format!("use a shell: -- sh -c '{cut}' sh {place}");
     match modifiers {
         _ if position.starts_with(b"-") => "count from the first: {1}, {2}".into(),
-        b"." => shell_command(r#"COMMAND "${1%.*}""#),
-        b"/" => shell_command(r#"COMMAND "${1##*/}""#),
-        b"//" => shell_command(r#"COMMAND "$(dirname -- "$1")""#),
-        b"/." => shell_command(r#"name=${1##*/}; COMMAND "${name%.*}""#),
         b"%" => "there is no slot number; {#} is the number of the job".into(),
         b"##" => "the number of all jobs is not known; {#} is the number of the job".into(),
-        _ => "{} is the argument, {1} and {2} are those of the first and second :::, {#} is the number of the job; for more, use a shell: -- sh -c 'COMMAND \"$1\"' sh {}".into(),
+        _ => "{} is the argument, {1} and {2} are those of the first and second :::, {.} {/} {//} {/.} are parts of a path, {#} is the number of the job; for more, use a shell: -- sh -c 'COMMAND \"$1\"' sh {}".into(),
     }
 }
 
@@ -91,10 +85,6 @@ mod tests {
     #[test]
     fn placeholders_of_other_tools_are_recognised() {
         for spelling in [
-            "{.}",
-            "{/}",
-            "{//}",
-            "{/.}",
             "{%}",
             "{##}",
             "{+}",
@@ -103,10 +93,6 @@ mod tests {
             "{:}",
             "{%.}",
             "{%:}",
-            "{1.}",
-            "{2/}",
-            "{2//}",
-            "{1/.}",
             "{-1}",
             "{-2/.}",
             "{0#}",

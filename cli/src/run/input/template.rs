@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use super::foreign_placeholders;
+use super::placeholder::{self, Placeholder};
 use crate::failure::Failure;
 
 const SEPARATOR: &str = ":::";
@@ -22,17 +23,6 @@ type Word = Vec<Part>;
 enum Part {
     Text(Vec<u8>),
     Placeholder(Placeholder),
-}
-
-/// What a placeholder stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Placeholder {
-    /// `{}`: all arguments.
-    All,
-    /// `{#}`: the job's number.
-    Number,
-    /// `{1}` and so on: one argument, counted from 0.
-    One(usize),
 }
 
 /// The lists of arguments, one per `:::`. Each combination of them is a job. The last list varies
@@ -144,15 +134,6 @@ impl Product {
     }
 }
 
-/// The name of the placeholder at the start of the text, and the text after it.
-fn placeholder(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let inner = text.strip_prefix(b"{")?;
-    let end = inner.iter().position(|&byte| byte == b'}')?;
-    let (name, rest) = (&inner[..end], &inner[end + 1..]);
-    let known = name.is_empty() || name == b"#" || name.iter().all(u8::is_ascii_digit);
-    known.then_some((name, rest))
-}
-
 /// Splits a word into text and placeholders. Each placeholder must have an argument. A backslash
 /// before a placeholder makes it literal text.
 fn parse_word(word: &[u8], arguments: usize) -> Result<Word, Failure> {
@@ -164,11 +145,14 @@ fn parse_word(word: &[u8], arguments: usize) -> Result<Word, Failure> {
         if let Some(quoted) = rest.strip_prefix(b"\\").and_then(spelling) {
             text.extend(quoted);
             at += 1 + quoted.len();
-        } else if let Some((name, after)) = placeholder(rest) {
+        } else if let Some((name, after)) = placeholder::at_start(rest)
+            && !(placeholder::has_modifier(name)
+                && belongs_to_other_syntax(word, at, rest.len() - after.len()))
+        {
             if !text.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut text)));
             }
-            parts.push(Part::Placeholder(resolve(name, arguments)?));
+            parts.push(Part::Placeholder(Placeholder::parse(name, arguments)?));
             at = word.len() - after.len();
         } else if let Some(spelling) = foreign_placeholders::placeholder(rest)
             && !belongs_to_other_syntax(word, at, spelling.len())
@@ -195,7 +179,7 @@ fn parse_word(word: &[u8], arguments: usize) -> Result<Word, Failure> {
 
 /// The spelling of a placeholder at the start of the text, of exitring or of another tool.
 fn spelling(text: &[u8]) -> Option<&[u8]> {
-    let own = placeholder(text).map(|(name, _)| &text[..name.len() + 2]);
+    let own = placeholder::at_start(text).map(|(name, _)| &text[..name.len() + 2]);
     own.or_else(|| foreign_placeholders::placeholder(text))
 }
 
@@ -207,41 +191,13 @@ fn belongs_to_other_syntax(word: &[u8], at: usize, length: usize) -> bool {
     before == Some(b'$') || before == Some(b'{') && after == Some(&b'}')
 }
 
-fn resolve(name: &[u8], arguments: usize) -> Result<Placeholder, Failure> {
-    let name = String::from_utf8_lossy(name);
-    match &*name {
-        "" => Ok(Placeholder::All),
-        "#" => Ok(Placeholder::Number),
-        nth => match nth.parse() {
-            Ok(nth) if (1..=arguments).contains(&nth) => Ok(Placeholder::One(nth - 1)),
-            _ => {
-                let cause = format!(
-                    "{{{name}}} is not a placeholder: there are {{1}} to {{{arguments}}}, one for each :::"
-                );
-                Err(Failure::usage(cause).remedy(format!(
-                    "{{}} is all arguments, {{#}} is the job's number; \\{{{name}}} is {{{name}}} literally"
-                )))
-            }
-        },
-    }
-}
-
 fn fill(word: &Word, number: u64, arguments: &[&OsStr]) -> OsString {
     let mut filled = Vec::new();
     for part in word {
         match part {
             Part::Text(text) => filled.extend(text),
-            Part::Placeholder(Placeholder::All) => {
-                filled.extend(arguments.join(OsStr::new(" ")).as_bytes())
-            }
-            Part::Placeholder(Placeholder::Number) => filled.extend(number.to_string().bytes()),
-            // `parse_word` has checked that the argument exists.
-            Part::Placeholder(Placeholder::One(nth)) => {
-                filled.extend(
-                    arguments
-                        .get(*nth)
-                        .map_or(&[][..], |argument| argument.as_bytes()),
-                );
+            Part::Placeholder(placeholder) => {
+                placeholder.append_to(&mut filled, number, arguments);
             }
         }
     }
@@ -288,6 +244,22 @@ mod tests {
     }
 
     #[test]
+    fn a_modifier_names_a_part_of_each_argument() {
+        assert_eq!(
+            commands("a {.} {/} x{//}y {/.} ::: d/b.c"),
+            ["a|d/b|b.c|xdy|b"]
+        );
+        assert_eq!(
+            commands("a {.} {1/} {2//} {2/.} ::: d/b.c ::: e.f"),
+            ["a|d/b e|b.c|.|e"]
+        );
+        assert_eq!(
+            commands(r"a {{.}} ${.} \{1.} {} ::: x"),
+            [r"a|{{.}}|${.}|{1.}|x"]
+        );
+    }
+
+    #[test]
     fn a_backslash_makes_a_placeholder_literal() {
         assert_eq!(commands(r"a \{} \{1} {} ::: x"), ["a|{}|{1}|x"]);
         assert_eq!(
@@ -314,9 +286,10 @@ mod tests {
             "a ::: 1 :::",
             "a ::: 1 :::+ 2",
             "a :::: f",
-            "a {.} ::: 1",
-            "a x{/.}y ::: 1",
-            "a ${x}{//} ::: 1",
+            "a {%} ::: 1",
+            "a x{..}y ::: 1",
+            "a ${x}{##} ::: 1",
+            "a {2.} ::: 1",
         ] {
             let words = words.split(' ').map(OsString::from).collect::<Vec<_>>();
             parse(words.clone()).expect_err(&format!("{words:?}"));

@@ -1,0 +1,88 @@
+//! Templates beside GNU parallel: the same words give the same commands.
+
+mod common;
+
+use std::process::Command;
+
+use common::*;
+
+/// Arguments with and without directories, extensions, spaces and bytes that are not ASCII.
+const PATHS: [&str; 20] = [
+    "a.x",
+    ".bashrc",
+    "a.",
+    "dir.d/file",
+    "a/",
+    "/",
+    "/a",
+    "a//b",
+    "a/b//",
+    "a.tar.gz",
+    "./x.c",
+    "../y",
+    "..",
+    "a b.c",
+    "/a/b.c.d",
+    "x/.y",
+    "//",
+    "//a",
+    "é.ü",
+    "d e/f g.h",
+];
+
+/// Whether GNU parallel is installed, and not the program of the same name in moreutils.
+fn has_parallel() -> bool {
+    let version = Command::new("parallel").arg("--version").output();
+    let found = version.is_ok_and(|version| version.stdout.starts_with(b"GNU parallel"));
+    if !found {
+        eprintln!("not tested: GNU parallel is not installed");
+    }
+    found
+}
+
+/// Runs the template with both programs, and returns what each printed.
+fn both(template: &[&str], lists: &[&[&str]]) -> (String, String) {
+    let lists = lists.iter().flat_map(|list| [&[":::"][..], *list].concat());
+    let words: Vec<_> = template.iter().copied().chain(lists).collect();
+    let mut parallel = Command::new("parallel");
+    // It gives the command to a shell. With -q the words arrive as they are here.
+    parallel.args(["--will-cite", "-j1", "-q"]).args(&words);
+    let parallel = parallel.output().expect("it is installed");
+    assert!(parallel.status.success(), "{words:?}: {parallel:?}");
+    let ours = stdout(exitring(["run", "-q", "-j1", "--"]).args(&words));
+    let theirs = String::from_utf8(parallel.stdout).expect("UTF-8");
+    (ours, theirs)
+}
+
+#[test]
+fn parts_of_a_path_are_the_same_in_gnu_parallel() {
+    if !has_parallel() {
+        return;
+    }
+    let template = [
+        "echo", "[{}]", "[{.}]", "[{/}]", "[{//}]", "[{/.}]", "-{.}.o-", "{#}",
+    ];
+    let (ours, theirs) = both(&template, &[&PATHS]);
+    assert_eq!(ours, theirs);
+    assert!(ours.contains("[dir.d/file] [dir.d/file] [file] [dir.d] [file] -dir.d/file.o- 4\n"));
+}
+
+#[test]
+fn parts_of_arguments_of_several_lists_are_the_same_in_gnu_parallel() {
+    if !has_parallel() {
+        return;
+    }
+    let template = [
+        "echo",
+        "[{.}]",
+        "[{1/}]",
+        "[{2//}]",
+        "{2.}{1/.}",
+        "{1}",
+        "{}",
+    ];
+    let lists: [&[&str]; 2] = [&["a/b.c", "d"], &["e/f.g", "/h", "i j.k"]];
+    let (ours, theirs) = both(&template, &lists);
+    assert_eq!(ours, theirs);
+    assert_eq!(ours.lines().count(), 6);
+}
