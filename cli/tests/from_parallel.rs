@@ -42,7 +42,11 @@ fn has_parallel() -> bool {
 
 /// Runs the template with both programs, and returns what each printed.
 fn both(template: &[&str], lists: &[&[&str]]) -> (String, String) {
-    let lists = lists.iter().flat_map(|list| [&[":::"][..], *list].concat());
+    let lists = lists.iter().flat_map(|list| match list {
+        // A list that brings its separator.
+        [":::+", ..] => list.to_vec(),
+        _ => [&[":::"], *list].concat(),
+    });
     let words: Vec<_> = template.iter().copied().chain(lists).collect();
     let mut parallel = Command::new("parallel");
     // It gives the command to a shell. With -q the words arrive as they are here.
@@ -85,4 +89,35 @@ fn parts_of_arguments_of_several_lists_are_the_same_in_gnu_parallel() {
     let (ours, theirs) = both(&template, &lists);
     assert_eq!(ours, theirs);
     assert_eq!(ours.lines().count(), 6);
+}
+
+#[test]
+fn linked_lists_are_the_same_in_gnu_parallel() {
+    if !has_parallel() {
+        return;
+    }
+    let template = ["echo", "{1}-{2}-{3}", "{}"];
+    let linked: [&[&[&str]]; 3] = [
+        &[&["a", "b"], &[":::+", "1", "2"], &["x", "y", "z"]],
+        &[&["p", "q"], &["a", "b", "c"], &[":::+", "1", "2", "3"]],
+        &[&["a", "b"], &[":::+", "1", "2"], &[":::+", "x", "y"]],
+    ];
+    for (lists, jobs) in linked.into_iter().zip([6, 6, 2]) {
+        let (ours, theirs) = both(&template, lists);
+        assert_eq!(ours, theirs);
+        assert_eq!(ours.lines().count(), jobs);
+    }
+}
+
+/// GNU parallel leaves out the arguments of the longer list without a word.
+#[test]
+fn linked_lists_of_different_lengths_are_refused() {
+    let mut run = exitring(["run", "--", "echo", ":::", "a", "b", "c", ":::+", "1", "2"]);
+    let output = run.output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        error.contains("has 2 arguments, and the list before has 3"),
+        "{error}"
+    );
 }

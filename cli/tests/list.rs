@@ -232,7 +232,6 @@ fn foreign_placeholders_and_separators_are_refused_with_a_replacement() {
         ("{:}", "use a shell"),
         ("a{..}b", "use a shell"),
         ("::::", "before --"),
-        (":::+", "lines of a list"),
         ("::::+", "lines of a list"),
     ] {
         for list in [&[":::", "x.c"][..], &[]] {

@@ -4,7 +4,7 @@
 //! Everything else in braces goes to the program unchanged: `{print}`, `${x}`, `{1..5}`.
 
 /// Separators between lists of arguments.
-const SEPARATORS: &[&str] = &["::::", ":::+", "::::+"];
+const SEPARATORS: &[&str] = &["::::", "::::+"];
 /// Modifiers that follow a position or stand alone. A placeholder has at most `MODIFIERS_MAX` of
 /// them.
 const MODIFIERS: &[u8] = b"./%#:+";

@@ -9,7 +9,8 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags, open};
 
 use super::lines::{ItemKind, Line, Lines};
-use super::template::{self, Product, Template};
+use super::product::Product;
+use super::template::{self, Template};
 use crate::failure::Failure;
 use crate::run::job::CommandSpec;
 

@@ -5,9 +5,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use super::foreign_placeholders;
 use super::placeholder::{self, Placeholder};
+use super::product::{Product, Separator};
 use crate::failure::Failure;
-
-const SEPARATOR: &str = ":::";
 
 /// A command with placeholders for arguments.
 #[derive(Debug)]
@@ -25,15 +24,6 @@ enum Part {
     Placeholder(Placeholder),
 }
 
-/// The lists of arguments, one per `:::`. Each combination of them is a job. The last list varies
-/// fastest.
-#[derive(Debug)]
-pub(crate) struct Product {
-    lists: Vec<Vec<OsString>>,
-    /// The index of the next argument in each list; `None` at the end.
-    next: Option<Vec<usize>>,
-}
-
 /// Parses the words after `--`.
 pub(crate) fn parse(words: Vec<OsString>) -> Result<(Template, Option<Product>), Failure> {
     if let Some((separator, remedy)) = words
@@ -43,31 +33,43 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<(Template, Option<Product>),
         let literally = format!("{remedy}; \\{separator} is {separator} literally");
         return Err(Failure::usage(format!("{separator} is not supported")).remedy(literally));
     }
-    let mut parts = words
-        .split(|word| word == SEPARATOR)
-        .map(|part| part.iter().map(unquote_separator).collect::<Vec<_>>());
-    let command = parts.next().unwrap_or_default();
+    let mut lists = words.split_inclusive(|word| separator(word.as_bytes()).is_some());
+    let (command, mut next) = split_separator(lists.next().unwrap_or_default());
     if command.first().is_none_or(|program| program.is_empty()) {
         return Err(Failure::usage("no command before :::")
             .remedy("exitring run -- COMMAND {} ::: ARGUMENTS"));
     }
-    let lists: Vec<_> = parts.collect();
-    if lists.iter().any(Vec::is_empty) {
-        return Err(Failure::usage("no arguments after a :::")
-            .remedy("without any :::, arguments are the lines of FILE or standard input, of which there may be none"));
+    let mut product = Product::default();
+    while let Some(separator) = next {
+        let (arguments, after) = split_separator(lists.next().unwrap_or_default());
+        product.add(separator, arguments)?;
+        next = after;
     }
     // Lines provide one argument at a time.
-    let template = Template::new(&command, lists.len().max(1))?;
-    let product = (!lists.is_empty()).then(|| Product::new(lists));
-    Ok((template, product))
+    let template = Template::new(&command, product.arguments().max(1))?;
+    Ok((template, (product.arguments() > 0).then_some(product)))
+}
+
+fn separator(word: &[u8]) -> Option<Separator> {
+    match word {
+        b":::" => Some(Separator::Combine),
+        b":::+" => Some(Separator::Link),
+        _ => None,
+    }
+}
+
+/// Splits off the separator at the end.
+fn split_separator(words: &[OsString]) -> (Vec<OsString>, Option<Separator>) {
+    let after = words.last().and_then(|word| separator(word.as_bytes()));
+    let words = &words[..words.len() - usize::from(after.is_some())];
+    (words.iter().map(unquote_separator).collect(), after)
 }
 
 /// Replaces `\:::` by the literal word `:::`, and other separators likewise.
 fn unquote_separator(word: &OsString) -> OsString {
     match word.as_bytes().strip_prefix(b"\\") {
         Some(quoted)
-            if quoted == SEPARATOR.as_bytes()
-                || foreign_placeholders::separator(quoted).is_some() =>
+            if separator(quoted).is_some() || foreign_placeholders::separator(quoted).is_some() =>
         {
             OsStr::from_bytes(quoted).to_owned()
         }
@@ -95,42 +97,6 @@ impl Template {
             .filter(|_| self.append)
             .map(|&argument| argument.to_owned());
         filled.chain(appended).collect()
-    }
-}
-
-impl Product {
-    fn new(lists: Vec<Vec<OsString>>) -> Self {
-        let next = Some(vec![0; lists.len()]);
-        Self { lists, next }
-    }
-
-    /// The number of combinations.
-    pub(crate) fn len(&self) -> u64 {
-        self.lists.iter().map(|list| list.len() as u64).product()
-    }
-
-    pub(crate) fn next(&mut self) -> Option<Vec<&OsStr>> {
-        let indices = self.next.as_mut()?;
-        let current = indices.clone();
-        let mut place = indices.len();
-        loop {
-            let Some(list) = place.checked_sub(1) else {
-                self.next = None;
-                break;
-            };
-            place = list;
-            indices[list] += 1;
-            if indices[list] < self.lists[list].len() {
-                break;
-            }
-            indices[list] = 0;
-        }
-        let chosen = self
-            .lists
-            .iter()
-            .zip(current)
-            .map(|(list, index)| list[index].as_os_str());
-        Some(chosen.collect())
     }
 }
 
@@ -241,6 +207,11 @@ mod tests {
         );
         assert_eq!(commands("a {2}{1} ::: 1 2 ::: x"), ["a|x1", "a|x2"]);
         assert_eq!(commands("a {} ::: 1 ::: x"), ["a|1 x"]);
+        assert_eq!(
+            commands("a {3}{2}{1} ::: 1 2 :::+ x y ::: p q"),
+            ["a|px1", "a|qx1", "a|py2", "a|qy2"]
+        );
+        assert_eq!(commands("a ::: p ::: 1 2 :::+ x y"), ["a|p|1|x", "a|p|2|y"]);
     }
 
     #[test]
@@ -263,8 +234,8 @@ mod tests {
     fn a_backslash_makes_a_placeholder_literal() {
         assert_eq!(commands(r"a \{} \{1} {} ::: x"), ["a|{}|{1}|x"]);
         assert_eq!(
-            commands(r"a \{.}{} \{9} \::: ::: x \::::"),
-            ["a|{.}x|{9}|:::", "a|{.}::::|{9}|:::"]
+            commands(r"a \{.}{} \{9} \::: ::: x \:::: \:::+"),
+            ["a|{.}x|{9}|:::", "a|{.}::::|{9}|:::", "a|{.}:::+|{9}|:::"]
         );
         assert_eq!(commands(r"a \{b} \n \ ::: x"), [r"a|\{b}|\n|\|x"]);
     }
@@ -284,7 +255,10 @@ mod tests {
             "a {99999999999999999999} ::: 1",
             "a :::",
             "a ::: 1 :::",
-            "a ::: 1 :::+ 2",
+            "a ::: 1 :::+",
+            "a ::: 1 :::+ 2 3",
+            "a ::: 1 2 :::+ 3",
+            "a :::+ 1",
             "a :::: f",
             "a {%} ::: 1",
             "a x{..}y ::: 1",
