@@ -50,7 +50,8 @@ pub(crate) struct Options {
     /// {} stands for the argument, {1} and {2} for those of the first and second :::, {#} for the
     /// number of the job. {.} is the argument without its extension, {/} without its directory,
     /// {//} its directory, {/.} its name without directory and extension. {1.} and so on are parts
-    /// of one argument. :::+ links a list with the one before. Arguments are appended to a template without a placeholder for them.
+    /// of one argument. Arguments are appended to a template without a placeholder for them. :::+
+    /// links a list of arguments with the one before.
     /// Without ::: the arguments are the lines of FILE or standard input.
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,

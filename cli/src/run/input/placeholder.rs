@@ -71,7 +71,7 @@ impl Placeholder {
             _ => {
                 let name = String::from_utf8_lossy(name);
                 let cause = format!(
-                    "{{{name}}} is not a placeholder: there are {{1}} to {{{arguments}}}, one for each :::"
+                    "{{{name}}} is not a placeholder: there are {{1}} to {{{arguments}}}, one for each list"
                 );
                 Err(Failure::usage(cause).remedy(format!(
                     "{{}} is all arguments, {{#}} is the job's number; \\{{{name}}} is {{{name}}} literally"
