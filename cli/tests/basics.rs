@@ -78,7 +78,7 @@ fn invalid_arguments_are_refused_with_a_reason() {
         ),
         (&["run", "--", "echo", ":::"], "no arguments after a :::"),
         (
-            &["run", "--", "echo", ":::", "1", ":::+", "2"],
+            &["run", "--", "echo", ":::", "1", "::::", "2"],
             "not supported",
         ),
         (&["run", "--shard", "3/2"], "a shard is i/n"),
