@@ -158,6 +158,10 @@ fn a_watch_that_is_armed_after_a_delay_is_counted() {
         };
         let sleep = Command::new("sleep").arg("1000").spawn();
         let sleep = sleep.expect("sleep starts");
+        // Otherwise this thread opens the pidfd.
+        wait_until("the ring thread sleeps", || {
+            !watcher.shared().mailbox.wants_pidfd_of_child()
+        });
         // Each attempt of the ring thread makes at most three calls.
         refused.times.store(7, Ordering::SeqCst);
         refused.after.store(0, Ordering::SeqCst);
