@@ -61,6 +61,7 @@ impl Placeholder {
             return Ok(Self::Number);
         }
         let (position, modifier) = split_position(name);
+        // `at_start` has checked the modifier.
         let part = PathPart::from_modifier(modifier).unwrap_or(PathPart::Whole);
         if position.is_empty() {
             return Ok(Self::All(part));
@@ -146,7 +147,6 @@ fn directory(path: &[u8]) -> &[u8] {
         false => directory,
     };
     match directory.is_empty() {
-        true if path.starts_with(b"/") => b"/",
         true => b".",
         false => directory,
     }
