@@ -42,6 +42,7 @@
 
 mod api;
 mod backend;
+mod command;
 pub mod compat;
 mod dispatch;
 mod error;
@@ -65,14 +66,16 @@ pub use api::exits::{Exits, ExitsIntoIter, ExitsIter, ExitsTryIter};
 pub use api::future::{Exited, OwnedExited};
 pub use api::output::Output;
 pub use api::pipe::Pipe;
+pub use api::spawnable::Spawn;
 pub use api::watch::Watch;
 pub use api::watcher::Watcher;
 pub use backend::{Backend, InvalidBackend};
+pub use command::{Command, Environment, Resource, Scheduling, Stdio};
 pub use dispatch::tagged_queue::Tagged;
 pub use error::{
     AddError, AdoptError, BuildError, Closed, ForkError, InvalidPid, NoDescriptors, OutputError,
-    RecvError, RecvTimeoutError, SignalError, SpawnError, SystemError, TryRecvError, WaitError,
-    WatchError,
+    RecvError, RecvTimeoutError, SetupStep, SignalError, SpawnError, SystemError, TryRecvError,
+    WaitError, WatchError,
 };
 pub use process_limit::ProcessLimit;
 pub use types::callback::{CallbackId, Cancel};

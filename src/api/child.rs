@@ -83,11 +83,10 @@ impl Child {
         }
     }
 
-    /// Moves the pipes out of a child that the standard library started.
-    pub(crate) fn with_pipes_of(mut self, std: &mut std::process::Child) -> Self {
-        self.stdin = Pipe::new(std.stdin.take());
-        self.stdout = Pipe::new(std.stdout.take());
-        self.stderr = Pipe::new(std.stderr.take());
+    pub(crate) fn with_pipes(mut self, pipes: Pipes) -> Self {
+        self.stdin = Pipe::new(pipes.stdin);
+        self.stdout = Pipe::new(pipes.stdout);
+        self.stderr = Pipe::new(pipes.stderr);
         self
     }
 
@@ -272,6 +271,24 @@ impl Child {
     /// The child is reaped in any case.
     pub fn kill_on_drop(&mut self, kill: bool) {
         self.owned.kill_on_drop = kill;
+    }
+}
+
+/// The parent's ends of the pipes to a child.
+pub(crate) struct Pipes {
+    pub(crate) stdin: Option<ChildStdin>,
+    pub(crate) stdout: Option<ChildStdout>,
+    pub(crate) stderr: Option<ChildStderr>,
+}
+
+impl Pipes {
+    /// Moves the pipes out of a child that the standard library started.
+    pub(crate) fn of(std: &mut std::process::Child) -> Self {
+        Self {
+            stdin: std.stdin.take(),
+            stdout: std.stdout.take(),
+            stderr: std.stderr.take(),
+        }
     }
 }
 

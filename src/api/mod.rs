@@ -7,7 +7,7 @@
 //! - [`builder`]: the options of a watcher, and the start of its threads.
 //! - [`watcher`], [`fork`] and [`spawn`]: the methods of `Watcher` that register a process by pid
 //!   or pidfd, fork one, and spawn or adopt an owned child. They use [`watch_permit`] (the limit on
-//!   watches) and [`pidfd`] (from a pidfd to its pid).
+//!   watches), [`pidfd`] (from a pidfd to its pid), and [`spawnable`] (the types of commands).
 //! - [`watch`] and [`child`]: the handles of one process. `Child` uses [`pipe`] and [`output`].
 //! - [`future`] and [`exits`]: awaiting an exit, and receiving many exits from one queue.
 //!
@@ -23,6 +23,7 @@ pub(crate) mod output;
 mod pidfd;
 pub(crate) mod pipe;
 mod spawn;
+pub(crate) mod spawnable;
 pub(crate) mod watch;
 mod watch_permit;
 pub(crate) mod watcher;

@@ -1,13 +1,16 @@
 //! Children that the watcher owns: spawned, or adopted.
 
-use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{self, Command};
+use std::process;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::spawnable::{Spawn, Started};
 use super::watch_permit::WatchPermit;
+#[cfg(doc)]
+use crate::Command;
+use crate::api::child::Pipes;
 use crate::error::{AdoptError, SpawnError, WatchError};
 use crate::record::delivery_guard::DeliveryGuard;
 use crate::record::orphan_reaper;
@@ -21,9 +24,11 @@ use crate::{Child, Pid, Watch, Watcher};
 impl Watcher {
     /// Starts a command as a child that the watcher owns and reaps.
     ///
-    /// The call uses [`Command::spawn`], so arguments, environment, standard streams and all other
-    /// settings of the command apply. The [`Child`] holds the pipes. Blocks until the program was
-    /// executed or failed to be.
+    /// The command is a [`Command`] of this crate or of the [standard library](process::Command),
+    /// with all of its settings. The [`Child`] holds the pipes. Blocks until the program was
+    /// executed or failed to be. A command of this crate needs no fork, nor the copy of page tables
+    /// that comes with it; one of the standard library does without as long as it has no
+    /// `pre_exec` closure, user, or group.
     ///
     /// If the call returns `Ok`, the child is watched, even if no descriptor is free: the ring
     /// thread keeps a spare descriptor to start watches with. A watch holds a descriptor for some
@@ -38,8 +43,8 @@ impl Watcher {
     /// resources that ran out; [`SpawnError::is_throttling`] reports whether a later attempt can
     /// succeed. If the watcher ends during the call, the child is killed and reaped
     /// ([`SpawnError::Watch`]).
-    pub fn spawn(&self, command: &mut Command) -> Result<Child, SpawnError> {
-        let span = trace::spawn(command.get_program());
+    pub fn spawn<C: Spawn>(&self, command: &mut C) -> Result<Child, SpawnError> {
+        let span = trace::spawn(command.program());
         let spawned = self.start(command);
         match &spawned {
             Ok(child) => span.spawned(child.id()),
@@ -48,25 +53,32 @@ impl Watcher {
         spawned
     }
 
-    fn start(&self, command: &mut Command) -> Result<Child, SpawnError> {
+    fn start<C: Spawn>(&self, command: &mut C) -> Result<Child, SpawnError> {
         let permit = self.child_permit().map_err(SpawnError::Refused)?;
-        let spawned = match command.spawn() {
+        let pidfd = self.shared.check_pidfds().is_ok();
+        let started = match command.start(pidfd) {
             // New watches hold descriptors for a short time, which the ring thread can close.
-            Err(error) if is_descriptor_shortage(&error) => {
+            Err(SpawnError::NoDescriptors(_)) => {
                 self.flush();
-                command.spawn()
+                command.start(pidfd)
             }
-            spawned => spawned,
+            started => started,
         };
-        let mut std = spawned.map_err(|error| SpawnError::from_spawn(command, error))?;
-        let pid = Pid::try_from(std.id()).map_err(|error| SpawnError::Watch(error.into()))?;
+        let Started { pid, pidfd, pipes } = started?;
+        let registered = match pidfd {
+            Some(pidfd) if !self.shared.mailbox.is_over_descriptor_budget() => {
+                Registered::Pidfd(pidfd)
+            }
+            Some(_) => Registered::Pid,
+            None => self.open_child(pid),
+        };
         let child = self
-            .register_child(permit, pid, self.open_child(pid))
+            .register_child(permit, pid, registered)
             .map_err(|error| {
                 sys::kill_and_reap(pid);
                 SpawnError::Watch(error)
             })?;
-        Ok(child.with_pipes_of(&mut std))
+        Ok(child.with_pipes(pipes))
     }
 
     /// Takes ownership of a child that the standard library started, whether it runs or has ended.
@@ -95,7 +107,7 @@ impl Watcher {
             }
         });
         match adopted {
-            Ok(child) => Ok(child.with_pipes_of(&mut std)),
+            Ok(child) => Ok(child.with_pipes(Pipes::of(&mut std))),
             Err(source) => Err(AdoptError {
                 child: Box::new(std),
                 source,
@@ -180,10 +192,6 @@ impl Watcher {
         let _no_callbacks = guard.finish(outcome, usage, Instant::now());
         Watch::new(Arc::clone(&self.shared), record)
     }
-}
-
-fn is_descriptor_shortage(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 /// The usage of a child that has ended and was not reaped.

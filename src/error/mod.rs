@@ -16,7 +16,7 @@ mod watch;
 pub use build::BuildError;
 pub use common::{Closed, InvalidPid, NoDescriptors, SystemError};
 pub use receive::{AddError, RecvError, RecvTimeoutError, TryRecvError};
-pub use spawn::{AdoptError, ForkError, OutputError, SignalError, SpawnError};
+pub use spawn::{AdoptError, ForkError, OutputError, SetupStep, SignalError, SpawnError};
 pub use watch::{WaitError, WatchError};
 
 #[cfg(test)]

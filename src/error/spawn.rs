@@ -1,13 +1,14 @@
 //! Errors of making children, of signalling them, and of reading their output.
 
 use std::error::Error;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::process;
 use std::{fmt, io};
 
 use super::common::{Closed, NoDescriptors, SystemError, impl_from};
 use super::watch::{WaitError, WatchError};
-use crate::ProcessLimit;
+use crate::{Command, ProcessLimit};
 
 /// The error of [`Watcher::fork_watchable`](crate::Watcher::fork_watchable) and
 /// [`Watcher::vfork_watchable`](crate::Watcher::vfork_watchable).
@@ -69,14 +70,55 @@ pub enum SpawnError {
         /// The error of the system call.
         source: io::Error,
     },
+    /// The file exists, and the interpreter in its first line (`#!`) or its dynamic loader does
+    /// not.
+    NoInterpreter {
+        /// The program as the command names it.
+        program: OsString,
+        /// The interpreter as the file names it.
+        interpreter: PathBuf,
+        /// The error of the system call.
+        source: io::Error,
+    },
+    /// The arguments and the environment together, or one of these strings, are larger than the
+    /// kernel accepts (`E2BIG`, `execve(2)`).
+    ArgumentsTooLarge {
+        /// The program as the command names it.
+        program: OsString,
+        /// The size in bytes.
+        bytes: u64,
+        /// The largest size that is accepted.
+        limit: u64,
+        /// Whether one string is too large, and not all together.
+        one: bool,
+        /// The error of the system call.
+        source: io::Error,
+    },
+    /// An attribute of a [`Command`] could not be set, so the program was not executed.
+    Setup {
+        /// The attribute.
+        step: SetupStep,
+        /// What failed, for the message: "change to the directory \"/x\"".
+        what: String,
+        /// The error of the system call.
+        source: io::Error,
+    },
+    /// The command cannot be started anywhere: it contains a NUL, a name that no environment
+    /// variable can have, or a number that is out of range.
+    Invalid {
+        /// The program as the command names it.
+        program: OsString,
+        /// Which part of it is invalid.
+        reason: String,
+    },
     /// A limit on the number of processes is reached.
     NoProcesses(ProcessLimit),
     /// No descriptor is free to start the program.
     NoDescriptors(NoDescriptors),
     /// There is not enough memory for another process.
     OutOfMemory,
-    /// Starting it failed for another reason (its working directory, the size of its arguments, a
-    /// `pre_exec` closure).
+    /// Starting it failed for another reason. For a command of the standard library that includes
+    /// its working directory, the size of its arguments, and a `pre_exec` closure.
     Other {
         /// The program as the command names it.
         program: OsString,
@@ -100,15 +142,20 @@ impl SpawnError {
     }
 
     pub(crate) fn from_spawn(command: &process::Command, source: io::Error) -> Self {
+        Self::from_os(command.get_program(), source)
+    }
+
+    pub(crate) fn from_os(program: &OsStr, source: io::Error) -> Self {
         let errno = source.raw_os_error().unwrap_or(0);
         if let Some(none) = NoDescriptors::from_errno(errno) {
             return none.into();
         }
-        let program = command.get_program().to_owned();
+        let program = program.to_owned();
         match errno {
             libc::EAGAIN => Self::NoProcesses(ProcessLimit::find()),
             libc::ENOMEM => Self::OutOfMemory,
-            // Or its directory (current_dir), or the interpreter in its first line.
+            // With a command of the standard library also its directory, or the interpreter in its
+            // first line.
             libc::ENOENT => Self::NotFound { program, source },
             libc::EACCES | libc::ENOEXEC | libc::EPERM | libc::EISDIR => {
                 Self::NotExecutable { program, source }
@@ -116,6 +163,51 @@ impl SpawnError {
             _ => Self::Other { program, source },
         }
     }
+
+    pub(crate) fn invalid(command: &Command, reason: String) -> Self {
+        let program = command.program.clone();
+        Self::Invalid { program, reason }
+    }
+}
+
+/// An attribute that a child sets before it executes its program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SetupStep {
+    /// The cgroup.
+    Cgroup,
+    /// [`Command::session`].
+    Session,
+    /// [`Command::process_group`].
+    ProcessGroup,
+    /// A standard stream, or [`Command::descriptor`].
+    Descriptor,
+    /// [`Command::controlling_terminal`].
+    ControllingTerminal,
+    /// [`Command::oom_score_adj`].
+    OomScoreAdj,
+    /// [`Command::limit`].
+    Limit,
+    /// [`Command::nice`].
+    Nice,
+    /// [`Command::scheduling`].
+    Scheduling,
+    /// [`Command::cpu_affinity`].
+    Affinity,
+    /// [`Command::groups`].
+    Groups,
+    /// [`Command::gid`].
+    Gid,
+    /// [`Command::uid`].
+    Uid,
+    /// [`Command::current_dir`].
+    CurrentDir,
+    /// [`Command::no_new_privs`].
+    NoNewPrivs,
+    /// [`Command::parent_death_signal`].
+    DeathSignal,
+    /// [`Command::ignored_signals`] or [`Command::default_signals`].
+    Signals,
 }
 
 impl fmt::Display for SpawnError {
@@ -131,6 +223,31 @@ impl fmt::Display for SpawnError {
                 "cannot start {program:?}: it may not be executed; check its mode and its first \
                  line"
             ),
+            Self::NoInterpreter {
+                program,
+                interpreter,
+                ..
+            } => write!(
+                f,
+                "cannot start {program:?}: it exists, but the interpreter that it names does not: {}",
+                interpreter.display()
+            ),
+            Self::ArgumentsTooLarge {
+                program,
+                bytes,
+                limit,
+                one,
+                ..
+            } => write!(
+                f,
+                "cannot start {program:?}: {} of {bytes} bytes; the kernel accepts {limit}",
+                match one {
+                    true => "an argument or environment variable",
+                    false => "arguments and environment",
+                }
+            ),
+            Self::Setup { what, .. } => write!(f, "cannot {what}"),
+            Self::Invalid { program, reason } => write!(f, "cannot start {program:?}: {reason}"),
             Self::NoProcesses(limit) => write!(f, "cannot start another process: {limit}"),
             Self::NoDescriptors(cause) => cause.fmt(f),
             Self::OutOfMemory => f.write_str("no memory for another process"),
@@ -147,9 +264,15 @@ impl Error for SpawnError {
         match self {
             Self::NotFound { source, .. }
             | Self::NotExecutable { source, .. }
+            | Self::NoInterpreter { source, .. }
+            | Self::ArgumentsTooLarge { source, .. }
+            | Self::Setup { source, .. }
             | Self::Other { source, .. } => Some(source),
             Self::Refused(source) | Self::Watch(source) => Some(source),
-            Self::NoProcesses(_) | Self::NoDescriptors(_) | Self::OutOfMemory => None,
+            Self::Invalid { .. }
+            | Self::NoProcesses(_)
+            | Self::NoDescriptors(_)
+            | Self::OutOfMemory => None,
         }
     }
 }

@@ -115,6 +115,27 @@ fn no_message_repeats_that_of_its_source() {
         SpawnError::Refused(_) => SpawnError::Refused(watch()),
         SpawnError::NotFound { .. } => SpawnError::NotFound { program: program(), source: errno() },
         SpawnError::NotExecutable { .. } => SpawnError::NotExecutable { program: program(), source: errno() },
+        SpawnError::NoInterpreter { .. } => SpawnError::NoInterpreter {
+            program: program(),
+            interpreter: "/no/such/interpreter".into(),
+            source: errno(),
+        },
+        SpawnError::ArgumentsTooLarge { .. } => SpawnError::ArgumentsTooLarge {
+            program: program(),
+            bytes: 3,
+            limit: 2,
+            one: true,
+            source: errno(),
+        },
+        SpawnError::Setup { .. } => SpawnError::Setup {
+            step: SetupStep::Uid,
+            what: "change to the user 1".into(),
+            source: errno(),
+        },
+        SpawnError::Invalid { .. } => SpawnError::Invalid {
+            program: program(),
+            reason: "argument 1 contains a NUL".into(),
+        },
         SpawnError::NoProcesses(_) => SpawnError::NoProcesses(process_limit()),
         SpawnError::NoDescriptors(_) => NoDescriptors::Machine.into(),
         SpawnError::OutOfMemory => SpawnError::OutOfMemory,

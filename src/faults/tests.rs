@@ -22,11 +22,17 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const BACKEND_VARIABLE: &str = "EXITRING_TEST_ALONE";
 
 /// The calls, the backends that make them, and the errnos that they fail with.
-const FAULTS: [(&str, &[&str], &[i32]); 16] = [
+const FAULTS: [(&str, &[&str], &[i32]); 18] = [
     ("eventfd", &ALL, &[libc::EMFILE, libc::ENFILE, libc::ENOMEM]),
     ("clone", &ALL, &[libc::EAGAIN]),
     ("fork", &PIDFDS, &[libc::EAGAIN, libc::ENOMEM]),
-    ("vfork", &PIDFDS, &[libc::EAGAIN, libc::ENOMEM]),
+    ("vfork", &ALL, &[libc::EAGAIN, libc::ENOMEM, libc::EMFILE]),
+    (
+        "clone3",
+        &ALL,
+        &[libc::EAGAIN, libc::EPERM, libc::ENOSYS, libc::EINVAL],
+    ),
+    ("pipe2", &ALL, &[libc::EMFILE, libc::ENFILE]),
     ("socketpair", &PIDFDS, &[libc::EMFILE, libc::ENFILE]),
     (
         "pidfd_open",

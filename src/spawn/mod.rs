@@ -1,9 +1,20 @@
 //! Making child processes without `Command` of the standard library.
 //!
+//! - [`clone`]: the system call that makes a child in the memory of its parent.
+//! - [`process`]: starts a [`Command`](crate::Command): prepares it, makes the child, and finds out
+//!   why it failed. [`setup`] is what the child does, [`descriptors`] the part of it that maps
+//!   descriptors, and [`signal_actions`] a part that other children need too.
+//! - [`diagnosis`]: from a failed step to the error that the caller gets.
+//! - [`vfork`]: a child that runs a closure.
 //! - [`start_gate`]: holds a forked child until its parent has opened its pidfd.
-//! - [`vfork`]: a child that shares the memory of its parent.
 //!
 //! The methods of `Watcher` in [`api`](crate::api) call these, on the caller's thread.
 
+pub(crate) mod clone;
+mod descriptors;
+mod diagnosis;
+pub(crate) mod process;
+mod setup;
+mod signal_actions;
 pub(crate) mod start_gate;
 pub(crate) mod vfork;

@@ -1,15 +1,18 @@
-//! Making a child without copying the memory of the parent.
+//! A child that runs a closure in the memory of its parent.
 
 #![allow(unsafe_code, reason = "clone with CLONE_VM, and a stack for it")]
 
+use std::ffi::c_void;
 use std::io;
-use std::mem::{self, MaybeUninit};
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 
+use super::clone::{self, Clone3};
+use super::signal_actions::reset_handlers;
 use crate::Pid;
 use crate::faults;
 use crate::sync::per_process;
@@ -22,9 +25,9 @@ const GUARD_BYTES: usize = 64 * 1024;
 
 /// The stack of the child. On the stack of the parent, the child would overwrite the frames to
 /// which the parent returns.
-struct Stack(*mut libc::c_void);
+struct Mapping(*mut c_void);
 
-impl Stack {
+impl Mapping {
     fn new() -> io::Result<Self> {
         let flags = MapFlags::PRIVATE | MapFlags::STACK | MapFlags::NORESERVE;
         let protection = ProtFlags::READ | ProtFlags::WRITE;
@@ -43,14 +46,15 @@ impl Stack {
         Ok(stack)
     }
 
-    /// The initial stack pointer. Stacks grow downwards on all architectures of Linux except
-    /// PA-RISC.
-    fn top(&self) -> *mut libc::c_void {
-        self.0.wrapping_byte_add(GUARD_BYTES + STACK_BYTES)
+    fn stack(&self) -> clone::Stack {
+        clone::Stack {
+            bottom: self.0.wrapping_byte_add(GUARD_BYTES),
+            size: STACK_BYTES,
+        }
     }
 }
 
-impl Drop for Stack {
+impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: the mapping of `new`, which the child no longer uses.
         let _ = unsafe { munmap(self.0, GUARD_BYTES + STACK_BYTES) };
@@ -61,6 +65,8 @@ impl Drop for Stack {
 struct Task<F> {
     closure: MaybeUninit<F>,
     mask: SignalMask,
+    /// Whether the child has copies of the signal handlers.
+    has_handlers: bool,
 }
 
 /// Makes a child that shares the memory of this process, and suspends the calling thread until the
@@ -75,74 +81,57 @@ struct Task<F> {
 /// [`Watcher::vfork_watchable`](crate::Watcher::vfork_watchable).
 pub(crate) unsafe fn vfork<F: FnOnce()>(child: F) -> io::Result<(Pid, OwnedFd)> {
     faults::inject("vfork")?;
-    let stack = Stack::new()?;
+    let mapping = Mapping::new()?;
+    let stack = mapping.stack();
     let mut task = Task {
         closure: MaybeUninit::new(child),
         mask: SignalMask::of_this_thread(),
+        has_handlers: false,
     };
-    let mut pidfd: libc::c_int = -1;
+    let options = Clone3 {
+        pidfd: true,
+        cgroup: None,
+    };
     // A signal handler in the child would run in the memory of the parent. So all signals are
     // blocked until the child has reset the handlers.
     let blocked = SignalMask::block_all();
+    let argument: *mut c_void = (&raw mut task).cast();
     // SAFETY: the stack is new. It and the task outlive their use by the child, because this thread
     // is suspended until the child has left both.
-    let pid = unsafe {
-        libc::clone(
-            child_main::<F>,
-            stack.top(),
-            libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD,
-            (&raw mut task).cast(),
-            &raw mut pidfd,
-        )
-    };
-    let error = io::Error::last_os_error();
+    let mut cloned = unsafe { clone::clone3(options, &stack, child_main::<F>, argument) };
+    if matches!(&cloned, Err(error) if clone::is_unavailable(error)) {
+        task.has_handlers = true;
+        let argument: *mut c_void = (&raw mut task).cast();
+        // SAFETY: as above.
+        cloned = unsafe { clone::clone(true, &stack, child_main::<F>, argument) };
+    }
     // The child set this, in the memory that both share.
     per_process::set_in_vfork_child(false);
     drop(blocked);
-    if pid < 0 {
-        // SAFETY: without a child, the closure was not moved out.
-        unsafe { task.closure.assume_init_drop() };
-        return Err(error);
+    match cloned {
+        // The child has moved the closure out of the shared memory, so it is not dropped again.
+        Ok((pid, pidfd)) => Ok((pid, pidfd.expect("a clone with CLONE_PIDFD opens one"))),
+        Err(error) => {
+            // SAFETY: without a child, the closure was not moved out.
+            unsafe { task.closure.assume_init_drop() };
+            Err(error)
+        }
     }
-    // The child has moved the closure out of the shared memory, so it is not dropped again here.
-    // SAFETY: a successful clone with CLONE_PIDFD returns a new descriptor without another owner.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok((
-        Pid::new(pid).expect("clone returns a positive pid to the parent"),
-        pidfd,
-    ))
 }
 
 /// The function that the child starts in.
-extern "C" fn child_main<F: FnOnce()>(task: *mut libc::c_void) -> libc::c_int {
+extern "C" fn child_main<F: FnOnce()>(task: *mut c_void) -> libc::c_int {
     // SAFETY: the pointer is to the task of `vfork`, whose frame is suspended meanwhile.
     let task = unsafe { &mut *task.cast::<Task<F>>() };
     // The thread-local variables belong to the child until it has left the memory.
     per_process::set_in_vfork_child(true);
-    reset_signal_handlers();
+    if task.has_handlers {
+        reset_handlers();
+    }
     task.mask.set();
     // SAFETY: the closure is read once, here; the parent does not use it again.
     let closure = unsafe { task.closure.assume_init_read() };
     let result = catch_unwind(AssertUnwindSafe(closure));
     // SAFETY: ends the child alone, without the exit handlers in the shared memory.
     unsafe { libc::_exit(if result.is_ok() { 0 } else { 101 }) }
-}
-
-/// Resets every signal that has a handler to its default action, in the child only: without
-/// `CLONE_SIGHAND` the processes do not share their handlers.
-fn reset_signal_handlers() {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: a plain C structure that is filled before it is read. Failures (such as for
-        // SIGKILL) are harmless.
-        unsafe {
-            let mut action: libc::sigaction = mem::zeroed();
-            if libc::sigaction(signal, ptr::null(), &raw mut action) == 0
-                && action.sa_sigaction != libc::SIG_IGN
-                && action.sa_sigaction != libc::SIG_DFL
-            {
-                action.sa_sigaction = libc::SIG_DFL;
-                libc::sigaction(signal, &raw const action, ptr::null_mut());
-            }
-        }
-    }
 }

@@ -91,6 +91,15 @@ pub(crate) fn kill_and_reap(pid: Pid) {
     if kill(pid, libc::SIGKILL).is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH)) {
         return;
     }
+    reap(id_type, id);
+}
+
+/// Reaps a child that is ending, and blocks until then. A wait for any child may reap it first.
+pub(crate) fn reap_ending(pid: Pid) {
+    reap(libc::P_PID, pid.as_raw());
+}
+
+fn reap(id_type: libc::idtype_t, id: i32) {
     loop {
         // SAFETY: all pointers are null, which means "not wanted".
         let result = unsafe {

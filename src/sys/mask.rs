@@ -1,10 +1,14 @@
 //! The signal mask of a thread.
+//!
+//! The raw system call is used, because the C library's functions leave out the signals that it
+//! uses itself: those that cancel a thread, and that change the user of all threads. A child in the
+//! memory of its parent has to block these too.
 
-use std::mem;
+use std::ptr;
 
-/// A set of blocked signals.
-#[derive(Clone, Copy)]
-pub(crate) struct SignalMask(libc::sigset_t);
+/// A set of blocked signals: bit `n - 1` is signal `n`, as in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SignalMask(u64);
 
 /// The signals that a thread raises itself, whose handlers must run on that thread, and the timers
 /// of profilers.
@@ -23,64 +27,68 @@ const SYNCHRONOUS: [libc::c_int; 9] = [
     libc::SIGVTALRM,
 ];
 
+/// The first signal of those that the C library uses itself. The last is before `SIGRTMIN`.
+const LIBC_FIRST: libc::c_int = 32;
+
 impl SignalMask {
-    /// The mask of the calling thread.
-    pub(crate) fn of_this_thread() -> Self {
-        // SAFETY: a null set changes nothing; the set is filled before it is read.
-        unsafe {
-            let mut mask: libc::sigset_t = mem::zeroed();
-            libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), &raw mut mask);
-            Self(mask)
-        }
+    pub(crate) const ALL: Self = Self(u64::MAX);
+
+    pub(crate) const fn from_bits(bits: u64) -> Self {
+        Self(bits)
     }
 
-    /// The mask that blocks every signal.
-    fn all() -> Self {
-        // SAFETY: the set is filled before it is read.
-        unsafe {
-            let mut mask: libc::sigset_t = mem::zeroed();
-            libc::sigfillset(&raw mut mask);
-            Self(mask)
-        }
+    /// The mask of the calling thread.
+    pub(crate) fn of_this_thread() -> Self {
+        change(libc::SIG_SETMASK, None)
     }
 
     /// Blocks every signal in the calling thread, until the result is dropped.
     pub(crate) fn block_all() -> MaskApplied {
-        Self::all().block()
+        MaskApplied(change(libc::SIG_SETMASK, Some(Self::ALL)))
     }
 
-    /// Also blocks all signals except the [`SYNCHRONOUS`] ones in the calling thread, until the
-    /// result is dropped.
+    /// Also blocks all signals except the [`SYNCHRONOUS`] ones, and those of the C library, in the
+    /// calling thread, until the result is dropped.
     pub(crate) fn block_asynchronous() -> MaskApplied {
-        let Self(mut mask) = Self::all();
-        for signal in SYNCHRONOUS {
-            // SAFETY: the set is initialised, and the signals are valid.
-            unsafe { libc::sigdelset(&raw mut mask, signal) };
-        }
-        Self(mask).block()
+        let of_libc = LIBC_FIRST..libc::SIGRTMIN();
+        let unblocked = SYNCHRONOUS.into_iter().chain(of_libc);
+        let mask = unblocked.fold(Self::ALL.0, |mask, signal| mask & !(1 << (signal - 1)));
+        MaskApplied(change(libc::SIG_BLOCK, Some(Self(mask))))
     }
 
-    fn block(&self) -> MaskApplied {
-        // SAFETY: both are plain C structures; the old set is filled before it is read.
-        unsafe {
-            let mut before: libc::sigset_t = mem::zeroed();
-            libc::pthread_sigmask(libc::SIG_BLOCK, &raw const self.0, &raw mut before);
-            MaskApplied(Self(before))
-        }
-    }
-
-    /// Makes this the mask of the calling thread.
+    /// Makes this the mask of the calling thread. Async-signal-safe.
     pub(crate) fn set(&self) {
-        // SAFETY: the set is initialised, and a null pointer discards the old set.
-        unsafe {
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut());
-        }
+        change(libc::SIG_SETMASK, Some(*self));
     }
+}
+
+/// Changes the mask of the calling thread, and returns the one before. Cannot fail with a valid
+/// operation.
+fn change(operation: libc::c_int, mask: Option<SignalMask>) -> SignalMask {
+    let mut before = 0_u64;
+    let new = mask.as_ref().map_or(ptr::null(), |mask| &raw const mask.0);
+    // SAFETY: both point to a set of the kernel's size, or are null.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            operation,
+            new,
+            &raw mut before,
+            size_of::<u64>(),
+        );
+    }
+    SignalMask(before)
 }
 
 /// Restores the previous mask of the thread when dropped.
 #[must_use = "the previous mask is restored when this is dropped"]
 pub(crate) struct MaskApplied(SignalMask);
+
+impl MaskApplied {
+    pub(crate) fn before(&self) -> SignalMask {
+        self.0
+    }
+}
 
 impl Drop for MaskApplied {
     fn drop(&mut self) {

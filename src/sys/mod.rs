@@ -27,6 +27,7 @@ pub(crate) use self::descriptor::{
 pub(crate) use self::fork::fork;
 pub(crate) use self::kill::{
     kill, kill_and_reap, kill_group, kill_group_by_number, kill_group_by_pidfd, leads_group,
+    reap_ending,
 };
 pub(crate) use self::mask::SignalMask;
 pub(crate) use self::pidfd::{

@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use super::{TIMEOUT, wait_until};
 use crate::error::{Closed, ForkError, WaitError};
-use crate::{BuildError, Child, Outcome, Pid, Unknown, Watch, WatchError, Watcher};
+use crate::{
+    BuildError, Child, Command, Outcome, Pid, SpawnError, Stdio, Unknown, Watch, WatchError,
+    Watcher,
+};
 
 enum Handle {
     Own(Child),
@@ -92,6 +95,15 @@ pub(super) fn exercise_watcher(case: &str, errno: i32, workers: usize, with_pidf
                 check_watch_error(case, errno, with_pidfds, &error);
             }
         }
+    }
+    let mut command = Command::new("true");
+    match watcher.spawn(command.stdin(Stdio::null()).stdout(Stdio::piped())) {
+        Ok(child) => watched.push(with_callback(Handle::Own(child), 0)),
+        Err(SpawnError::Refused(error) | SpawnError::Watch(error)) => {
+            check_watch_error(case, errno, with_pidfds, &error);
+        }
+        Err(error @ SpawnError::NoProcesses(_)) => assert_eq!(errno, libc::EAGAIN, "{error}"),
+        Err(error) => check_cause(case, errno, &error.to_string()),
     }
     let exits = watcher.exits(16);
     match &exits {

@@ -1,0 +1,69 @@
+//! The types of commands that a watcher starts.
+
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::process;
+
+use super::child::Pipes;
+use crate::error::SpawnError;
+use crate::spawn::process::{self as new_process, Process};
+use crate::{Command, Pid};
+
+/// A command that [`Watcher::spawn`](crate::Watcher::spawn) starts: [`Command`], or
+/// [`std::process::Command`]. No other type can implement it.
+pub trait Spawn: sealed::Start {}
+
+impl Spawn for Command {}
+impl Spawn for process::Command {}
+
+/// A child that was started, and is not watched yet.
+pub struct Started {
+    pub(crate) pid: Pid,
+    pub(crate) pidfd: Option<OwnedFd>,
+    pub(crate) pipes: Pipes,
+}
+
+mod sealed {
+    use super::{OsStr, SpawnError, Started};
+
+    pub trait Start {
+        /// Starts the program. With `pidfd`, also opens a pidfd if that is cheap.
+        fn start(&mut self, pidfd: bool) -> Result<Started, SpawnError>;
+
+        fn program(&self) -> &OsStr;
+    }
+}
+
+impl sealed::Start for Command {
+    fn start(&mut self, pidfd: bool) -> Result<Started, SpawnError> {
+        let Process { pid, pidfd, pipes } = new_process::start(self, pidfd)?;
+        let [stdin, stdout, stderr] = pipes;
+        let pipes = Pipes {
+            stdin: stdin.map(Into::into),
+            stdout: stdout.map(Into::into),
+            stderr: stderr.map(Into::into),
+        };
+        Ok(Started { pid, pidfd, pipes })
+    }
+
+    fn program(&self) -> &OsStr {
+        self.get_program()
+    }
+}
+
+impl sealed::Start for process::Command {
+    fn start(&mut self, _pidfd: bool) -> Result<Started, SpawnError> {
+        let spawned = self.spawn();
+        let mut child = spawned.map_err(|error| SpawnError::from_spawn(self, error))?;
+        let pid = Pid::try_from(child.id()).map_err(|error| SpawnError::Watch(error.into()))?;
+        Ok(Started {
+            pid,
+            pidfd: None,
+            pipes: Pipes::of(&mut child),
+        })
+    }
+
+    fn program(&self) -> &OsStr {
+        self.get_program()
+    }
+}

@@ -1,0 +1,114 @@
+//! The descriptors of a child: which numbers become which files.
+
+#![allow(unsafe_code, reason = "descriptors by number")]
+
+use std::ffi::c_long;
+use std::os::fd::RawFd;
+
+/// A descriptor of the child.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mapping {
+    /// The number in the child.
+    pub(super) number: RawFd,
+    pub(super) source: Source,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Source {
+    /// A descriptor of the parent.
+    File(RawFd),
+    /// `/dev/null`, which the child opens.
+    Null,
+}
+
+/// The mappings of one child.
+pub(super) struct Mappings(Vec<Mapping>);
+
+impl Mappings {
+    pub(super) fn new(mappings: Vec<Mapping>) -> Self {
+        Self(mappings)
+    }
+
+    /// Carries out the mappings in the child. Returns the number of the one that failed, and the
+    /// errno. Async-signal-safe.
+    ///
+    /// At first each source whose number is about to be replaced is moved out of the way, above all
+    /// numbers of the child. The moved descriptors, and `/dev/null`, close when the program is
+    /// executed.
+    pub(super) fn apply(&mut self) -> Result<(), (RawFd, i32)> {
+        let highest = self
+            .0
+            .iter()
+            .fold(2, |highest, mapping| highest.max(mapping.number));
+        for index in 0..self.0.len() {
+            let Some(&Mapping { number, source }) = self.0.get(index) else {
+                continue;
+            };
+            let Source::File(file) = source else { continue };
+            if file != number && self.0.iter().any(|other| other.number == file) {
+                let moved = duplicate_above(file, highest).map_err(|errno| (number, errno))?;
+                if let Some(mapping) = self.0.get_mut(index) {
+                    mapping.source = Source::File(moved);
+                }
+            }
+        }
+        for &Mapping { number, source } in &self.0 {
+            let mapped = match source {
+                Source::File(file) => replace(file, number),
+                Source::Null => open_null().and_then(|file| replace(file, number)),
+            };
+            mapped.map_err(|errno| (number, errno))?;
+        }
+        Ok(())
+    }
+}
+
+fn duplicate_above(file: RawFd, highest: RawFd) -> Result<RawFd, i32> {
+    // SAFETY: no pointers.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_fcntl,
+            file,
+            libc::F_DUPFD_CLOEXEC,
+            highest.saturating_add(1),
+        )
+    };
+    checked(result)
+}
+
+/// Makes the file the descriptor `number`, which is inherited.
+fn replace(file: RawFd, number: RawFd) -> Result<(), i32> {
+    // SAFETY: no pointers. The descriptor that is replaced is a copy of the parent's.
+    let result = unsafe {
+        match file == number {
+            // It has the right number already, and only has to stay open.
+            true => libc::syscall(libc::SYS_fcntl, file, libc::F_SETFD, 0),
+            false => libc::syscall(libc::SYS_dup3, file, number, 0),
+        }
+    };
+    checked(result).map(drop)
+}
+
+/// Not by the C library's `open`, at which a thread can be cancelled.
+fn open_null() -> Result<RawFd, i32> {
+    // SAFETY: the path is a constant string.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_openat,
+            libc::AT_FDCWD,
+            c"/dev/null".as_ptr(),
+            libc::O_RDWR | libc::O_CLOEXEC,
+        )
+    };
+    checked(result)
+}
+
+/// The result of a system call, or its errno.
+pub(super) fn checked(result: c_long) -> Result<RawFd, i32> {
+    match result {
+        // SAFETY: the location of errno of this thread, which this child has for itself while the
+        // parent's thread is suspended.
+        -1 => Err(unsafe { *libc::__errno_location() }),
+        result => Ok(result as RawFd),
+    }
+}

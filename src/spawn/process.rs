@@ -1,0 +1,221 @@
+//! Starting the process of a [`Command`].
+
+#![allow(unsafe_code, reason = "makes a child in the memory of this process")]
+
+use std::ffi::c_void;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::process;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{DumpableBehavior, dumpable_behavior, geteuid, set_dumpable_behavior};
+
+use super::clone::{self, Clone3, Cloned};
+use super::descriptors::{Mapping, Mappings, Source};
+use super::diagnosis;
+use super::setup::{self, Report, Setup, Step};
+use crate::Pid;
+use crate::command::Command;
+use crate::command::search_path::Candidates;
+use crate::command::stdio::Stream;
+use crate::error::SpawnError;
+use crate::faults;
+use crate::sync::per_process::PerProcess;
+use crate::sys::{self, SignalMask};
+
+/// The stack of the child. It needs a few hundred bytes, or some thousand in a build without
+/// optimisation.
+const STACK_BYTES: usize = 64 * 1024;
+/// The pauses between attempts to execute a file that is open for writing.
+const BUSY_PAUSES_MS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
+
+/// A process that executes its program.
+pub(crate) struct Process {
+    pub(crate) pid: Pid,
+    /// `None` if it was not asked for, or no descriptor was free.
+    pub(crate) pidfd: Option<OwnedFd>,
+    /// The parent's ends of the pipes to standard input, output and error.
+    pub(crate) pipes: [Option<OwnedFd>; 3],
+}
+
+/// Starts the process of a command. Blocks until it has executed the program or failed to.
+///
+/// With `pidfd`, a pidfd is opened, as long as a descriptor is free for it.
+pub(crate) fn start(command: &Command, pidfd: bool) -> Result<Process, SpawnError> {
+    command
+        .check()
+        .map_err(|reason| SpawnError::invalid(command, reason))?;
+    let search_path = match command.needs_search() {
+        true => command.environment.search_path(),
+        false => None,
+    };
+    let candidates = Candidates::of(&command.program, search_path.as_deref());
+    let environment = command.environment.block();
+    if let Some(name) = environment.variable_with_nul() {
+        let reason = format!("the value of the environment variable {name:?} contains a NUL");
+        return Err(SpawnError::invalid(command, reason));
+    }
+    let paths = candidates.paths.null_terminated();
+    let arguments = command.arguments.null_terminated();
+    let mut pauses = BUSY_PAUSES_MS.iter();
+    loop {
+        let pipes = Pipes::new(command)?;
+        let mut setup = Setup {
+            attributes: &command.attributes,
+            descriptors: Mappings::new(mappings(command, &pipes)),
+            drops_groups: geteuid().is_root(),
+            parent: process::id() as i32,
+            mask: SignalMask::ALL,
+            has_handlers: false,
+            cgroup_procs: None,
+            candidates: &paths[..candidates.paths.len()],
+            first_candidate: candidates.first,
+            arguments: &arguments,
+            environment: environment.addresses(),
+            report: Report::default(),
+        };
+        let (pid, pidfd) =
+            make_child(&mut setup, pidfd).map_err(|error| diagnosis::not_cloned(command, error))?;
+        let Some((step, errno)) = setup.report.failure else {
+            let index = setup.report.candidate;
+            candidates.executed(&command.program, search_path.as_deref(), index);
+            return Ok(Process {
+                pid,
+                pidfd,
+                pipes: pipes.into_ends_of_parent(),
+            });
+        };
+        // It is ending.
+        sys::reap_ending(pid);
+        // Another thread may be about to execute or end a child that has a copy of the descriptor
+        // with which the file was written.
+        match pauses.next() {
+            Some(pause) if step == Step::Execute && errno == libc::ETXTBSY => {
+                thread::sleep(Duration::from_millis(*pause));
+            }
+            _ => {
+                let path = candidates.paths.get(setup.report.candidate);
+                return Err(diagnosis::failed(command, &environment, step, errno, path));
+            }
+        }
+    }
+}
+
+/// The pipes to the standard streams.
+struct Pipes {
+    /// The child's ends, and the parent's.
+    ends: [Option<(OwnedFd, OwnedFd)>; 3],
+}
+
+impl Pipes {
+    fn new(command: &Command) -> Result<Self, SpawnError> {
+        let mut ends = [const { None }; 3];
+        for (number, end) in ends.iter_mut().enumerate() {
+            if command.is_piped(number) {
+                let pipe = faults::inject("pipe2")
+                    .and_then(|()| Ok(pipe_with(PipeFlags::CLOEXEC)?))
+                    .map_err(|error| SpawnError::from_os(&command.program, error))?;
+                *end = Some(match (number, pipe) {
+                    (0, (read, write)) => (read, write),
+                    (_, (read, write)) => (write, read),
+                });
+            }
+        }
+        Ok(Self { ends })
+    }
+
+    fn into_ends_of_parent(self) -> [Option<OwnedFd>; 3] {
+        self.ends.map(|ends| ends.map(|(_, of_parent)| of_parent))
+    }
+}
+
+fn mappings(command: &Command, pipes: &Pipes) -> Vec<Mapping> {
+    let mut mappings = Vec::with_capacity(3 + command.attributes.descriptors.len());
+    for (number, (stream, pipe)) in command.streams.iter().zip(&pipes.ends).enumerate() {
+        let source = match (&stream.0, pipe) {
+            (_, Some((of_child, _))) => Source::File(of_child.as_raw_fd()),
+            (Stream::File(file), None) => Source::File(file.as_raw_fd()),
+            (Stream::Null, None) => Source::Null,
+            (Stream::Inherited | Stream::Piped, None) => continue,
+        };
+        let number = number as RawFd;
+        mappings.push(Mapping { number, source });
+    }
+    let others = command.attributes.descriptors.iter();
+    mappings.extend(others.map(|(number, file)| Mapping {
+        number: *number,
+        source: Source::File(file.as_raw_fd()),
+    }));
+    mappings
+}
+
+/// One call at a time changes whether this process is dumpable.
+static DUMPABLE: PerProcess<Mutex<()>> = PerProcess::new();
+
+/// Makes the child. Where `clone3` is not available, `clone` takes its place.
+fn make_child(setup: &mut Setup<'_>, pidfd: bool) -> io::Result<Cloned> {
+    if !setup.attributes.changes_credentials() {
+        return clone_with_best_flags(setup, pidfd);
+    }
+    // The change of the user makes the memory non-dumpable (`commit_creds` in the kernel), so that
+    // the new user cannot trace the child. The memory is also that of this process, which stays
+    // non-dumpable after the child has left it. Without the lock, the restoration could come while
+    // another such child is still in the memory.
+    let _one_at_a_time = DUMPABLE
+        .get()
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let before = dumpable_behavior();
+    let cloned = clone_with_best_flags(setup, pidfd);
+    if let Ok(DumpableBehavior::Dumpable) = before {
+        let _ = set_dumpable_behavior(DumpableBehavior::Dumpable);
+    }
+    cloned
+}
+
+fn clone_with_best_flags(setup: &mut Setup<'_>, pidfd: bool) -> io::Result<Cloned> {
+    match clone_once(setup, pidfd) {
+        // The child needs no descriptor for its own identity.
+        Err(error) if pidfd && is_descriptor_shortage(&error) => clone_once(setup, false),
+        cloned => cloned,
+    }
+}
+
+fn clone_once(setup: &mut Setup<'_>, pidfd: bool) -> io::Result<Cloned> {
+    faults::inject("vfork")?;
+    let mut memory: Box<[MaybeUninit<u8>]> = Box::new_uninit_slice(STACK_BYTES);
+    let stack = clone::Stack {
+        bottom: memory.as_mut_ptr().cast(),
+        size: STACK_BYTES & !15,
+    };
+    let options = Clone3 {
+        pidfd,
+        cgroup: None,
+    };
+    // A signal handler in the child would run in the memory of this process. So would the C
+    // library's cancellation of a thread.
+    let blocked = SignalMask::block_all();
+    setup.mask = blocked.before();
+    let argument: *mut c_void = (&raw mut *setup).cast();
+    // SAFETY: the stack is new. It and the setup outlive their use by the child, because this thread
+    // is suspended until the child has left both. What the child does is safe beside other threads:
+    // it makes system calls only.
+    let cloned = unsafe { clone::clone3(options, &stack, setup::main, argument) };
+    match cloned {
+        Err(error) if clone::is_unavailable(&error) => {
+            setup.has_handlers = true;
+            let argument: *mut c_void = (&raw mut *setup).cast();
+            // SAFETY: as above.
+            unsafe { clone::clone(pidfd, &stack, setup::main, argument) }
+        }
+        cloned => cloned,
+    }
+}
+
+fn is_descriptor_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
