@@ -67,6 +67,7 @@ pub use api::future::{Exited, OwnedExited};
 pub use api::output::Output;
 pub use api::pipe::Pipe;
 pub use api::spawnable::Spawn;
+pub use api::spawning::Spawning;
 pub use api::watch::Watch;
 pub use api::watcher::Watcher;
 pub use backend::{Backend, InvalidBackend};

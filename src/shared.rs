@@ -1,10 +1,11 @@
 //! The state that the handles, the ring thread and the workers of one watcher share.
 //!
 //! Handles check [`check_process`](Shared::check_process) before they take any lock. This module
-//! takes one lock at a time: that of the mailbox, or that of the exit queue.
+//! takes one lock at a time: that of the mailbox, of the exit queue, or of the starters.
 
 use std::sync::{Arc, OnceLock};
 
+use crate::api::starters::Starters;
 use crate::backend::{SelectedBackend, Stop};
 use crate::dispatch::exit_queue::ExitQueue;
 use crate::error::{Closed, WatchError};
@@ -22,6 +23,7 @@ pub(crate) struct Shared {
     process: ProcessIdentity,
     pub(crate) mailbox: Mailbox,
     pub(crate) queue: ExitQueue<DeliveryGuard>,
+    pub(crate) starters: Starters,
     pub(crate) max_watches: usize,
     /// Whether callbacks run on the ring thread, because there are no workers.
     pub(crate) inline: bool,
@@ -40,6 +42,7 @@ impl Shared {
     pub(crate) fn new(
         mailbox: Mailbox,
         queue: ExitQueue<DeliveryGuard>,
+        starters: Starters,
         max_watches: usize,
         inline: bool,
         signal_mask: SignalMask,
@@ -48,6 +51,7 @@ impl Shared {
             process: ProcessIdentity::current(),
             mailbox,
             queue,
+            starters,
             max_watches,
             inline,
             counters: Counters::default(),
@@ -88,8 +92,10 @@ impl Shared {
         }
     }
 
-    /// Starts the end of the watcher: stops the ring thread, and closes the queue to the workers.
+    /// Starts the end of the watcher: stops the ring thread, and closes the queues to the other
+    /// threads.
     pub(crate) fn stop(&self) {
+        self.starters.close(Closed::Dropped);
         self.stop.stop();
         self.mailbox.request_stop();
         self.queue.close();

@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use rustix::event::EventfdFlags;
 
+use super::starters::Starters;
 use super::watcher::Threads;
 use crate::Watcher;
 use crate::backend::{self, Backend, KEYS_MAX};
@@ -24,6 +25,7 @@ use crate::trace;
 
 const WORKERS_MAX: usize = 1024;
 const QUEUE_CAPACITY_MAX: usize = 1 << 24;
+const STARTERS_MAX: usize = 64;
 
 /// The options of a [`Watcher`]. [`Watcher::builder`] makes it.
 #[derive(Clone, Debug)]
@@ -32,6 +34,7 @@ pub struct Builder {
     workers: usize,
     queue_capacity: usize,
     max_watches: usize,
+    starters: usize,
     backend: Backend,
 }
 
@@ -41,6 +44,7 @@ impl Default for Builder {
             workers: 1,
             queue_capacity: 1024,
             max_watches: 1 << 20,
+            starters: 2,
             backend: Backend::Auto,
         }
     }
@@ -85,6 +89,16 @@ impl Builder {
     /// again. [`Stats::stalls`](crate::Stats) counts them.
     pub fn queue_capacity(mut self, exits: usize) -> Self {
         self.queue_capacity = exits;
+        self
+    }
+
+    /// Sets the maximum number of threads that start commands for
+    /// [`Watcher::spawn_async`]: 1 to 64; the default is 2. They are started when they are needed.
+    ///
+    /// A thread blocks until the program is executed, which takes some hundred microseconds, or as
+    /// long as the file system takes.
+    pub fn starters(mut self, count: usize) -> Self {
+        self.starters = count;
         self
     }
 
@@ -143,6 +157,7 @@ impl Builder {
         check("workers", self.workers, 0, WORKERS_MAX)?;
         check("queue_capacity", self.queue_capacity, 1, QUEUE_CAPACITY_MAX)?;
         check("max_watches", self.max_watches, 1, KEYS_MAX)?;
+        check("starters", self.starters, 1, STARTERS_MAX)?;
 
         orphan_reaper::restart();
         // Not EFD_NONBLOCK: the eventfd is only polled.
@@ -151,6 +166,7 @@ impl Builder {
         let shared = Arc::new(Shared::new(
             Mailbox::new(notifier, sys::descriptor_limit()),
             ExitQueue::new(self.queue_capacity).map_err(|_| BuildError::OutOfMemory)?,
+            Starters::new(self.starters),
             self.max_watches,
             self.workers == 0,
             SignalMask::of_this_thread(),

@@ -202,6 +202,13 @@ impl Child {
         }
     }
 
+    /// Kills the child, with the process group that it leads. Ignores a child that has ended.
+    pub(crate) fn kill_all(&self) {
+        if self.signal_group(libc::SIGKILL).is_err() {
+            let _ = self.kill();
+        }
+    }
+
     /// Sends a signal to the process group that the child leads. To make the child a group leader,
     /// spawn it with
     /// [`CommandExt::process_group(0)`](std::os::unix::process::CommandExt::process_group).

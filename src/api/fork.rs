@@ -37,6 +37,7 @@ impl Watcher {
         // closes one of its two descriptors after the fork, which leaves one for the pidfd unless
         // another thread takes it at once.
         let gate = self
+            .shared
             .retry_after_flush(StartGate::new)
             .map_err(ForkError::Refused)?;
         // SAFETY: the caller guarantees what `child` does; the gate before it makes system calls
@@ -53,7 +54,8 @@ impl Watcher {
             .map_err(|error| WatchError::from_pidfd_open(pid, error))
             .and_then(|pidfd| {
                 let ownership = Some(Ownership::Child);
-                self.register(permit, pid, pidfd, ownership, WatchFor::Exited)
+                self.shared
+                    .register(permit, pid, pidfd, ownership, WatchFor::Exited)
             })
             .inspect_err(|error| {
                 // After ESRCH the pid is free: another process killed the child, and a wait for any
@@ -126,12 +128,13 @@ impl Watcher {
         // Opening a gate shows that a descriptor is free for the pidfd while no child exists yet.
         // If another thread takes it, the clone fails. The clone is not retried: `child` can be
         // called once only.
-        let gate = self.retry_after_flush(StartGate::new);
+        let gate = self.shared.retry_after_flush(StartGate::new);
         drop(gate.map_err(ForkError::Refused)?);
         // SAFETY: the caller guarantees what `child` does.
         let (pid, pidfd) = unsafe { vfork(child) }.map_err(ForkError::Fork)?;
         let ownership = Some(Ownership::Child);
-        self.register(permit, pid, pidfd, ownership, WatchFor::Exited)
+        self.shared
+            .register(permit, pid, pidfd, ownership, WatchFor::Exited)
             .inspect_err(|_| sys::kill_and_reap(pid))
             .map_err(ForkError::Watch)
     }

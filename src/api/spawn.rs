@@ -16,6 +16,7 @@ use crate::record::delivery_guard::DeliveryGuard;
 use crate::record::orphan_reaper;
 use crate::record::{Ownership, Record, WatchFor};
 use crate::ring_thread::command::Registered;
+use crate::shared::Shared;
 use crate::sys::{self, WaitResult, WaitTarget};
 use crate::trace;
 use crate::types::exit::{Outcome, Usage};
@@ -44,41 +45,7 @@ impl Watcher {
     /// succeed. If the watcher ends during the call, the child is killed and reaped
     /// ([`SpawnError::Watch`]).
     pub fn spawn<C: Spawn>(&self, command: &mut C) -> Result<Child, SpawnError> {
-        let span = trace::spawn(command.program());
-        let spawned = self.start(command);
-        match &spawned {
-            Ok(child) => span.spawned(child.id()),
-            Err(error) => span.not_spawned(error),
-        }
-        spawned
-    }
-
-    fn start<C: Spawn>(&self, command: &mut C) -> Result<Child, SpawnError> {
-        let permit = self.child_permit().map_err(SpawnError::Refused)?;
-        let pidfd = self.shared.check_pidfds().is_ok();
-        let started = match command.start(pidfd) {
-            // New watches hold descriptors for a short time, which the ring thread can close.
-            Err(SpawnError::NoDescriptors(_)) => {
-                self.flush();
-                command.start(pidfd)
-            }
-            started => started,
-        };
-        let Started { pid, pidfd, pipes } = started?;
-        let registered = match pidfd {
-            Some(pidfd) if !self.shared.mailbox.is_over_descriptor_budget() => {
-                Registered::Pidfd(pidfd)
-            }
-            Some(_) => Registered::Pid,
-            None => self.open_child(pid),
-        };
-        let child = self
-            .register_child(permit, pid, registered)
-            .map_err(|error| {
-                sys::kill_and_reap(pid);
-                SpawnError::Watch(error)
-            })?;
-        Ok(child.with_pipes(pipes))
+        self.shared.spawn(command)
     }
 
     /// Takes ownership of a child that the standard library started, whether it runs or has ended.
@@ -90,13 +57,16 @@ impl Watcher {
     ///
     /// [`AdoptError`] returns the child to the caller.
     pub fn adopt(&self, mut std: process::Child) -> Result<Child, AdoptError> {
-        let adopted = self.child_permit().and_then(|permit| {
+        let adopted = self.shared.child_permit().and_then(|permit| {
             let pid = Pid::try_from(std.id())?;
             let usage = usage_of_zombie(pid);
             // Only `std` knows whether it has reaped the child, in which case the pid may already
             // belong to another process.
             match std.try_wait() {
-                Ok(None) => self.register_child(permit, pid, self.open_child(pid)),
+                Ok(None) => {
+                    let registered = self.shared.open_child(pid);
+                    self.shared.register_child(permit, pid, registered)
+                }
                 Ok(Some(status)) => {
                     let outcome = Outcome::from_wait_status(status.into_raw());
                     // If `try_wait` has just reaped the zombie, the usage was the child's.
@@ -131,50 +101,15 @@ impl Watcher {
         P::Error: Into<WatchError>,
     {
         let pid = pid.try_into().map_err(Into::into)?;
-        let permit = self.child_permit()?;
-        let registered = match self.open_child(pid) {
+        let permit = self.shared.child_permit()?;
+        let registered = match self.shared.open_child(pid) {
             Registered::Pid => match sys::waitid(WaitTarget::PeekPid(pid)) {
                 Ok(WaitResult::Ended(..) | WaitResult::Pending) => Registered::Pid,
                 _ => return Err(WatchError::NoSuchProcess { pid }),
             },
             registered => registered,
         };
-        self.register_child(permit, pid, registered)
-    }
-
-    /// Opens a pidfd of a child that is ours to reap, if that saves waking the ring thread.
-    ///
-    /// `Pid` otherwise, and if there is none, or it is not that of a child of this process: the
-    /// ring thread tries again, and finds out why.
-    fn open_child(&self, pid: Pid) -> Registered {
-        if !self.shared.mailbox.wants_pidfd_of_child() {
-            return Registered::Pid;
-        }
-        let Ok(pidfd) = sys::pidfd_open(pid) else {
-            return Registered::Pid;
-        };
-        match sys::waitid(WaitTarget::PeekPidfd(pidfd.as_fd())) {
-            Ok(WaitResult::Pending) => Registered::Pidfd(pidfd),
-            Ok(WaitResult::Ended(..)) => Registered::Ended(pidfd),
-            Ok(WaitResult::NoChild) | Err(_) => Registered::Pid,
-        }
-    }
-
-    fn child_permit(&self) -> Result<WatchPermit<'_>, WatchError> {
-        self.check()?;
-        orphan_reaper::restart();
-        WatchPermit::acquire(&self.shared)
-    }
-
-    fn register_child(
-        &self,
-        permit: WatchPermit<'_>,
-        pid: Pid,
-        registered: Registered,
-    ) -> Result<Child, WatchError> {
-        let ownership = Ownership::Owned;
-        let watch = self.submit(permit, pid, ownership, WatchFor::Exited, registered)?;
-        Ok(Child::new(watch))
+        self.shared.register_child(permit, pid, registered)
     }
 
     /// A watch on a child that was already reaped, with its outcome and usage.
@@ -191,6 +126,84 @@ impl Watcher {
         let guard = DeliveryGuard::new(Arc::clone(&record));
         let _no_callbacks = guard.finish(outcome, usage, Instant::now());
         Watch::new(Arc::clone(&self.shared), record)
+    }
+}
+
+impl Shared {
+    /// [`Watcher::spawn`], for all threads.
+    pub(super) fn spawn<C: Spawn + ?Sized>(
+        self: &Arc<Self>,
+        command: &mut C,
+    ) -> Result<Child, SpawnError> {
+        let span = trace::spawn(command.program());
+        let spawned = self.start(command);
+        match &spawned {
+            Ok(child) => span.spawned(child.id()),
+            Err(error) => span.not_spawned(error),
+        }
+        spawned
+    }
+
+    fn start<C: Spawn + ?Sized>(self: &Arc<Self>, command: &mut C) -> Result<Child, SpawnError> {
+        let permit = self.child_permit().map_err(SpawnError::Refused)?;
+        let pidfd = self.check_pidfds().is_ok();
+        let started = match command.start(pidfd) {
+            // New watches hold descriptors for a short time, which the ring thread can close.
+            Err(SpawnError::NoDescriptors(_)) => {
+                self.flush();
+                command.start(pidfd)
+            }
+            started => started,
+        };
+        let Started { pid, pidfd, pipes } = started?;
+        let registered = match pidfd {
+            Some(pidfd) if !self.mailbox.is_over_descriptor_budget() => Registered::Pidfd(pidfd),
+            Some(_) => Registered::Pid,
+            None => self.open_child(pid),
+        };
+        let child = self
+            .register_child(permit, pid, registered)
+            .map_err(|error| {
+                sys::kill_and_reap(pid);
+                SpawnError::Watch(error)
+            })?;
+        Ok(child.with_pipes(pipes))
+    }
+
+    /// Opens a pidfd of a child that is ours to reap, if that saves waking the ring thread.
+    ///
+    /// `Pid` otherwise, and if there is none, or it is not that of a child of this process: the
+    /// ring thread tries again, and finds out why.
+    fn open_child(&self, pid: Pid) -> Registered {
+        if !self.mailbox.wants_pidfd_of_child() {
+            return Registered::Pid;
+        }
+        let Ok(pidfd) = sys::pidfd_open(pid) else {
+            return Registered::Pid;
+        };
+        match sys::waitid(WaitTarget::PeekPidfd(pidfd.as_fd())) {
+            Ok(WaitResult::Pending) => Registered::Pidfd(pidfd),
+            Ok(WaitResult::Ended(..)) => Registered::Ended(pidfd),
+            Ok(WaitResult::NoChild) | Err(_) => Registered::Pid,
+        }
+    }
+
+    fn child_permit(&self) -> Result<WatchPermit<'_>, WatchError> {
+        self.check_process()?;
+        self.check_open()?;
+        orphan_reaper::restart();
+        WatchPermit::acquire(self)
+    }
+
+    fn register_child(
+        self: &Arc<Self>,
+        permit: WatchPermit<'_>,
+        pid: Pid,
+        registered: Registered,
+    ) -> Result<Child, WatchError> {
+        let ownership = Ownership::Owned;
+        let watch = self.submit(permit, pid, ownership, WatchFor::Exited, registered)?;
+        Ok(Child::new(watch))
     }
 }
 

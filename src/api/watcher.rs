@@ -5,30 +5,27 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use super::pidfd;
 use super::watch_permit::WatchPermit;
-use crate::error::{Closed, SystemError, WatchError};
-use crate::record::delivery_guard::DeliveryGuard;
-use crate::record::{Ownership, Record, WatchFor};
-use crate::ring_thread::command::Registered;
+use crate::error::{Closed, WatchError};
+use crate::record::WatchFor;
 use crate::shared::Shared;
 use crate::sync::wait_graph::{self, Node};
-use crate::sys::{self, WaitResult, WaitTarget};
+use crate::sys;
 use crate::{Pid, Stats, Watch};
 
 /// Watches process exits through one io_uring, or through the best other
 /// [`Backend`](crate::Backend) that the process may use.
 ///
-/// A watcher owns the ring thread, which waits for exits, and the worker threads, which run
-/// callbacks. Share it by reference or in an [`Arc`]. Every method can be called from any thread,
+/// A watcher owns the ring thread, which waits for exits, the worker threads, which run callbacks,
+/// and the threads that start commands for futures. Share it by reference or in an [`Arc`]. Every method can be called from any thread,
 /// including from callbacks, and none blocks on a callback.
 ///
 /// # Drop
 ///
-/// The drop ends the threads. It waits for callbacks that are running and discards callbacks that
-/// have not started; every thread that waits for an exit gets [`Closed::Dropped`]. No callback runs
+/// The drop ends the threads. It waits for callbacks that are running, and for commands that are
+/// being started; it discards callbacks and commands that have not started, and every thread that waits for an exit gets [`Closed::Dropped`]. No callback runs
 /// after the drop has returned. A callback may drop the watcher. The drop then waits for the other
 /// callbacks only, except those that wait for this callback themselves.
 ///
@@ -132,7 +129,8 @@ impl Watcher {
         self.shared.check_pidfds()?;
         let permit = WatchPermit::acquire(&self.shared)?;
         let pid = pidfd::pid_of(pidfd.as_fd())?;
-        self.register(permit, pid, pidfd, None, WatchFor::Exited)
+        self.shared
+            .register(permit, pid, pidfd, None, WatchFor::Exited)
     }
 
     /// Checks whether the watcher accepts calls. Never blocks, and can be called in a forked child.
@@ -164,105 +162,20 @@ impl Watcher {
         self.shared.check_process()?;
         self.shared.check_pidfds()?;
         let permit = WatchPermit::acquire(&self.shared)?;
-        let pidfd = self.retry_after_flush(|| {
+        let pidfd = self.shared.retry_after_flush(|| {
             sys::pidfd_open(pid).map_err(|error| WatchError::from_pidfd_open(pid, error))
         })?;
         // Linux 6.9 brought both pidfs and pidfds that report the reap.
         if watch_for == WatchFor::Reaped && sys::pidfs_inode(pidfd.as_fd()).is_none() {
             return Err(WatchError::Unsupported);
         }
-        self.register(permit, pid, pidfd, None, watch_for)
-    }
-
-    /// Retries once if no descriptor is free, after the ring thread has closed those that were sent
-    /// to it.
-    pub(super) fn retry_after_flush<T>(
-        &self,
-        attempt: impl Fn() -> Result<T, WatchError>,
-    ) -> Result<T, WatchError> {
-        match attempt() {
-            Err(WatchError::NoDescriptors(_)) => {
-                self.flush();
-                attempt()
-            }
-            other => other,
-        }
-    }
-
-    /// Waits until the ring thread has processed the commands that were sent to it.
-    pub(super) fn flush(&self) {
-        // Refused on the ring thread, and in a callback that the ring thread waits for: there the
-        // commands are processed after this call has returned.
-        if let Some(_waiting) = wait_graph::wait_for(self.shared.ring_thread) {
-            self.shared.mailbox.flush(FLUSH_TIMEOUT);
-        }
-    }
-
-    /// Registers a process by its pidfd. `ownership`: `None` if it is not known yet.
-    pub(super) fn register(
-        &self,
-        permit: WatchPermit<'_>,
-        pid: Pid,
-        pidfd: OwnedFd,
-        ownership: Option<Ownership>,
-        watch_for: WatchFor,
-    ) -> Result<Watch, WatchError> {
-        let mut ended = false;
-        let ownership = match ownership {
-            Some(ownership) => ownership,
-            None => match sys::waitid(WaitTarget::PeekPidfd(pidfd.as_fd())) {
-                Ok(WaitResult::Ended(..)) => {
-                    ended = true;
-                    Ownership::Child
-                }
-                Ok(WaitResult::Pending) => Ownership::Child,
-                Ok(WaitResult::NoChild) => Ownership::NotChild,
-                Err(source) => {
-                    let call = "waitid";
-                    return Err(SystemError { call, source }.into());
-                }
-            },
-        };
-        let registered = match ended && watch_for == WatchFor::Exited {
-            true => Registered::Ended(pidfd),
-            false => Registered::Pidfd(pidfd),
-        };
-        let watch = self.submit(permit, pid, ownership, watch_for, registered)?;
-        if self.shared.mailbox.is_over_descriptor_budget() {
-            self.flush();
-        }
-        Ok(watch)
-    }
-
-    /// Makes the record of a watch, and sends it to the ring thread.
-    pub(super) fn submit(
-        &self,
-        permit: WatchPermit<'_>,
-        pid: Pid,
-        ownership: Ownership,
-        watch_for: WatchFor,
-        registered: Registered,
-    ) -> Result<Watch, WatchError> {
-        let record = Arc::new(Record::new(pid, ownership, watch_for));
-        let guard = DeliveryGuard::new(Arc::clone(&record));
-        let sent = self.shared.mailbox.watch(guard, registered);
-        sent.map_err(|guard| {
-            // The caller gets the error and keeps the child.
-            guard.done();
-            self.shared.closed_reason()
-        })?;
-        permit.forget();
-        Ok(Watch::new(Arc::clone(&self.shared), record))
+        self.shared.register(permit, pid, pidfd, None, watch_for)
     }
 }
 
 /// The handles of the threads are not `UnwindSafe`. They are only joined, once.
 impl UnwindSafe for Watcher {}
 impl RefUnwindSafe for Watcher {}
-
-/// How long a caller waits for the ring thread to process what was sent to it. The ring thread may
-/// be in user code (a callback without workers, or a waker) that waits for the caller.
-const FLUSH_TIMEOUT: Duration = Duration::from_millis(50);
 
 impl fmt::Debug for Watcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -279,7 +192,8 @@ impl Drop for Watcher {
             return;
         }
         self.shared.stop();
-        for (thread, node) in threads {
+        let starters = self.shared.starters.take_threads();
+        for (thread, node) in threads.into_iter().chain(starters) {
             // The wait is refused for the current thread, if one of its callbacks drops the
             // watcher, and for a thread whose callback waits for the current callback. Both
             // threads end on their own.

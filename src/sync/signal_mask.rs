@@ -59,6 +59,10 @@ pub(crate) fn apply_builder_mask() {
     }
 }
 
+pub(crate) fn is_builder_mask_active() -> bool {
+    BUILDER_MASK_ACTIVE.get()
+}
+
 /// Restores the mask with which the thread was started. Called before the thread sleeps.
 pub(crate) fn restore_own_mask() {
     if !BUILDER_MASK_ACTIVE.get() {
