@@ -152,3 +152,19 @@ fn wait_with_output_on_the_ring_thread_is_refused_before_it_reads() {
         Err(OutputError::Wait(WaitError::WouldDeadlock))
     ));
 }
+
+#[test]
+fn output_beyond_a_limit_is_discarded() {
+    let watcher = Watcher::new().unwrap();
+    let script = "head -c 200000 /dev/zero >&2; echo text; head -c 200000 /dev/zero";
+    for (limit, kept) in [(usize::MAX, 200_005), (5, 5), (0, 0), (65_536, 65_536)] {
+        let mut command = sh(script);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = watcher.spawn(&mut command).unwrap().output(limit).unwrap();
+        assert!(output.exit.success());
+        assert_eq!(output.stdout.len(), kept);
+        let (out, err) = (output.stdout.len() as u64, output.stderr.len() as u64);
+        assert_eq!(output.discarded + out + err, 400_005);
+        assert!(output.stdout.starts_with(&b"text\n"[..limit.min(5)]));
+    }
+}

@@ -44,7 +44,7 @@ use crate::{Exit, Exited, Output, Pipe, Watch};
 /// | `stdin`, `stdout`, `stderr` | the same: `child.stdout.take()`, `child.stdin.as_mut()` ([`Pipe`]) |
 /// | `wait` (closes standard input) | [`wait`](Self::wait), [`wait_timeout`](Self::wait_timeout), `child.await` and [`exited`](Self::exited), which all close it. A wait on its [`Watch`] (`Watch::wait(&child)`), a callback, and [`Exits`](crate::Exits) leave it open. All can be repeated |
 /// | `try_wait` | [`try_wait`](Watch::try_wait), or [`exit`](Watch::exit). They report what the ring thread has received, a moment after the end |
-/// | `wait_with_output` | [`wait_with_output`](Self::wait_with_output), which blocks; there is no future of it |
+/// | `wait_with_output` | [`wait_with_output`](Self::wait_with_output) and [`output`](Self::output), which block; with the feature `tokio` also `output_async` |
 /// | `kill` | [`kill`](Self::kill), which succeeds if the child has ended. tokio's also waits; call `kill` and then wait |
 /// | `start_kill` (tokio) | [`kill`](Self::kill) |
 /// | `kill_on_drop` (tokio) | [`kill_on_drop`](Self::kill_on_drop), set on the child instead of the command. As with tokio, the child is reaped later |
@@ -143,6 +143,17 @@ impl Child {
     /// [`OutputError::Wait`] with the errors of [`wait`](Self::wait), [`OutputError::Read`] if a
     /// pipe cannot be read. Both drop the child handle.
     pub fn wait_with_output(self) -> Result<Output, OutputError> {
+        self.output(usize::MAX)
+    }
+
+    /// Works like [`wait_with_output`](Self::wait_with_output), and keeps at most the first `limit`
+    /// bytes of each stream. The rest is read and discarded ([`Output::discarded`]), so the child
+    /// does not block.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait_with_output`](Self::wait_with_output).
+    pub fn output(self, limit: usize) -> Result<Output, OutputError> {
         let watch = &self.owned.watch;
         // Keeps the edge in the wait graph until the output is complete.
         let mut _waiting = None;
@@ -159,11 +170,13 @@ impl Child {
             Ok(_) => Ok(()),
             Err(closed) => Err(OutputError::Wait(closed.into())),
         };
-        let (stdout, stderr) = output::read_both(self.stdout.take(), self.stderr.take(), check)?;
+        let (stdout, stderr) = (self.stdout.take(), self.stderr.take());
+        let (out, err) = output::read_both(stdout, stderr, limit, check)?;
         Ok(Output {
             exit: self.owned.watch.wait()?,
-            stdout,
-            stderr,
+            discarded: out.discarded + err.discarded,
+            stdout: out.bytes,
+            stderr: err.bytes,
         })
     }
 

@@ -9,13 +9,16 @@
 //!   or pidfd, fork one, and spawn or adopt an owned child. They use [`watch_permit`] (the limit on
 //!   watches), [`pidfd`] (from a pidfd to its pid), and [`spawnable`] (the types of commands).
 //! - [`spawning`]: the future of a child that one of the threads in [`starters`] starts.
-//! - [`watch`] and [`child`]: the handles of one process. `Child` uses [`pipe`] and [`output`].
+//! - [`watch`] and [`child`]: the handles of one process. `Child` uses [`pipe`] and [`output`],
+//!   and with the feature `tokio` `async_pipes`.
 //! - [`future`] and [`exits`]: awaiting an exit, and receiving many exits from one queue.
 //!
 //! The rest of the crate does not call into this module, except that [`shared`](crate::shared) holds
 //! the starters. [`compat`](crate::compat) uses the public
 //! API only.
 
+#[cfg(feature = "tokio")]
+mod async_pipes;
 pub(crate) mod builder;
 pub(crate) mod child;
 pub(crate) mod exits;

@@ -13,7 +13,8 @@ use crate::error::OutputError;
 
 /// The exit of a child and its collected output.
 ///
-/// [`Child::wait_with_output`](crate::Child::wait_with_output) makes it.
+/// [`Child::wait_with_output`](crate::Child::wait_with_output) and
+/// [`Child::output`](crate::Child::output) make it.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Output {
@@ -23,6 +24,9 @@ pub struct Output {
     pub stdout: Vec<u8>,
     /// The bytes of standard error; empty if it was not piped, or the pipe was taken before.
     pub stderr: Vec<u8>,
+    /// How many further bytes of both streams were read and discarded, because a stream had more
+    /// than the limit of the call.
+    pub discarded: u64,
 }
 
 impl fmt::Debug for Output {
@@ -31,6 +35,7 @@ impl fmt::Debug for Output {
             .field("exit", &self.exit)
             .field("stdout", &String::from_utf8_lossy(&self.stdout))
             .field("stderr", &String::from_utf8_lossy(&self.stderr))
+            .field("discarded", &self.discarded)
             .finish()
     }
 }
@@ -41,7 +46,32 @@ const CHECK_INTERVAL: Timespec = Timespec {
     tv_nsec: 100_000_000,
 };
 
-/// Reads both pipes to their ends.
+/// What was read from one pipe, up to a limit.
+#[derive(Default)]
+pub(crate) struct Collected {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) discarded: u64,
+}
+
+impl Collected {
+    /// Makes room for the next read: what the pipe may hold, 64 KiB by default (`pipe(7)`).
+    pub(crate) fn room(&mut self) -> &mut [u8] {
+        let before = self.bytes.len();
+        self.bytes.resize(before + ROOM, 0);
+        &mut self.bytes[before..]
+    }
+
+    /// Keeps this many bytes of the [`room`](Self::room), and not more than the limit in all.
+    pub(crate) fn keep(&mut self, count: usize, limit: usize) {
+        let read = self.bytes.len() - ROOM + count;
+        self.bytes.truncate(read.min(limit));
+        self.discarded += (read - self.bytes.len()) as u64;
+    }
+}
+
+const ROOM: usize = 64 << 10;
+
+/// Reads both pipes to their ends, and keeps at most `limit` bytes of each.
 ///
 /// It reads them concurrently, because a child that fills one pipe while the parent reads the other
 /// would block forever. While both are idle, `check` runs every [`CHECK_INTERVAL`]; its error ends
@@ -49,9 +79,10 @@ const CHECK_INTERVAL: Timespec = Timespec {
 pub(crate) fn read_both(
     mut stdout: Option<ChildStdout>,
     mut stderr: Option<ChildStderr>,
+    limit: usize,
     check: impl Fn() -> Result<(), OutputError>,
-) -> Result<(Vec<u8>, Vec<u8>), OutputError> {
-    let (mut out, mut err) = (Vec::new(), Vec::new());
+) -> Result<(Collected, Collected), OutputError> {
+    let (mut out, mut err) = (Collected::default(), Collected::default());
     loop {
         let [first, second] = [
             stdout.as_ref().map(AsFd::as_fd),
@@ -73,35 +104,33 @@ pub(crate) fn read_both(
         let mut ready = poll_fds.iter().map(|fd| !fd.revents().is_empty());
         let ready = [&first, &second].map(|pipe| pipe.is_some() && ready.next() == Some(true));
         if ready[0] {
-            read_or_close(&mut stdout, &mut out)?;
+            read_or_close(&mut stdout, &mut out, limit)?;
         }
         if ready[1] {
-            read_or_close(&mut stderr, &mut err)?;
+            read_or_close(&mut stderr, &mut err, limit)?;
         }
     }
 }
 
-fn read_or_close(pipe: &mut Option<impl Read>, into: &mut Vec<u8>) -> Result<(), OutputError> {
+/// Reads what is available. Does not block if the pipe is readable.
+fn read_or_close(
+    pipe: &mut Option<impl Read>,
+    into: &mut Collected,
+    limit: usize,
+) -> Result<(), OutputError> {
     let Some(open) = pipe else {
         return Ok(());
     };
-    if read_some(open, into).map_err(OutputError::Read)? == 0 {
-        *pipe = None;
-    }
-    Ok(())
-}
-
-/// Reads what is available, at most 64 KiB (the default capacity of a pipe, `pipe(7)`). Returns 0
-/// at the end of the stream. Does not block if the pipe is readable.
-fn read_some(pipe: &mut impl Read, into: &mut Vec<u8>) -> io::Result<usize> {
-    let before = into.len();
-    into.resize(before + (64 << 10), 0);
     let read = loop {
-        match pipe.read(&mut into[before..]) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+        match open.read(into.room()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => into.keep(0, limit),
             read => break read,
         }
     };
-    into.truncate(before + read.as_ref().map_or(0, |count| *count));
-    read
+    let count = read.map_err(OutputError::Read)?;
+    into.keep(count, limit);
+    if count == 0 {
+        *pipe = None;
+    }
+    Ok(())
 }
