@@ -221,6 +221,14 @@ fn descriptors_are_mapped_also_crosswise() {
             .descriptor(63, at(63, "d"));
     });
     assert_eq!(text, "cabd");
+    // The highest number leaves none above it for the other.
+    limit_descriptors(64);
+    let text = output_of("cd /proc/self/fd; cat 62 63", |command| {
+        command
+            .descriptor(62, at(63, "e"))
+            .descriptor(63, at(62, "f"));
+    });
+    assert_eq!(text, "ef");
     // The files of this process keep their close-on-exec flag.
     let open = output_of("ls /proc/$$/fd", |_| ());
     assert!(
@@ -344,6 +352,19 @@ fn the_user_and_groups_are_set() {
         "{text}"
     );
     // The kernel clears the flag of the memory that the child shared.
+    assert_eq!(rustix::process::dumpable_behavior().unwrap(), before);
+    let watcher = Watcher::new().unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for program in ["true", "/no/such/program", "true"] {
+                    let mut command = Command::new(program);
+                    let started = watcher.spawn(command.uid(65534).gid(65534));
+                    assert_eq!(started.is_ok(), program == "true");
+                }
+            });
+        }
+    });
     assert_eq!(rustix::process::dumpable_behavior().unwrap(), before);
     // SAFETY: bare system calls.
     unsafe { assert_eq!((libc::getuid(), libc::geteuid()), (0, 0)) };

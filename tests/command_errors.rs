@@ -108,7 +108,7 @@ fn files_that_are_no_programs() {
     let mut by_path = Command::new(&script);
     let mut by_name = Command::new("no-interpreter");
     let mut relative = Command::new("./no-interpreter");
-    by_name.env("PATH", &directory);
+    by_name.env("PATH", format!("/nowhere:{}:/bin", directory.display()));
     relative.current_dir(&directory);
     for command in [&mut by_path, &mut by_name, &mut relative] {
         let error = failure(command);
@@ -367,6 +367,12 @@ fn no_descriptor_is_free() {
     let error = watcher.spawn(command.stdout(Stdio::piped())).unwrap_err();
     assert!(matches!(error, SpawnError::NoDescriptors(_)), "{error:?}");
     assert!(error.is_throttling() && message(error).contains("RLIMIT_NOFILE"));
+    // The child opens it.
+    let error = watcher.spawn(Command::new("true").stdin(Stdio::null()));
+    assert!(
+        matches!(error, Err(SpawnError::NoDescriptors(_))),
+        "{error:?}"
+    );
     filler.truncate(filler.len() - 3);
     assert!(
         watcher

@@ -133,8 +133,14 @@ impl Watcher {
         // SAFETY: the caller guarantees what `child` does.
         let (pid, pidfd) = unsafe { vfork(child) }.map_err(ForkError::Fork)?;
         let ownership = Some(Ownership::Child);
-        self.shared
-            .register(permit, pid, pidfd, ownership, WatchFor::Exited)
+        // Some emulators ignore the request for a pidfd.
+        pidfd
+            .map_or_else(|| sys::pidfd_open(pid), Ok)
+            .map_err(|error| WatchError::from_pidfd_open(pid, error))
+            .and_then(|pidfd| {
+                self.shared
+                    .register(permit, pid, pidfd, ownership, WatchFor::Exited)
+            })
             .inspect_err(|_| sys::kill_and_reap(pid))
             .map_err(ForkError::Watch)
     }

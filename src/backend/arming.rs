@@ -59,6 +59,17 @@ impl Uring {
         self.stage_poll(key, target, close)
     }
 
+    /// Whether another part of the program has reaped a child that is ours to reap. From Linux 6.9
+    /// on, the poll and the inode number show it later.
+    pub(super) fn is_reaped_elsewhere(&mut self, key: u32, pidfd: &OwnedFd) -> bool {
+        !self.ring.features().pidfs
+            && self.slots.get(key).guard.record().ownership() == Ownership::Owned
+            && matches!(
+                sys::waitid(WaitTarget::PeekPidfd(pidfd.as_fd())),
+                Ok(WaitResult::NoChild)
+            )
+    }
+
     fn stage_poll(
         &mut self,
         key: u32,

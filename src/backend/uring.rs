@@ -246,6 +246,9 @@ impl Engine for Uring {
                 let key = self
                     .slots
                     .insert(guard, PidIdentity::Owned(None), Stage::Retrying);
+                if self.is_reaped_elsewhere(key, &pidfd) {
+                    return self.ended_while_arming(key, StatusSource::Reaped);
+                }
                 self.arm_with_pidfd(key, pidfd)
             }
             // No descriptor was available when the child was registered. It is opened here, with

@@ -191,13 +191,14 @@ impl Command {
     /// Sets the user of the child: the real, effective, and saved user id (`setresuid(2)`). Needs
     /// `CAP_SETUID`, unless it is the present one.
     ///
-    /// Without [`groups`](Self::groups), root also drops all supplementary groups.
+    /// Without [`groups`](Self::groups), the child also drops its supplementary groups, if it may.
     ///
     /// Until the child has executed its program, it shares the memory of this process. The kernel
-    /// then makes this process non-dumpable, so that the new user cannot trace the child
-    /// (`ptrace(2)`). The flag is restored after the call, and such calls are made one at a time.
-    /// But the new user can stop the child (`SIGSTOP`) in this short time, which suspends the
-    /// calling thread.
+    /// makes this process non-dumpable meanwhile, so that the new user can neither trace the child
+    /// (`ptrace(2)`) nor read the memory. The flag is restored after the child has left the memory.
+    /// This protection is missing where the sysctl `fs.suid_dumpable` is 1, a setting for debugging
+    /// (`proc_sys_fs(5)`). The new user may also stop the child (`SIGSTOP`) in this short time,
+    /// which suspends the calling thread until the child continues.
     pub fn uid(&mut self, uid: u32) -> &mut Self {
         if self.is_id(uid) {
             self.attributes.uid = Some(Uid::from_raw(uid));

@@ -45,6 +45,13 @@ use super::stdio::{Stdio, Stream};
 ///   was found is tried first for one second.
 /// - The mask of blocked signals is inherited, and `SIGPIPE` is set to its default, as there.
 /// - Descriptors without close-on-exec are inherited, as there.
+/// - A script without an interpreter in its first line is refused
+///   ([`SpawnError::NotExecutable`](crate::SpawnError::NotExecutable)), as there without `uid`,
+///   `gid`, `groups`, and changes of `PATH`.
+/// - A variable whose name is empty or contains `=` is refused. Entries of this process's
+///   environment without `=` are not passed.
+/// - Emulators that replace `vfork` by `fork` (qemu's user mode, valgrind) hide why a start failed:
+///   the child then ends with code 127.
 /// - If the file is open for writing somewhere (`ETXTBSY`), as when another thread has just written
 ///   it, the start is retried for up to 130 ms.
 #[derive(Clone)]

@@ -70,13 +70,14 @@ impl EnvironmentChanges {
         changes.map(|(name, value)| (name.as_ref(), value.as_deref()))
     }
 
-    /// The first name that no variable can have.
+    /// The first name to set that no variable can have.
     pub(crate) fn invalid_name(&self) -> Option<&OsStr> {
-        let invalid = |name: &&OsString| {
+        let invalid = |name: &OsStr| {
             let bytes = name.as_bytes();
             bytes.is_empty() || bytes.contains(&b'=') || bytes.contains(&0)
         };
-        self.changes.keys().find(invalid).map(AsRef::as_ref)
+        let set = self.iter().filter(|(_, value)| value.is_some());
+        set.map(|(name, _)| name).find(|name| invalid(name))
     }
 
     pub(crate) fn block(&self) -> EnvironmentBlock {
@@ -225,6 +226,8 @@ mod tests {
     fn names_are_checked() {
         for (name, valid) in [("A", true), ("", false), ("A=B", false), ("A\0", false)] {
             let mut changes = EnvironmentChanges::default();
+            changes.remove(name.as_ref());
+            assert_eq!(changes.invalid_name(), None, "{name:?} is removed");
             changes.set(name.as_ref(), "".as_ref());
             assert_eq!(changes.invalid_name().is_none(), valid, "{name:?}");
         }

@@ -135,17 +135,23 @@ unsafe fn cloned(pid: libc::pid_t, pidfd: RawFd) -> io::Result<Cloned> {
     Ok((pid, pidfd))
 }
 
-/// A part of the memory of this process for the stack of a child.
+/// A part of the memory of this process for the stack of a child. Both ends are aligned to 16
+/// bytes, as all architectures want it.
 pub(crate) struct Stack {
-    pub(crate) bottom: *mut c_void,
-    pub(crate) size: usize,
+    bottom: *mut c_void,
+    size: usize,
 }
 
 impl Stack {
-    /// The initial stack pointer, aligned to 16 bytes. Stacks grow downwards on all architectures
+    pub(crate) fn new(bottom: *mut c_void, size: usize) -> Self {
+        debug_assert!(bottom.addr() % 16 == 0 && size % 16 == 0);
+        Self { bottom, size }
+    }
+
+    /// The initial stack pointer. Stacks grow downwards on all architectures
     /// of Linux except PA-RISC.
     fn top(&self) -> *mut c_void {
-        self.bottom.wrapping_byte_add(self.size & !15)
+        self.bottom.wrapping_byte_add(self.size)
     }
 }
 
@@ -155,7 +161,7 @@ impl Stack {
 /// # Safety
 ///
 /// That of [`clone3`].
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", target_pointer_width = "64"))]
 unsafe fn raw_clone3(args: *const CloneArgs, entry: Entry, argument: *mut c_void) -> isize {
     let result;
     // SAFETY: the child continues on its own stack, calls `entry`, and never leaves it. The parent
@@ -186,7 +192,7 @@ unsafe fn raw_clone3(args: *const CloneArgs, entry: Entry, argument: *mut c_void
 /// # Safety
 ///
 /// That of [`clone3`].
-#[cfg(target_arch = "aarch64")]
+#[cfg(all(target_arch = "aarch64", target_pointer_width = "64"))]
 unsafe fn raw_clone3(args: *const CloneArgs, entry: Entry, argument: *mut c_void) -> isize {
     let result;
     // SAFETY: as above.
@@ -214,7 +220,10 @@ unsafe fn raw_clone3(args: *const CloneArgs, entry: Entry, argument: *mut c_void
 /// # Safety
 ///
 /// None.
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(not(all(
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    target_pointer_width = "64"
+)))]
 unsafe fn raw_clone3(_args: *const CloneArgs, _entry: Entry, _argument: *mut c_void) -> isize {
     -(libc::ENOSYS as isize)
 }

@@ -32,21 +32,16 @@ impl Mappings {
     /// Carries out the mappings in the child. Returns the number of the one that failed, and the
     /// errno. Async-signal-safe.
     ///
-    /// At first each source whose number is about to be replaced is moved out of the way, above all
-    /// numbers of the child. The moved descriptors, and `/dev/null`, close when the program is
-    /// executed.
+    /// At first each source whose number is about to be replaced is moved to a number that is not.
+    /// The moved descriptors, and `/dev/null`, close when the program is executed.
     pub(super) fn apply(&mut self) -> Result<(), (RawFd, i32)> {
-        let highest = self
-            .0
-            .iter()
-            .fold(2, |highest, mapping| highest.max(mapping.number));
         for index in 0..self.0.len() {
             let Some(&Mapping { number, source }) = self.0.get(index) else {
                 continue;
             };
             let Source::File(file) = source else { continue };
-            if file != number && self.0.iter().any(|other| other.number == file) {
-                let moved = duplicate_above(file, highest).map_err(|errno| (number, errno))?;
+            if file != number && self.is_replaced(file) {
+                let moved = self.duplicate(file).map_err(|errno| (number, errno))?;
                 if let Some(mapping) = self.0.get_mut(index) {
                     mapping.source = Source::File(moved);
                 }
@@ -55,25 +50,34 @@ impl Mappings {
         for &Mapping { number, source } in &self.0 {
             let mapped = match source {
                 Source::File(file) => replace(file, number),
-                Source::Null => open_null().and_then(|file| replace(file, number)),
+                Source::Null => open_null(number).and_then(|file| replace(file, number)),
             };
             mapped.map_err(|errno| (number, errno))?;
         }
         Ok(())
     }
-}
 
-fn duplicate_above(file: RawFd, highest: RawFd) -> Result<RawFd, i32> {
-    // SAFETY: no pointers.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_fcntl,
-            file,
-            libc::F_DUPFD_CLOEXEC,
-            highest.saturating_add(1),
-        )
-    };
-    checked(result)
+    /// Whether a descriptor of this number is going to be replaced.
+    fn is_replaced(&self, number: RawFd) -> bool {
+        self.0.iter().any(|mapping| mapping.number == number)
+    }
+
+    /// Duplicates a descriptor to a number that stays.
+    fn duplicate(&self, file: RawFd) -> Result<RawFd, i32> {
+        let mut least = 3;
+        loop {
+            // SAFETY: no pointers.
+            let result = checked(unsafe {
+                libc::syscall(libc::SYS_fcntl, file, libc::F_DUPFD_CLOEXEC, least)
+            });
+            match result {
+                Ok(number) if self.is_replaced(number) => least = number + 1,
+                // There is no number so high.
+                Err(libc::EINVAL) => return Err(libc::EMFILE),
+                result => return result,
+            }
+        }
+    }
 }
 
 /// Makes the file the descriptor `number`, which is inherited.
@@ -89,15 +93,20 @@ fn replace(file: RawFd, number: RawFd) -> Result<(), i32> {
     checked(result).map(drop)
 }
 
-/// Not by the C library's `open`, at which a thread can be cancelled.
-fn open_null() -> Result<RawFd, i32> {
+/// Opens `/dev/null`: for reading as standard input, and for writing otherwise. Not by the C
+/// library's `open`, at which a thread can be cancelled.
+fn open_null(number: RawFd) -> Result<RawFd, i32> {
+    let access = match number {
+        0 => libc::O_RDONLY,
+        _ => libc::O_WRONLY,
+    };
     // SAFETY: the path is a constant string.
     let result = unsafe {
         libc::syscall(
             libc::SYS_openat,
             libc::AT_FDCWD,
             c"/dev/null".as_ptr(),
-            libc::O_RDWR | libc::O_CLOEXEC,
+            access | libc::O_CLOEXEC,
         )
     };
     checked(result)

@@ -10,23 +10,35 @@ use rustix::process::{Resource, getrlimit};
 
 use super::setup::Step;
 use crate::command::Command;
+use crate::command::c_strings::CStrings;
 use crate::command::environment::EnvironmentBlock;
 use crate::error::{SetupStep, SpawnError};
 
 /// No child was made.
-pub(super) fn not_cloned(command: &Command, error: io::Error) -> SpawnError {
-    SpawnError::from_os(&command.program, error)
+pub(super) fn not_cloned(command: &Command, source: io::Error) -> SpawnError {
+    match source.raw_os_error() {
+        // It says nothing about the program.
+        Some(libc::EPERM | libc::EACCES) => SpawnError::Other {
+            program: command.program.clone(),
+            source,
+        },
+        _ => SpawnError::from_os(&command.program, source),
+    }
 }
 
-/// The child failed at a step. `path` is the file that it tried to execute last.
+/// The child failed at a step. `paths` are the files that it tried to execute.
 pub(super) fn failed(
     command: &Command,
     environment: &EnvironmentBlock,
     step: Step,
     errno: i32,
-    path: Option<&OsStr>,
+    paths: &CStrings,
 ) -> SpawnError {
     let source = io::Error::from_raw_os_error(errno);
+    if matches!(errno, libc::EMFILE | libc::ENFILE | libc::ENOMEM) {
+        // A resource ran out, whatever the step.
+        return SpawnError::from_os(&command.program, source);
+    }
     let setup = |step, what| SpawnError::Setup {
         step,
         what,
@@ -34,7 +46,7 @@ pub(super) fn failed(
     };
     let attributes = &command.attributes;
     match step {
-        Step::Execute => not_executed(command, environment, source, path),
+        Step::Execute => not_executed(command, environment, source, paths),
         Step::Cgroup => setup(SetupStep::Cgroup, "join the cgroup".into()),
         Step::Session => setup(SetupStep::Session, "start a session".into()),
         Step::ProcessGroup => setup(SetupStep::ProcessGroup, "join the process group".into()),
@@ -136,12 +148,12 @@ fn not_executed(
     command: &Command,
     environment: &EnvironmentBlock,
     source: io::Error,
-    path: Option<&OsStr>,
+    paths: &CStrings,
 ) -> SpawnError {
     let program = command.program.clone();
     match source.raw_os_error() {
         Some(libc::E2BIG) => too_large(command, environment, source),
-        Some(libc::ENOENT) => match path.and_then(|path| missing_interpreter(command, path)) {
+        Some(libc::ENOENT) => match missing_interpreter(command, paths) {
             Some(interpreter) => SpawnError::NoInterpreter {
                 program,
                 interpreter,
@@ -153,19 +165,21 @@ fn not_executed(
     }
 }
 
-/// The interpreter that the script `path` names; `None` if the file does not exist, or is no
-/// script.
-fn missing_interpreter(command: &Command, path: &OsStr) -> Option<PathBuf> {
+/// The interpreter that the first of these files that exists names; `None` if there is none.
+fn missing_interpreter(command: &Command, paths: &CStrings) -> Option<PathBuf> {
+    let base = command.attributes.current_dir().unwrap_or(Path::new(""));
+    paths.iter().find_map(|path| interpreter(&base.join(path)))
+}
+
+fn interpreter(path: &Path) -> Option<PathBuf> {
     // The kernel reads this much of the first line (BINPRM_BUF_SIZE).
     const LINE_MAX: u64 = 256;
-    let base = command.attributes.current_dir().unwrap_or(Path::new(""));
-    let path = base.join(path);
     // Opening a FIFO would block.
-    if !fs::metadata(&path).ok()?.is_file() {
+    if !fs::metadata(path).ok()?.is_file() {
         return None;
     }
     let mut start = Vec::new();
-    let file = File::open(&path).ok()?;
+    let file = File::open(path).ok()?;
     file.take(LINE_MAX).read_to_end(&mut start).ok()?;
     let Some(line) = start.strip_prefix(b"#!") else {
         // Then it is its dynamic loader that does not exist.
@@ -189,7 +203,15 @@ fn too_large(command: &Command, environment: &EnvironmentBlock, source: io::Erro
     let one_max = 32 * rustix::param::page_size();
     let addresses = command.arguments.len() + environment.addresses().len();
     let bytes = command.arguments.bytes() + environment.bytes() + addresses * size_of::<usize>();
-    let stack = getrlimit(Resource::Stack).current.unwrap_or(u64::MAX);
+    let limits = &command.attributes.limits;
+    let own = limits
+        .iter()
+        .find(|limit| limit.resource == crate::Resource::Stack);
+    let stack = match own {
+        Some(limit) => limit.soft,
+        None => getrlimit(Resource::Stack).current,
+    };
+    let stack = stack.unwrap_or(u64::MAX);
     let limit = (stack / 4).clamp(128 << 10, 6 << 20);
     let program = command.program.clone();
     match longest >= one_max {

@@ -4,6 +4,7 @@
 //! - [`process`]: starts a [`Command`](crate::Command): prepares it, makes the child, and finds out
 //!   why it failed. [`setup`] is what the child does, [`descriptors`] the part of it that maps
 //!   descriptors, and [`signal_actions`] a part that other children need too.
+//! - [`dumpable`]: protects the memory from the new user of a child.
 //! - [`diagnosis`]: from a failed step to the error that the caller gets.
 //! - [`vfork`]: a child that runs a closure.
 //! - [`start_gate`]: holds a forked child until its parent has opened its pidfd.
@@ -13,6 +14,7 @@
 pub(crate) mod clone;
 mod descriptors;
 mod diagnosis;
+mod dumpable;
 pub(crate) mod process;
 mod setup;
 mod signal_actions;

@@ -5,18 +5,17 @@
 use std::ffi::c_void;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::process;
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{DumpableBehavior, dumpable_behavior, geteuid, set_dumpable_behavior};
 
 use super::clone::{self, Clone3, Cloned};
 use super::descriptors::{Mapping, Mappings, Source};
 use super::diagnosis;
+use super::dumpable::SharedMemory;
 use super::setup::{self, Report, Setup, Step};
 use crate::Pid;
 use crate::command::Command;
@@ -24,12 +23,16 @@ use crate::command::search_path::Candidates;
 use crate::command::stdio::Stream;
 use crate::error::SpawnError;
 use crate::faults;
-use crate::sync::per_process::PerProcess;
 use crate::sys::{self, SignalMask};
 
 /// The stack of the child. It needs a few hundred bytes, or some thousand in a build without
 /// optimisation.
-const STACK_BYTES: usize = 64 * 1024;
+const STACK_BLOCKS: usize = 4096;
+
+/// A part of a stack, with its alignment.
+#[repr(C, align(16))]
+struct StackBlock([u8; 16]);
+
 /// The pauses between attempts to execute a file that is open for writing.
 const BUSY_PAUSES_MS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
 
@@ -53,7 +56,11 @@ pub(crate) fn start(command: &Command, pidfd: bool) -> Result<Process, SpawnErro
         true => command.environment.search_path(),
         false => None,
     };
-    let candidates = Candidates::of(&command.program, search_path.as_deref());
+    let mut candidates = Candidates::of(&command.program, search_path.as_deref());
+    if command.attributes.changes_credentials() {
+        // Another user may find another file.
+        candidates.first = None;
+    }
     let environment = command.environment.block();
     if let Some(name) = environment.variable_with_nul() {
         let reason = format!("the value of the environment variable {name:?} contains a NUL");
@@ -67,7 +74,6 @@ pub(crate) fn start(command: &Command, pidfd: bool) -> Result<Process, SpawnErro
         let mut setup = Setup {
             attributes: &command.attributes,
             descriptors: Mappings::new(mappings(command, &pipes)),
-            drops_groups: geteuid().is_root(),
             parent: process::id() as i32,
             mask: SignalMask::ALL,
             has_handlers: false,
@@ -78,19 +84,41 @@ pub(crate) fn start(command: &Command, pidfd: bool) -> Result<Process, SpawnErro
             environment: environment.addresses(),
             report: Report::default(),
         };
-        let (pid, pidfd) =
-            make_child(&mut setup, pidfd).map_err(|error| diagnosis::not_cloned(command, error))?;
-        let Some((step, errno)) = setup.report.failure else {
+        let shared_memory = match command.attributes.changes_credentials() {
+            true => {
+                let shared = SharedMemory::new();
+                Some(shared.map_err(|error| SpawnError::from_os(&command.program, error))?)
+            }
+            false => None,
+        };
+        let (pid, pidfd) = match make_child(&mut setup, pidfd) {
+            Ok(child) => child,
+            Err(error) => {
+                if let Some(shared_memory) = shared_memory {
+                    shared_memory.without_child();
+                }
+                return Err(diagnosis::not_cloned(command, error));
+            }
+        };
+        let failure = setup.report.failure;
+        if failure.is_some() {
+            // It is ending.
+            sys::reap_ending(pid, pidfd.as_ref().map(AsFd::as_fd));
+        }
+        if let Some(shared_memory) = shared_memory {
+            shared_memory.wait();
+        }
+        let Some((step, errno)) = failure else {
             let index = setup.report.candidate;
-            candidates.executed(&command.program, search_path.as_deref(), index);
+            if !command.attributes.changes_credentials() {
+                candidates.executed(&command.program, search_path.as_deref(), index);
+            }
             return Ok(Process {
                 pid,
                 pidfd,
                 pipes: pipes.into_ends_of_parent(),
             });
         };
-        // It is ending.
-        sys::reap_ending(pid);
         // Another thread may be about to execute or end a child that has a copy of the descriptor
         // with which the file was written.
         match pauses.next() {
@@ -98,8 +126,8 @@ pub(crate) fn start(command: &Command, pidfd: bool) -> Result<Process, SpawnErro
                 thread::sleep(Duration::from_millis(*pause));
             }
             _ => {
-                let path = candidates.paths.get(setup.report.candidate);
-                return Err(diagnosis::failed(command, &environment, step, errno, path));
+                let paths = &candidates.paths;
+                return Err(diagnosis::failed(command, &environment, step, errno, paths));
             }
         }
     }
@@ -153,33 +181,10 @@ fn mappings(command: &Command, pipes: &Pipes) -> Vec<Mapping> {
     mappings
 }
 
-/// One call at a time changes whether this process is dumpable.
-static DUMPABLE: PerProcess<Mutex<()>> = PerProcess::new();
-
 /// Makes the child. Where `clone3` is not available, `clone` takes its place.
 fn make_child(setup: &mut Setup<'_>, pidfd: bool) -> io::Result<Cloned> {
-    if !setup.attributes.changes_credentials() {
-        return clone_with_best_flags(setup, pidfd);
-    }
-    // The change of the user makes the memory non-dumpable (`commit_creds` in the kernel), so that
-    // the new user cannot trace the child. The memory is also that of this process, which stays
-    // non-dumpable after the child has left it. Without the lock, the restoration could come while
-    // another such child is still in the memory.
-    let _one_at_a_time = DUMPABLE
-        .get()
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    let before = dumpable_behavior();
-    let cloned = clone_with_best_flags(setup, pidfd);
-    if let Ok(DumpableBehavior::Dumpable) = before {
-        let _ = set_dumpable_behavior(DumpableBehavior::Dumpable);
-    }
-    cloned
-}
-
-fn clone_with_best_flags(setup: &mut Setup<'_>, pidfd: bool) -> io::Result<Cloned> {
     match clone_once(setup, pidfd) {
-        // The child needs no descriptor for its own identity.
+        // A start does not fail for lack of a pidfd.
         Err(error) if pidfd && is_descriptor_shortage(&error) => clone_once(setup, false),
         cloned => cloned,
     }
@@ -187,11 +192,9 @@ fn clone_with_best_flags(setup: &mut Setup<'_>, pidfd: bool) -> io::Result<Clone
 
 fn clone_once(setup: &mut Setup<'_>, pidfd: bool) -> io::Result<Cloned> {
     faults::inject("vfork")?;
-    let mut memory: Box<[MaybeUninit<u8>]> = Box::new_uninit_slice(STACK_BYTES);
-    let stack = clone::Stack {
-        bottom: memory.as_mut_ptr().cast(),
-        size: STACK_BYTES & !15,
-    };
+    let mut memory: Box<[MaybeUninit<StackBlock>]> = Box::new_uninit_slice(STACK_BLOCKS);
+    let size = STACK_BLOCKS * size_of::<StackBlock>();
+    let stack = clone::Stack::new(memory.as_mut_ptr().cast(), size);
     let options = Clone3 {
         pidfd,
         cgroup: None,

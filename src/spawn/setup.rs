@@ -20,6 +20,9 @@ use crate::command::attributes::{Attributes, Group};
 use crate::command::resource::Resource;
 use crate::sys::SignalMask;
 
+/// The signals that stop a process and that can be blocked.
+const STOPS: [i32; 3] = [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU];
+
 /// A step of a child that can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -56,8 +59,6 @@ pub(super) struct Report {
 pub(super) struct Setup<'a> {
     pub(super) attributes: &'a Attributes,
     pub(super) descriptors: Mappings,
-    /// The user of this process is root, and drops its groups with its user.
-    pub(super) drops_groups: bool,
     /// The parent's pid, by which the child notices that the parent has ended.
     pub(super) parent: i32,
     pub(super) mask: SignalMask,
@@ -147,8 +148,16 @@ impl Setup<'_> {
         // A signal that stops the old group may be pending, since all signals are blocked. Nobody
         // would continue this child after it has left the group. SIGCONT removes such signals
         // (signal(7)).
-        // SAFETY: no pointers.
-        unsafe { libc::syscall(libc::SYS_kill, libc::getpid(), libc::SIGCONT) };
+        if SignalMask::pending().intersects(&STOPS) {
+            // SAFETY: no pointers. Not the C library's `getpid`, which may remember the parent's.
+            unsafe {
+                libc::syscall(
+                    libc::SYS_kill,
+                    libc::syscall(libc::SYS_getpid),
+                    libc::SIGCONT,
+                )
+            };
+        }
         Ok(())
     }
 
@@ -190,9 +199,11 @@ impl Setup<'_> {
             Some(groups) => {
                 rustix::thread::set_thread_groups(groups).or_else(at(Step::Groups))?;
             }
-            None if attributes.uid.is_some() && self.drops_groups => {
-                rustix::thread::set_thread_groups(&[]).or_else(at(Step::Groups))?;
-            }
+            None if attributes.uid.is_some() => match rustix::thread::set_thread_groups(&[]) {
+                // As in the standard library, groups that may not be changed are kept.
+                Ok(()) | Err(rustix::io::Errno::PERM) => {}
+                Err(errno) => return Err((Step::Groups, errno.raw_os_error())),
+            },
             None => {}
         }
         if let Some(gid) = attributes.gid {

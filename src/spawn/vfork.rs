@@ -5,15 +5,13 @@
 use std::ffi::c_void;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, munmap};
 
-use super::clone::{self, Clone3};
+use super::clone::{self, Clone3, Cloned};
 use super::signal_actions::reset_handlers;
-use crate::Pid;
 use crate::faults;
 use crate::sync::per_process;
 use crate::sys::SignalMask;
@@ -47,10 +45,7 @@ impl Mapping {
     }
 
     fn stack(&self) -> clone::Stack {
-        clone::Stack {
-            bottom: self.0.wrapping_byte_add(GUARD_BYTES),
-            size: STACK_BYTES,
-        }
+        clone::Stack::new(self.0.wrapping_byte_add(GUARD_BYTES), STACK_BYTES)
     }
 }
 
@@ -79,7 +74,7 @@ struct Task<F> {
 ///
 /// The child runs in the memory of this process, beside its other threads. See
 /// [`Watcher::vfork_watchable`](crate::Watcher::vfork_watchable).
-pub(crate) unsafe fn vfork<F: FnOnce()>(child: F) -> io::Result<(Pid, OwnedFd)> {
+pub(crate) unsafe fn vfork<F: FnOnce()>(child: F) -> io::Result<Cloned> {
     faults::inject("vfork")?;
     let mapping = Mapping::new()?;
     let stack = mapping.stack();
@@ -110,7 +105,7 @@ pub(crate) unsafe fn vfork<F: FnOnce()>(child: F) -> io::Result<(Pid, OwnedFd)> 
     drop(blocked);
     match cloned {
         // The child has moved the closure out of the shared memory, so it is not dropped again.
-        Ok((pid, pidfd)) => Ok((pid, pidfd.expect("a clone with CLONE_PIDFD opens one"))),
+        Ok(cloned) => Ok(cloned),
         Err(error) => {
             // SAFETY: without a child, the closure was not moved out.
             unsafe { task.closure.assume_init_drop() };

@@ -94,9 +94,13 @@ pub(crate) fn kill_and_reap(pid: Pid) {
     reap(id_type, id);
 }
 
-/// Reaps a child that is ending, and blocks until then. A wait for any child may reap it first.
-pub(crate) fn reap_ending(pid: Pid) {
-    reap(libc::P_PID, pid.as_raw());
+/// Reaps a child that is ending, and blocks until then. A wait for any child may reap it first,
+/// which the pidfd shows.
+pub(crate) fn reap_ending(pid: Pid, pidfd: Option<BorrowedFd<'_>>) {
+    match pidfd {
+        Some(pidfd) => reap(libc::P_PIDFD, pidfd.as_raw_fd()),
+        None => reap(libc::P_PID, pid.as_raw()),
+    }
 }
 
 fn reap(id_type: libc::idtype_t, id: i32) {

@@ -42,6 +42,27 @@ impl SignalMask {
         change(libc::SIG_SETMASK, None)
     }
 
+    /// The signals that are blocked in the calling thread and were sent to it or to the process.
+    /// Async-signal-safe.
+    pub(crate) fn pending() -> Self {
+        let mut pending: KernelSet = [0; WORDS];
+        // SAFETY: the set has the kernel's size.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigpending,
+                pending.as_mut_ptr(),
+                size_of::<KernelSet>(),
+            );
+        }
+        from_kernel(pending)
+    }
+
+    pub(crate) fn intersects(&self, signals: &[i32]) -> bool {
+        signals
+            .iter()
+            .any(|signal| self.0 & (1 << (signal - 1)) != 0)
+    }
+
     /// Blocks every signal in the calling thread, until the result is dropped.
     pub(crate) fn block_all() -> MaskApplied {
         MaskApplied(change(libc::SIG_SETMASK, Some(Self::ALL)))
@@ -62,22 +83,53 @@ impl SignalMask {
     }
 }
 
+/// A set as the kernel takes it: words with the lowest signals first.
+type KernelSet = [libc::c_ulong; WORDS];
+
+/// The kernel's `_NSIG`, which is 128 on MIPS.
+const SIGNALS: usize = if cfg!(any(target_arch = "mips", target_arch = "mips64")) {
+    128
+} else {
+    64
+};
+const WORD_BITS: usize = libc::c_ulong::BITS as usize;
+const WORDS: usize = SIGNALS / WORD_BITS;
+
+fn to_kernel(SignalMask(bits): SignalMask) -> KernelSet {
+    let mut words = [0; WORDS];
+    for (index, word) in words.iter_mut().enumerate().take(64 / WORD_BITS) {
+        *word = (bits >> (index * WORD_BITS)) as libc::c_ulong;
+    }
+    words
+}
+
+#[allow(
+    clippy::unnecessary_cast,
+    reason = "a word has 32 bits on some architectures"
+)]
+fn from_kernel(words: KernelSet) -> SignalMask {
+    let words = words.into_iter().enumerate().take(64 / WORD_BITS);
+    SignalMask(words.fold(0, |bits, (index, word)| {
+        bits | (word as u64) << (index * WORD_BITS)
+    }))
+}
+
 /// Changes the mask of the calling thread, and returns the one before. Cannot fail with a valid
 /// operation.
 fn change(operation: libc::c_int, mask: Option<SignalMask>) -> SignalMask {
-    let mut before = 0_u64;
-    let new = mask.as_ref().map_or(ptr::null(), |mask| &raw const mask.0);
+    let new = mask.map(to_kernel);
+    let mut before: KernelSet = [0; WORDS];
     // SAFETY: both point to a set of the kernel's size, or are null.
     unsafe {
         libc::syscall(
             libc::SYS_rt_sigprocmask,
             operation,
-            new,
-            &raw mut before,
-            size_of::<u64>(),
+            new.as_ref().map_or(ptr::null(), |new| new.as_ptr()),
+            before.as_mut_ptr(),
+            size_of::<KernelSet>(),
         );
     }
-    SignalMask(before)
+    from_kernel(before)
 }
 
 /// Restores the previous mask of the thread when dropped.
