@@ -72,6 +72,31 @@ fn parts_of_a_path_are_the_same_in_gnu_parallel() {
 }
 
 #[test]
+fn the_slot_is_the_same_in_gnu_parallel() {
+    if !has_parallel() {
+        return;
+    }
+    let (ours, theirs) = both(&["echo", "{%}", "-{%}{#}-"], &[&["a", "b"]]);
+    assert_eq!(ours, theirs);
+    assert_eq!(ours, "1 -11-\n1 -12-\n");
+    // Each job waits until all three run.
+    let job = "touch $1; until [ -e a ] && [ -e b ] && [ -e c ]; do sleep 0.02; done; echo $2";
+    let words = ["sh", "-c", job, "sh", "{}", "{%}", ":::", "a", "b", "c"];
+    let slots = |command: &mut Command| {
+        let dir = tempfile::tempdir().unwrap();
+        let output = command.args(words).current_dir(dir.path()).output();
+        let text = String::from_utf8(output.unwrap().stdout).unwrap();
+        let mut slots: Vec<_> = text.lines().map(str::to_owned).collect();
+        slots.sort_unstable();
+        slots
+    };
+    let theirs = slots(Command::new("parallel").args(["--will-cite", "-j3", "-q"]));
+    let ours = slots(&mut std_exitring(["run", "-q", "-j3", "--"]));
+    assert_eq!(ours, theirs);
+    assert_eq!(ours, ["1", "2", "3"]);
+}
+
+#[test]
 fn parts_of_arguments_of_several_lists_are_the_same_in_gnu_parallel() {
     if !has_parallel() {
         return;

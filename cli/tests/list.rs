@@ -221,7 +221,6 @@ fn null_separates_the_items_of_a_list_only_by_nul() {
 #[test]
 fn foreign_placeholders_and_separators_are_refused_with_a_replacement() {
     for (word, instead) in [
-        ("{%}", "{#} is the number of the job"),
         ("{##}", "{#} is the number of the job"),
         ("{+}", "use a shell"),
         ("{+/}", "use a shell"),

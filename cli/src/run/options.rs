@@ -48,7 +48,7 @@ pub(crate) struct Options {
     /// A template: COMMAND {} ::: ARGUMENTS
     ///
     /// {} stands for the argument, {1} and {2} for those of the first and second :::, {#} for the
-    /// number of the job. {.} is the argument without its extension, {/} without its directory,
+    /// number of the job, {%} for its slot. {.} is the argument without its extension, {/} without its directory,
     /// {//} its directory, {/.} its name without directory and extension. {1.} and so on are parts
     /// of one argument. Arguments are appended to a template without a placeholder for them. :::+
     /// links a list of arguments with the one before.

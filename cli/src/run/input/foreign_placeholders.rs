@@ -72,9 +72,8 @@ pub(super) fn replacement(spelling: &[u8]) -> String {
     let (position, modifiers) = position(inner);
     match modifiers {
         _ if position.starts_with(b"-") => "count from the first: {1}, {2}".into(),
-        b"%" => "there is no slot number; {#} is the number of the job".into(),
         b"##" => "the number of all jobs is not known; {#} is the number of the job".into(),
-        _ => "{} is the argument, {1} and {2} are those of the first and second :::, {.} {/} {//} {/.} are parts of a path, {#} is the number of the job; for more, use a shell: -- sh -c 'COMMAND \"$1\"' sh {}".into(),
+        _ => "{} is the argument, {1} and {2} are those of the first and second :::, {.} {/} {//} {/.} are parts of a path, {#} is the number of the job, {%} that of its slot; for more, use a shell: -- sh -c 'COMMAND \"$1\"' sh {}".into(),
     }
 }
 
@@ -85,7 +84,6 @@ mod tests {
     #[test]
     fn placeholders_of_other_tools_are_recognised() {
         for spelling in [
-            "{%}",
             "{##}",
             "{+}",
             "{..}",

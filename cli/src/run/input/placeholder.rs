@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::failure::Failure;
+use crate::run::command_spec::SlottedWord;
 
 /// What a placeholder stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub(super) enum Placeholder {
     All(PathPart),
     /// `{#}`: the job's number.
     Number,
+    /// `{%}`: the job's slot, which is known only when the job starts.
+    Slot,
     /// `{1}` and so on: one argument, counted from 0.
     One(usize, PathPart),
 }
@@ -57,8 +60,10 @@ impl PathPart {
 impl Placeholder {
     /// Parses the text between the braces. The job has this number of arguments.
     pub(super) fn parse(name: &[u8], arguments: usize) -> Result<Self, Failure> {
-        if name == b"#" {
-            return Ok(Self::Number);
+        match name {
+            b"#" => return Ok(Self::Number),
+            b"%" => return Ok(Self::Slot),
+            _ => {}
         }
         let (position, modifier) = split_position(name);
         // `at_start` has checked the modifier.
@@ -82,9 +87,11 @@ impl Placeholder {
     }
 
     /// Appends what it stands for to a word.
-    pub(super) fn append_to(self, word: &mut Vec<u8>, number: u64, arguments: &[&OsStr]) {
+    pub(super) fn append_to(self, word: &mut SlottedWord, number: u64, arguments: &[&OsStr]) {
+        let SlottedWord { text: word, slots } = word;
         match self {
             Self::Number => word.extend(number.to_string().bytes()),
+            Self::Slot => slots.push(word.len()),
             Self::All(part) => {
                 for (index, argument) in arguments.iter().enumerate() {
                     if index > 0 {
@@ -108,11 +115,12 @@ pub(super) fn at_start(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let inner = text.strip_prefix(b"{")?;
     let end = inner.iter().position(|&byte| byte == b'}')?;
     let (name, rest) = (&inner[..end], &inner[end + 1..]);
-    let known = name == b"#" || PathPart::from_modifier(split_position(name).1).is_some();
+    let known =
+        matches!(name, b"#" | b"%") || PathPart::from_modifier(split_position(name).1).is_some();
     known.then_some((name, rest))
 }
 
-/// Whether it names a part of an argument.
+/// Whether it is more than a position, so that it may belong to another syntax.
 pub(super) fn has_modifier(name: &[u8]) -> bool {
     name != b"#" && !split_position(name).1.is_empty()
 }

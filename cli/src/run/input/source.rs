@@ -12,7 +12,7 @@ use super::lines::{ItemKind, Line, Lines};
 use super::product::Product;
 use super::template::{self, Template};
 use crate::failure::Failure;
-use crate::run::job::CommandSpec;
+use crate::run::command_spec::CommandSpec;
 
 pub(crate) struct Source {
     input: Input,
@@ -80,13 +80,14 @@ impl Source {
         let command = match &mut self.input {
             Input::Product(product) => {
                 let template = self.template.as_ref();
-                product.next().zip(template).map(|(arguments, template)| {
-                    CommandSpec::Argv(template.fill(number, &arguments))
-                })
+                product
+                    .next()
+                    .zip(template)
+                    .map(|(arguments, template)| template.fill(number, &arguments))
             }
             Input::Lines(lines) => lines.next()?.map(|line| match (line, &self.template) {
                 (Line::Whole(line), Some(template)) => {
-                    CommandSpec::Argv(template.fill(number, &[OsStr::from_bytes(line)]))
+                    template.fill(number, &[OsStr::from_bytes(line)])
                 }
                 (Line::Whole(line), None) => CommandSpec::Line(OsString::from_vec(line.to_vec())),
                 (Line::Invalid(why, start), _) => {

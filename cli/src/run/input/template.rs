@@ -7,6 +7,7 @@ use super::foreign_placeholders;
 use super::placeholder::{self, Placeholder};
 use super::product::{Product, Separator};
 use crate::failure::Failure;
+use crate::run::command_spec::{CommandSpec, SlottedWord};
 
 /// A command with placeholders for arguments.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub(crate) struct Template {
     words: Vec<Word>,
     /// No word has a placeholder, so the arguments are appended.
     append: bool,
+    /// A word has a placeholder for the slot.
+    slotted: bool,
 }
 
 type Word = Vec<Part>;
@@ -86,17 +89,29 @@ impl Template {
         let words = words.collect::<Result<Vec<_>, _>>()?;
         let is_placeholder = |part: &Part| matches!(part, Part::Placeholder(_));
         let append = !words.iter().flatten().any(is_placeholder);
-        Ok(Self { words, append })
+        let slotted = words
+            .iter()
+            .flatten()
+            .any(|part| *part == Part::Placeholder(Placeholder::Slot));
+        Ok(Self {
+            words,
+            append,
+            slotted,
+        })
     }
 
     /// The command for these arguments.
-    pub(crate) fn fill(&self, number: u64, arguments: &[&OsStr]) -> Vec<OsString> {
+    pub(crate) fn fill(&self, number: u64, arguments: &[&OsStr]) -> CommandSpec {
         let filled = self.words.iter().map(|word| fill(word, number, arguments));
+        if self.slotted {
+            return CommandSpec::SlottedArgv(filled.collect());
+        }
+        let filled = filled.map(|word| OsString::from_vec(word.text));
         let appended = arguments
             .iter()
             .filter(|_| self.append)
             .map(|&argument| argument.to_owned());
-        filled.chain(appended).collect()
+        CommandSpec::Argv(filled.chain(appended).collect())
     }
 }
 
@@ -157,22 +172,23 @@ fn belongs_to_other_syntax(word: &[u8], at: usize, length: usize) -> bool {
     before == Some(b'$') || before == Some(b'{') && after == Some(&b'}')
 }
 
-fn fill(word: &Word, number: u64, arguments: &[&OsStr]) -> OsString {
-    let mut filled = Vec::new();
+fn fill(word: &Word, number: u64, arguments: &[&OsStr]) -> SlottedWord {
+    let mut filled = SlottedWord::default();
     for part in word {
         match part {
-            Part::Text(text) => filled.extend(text),
+            Part::Text(text) => filled.text.extend(text),
             Part::Placeholder(placeholder) => {
                 placeholder.append_to(&mut filled, number, arguments);
             }
         }
     }
-    OsString::from_vec(filled)
+    filled
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::command_spec::with_slot;
 
     fn commands(words: &str) -> Vec<String> {
         let words = words.split(' ').map(OsString::from).collect();
@@ -181,7 +197,12 @@ mod tests {
         let mut commands = Vec::new();
         while let Some(arguments) = product.next() {
             let filled = template.fill(commands.len() as u64 + 1, &arguments);
-            commands.push(filled.join(OsStr::new("|")).into_string().expect("UTF-8"));
+            let words = match filled {
+                CommandSpec::Argv(words) => words,
+                CommandSpec::SlottedArgv(words) => with_slot(&words, 7),
+                other => panic!("{other:?}"),
+            };
+            commands.push(words.join(OsStr::new("|")).into_string().expect("UTF-8"));
         }
         assert_eq!(commands.len() as u64, product.len());
         commands
@@ -191,6 +212,10 @@ mod tests {
     fn placeholders_are_filled_in_every_word() {
         assert_eq!(commands("a {}.x -{}- ::: 1 2"), ["a|1.x|-1-", "a|2.x|-2-"]);
         assert_eq!(commands("a {#} ::: x y"), ["a|1", "a|2"]);
+        assert_eq!(
+            commands("a {%}-{%}{} ${%} {{%}} ::: x"),
+            ["a|7-7x|${%}|{{%}}"]
+        );
         assert_eq!(commands("a {b} { ::: 1"), ["a|{b}|{|1"]);
     }
 
@@ -260,7 +285,6 @@ mod tests {
             "a ::: 1 2 :::+ 3",
             "a :::+ 1",
             "a :::: f",
-            "a {%} ::: 1",
             "a x{..}y ::: 1",
             "a ${x}{##} ::: 1",
             "a {2.} ::: 1",
@@ -272,6 +296,7 @@ mod tests {
             "a {1}",
             "a {2}{1} ::: 1 ::: 2",
             "a {#}",
+            "a {%}",
             "a {b}",
             "a {{.}} ::: 1",
             "a ${.} ${1%.*} ::: 1",
