@@ -58,6 +58,7 @@ use self::report::progress::Progress;
 use self::report::summary::Summary;
 use self::setup::{
     build_spawner, cannot, choose_foreground, choose_output, choose_shard, existing_log,
+    list_options,
 };
 use self::signals::Signals;
 use self::stopped::Stopped;
@@ -82,11 +83,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     let (destination, route) = choose_output(&options)?;
     // Opening a FIFO blocks until it has a writer. Signals keep their default effect until then, so
     // Ctrl-C still ends the process.
-    let source = Source::open(
-        options.file.as_deref(),
-        options.null,
-        options.command.clone(),
-    )?;
+    let source = Source::open(&list_options(&options))?;
     let signals = Signals::install().map_err(|error| cannot("install signal handlers", &error))?;
     let (joblog, resume) = match &options.joblog {
         Some(path) => {
