@@ -78,8 +78,8 @@ fn invalid_arguments_are_refused_with_a_reason() {
         ),
         (&["run", "--", "echo", ":::"], "no arguments after a :::"),
         (
-            &["run", "--", "echo", ":::", "1", "::::", "2"],
-            "not supported",
+            &["run", "--", "echo", ":::", "1", "::::", "/no/such/list"],
+            "cannot read /no/such/list",
         ),
         (&["run", "--shard", "3/2"], "a shard is i/n"),
         (&["run", "--resume"], "--joblog"),

@@ -44,7 +44,7 @@ fn has_parallel() -> bool {
 fn both(template: &[&str], lists: &[&[&str]]) -> (String, String) {
     let lists = lists.iter().flat_map(|list| match list {
         // A list that brings its separator.
-        [":::+", ..] => list.to_vec(),
+        [":::+" | "::::" | "::::+", ..] => list.to_vec(),
         _ => [&[":::"], *list].concat(),
     });
     let words: Vec<_> = template.iter().copied().chain(lists).collect();
@@ -72,12 +72,38 @@ fn parts_of_a_path_are_the_same_in_gnu_parallel() {
 }
 
 #[test]
+fn the_slot_is_the_same_in_gnu_parallel() {
+    if !has_parallel() {
+        return;
+    }
+    let (ours, theirs) = both(&["echo", "{%}", "-{%}{#}-"], &[&["a", "b"]]);
+    assert_eq!(ours, theirs);
+    assert_eq!(ours, "1 -11-\n1 -12-\n");
+    // Each job waits until all three run.
+    let job = "touch $1; until [ -e a ] && [ -e b ] && [ -e c ]; do sleep 0.02; done; echo $2";
+    let words = ["sh", "-c", job, "sh", "{}", "{%}", ":::", "a", "b", "c"];
+    let slots = |command: &mut Command| {
+        let dir = tempfile::tempdir().unwrap();
+        let output = command.args(words).current_dir(dir.path()).output();
+        let text = String::from_utf8(output.unwrap().stdout).unwrap();
+        let mut slots: Vec<_> = text.lines().map(str::to_owned).collect();
+        slots.sort_unstable();
+        slots
+    };
+    let theirs = slots(Command::new("parallel").args(["--will-cite", "-j3", "-q"]));
+    let ours = slots(&mut std_exitring(["run", "-q", "-j3", "--"]));
+    assert_eq!(ours, theirs);
+    assert_eq!(ours, ["1", "2", "3"]);
+}
+
+#[test]
 fn parts_of_arguments_of_several_lists_are_the_same_in_gnu_parallel() {
     if !has_parallel() {
         return;
     }
     let template = [
-        "echo",
+        "printf",
+        "<%s>\\n",
         "[{.}]",
         "[{1/}]",
         "[{2//}]",
@@ -88,7 +114,7 @@ fn parts_of_arguments_of_several_lists_are_the_same_in_gnu_parallel() {
     let lists: [&[&str]; 2] = [&["a/b.c", "d"], &["e/f.g", "/h", "i j.k"]];
     let (ours, theirs) = both(&template, &lists);
     assert_eq!(ours, theirs);
-    assert_eq!(ours.lines().count(), 6);
+    assert_eq!(ours.lines().count(), 6 * 8);
 }
 
 #[test]
@@ -106,6 +132,82 @@ fn linked_lists_are_the_same_in_gnu_parallel() {
         let (ours, theirs) = both(&template, lists);
         assert_eq!(ours, theirs);
         assert_eq!(ours.lines().count(), jobs);
+    }
+}
+
+#[test]
+fn lists_from_files_are_the_same_in_gnu_parallel() {
+    if !has_parallel() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.into_os_string().into_string().unwrap()
+    };
+    let (two, three) = (file("two", "a b\n\n"), file("three", "x\ny\n'z'"));
+    let template = ["printf", "[%s]\\n", "{}", "{1}"];
+    let lists: [(&[&[&str]], usize); 7] = [
+        (&[&["::::", &two]], 4),
+        (&[&["::::", &two, &three]], 18),
+        (&[&["::::", &two], &["::::", &three]], 18),
+        (&[&["::::", &two], &["p", "q"]], 12),
+        (&[&["p", "q"], &["::::", &three]], 18),
+        (&[&["p", "q"], &["::::+", &two]], 6),
+        (&[&["::::", &three], &[":::+", "p", "q", "r"], &["s"]], 12),
+    ];
+    for (lists, lines) in lists {
+        let (ours, theirs) = both(&template, lists);
+        assert_eq!(ours, theirs, "{lists:?}");
+        assert_eq!(ours.lines().count(), lines, "{lists:?}");
+    }
+}
+
+/// Runs both programs with options and a list in standard input.
+fn both_with_list(options: &[&str], template: &[&str], list: &str) -> (String, String) {
+    let mut parallel = assert_cmd::Command::new("parallel");
+    let parallel = parallel.args(["--will-cite", "-j1", "-q"]).args(options);
+    let parallel = parallel.args(template).write_stdin(list);
+    let mut ours = exitring(["run", "-q", "-j1"]);
+    let ours = ours.args(options).arg("--").args(template);
+    (stdout(ours.write_stdin(list)), stdout(parallel))
+}
+
+#[test]
+fn null_and_delimiter_are_the_same_in_gnu_parallel() {
+    if !has_parallel() {
+        return;
+    }
+    let template = ["printf", "[%s]\\n"];
+    for (options, list) in [
+        (&["-0"][..], "a b\0\0c\nd\0"),
+        (&["--null"], "a"),
+        (&["-d", ","], "a,,b c\n,'d',"),
+        (&["--delimiter", "\\t"], "a\tb"),
+        (&["-d", "\\054"], "a,b"),
+    ] {
+        let (ours, theirs) = both_with_list(options, &template, list);
+        assert_eq!(ours, theirs, "{options:?}");
+        assert!(ours.starts_with("[a"), "{ours}");
+    }
+}
+
+#[test]
+fn max_args_are_the_same_in_gnu_parallel() {
+    if !has_parallel() {
+        return;
+    }
+    for (max, template) in [
+        ("-n2", &["printf", "[%s]\\n"][..]),
+        ("-n2", &["printf", "[%s]\\n", "{}", "-", "{/}"]),
+        ("--max-args=3", &["echo", "{#}", "{.}", "{}"]),
+        ("-n2", &["echo", "{2}-{1}", "{1/.}"]),
+        ("-n2", &["printf", "[%s]\\n", "x{}y", "{}{/}"]),
+        ("-n9", &["echo", "{}"]),
+    ] {
+        let (ours, theirs) = both_with_list(&[max], template, "a/b.c\nd e\n\nf\ng\n");
+        assert_eq!(ours, theirs, "{max} {template:?}");
     }
 }
 

@@ -12,7 +12,7 @@
 //!
 //! The modules, from the bottom up. A module imports only modules above it in this list.
 //!
-//! - [`job`], [`start_error`], [`stopped`], [`stream_id`], [`token`], [`signals`]: types that the
+//! - [`command_spec`], [`job`], [`start_error`], [`stopped`], [`stream_id`], [`token`], [`signals`]: types that the
 //!   folders share.
 //! - [`report`]: the record of a job, the job log, the summary and the progress bar.
 //! - [`output`]: what jobs write, from their pipes or log files to standard output.
@@ -21,6 +21,7 @@
 //! - [`supervisor`]: the thread that observes jobs until they end.
 //! - [`setup`]: builds the parts from the options.
 
+mod command_spec;
 mod fault_signals;
 mod input;
 mod job;
@@ -57,6 +58,7 @@ use self::report::progress::Progress;
 use self::report::summary::Summary;
 use self::setup::{
     build_spawner, cannot, choose_foreground, choose_output, choose_shard, existing_log,
+    list_options,
 };
 use self::signals::Signals;
 use self::stopped::Stopped;
@@ -77,15 +79,11 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         (stopped, _) => stopped,
     };
     let shard = choose_shard(&options)?;
-    shard::hide_from_jobs();
+    shard::describe_to_jobs(shard);
     let (destination, route) = choose_output(&options)?;
     // Opening a FIFO blocks until it has a writer. Signals keep their default effect until then, so
     // Ctrl-C still ends the process.
-    let source = Source::open(
-        options.file.as_deref(),
-        options.null,
-        options.command.clone(),
-    )?;
+    let source = Source::open(&list_options(&options))?;
     let signals = Signals::install().map_err(|error| cannot("install signal handlers", &error))?;
     let (joblog, resume) = match &options.joblog {
         Some(path) => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::input::delimiter;
 use super::input::shard::Wanted;
 use super::stopped::Stopped;
 use super::supervisor::shutdown::Stop;
@@ -48,10 +49,11 @@ pub(crate) struct Options {
     /// A template: COMMAND {} ::: ARGUMENTS
     ///
     /// {} stands for the argument, {1} and {2} for those of the first and second :::, {#} for the
-    /// number of the job. {.} is the argument without its extension, {/} without its directory,
+    /// number of the job, {%} for its slot. {.} is the argument without its extension, {/} without its directory,
     /// {//} its directory, {/.} its name without directory and extension. {1.} and so on are parts
     /// of one argument. Arguments are appended to a template without a placeholder for them. :::+
-    /// links a list of arguments with the one before.
+    /// links a list of arguments with the one before. :::: and ::::+ are followed by files whose
+    /// lines are the arguments.
     /// Without ::: the arguments are the lines of FILE or standard input.
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
@@ -123,6 +125,33 @@ pub(crate) struct Options {
     /// Nothing is removed from an item, and blank items and items that begin with # count.
     #[arg(short = '0', long, help_heading = "List")]
     pub(crate) null: bool,
+
+    /// Items end with this byte, as in , or \n
+    ///
+    /// An escape is as in C: \n, \t, \0, \054, \x2c. Otherwise as --null.
+    #[arg(
+        short,
+        long,
+        value_name = "BYTE",
+        value_parser = delimiter::parse,
+        conflicts_with = "null",
+        help_heading = "List"
+    )]
+    pub(crate) delimiter: Option<u8>,
+
+    /// Give each job up to N arguments of the list
+    ///
+    /// {} stands for all of them, each in a word of its own. {1} and {2} are the first and the
+    /// second argument of the job. A job has fewer than N if more would be longer than 128 KiB.
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "N",
+        value_parser = parse_max_args,
+        requires = "command",
+        help_heading = "List"
+    )]
+    pub(crate) max_args: Option<u32>,
 
     /// Have this shell execute every line
     ///
@@ -197,6 +226,17 @@ pub(crate) struct Options {
     /// The number of threads that start jobs; each blocks in every exec
     #[arg(long, value_name = "N", default_value_t = 4, hide = true, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) starters: u16,
+}
+
+/// Parses the value of `--max-args`.
+fn parse_max_args(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(0) => Err(
+            "with 0 arguments jobs would not depend on the list; for N times the same command, give it a placeholder that it ignores, as in: -- sh -c COMMAND {} ::: $(seq N)".into(),
+        ),
+        Ok(max) => Ok(max),
+        Err(_) => Err("it is a number from 1 to 4294967295".into()),
+    }
 }
 
 /// What standard output shows.

@@ -9,6 +9,7 @@ use rustix::event::epoll;
 use rustix::io::Errno;
 
 use super::input::shard::{Shard, Wanted};
+use super::input::source::ListOptions;
 use super::options::{Options, Output};
 use super::output::destination::Destination;
 use super::output::job_stream::Route;
@@ -42,6 +43,18 @@ pub(super) fn choose_shard(options: &Options) -> Result<Shard, Failure> {
             }
             Ok(shard)
         }
+    }
+}
+
+pub(super) fn list_options(options: &Options) -> ListOptions {
+    ListOptions {
+        file: options.file.clone(),
+        end: match options.null {
+            true => Some(0),
+            false => options.delimiter,
+        },
+        template: options.command.clone(),
+        max_args: options.max_args.map(|max| max as usize),
     }
 }
 

@@ -1,29 +1,12 @@
-//! Placeholders and separators of GNU parallel and rush that exitring does not support.
+//! Placeholders of GNU parallel and rush that exitring does not support.
 //!
 //! Passing them on unchanged would silently do something else than intended, so they are refused.
 //! Everything else in braces goes to the program unchanged: `{print}`, `${x}`, `{1..5}`.
 
-/// Separators between lists of arguments.
-const SEPARATORS: &[&str] = &["::::", "::::+"];
 /// Modifiers that follow a position or stand alone. A placeholder has at most `MODIFIERS_MAX` of
 /// them.
 const MODIFIERS: &[u8] = b"./%#:+";
 const MODIFIERS_MAX: usize = 4;
-
-/// A separator of another tool, and its replacement.
-pub(super) fn separator(word: &[u8]) -> Option<(&'static str, &'static str)> {
-    let known = SEPARATORS.iter().find(|known| known.as_bytes() == word)?;
-    Some(match *known {
-        "::::" => (
-            known,
-            "name the file of arguments before --: exitring run FILE -- COMMAND {}",
-        ),
-        _ => (
-            known,
-            "write the combinations as lines of a list, and split each line: -- sh -c 'set -- $1; COMMAND \"$1\" \"$2\"' sh {}",
-        ),
-    })
-}
 
 /// The spelling of another tool's placeholder, if the text starts with one.
 pub(super) fn placeholder(text: &[u8]) -> Option<&[u8]> {
@@ -72,9 +55,8 @@ pub(super) fn replacement(spelling: &[u8]) -> String {
     let (position, modifiers) = position(inner);
     match modifiers {
         _ if position.starts_with(b"-") => "count from the first: {1}, {2}".into(),
-        b"%" => "there is no slot number; {#} is the number of the job".into(),
         b"##" => "the number of all jobs is not known; {#} is the number of the job".into(),
-        _ => "{} is the argument, {1} and {2} are those of the first and second :::, {.} {/} {//} {/.} are parts of a path, {#} is the number of the job; for more, use a shell: -- sh -c 'COMMAND \"$1\"' sh {}".into(),
+        _ => "{} is the argument, {1} and {2} are those of the first and second :::, {.} {/} {//} {/.} are parts of a path, {#} is the number of the job, {%} that of its slot; for more, use a shell: -- sh -c 'COMMAND \"$1\"' sh {}".into(),
     }
 }
 
@@ -85,7 +67,6 @@ mod tests {
     #[test]
     fn placeholders_of_other_tools_are_recognised() {
         for spelling in [
-            "{%}",
             "{##}",
             "{+}",
             "{..}",

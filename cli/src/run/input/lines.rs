@@ -34,14 +34,14 @@ pub(crate) enum ItemKind {
     Commands,
     /// Arguments for a template, one per line.
     Arguments,
-    /// Commands or arguments, each terminated by a NUL and used verbatim.
-    UpToNul,
+    /// Commands or arguments, each terminated by this byte and used verbatim.
+    UpTo(u8),
 }
 
 impl ItemKind {
     fn end(self) -> u8 {
         match self {
-            Self::UpToNul => 0,
+            Self::UpTo(end) => end,
             Self::Commands | Self::Arguments => b'\n',
         }
     }
@@ -54,19 +54,28 @@ pub(crate) enum Line<'a> {
 }
 
 impl Lines {
-    pub(crate) fn from_file(path: &Path, kind: ItemKind) -> Result<Self, Failure> {
+    fn from_file(path: &Path, kind: ItemKind) -> Result<Self, Failure> {
         let file =
             File::open(path).map_err(|error| cannot_read(&path.display().to_string(), &error))?;
         Self::new(file, kind, path.display().to_string())
     }
 
-    pub(crate) fn from_stdin(kind: ItemKind, arguments: bool) -> Result<Self, Failure> {
+    /// `path` may be `-` for standard input.
+    pub(crate) fn open(path: &Path, kind: ItemKind, arguments: bool) -> Result<Self, Failure> {
+        match path == Path::new("-") {
+            true => Self::from_stdin(kind, arguments),
+            false => Self::from_file(path, kind),
+        }
+    }
+
+    fn from_stdin(kind: ItemKind, arguments: bool) -> Result<Self, Failure> {
         let name = "standard input".to_owned();
         if io::stdin().is_terminal() {
             let what = if arguments { "arguments" } else { "commands" };
             let each = match kind {
-                ItemKind::UpToNul => "each terminated by a NUL",
-                ItemKind::Commands | ItemKind::Arguments => "one per line",
+                ItemKind::UpTo(0) => "each terminated by a NUL".into(),
+                ItemKind::UpTo(end) => format!("each terminated by '{}'", end.escape_ascii()),
+                ItemKind::Commands | ItemKind::Arguments => "one per line".to_owned(),
             };
             say(&format!(
                 "reading {what} from the terminal, {each}; Ctrl-D ends the input\n"
@@ -82,9 +91,7 @@ impl Lines {
             .metadata()
             .map_err(|error| cannot_read(&name, &error))?;
         if metadata.is_dir() {
-            return Err(Failure::usage(format!(
-                "{name} is a directory, not a list of commands"
-            )));
+            return Err(Failure::usage(format!("{name} is a directory, not a list")));
         }
         let length = metadata.is_file().then_some(metadata.len());
         let input = BufReader::with_capacity(READ_AT_ONCE, Blocking(file));
@@ -97,6 +104,11 @@ impl Lines {
             consumed: 0,
             line: Vec::new(),
         })
+    }
+
+    /// What messages call the list.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Whether the next item can be read without blocking.
@@ -162,7 +174,7 @@ impl Lines {
     /// decides: it ends with CR and LF. File names may end with CR too, so a list of arguments must
     /// also start with a byte order mark.
     fn strip_windows_marks(&mut self, first: bool, has_end: bool) {
-        if self.kind == ItemKind::UpToNul {
+        if matches!(self.kind, ItemKind::UpTo(_)) {
             return;
         }
         if first {

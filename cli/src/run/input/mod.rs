@@ -2,14 +2,21 @@
 //!
 //! [`reader`] takes commands from [`source`], selects those of its [`shard`], and submits them to
 //! the admission. [`source`] reads `lines` of a file or combines the arguments of a [`template`]:
-//! `product` has the arguments, `placeholder` says what stands where. `foreign_placeholders`
-//! recognises the syntax of other tools, which [`template`] refuses.
+//! `product` has the arguments, `batches` takes several at a time, `held_list` has those in memory,
+//! and `separator` and [`delimiter`] say how lists are written. `word` is a word of a template, and
+//! `placeholder` says what stands where. `foreign_placeholders` recognises the syntax of other
+//! tools, which `word` refuses.
 
+mod batches;
+pub(crate) mod delimiter;
 mod foreign_placeholders;
+mod held_list;
 mod lines;
 mod placeholder;
 mod product;
 pub(crate) mod reader;
+mod separator;
 pub(crate) mod shard;
 pub(crate) mod source;
 mod template;
+mod word;

@@ -1,9 +1,15 @@
 //! The placeholders of a template, and what they stand for.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-
 use crate::failure::Failure;
+
+/// How many arguments a job has.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ArgumentCount {
+    /// One of each list.
+    OfLists(usize),
+    /// Up to as many, of one list.
+    UpTo(usize),
+}
 
 /// What a placeholder stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +18,8 @@ pub(super) enum Placeholder {
     All(PathPart),
     /// `{#}`: the job's number.
     Number,
+    /// `{%}`: the job's slot, which is known only when the job starts.
+    Slot,
     /// `{1}` and so on: one argument, counted from 0.
     One(usize, PathPart),
 }
@@ -43,7 +51,7 @@ impl PathPart {
         })
     }
 
-    fn of(self, argument: &[u8]) -> &[u8] {
+    pub(super) fn of(self, argument: &[u8]) -> &[u8] {
         match self {
             Self::Whole => argument,
             Self::WithoutExtension => without_extension(argument),
@@ -55,10 +63,12 @@ impl PathPart {
 }
 
 impl Placeholder {
-    /// Parses the text between the braces. The job has this number of arguments.
-    pub(super) fn parse(name: &[u8], arguments: usize) -> Result<Self, Failure> {
-        if name == b"#" {
-            return Ok(Self::Number);
+    /// Parses the text between the braces.
+    pub(super) fn parse(name: &[u8], count: ArgumentCount) -> Result<Self, Failure> {
+        match name {
+            b"#" => return Ok(Self::Number),
+            b"%" => return Ok(Self::Slot),
+            _ => {}
         }
         let (position, modifier) = split_position(name);
         // `at_start` has checked the modifier.
@@ -67,37 +77,20 @@ impl Placeholder {
             return Ok(Self::All(part));
         }
         let position = std::str::from_utf8(position).unwrap_or_default();
+        let (arguments, one_for) = match count {
+            ArgumentCount::OfLists(lists) => (lists, "list"),
+            ArgumentCount::UpTo(max) => (max, "argument of a job"),
+        };
         match position.parse() {
             Ok(nth) if (1..=arguments).contains(&nth) => Ok(Self::One(nth - 1, part)),
             _ => {
                 let name = String::from_utf8_lossy(name);
                 let cause = format!(
-                    "{{{name}}} is not a placeholder: there are {{1}} to {{{arguments}}}, one for each list"
+                    "{{{name}}} is not a placeholder: there are {{1}} to {{{arguments}}}, one for each {one_for}"
                 );
                 Err(Failure::usage(cause).remedy(format!(
                     "{{}} is all arguments, {{#}} is the job's number; \\{{{name}}} is {{{name}}} literally"
                 )))
-            }
-        }
-    }
-
-    /// Appends what it stands for to a word.
-    pub(super) fn append_to(self, word: &mut Vec<u8>, number: u64, arguments: &[&OsStr]) {
-        match self {
-            Self::Number => word.extend(number.to_string().bytes()),
-            Self::All(part) => {
-                for (index, argument) in arguments.iter().enumerate() {
-                    if index > 0 {
-                        word.push(b' ');
-                    }
-                    word.extend(part.of(argument.as_bytes()));
-                }
-            }
-            Self::One(nth, part) => {
-                // `parse` has checked that the argument exists.
-                if let Some(argument) = arguments.get(nth) {
-                    word.extend(part.of(argument.as_bytes()));
-                }
             }
         }
     }
@@ -108,11 +101,12 @@ pub(super) fn at_start(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let inner = text.strip_prefix(b"{")?;
     let end = inner.iter().position(|&byte| byte == b'}')?;
     let (name, rest) = (&inner[..end], &inner[end + 1..]);
-    let known = name == b"#" || PathPart::from_modifier(split_position(name).1).is_some();
+    let known =
+        matches!(name, b"#" | b"%") || PathPart::from_modifier(split_position(name).1).is_some();
     known.then_some((name, rest))
 }
 
-/// Whether it names a part of an argument.
+/// Whether it is more than a position, so that it may belong to another syntax.
 pub(super) fn has_modifier(name: &[u8]) -> bool {
     name != b"#" && !split_position(name).1.is_empty()
 }

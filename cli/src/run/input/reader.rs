@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::shard::Shard;
 use super::source::Source;
 use crate::failure::Failure;
-use crate::run::job::{CommandSpec, Job};
+use crate::run::command_spec::CommandSpec;
+use crate::run::job::Job;
 use crate::run::report::resume::{Resume, ResumeAction};
 use crate::run::schedule::admission::Admission;
 use crate::run::schedule::event_queue::{Event, EventQueue};
@@ -70,6 +71,7 @@ impl Reader {
                 batch.push(Job {
                     number,
                     attempt: 1,
+                    slot: 0,
                     command,
                 });
             }

@@ -34,6 +34,9 @@ struct Launcher {
 
 /// The environment variable that corresponds to `--shard`.
 const VARIABLE: &str = "EXITRING_SHARD";
+/// The part that this run has, for its jobs. It is another variable, because a job that runs
+/// `exitring run` has a list of its own.
+const VARIABLE_FOR_JOBS: &str = "EXITRING_RUN_SHARD";
 /// The value that selects the whole list.
 const NONE: &str = "none";
 
@@ -150,11 +153,15 @@ impl Wanted {
     }
 }
 
-/// Hides the shard from jobs. A job that runs `exitring run` has a list of its own, and must not
-/// run only a part of it. The caller must not have started a thread yet.
-pub(crate) fn hide_from_jobs() {
+/// Describes the shard in the environment of jobs, and prevents it from selecting a part of their
+/// own lists: a job that runs `exitring run` must run all of its list. The caller must not have
+/// started a thread yet.
+pub(crate) fn describe_to_jobs(shard: Shard) {
     // SAFETY: no other thread exists that could read or change the environment.
-    unsafe { env::set_var(VARIABLE, NONE) };
+    unsafe {
+        env::set_var(VARIABLE, NONE);
+        env::set_var(VARIABLE_FOR_JOBS, shard.to_string());
+    }
 }
 
 /// Reads an environment variable. An empty variable counts as unset, because many scripts unset

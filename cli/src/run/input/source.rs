@@ -4,95 +4,75 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, open};
 
+use super::batches::Batches;
+use super::held_list::HeldList;
 use super::lines::{ItemKind, Line, Lines};
-use super::product::Product;
+use super::product::{Combination, Product};
+use super::separator::{Join, ListSource, ListSpec};
 use super::template::{self, Template};
 use crate::failure::Failure;
-use crate::run::job::CommandSpec;
+use crate::run::command_spec::CommandSpec;
+
+/// Where jobs come from.
+#[derive(Debug)]
+pub(crate) struct ListOptions {
+    /// The list; `-` or `None` is standard input.
+    pub(crate) file: Option<PathBuf>,
+    /// Items end with this byte, and not with the line.
+    pub(crate) end: Option<u8>,
+    /// The template, and the lists after it.
+    pub(crate) template: Vec<OsString>,
+    /// Each job gets up to as many arguments of one list.
+    pub(crate) max_args: Option<usize>,
+}
 
 pub(crate) struct Source {
     input: Input,
-    template: Option<Template>,
     number: u64,
 }
 
 enum Input {
-    Lines(Lines),
-    Product(Product),
+    Commands(Lines),
+    Arguments(Template, Product),
+    Batches(Template, Batches),
 }
 
 impl Source {
-    /// Opens the source. Lines come from `file`; `-` or `None` is standard input. With `null`,
-    /// items end with a NUL instead of a line end.
-    pub(crate) fn open(
-        file: Option<&Path>,
-        null: bool,
-        words: Vec<OsString>,
-    ) -> Result<Self, Failure> {
-        let (template, product) = match words.is_empty() {
-            true => (None, None),
-            false => {
-                let (template, product) = template::parse(words)?;
-                (Some(template), product)
-            }
-        };
-        let kind = match (null, &template) {
-            (true, _) => ItemKind::UpToNul,
-            (false, Some(_)) => ItemKind::Arguments,
-            (false, None) => ItemKind::Commands,
-        };
-        let input = match (product, file) {
-            (Some(_), None) if null => {
-                let cause = "--null needs a list, but the arguments come from :::";
-                return Err(Failure::usage(cause).remedy("remove -0"));
-            }
-            (Some(_), Some(file)) => {
-                let cause = format!(
-                    "the arguments come from {} or from :::, not from both",
-                    file.display()
-                );
-                return Err(Failure::usage(cause).remedy("remove one"));
-            }
-            (Some(product), None) => Input::Product(product),
-            (None, Some(file)) if file != Path::new("-") => {
-                Input::Lines(Lines::from_file(file, kind)?)
-            }
-            (None, _) => Input::Lines(Lines::from_stdin(kind, template.is_some())?),
+    /// Opens the lists that the options name.
+    pub(crate) fn open(options: &ListOptions) -> Result<Self, Failure> {
+        let input = match options.template.is_empty() {
+            true => Input::Commands(open_file(options, item_kind(options, ItemKind::Commands))?),
+            false => open_template(options)?,
         };
         // Jobs inherit /dev/null as standard input, so that they do not read the list.
         let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .and_then(rustix::stdio::dup2_stdin);
         null.map_err(|error| Failure::resource(format!("cannot open /dev/null: {error}")))?;
-        Ok(Self {
-            input,
-            template,
-            number: 0,
-        })
+        Ok(Self { input, number: 0 })
     }
 
     /// The next command, with its number.
     pub(crate) fn next(&mut self) -> Result<Option<(u64, CommandSpec)>, Failure> {
         let number = self.number + 1;
         let command = match &mut self.input {
-            Input::Product(product) => {
-                let template = self.template.as_ref();
-                product.next().zip(template).map(|(arguments, template)| {
-                    CommandSpec::Argv(template.fill(number, &arguments))
-                })
-            }
-            Input::Lines(lines) => lines.next()?.map(|line| match (line, &self.template) {
-                (Line::Whole(line), Some(template)) => {
-                    CommandSpec::Argv(template.fill(number, &[OsStr::from_bytes(line)]))
-                }
-                (Line::Whole(line), None) => CommandSpec::Line(OsString::from_vec(line.to_vec())),
-                (Line::Invalid(why, start), _) => {
+            Input::Commands(lines) => lines.next()?.map(|line| match line {
+                Line::Whole(line) => CommandSpec::Line(OsStr::from_bytes(line).to_owned()),
+                Line::Invalid(why, start) => {
                     CommandSpec::Invalid(why, OsString::from_vec(start.to_vec()))
                 }
             }),
+            Input::Arguments(template, product) => {
+                let filled = product.next(|arguments| template.fill(number, arguments))?;
+                filled.map(into_command)
+            }
+            Input::Batches(template, batches) => {
+                let filled = batches.next(|arguments| template.fill(number, arguments))?;
+                filled.map(into_command)
+            }
         };
         self.number += u64::from(command.is_some());
         Ok(command.map(|command| (number, command)))
@@ -101,16 +81,104 @@ impl Source {
     /// Whether the next command can be read without blocking.
     pub(crate) fn has_buffered_item(&self) -> bool {
         match &self.input {
-            Input::Product(_) => true,
-            Input::Lines(lines) => lines.has_buffered_item(),
+            Input::Commands(lines) => lines.has_buffered_item(),
+            Input::Arguments(_, product) => product.has_buffered_item(),
+            Input::Batches(_, batches) => batches.items().has_buffered_item(),
         }
     }
 
     /// The estimated number of commands.
     pub(crate) fn estimate(&self) -> Option<u64> {
-        match &self.input {
-            Input::Product(product) => Some(product.len()),
-            Input::Lines(lines) => Some((self.number as f64 * lines.inverse_progress()?) as u64),
+        let (lines, known) = match &self.input {
+            Input::Commands(lines) => (Some(lines), None),
+            Input::Arguments(_, product) => (product.streamed(), product.len()),
+            Input::Batches(_, batches) => (batches.items().streamed(), batches.len()),
+        };
+        let estimated = || Some((self.number as f64 * lines?.inverse_progress()?) as u64);
+        known.or_else(estimated)
+    }
+}
+
+fn into_command(combination: Combination<CommandSpec>) -> CommandSpec {
+    match combination {
+        Combination::Arguments(command) => command,
+        Combination::Invalid(why, start) => CommandSpec::Invalid(why, start),
+    }
+}
+
+fn item_kind(options: &ListOptions, without_delimiter: ItemKind) -> ItemKind {
+    options.end.map_or(without_delimiter, ItemKind::UpTo)
+}
+
+/// Opens FILE, or standard input.
+fn open_file(options: &ListOptions, kind: ItemKind) -> Result<Lines, Failure> {
+    let file = options.file.as_deref().unwrap_or(Path::new("-"));
+    Lines::open(file, kind, !options.template.is_empty())
+}
+
+fn open_template(options: &ListOptions) -> Result<Input, Failure> {
+    let max_args = options.max_args;
+    let (template, lists) = template::parse(&options.template, max_args)?;
+    check_lists(options, &lists)?;
+    let kind = item_kind(options, ItemKind::Arguments);
+    let product = match lists.is_empty() {
+        true => Product::of_stream(open_file(options, kind)?),
+        false => open_lists(lists, kind)?,
+    };
+    Ok(match max_args {
+        Some(max) => Input::Batches(template, Batches::new(product, max)),
+        None => Input::Arguments(template, product),
+    })
+}
+
+fn check_lists(options: &ListOptions, lists: &[ListSpec]) -> Result<(), Failure> {
+    if let (Some(file), false) = (&options.file, lists.is_empty()) {
+        let cause = format!(
+            "the arguments come from {} or from ::: and ::::, not from both",
+            file.display()
+        );
+        return Err(Failure::usage(cause).remedy("remove one, or write :::: before the file"));
+    }
+    let is_file = |list: &&ListSpec| matches!(list.source, ListSource::File(_));
+    if options.end.is_some() && !lists.is_empty() && !lists.iter().any(|list| is_file(&list)) {
+        let cause = "--null and --delimiter need a list, but the arguments come from :::";
+        return Err(Failure::usage(cause).remedy("remove -0 or -d"));
+    }
+    let is_stdin =
+        |list: &&ListSpec| matches!(&list.source, ListSource::File(file) if file == Path::new("-"));
+    if lists.iter().filter(is_stdin).count() > 1 {
+        return Err(Failure::usage(
+            "standard input (-) can be only one of the lists",
+        ));
+    }
+    Ok(())
+}
+
+/// Opens the lists of a template. Only the first one may be read while jobs run, if no list is
+/// linked with it.
+fn open_lists(lists: Vec<ListSpec>, kind: ItemKind) -> Result<Product, Failure> {
+    let linked = lists.get(1).is_some_and(|list| list.join == Join::Link);
+    let mut product = Product::default();
+    // All files are opened before one is read, which may take long.
+    let mut opened = Vec::new();
+    for (index, ListSpec { join, source }) in lists.into_iter().enumerate() {
+        match source {
+            ListSource::File(file) => {
+                let lines = Lines::open(&file, kind, true)?;
+                match index == 0 && join == Join::Combine && !linked {
+                    true => product = Product::of_stream(lines),
+                    false => opened.push((join, Err(lines))),
+                }
+            }
+            ListSource::Words(words) => opened.push((join, Ok(HeldList::from_words(&words)))),
         }
     }
+    for (join, list) in opened {
+        let list = match list {
+            Ok(list) => list,
+            Err(lines) => HeldList::read(lines)?,
+        };
+        product.add(join, list)?;
+    }
+    Ok(product)
 }

@@ -3,10 +3,11 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use super::foreign_placeholders;
-use super::placeholder::{self, Placeholder};
-use super::product::{Product, Separator};
+use super::placeholder::ArgumentCount;
+use super::separator::{ListSpec, Separator};
+use super::word::Word;
 use crate::failure::Failure;
+use crate::run::command_spec::CommandSpec;
 
 /// A command with placeholders for arguments.
 #[derive(Debug)]
@@ -14,53 +15,52 @@ pub(crate) struct Template {
     words: Vec<Word>,
     /// No word has a placeholder, so the arguments are appended.
     append: bool,
+    /// A word has a placeholder for the slot.
+    slotted: bool,
 }
 
-type Word = Vec<Part>;
-
-#[derive(Debug, PartialEq, Eq)]
-enum Part {
-    Text(Vec<u8>),
-    Placeholder(Placeholder),
-}
-
-/// Parses the words after `--`.
-pub(crate) fn parse(words: Vec<OsString>) -> Result<(Template, Option<Product>), Failure> {
-    if let Some((separator, remedy)) = words
-        .iter()
-        .find_map(|word| foreign_placeholders::separator(word.as_bytes()))
-    {
-        let literally = format!("{remedy}; \\{separator} is {separator} literally");
-        return Err(Failure::usage(format!("{separator} is not supported")).remedy(literally));
-    }
-    let mut lists = words.split_inclusive(|word| separator(word.as_bytes()).is_some());
-    let (command, mut next) = split_separator(lists.next().unwrap_or_default());
+/// Parses the words after `--`, up to the lists. With `max_args` the arguments of a job come from
+/// one list, and are at most as many.
+pub(crate) fn parse(
+    words: &[OsString],
+    max_args: Option<usize>,
+) -> Result<(Template, Vec<ListSpec>), Failure> {
+    let mut rest = words.split_inclusive(|word| Separator::parse(word.as_bytes()).is_some());
+    let (command, mut next) = split_separator(rest.next().unwrap_or_default());
     if command.first().is_none_or(|program| program.is_empty()) {
         return Err(Failure::usage("no command before :::")
             .remedy("exitring run -- COMMAND {} ::: ARGUMENTS"));
     }
-    let mut product = Product::default();
+    let mut lists = Vec::new();
     while let Some(separator) = next {
-        let (arguments, after) = split_separator(lists.next().unwrap_or_default());
-        product.add(separator, arguments)?;
+        let (words, after) = split_separator(rest.next().unwrap_or_default());
+        if words.is_empty() {
+            return Err(match separator.files {
+                true => Failure::usage("no file after a :::: or ::::+"),
+                false => Failure::usage("no arguments after a ::: or :::+")
+                    .remedy("without any :::, arguments are the lines of FILE or standard input, of which there may be none"),
+            });
+        }
+        separator.add_lists(words, &mut lists);
         next = after;
     }
-    // Lines provide one argument at a time.
-    let template = Template::new(&command, product.arguments().max(1))?;
-    Ok((template, (product.arguments() > 0).then_some(product)))
-}
-
-fn separator(word: &[u8]) -> Option<Separator> {
-    match word {
-        b":::" => Some(Separator::Combine),
-        b":::+" => Some(Separator::Link),
-        _ => None,
-    }
+    let count = match max_args {
+        Some(_) if lists.len() > 1 => {
+            let cause = "--max-args takes the arguments of one list, and here are several: each job has one argument of each";
+            return Err(Failure::usage(cause).remedy("leave out --max-args, or give one list"));
+        }
+        Some(max) => ArgumentCount::UpTo(max),
+        // FILE and standard input are one list.
+        None => ArgumentCount::OfLists(lists.len().max(1)),
+    };
+    Ok((Template::new(&command, count)?, lists))
 }
 
 /// Splits off the separator at the end.
 fn split_separator(words: &[OsString]) -> (Vec<OsString>, Option<Separator>) {
-    let after = words.last().and_then(|word| separator(word.as_bytes()));
+    let after = words
+        .last()
+        .and_then(|word| Separator::parse(word.as_bytes()));
     let words = &words[..words.len() - usize::from(after.is_some())];
     (words.iter().map(unquote_separator).collect(), after)
 }
@@ -68,122 +68,87 @@ fn split_separator(words: &[OsString]) -> (Vec<OsString>, Option<Separator>) {
 /// Replaces `\:::` by the literal word `:::`, and other separators likewise.
 fn unquote_separator(word: &OsString) -> OsString {
     match word.as_bytes().strip_prefix(b"\\") {
-        Some(quoted)
-            if separator(quoted).is_some() || foreign_placeholders::separator(quoted).is_some() =>
-        {
-            OsStr::from_bytes(quoted).to_owned()
-        }
+        Some(quoted) if Separator::parse(quoted).is_some() => OsStr::from_bytes(quoted).to_owned(),
         _ => word.clone(),
     }
 }
 
 impl Template {
-    /// `arguments` is the number of arguments of each job.
-    fn new(words: &[OsString], arguments: usize) -> Result<Self, Failure> {
-        let words = words
-            .iter()
-            .map(|word| parse_word(word.as_bytes(), arguments));
+    fn new(words: &[OsString], count: ArgumentCount) -> Result<Self, Failure> {
+        let words = words.iter().map(|word| Word::parse(word.as_bytes(), count));
         let words = words.collect::<Result<Vec<_>, _>>()?;
-        let is_placeholder = |part: &Part| matches!(part, Part::Placeholder(_));
-        let append = !words.iter().flatten().any(is_placeholder);
-        Ok(Self { words, append })
+        Ok(Self {
+            append: !words.iter().any(Word::has_placeholder),
+            slotted: words.iter().any(Word::is_slotted),
+            words,
+        })
     }
 
     /// The command for these arguments.
-    pub(crate) fn fill(&self, number: u64, arguments: &[&OsStr]) -> Vec<OsString> {
-        let filled = self.words.iter().map(|word| fill(word, number, arguments));
-        let appended = arguments
-            .iter()
-            .filter(|_| self.append)
-            .map(|&argument| argument.to_owned());
-        filled.chain(appended).collect()
-    }
-}
-
-/// Splits a word into text and placeholders. Each placeholder must have an argument. A backslash
-/// before a placeholder makes it literal text.
-fn parse_word(word: &[u8], arguments: usize) -> Result<Word, Failure> {
-    let mut parts = Word::new();
-    let mut text = Vec::new();
-    let mut at = 0;
-    while at < word.len() {
-        let rest = &word[at..];
-        if let Some(quoted) = rest.strip_prefix(b"\\").and_then(spelling) {
-            text.extend(quoted);
-            at += 1 + quoted.len();
-        } else if let Some((name, after)) = placeholder::at_start(rest)
-            && !(placeholder::has_modifier(name)
-                && belongs_to_other_syntax(word, at, rest.len() - after.len()))
-        {
-            if !text.is_empty() {
-                parts.push(Part::Text(std::mem::take(&mut text)));
+    pub(crate) fn fill(&self, number: u64, arguments: &[&OsStr]) -> CommandSpec {
+        if self.slotted {
+            let mut words = Vec::with_capacity(self.words.len());
+            for word in &self.words {
+                word.fill(number, arguments, &mut |word| words.push(word));
             }
-            parts.push(Part::Placeholder(Placeholder::parse(name, arguments)?));
-            at = word.len() - after.len();
-        } else if let Some(spelling) = foreign_placeholders::placeholder(rest)
-            && !belongs_to_other_syntax(word, at, spelling.len())
-        {
-            let place = String::from_utf8_lossy(spelling);
-            let remedy = format!(
-                "{}; \\{place} is {place} literally",
-                foreign_placeholders::replacement(spelling)
-            );
-            return Err(Failure::usage(format!(
-                "{place} is not a placeholder, unlike in GNU parallel or rush"
-            ))
-            .remedy(remedy));
-        } else {
-            text.push(word[at]);
-            at += 1;
+            return CommandSpec::SlottedArgv(words);
         }
-    }
-    if !text.is_empty() {
-        parts.push(Part::Text(text));
-    }
-    Ok(parts)
-}
-
-/// The spelling of a placeholder at the start of the text, of exitring or of another tool.
-fn spelling(text: &[u8]) -> Option<&[u8]> {
-    let own = placeholder::at_start(text).map(|(name, _)| &text[..name.len() + 2]);
-    own.or_else(|| foreign_placeholders::placeholder(text))
-}
-
-/// Whether the text belongs to another syntax: `${...}` to a shell, `{{...}}` to a template
-/// language of the program.
-fn belongs_to_other_syntax(word: &[u8], at: usize, length: usize) -> bool {
-    let before = at.checked_sub(1).map(|before| word[before]);
-    let after = word.get(at + length);
-    before == Some(b'$') || before == Some(b'{') && after == Some(&b'}')
-}
-
-fn fill(word: &Word, number: u64, arguments: &[&OsStr]) -> OsString {
-    let mut filled = Vec::new();
-    for part in word {
-        match part {
-            Part::Text(text) => filled.extend(text),
-            Part::Placeholder(placeholder) => {
-                placeholder.append_to(&mut filled, number, arguments);
-            }
+        let appended = match self.append {
+            true => arguments,
+            false => &[],
+        };
+        let mut words = Vec::with_capacity(self.words.len() + appended.len());
+        for word in &self.words {
+            word.fill(number, arguments, &mut |word| {
+                words.push(OsString::from_vec(word.text));
+            });
         }
+        words.extend(appended.iter().map(|&argument| argument.to_owned()));
+        CommandSpec::Argv(words)
     }
-    OsString::from_vec(filled)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::command_spec::with_slot;
+    use crate::run::input::held_list::HeldList;
+    use crate::run::input::product::{Combination, Product};
+    use crate::run::input::separator::ListSource;
+
+    /// Parses a template, and the arguments in the command line.
+    fn parse_all(words: &str) -> Result<(Template, Product), Failure> {
+        let words: Vec<_> = words.split(' ').map(OsString::from).collect();
+        let (template, lists) = parse(&words, None)?;
+        let mut product = Product::default();
+        for ListSpec { join, source } in lists {
+            match source {
+                ListSource::Words(words) => product.add(join, HeldList::from_words(&words))?,
+                ListSource::File(file) => panic!("{file:?}"),
+            }
+        }
+        Ok((template, product))
+    }
 
     fn commands(words: &str) -> Vec<String> {
-        let words = words.split(' ').map(OsString::from).collect();
-        let (template, product) = parse(words).expect("a template");
-        let mut product = product.expect("arguments");
+        let (template, mut product) = parse_all(words).expect("a template");
         let mut commands = Vec::new();
-        while let Some(arguments) = product.next() {
-            let filled = template.fill(commands.len() as u64 + 1, &arguments);
-            commands.push(filled.join(OsStr::new("|")).into_string().expect("UTF-8"));
+        let count = product.len();
+        while let Some(filled) = product
+            .next(|arguments| template.fill(commands.len() as u64 + 1, arguments))
+            .expect("in memory")
+        {
+            let Combination::Arguments(filled) = filled else {
+                panic!("all arguments are valid")
+            };
+            let words = match filled {
+                CommandSpec::Argv(words) => words,
+                CommandSpec::SlottedArgv(words) => with_slot(&words, 7),
+                other => panic!("{other:?}"),
+            };
+            commands.push(words.join(OsStr::new("|")).into_string().expect("UTF-8"));
         }
-        assert_eq!(commands.len() as u64, product.len());
+        assert_eq!(Some(commands.len() as u64), count);
         commands
     }
 
@@ -191,6 +156,10 @@ mod tests {
     fn placeholders_are_filled_in_every_word() {
         assert_eq!(commands("a {}.x -{}- ::: 1 2"), ["a|1.x|-1-", "a|2.x|-2-"]);
         assert_eq!(commands("a {#} ::: x y"), ["a|1", "a|2"]);
+        assert_eq!(
+            commands("a {%}-{%}{} ${%} {{%}} ::: x"),
+            ["a|7-7x|${%}|{{%}}"]
+        );
         assert_eq!(commands("a {b} { ::: 1"), ["a|{b}|{|1"]);
     }
 
@@ -200,13 +169,33 @@ mod tests {
     }
 
     #[test]
+    fn all_arguments_of_a_job_are_words_of_their_own() {
+        let fill = |words: &str, arguments: &[&str]| {
+            let words: Vec<_> = words.split(' ').map(OsString::from).collect();
+            let (template, _) = parse(&words, Some(3)).expect("a template");
+            let arguments: Vec<_> = arguments.iter().map(OsStr::new).collect();
+            let CommandSpec::Argv(words) = template.fill(1, &arguments) else {
+                panic!("there is no slot");
+            };
+            words.join(OsStr::new("|")).into_string().expect("UTF-8")
+        };
+        assert_eq!(fill("a -v", &["x", "y"]), "a|-v|x|y");
+        assert_eq!(fill("a -{}- {/.}", &["d/x.c", "y"]), "a|-d/x.c|y-|x|y");
+        assert_eq!(fill("a {} b{#}", &["x"]), "a|x|b1");
+        // Places without an argument are empty.
+        assert_eq!(fill("a {3}{2}{1} {1.}{}", &["x.c", "y"]), "a|yx.c|xx.c|y");
+    }
+
+    #[test]
     fn several_lists_are_combined() {
         assert_eq!(
             commands("a ::: 1 2 ::: x y"),
             ["a|1|x", "a|1|y", "a|2|x", "a|2|y"]
         );
         assert_eq!(commands("a {2}{1} ::: 1 2 ::: x"), ["a|x1", "a|x2"]);
-        assert_eq!(commands("a {} ::: 1 ::: x"), ["a|1 x"]);
+        // As "$@" in a shell.
+        assert_eq!(commands("a {} ::: 1 ::: x"), ["a|1|x"]);
+        assert_eq!(commands("a -{}{}- ::: 1 ::: x"), ["a|-1|x1|x-"]);
         assert_eq!(
             commands("a {3}{2}{1} ::: 1 2 :::+ x y ::: p q"),
             ["a|px1", "a|qx1", "a|py2", "a|qy2"]
@@ -222,7 +211,7 @@ mod tests {
         );
         assert_eq!(
             commands("a {.} {1/} {2//} {2/.} ::: d/b.c ::: e.f"),
-            ["a|d/b e|b.c|.|e"]
+            ["a|d/b|e|b.c|.|e"]
         );
         assert_eq!(
             commands(r"a {{.}} ${.} \{1.} {} ::: x"),
@@ -242,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_template_requires_a_command() {
-        parse(vec![":::".into(), "a".into()]).expect_err("no command");
+        assert!(parse_all("::: a").is_err());
     }
 
     #[test]
@@ -259,25 +248,23 @@ mod tests {
             "a ::: 1 :::+ 2 3",
             "a ::: 1 2 :::+ 3",
             "a :::+ 1",
-            "a :::: f",
-            "a {%} ::: 1",
             "a x{..}y ::: 1",
             "a ${x}{##} ::: 1",
             "a {2.} ::: 1",
         ] {
-            let words = words.split(' ').map(OsString::from).collect::<Vec<_>>();
-            parse(words.clone()).expect_err(&format!("{words:?}"));
+            assert!(parse_all(words).is_err(), "{words}");
         }
         for words in [
             "a {1}",
             "a {2}{1} ::: 1 ::: 2",
             "a {#}",
+            "a {%}",
             "a {b}",
             "a {{.}} ::: 1",
             "a ${.} ${1%.*} ::: 1",
             "a ::: {.} {/}",
         ] {
-            parse(words.split(' ').map(OsString::from).collect()).expect(words);
+            assert!(parse_all(words).is_ok(), "{words}");
         }
     }
 }

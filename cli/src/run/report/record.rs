@@ -127,8 +127,8 @@ impl<'a> Record<'a> {
         Self {
             kind: "job",
             job: job.number,
-            command: job.command.text(),
-            command_base64: base64_unless_text(&job.command.bytes()),
+            command: job.command_text(),
+            command_base64: base64_unless_text(&job.command_bytes()),
             attempts: job.attempt,
             outcome: OutcomeKind::NotStarted,
             exit_code: None,

@@ -13,7 +13,7 @@ use roaring::RoaringTreemap;
 use serde::Deserialize;
 
 use crate::failure::Failure;
-use crate::run::job::CommandSpec;
+use crate::run::command_spec::CommandSpec;
 
 pub(crate) struct Resume {
     path: PathBuf,
@@ -85,7 +85,7 @@ impl Resume {
         if logged != Some(command.hash()) {
             let cause = format!(
                 "job {number} is {:?} now, but was another command when the job log {} was written",
-                command.text(),
+                command.text(0),
                 self.path.display()
             );
             return Err(Failure::usage(cause)

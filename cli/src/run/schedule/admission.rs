@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use super::slots::Slots;
 use crate::run::job::Job;
 
 /// The most jobs that are queued. It is large enough that no spawner waits for the reader.
@@ -25,6 +26,8 @@ struct State {
     retries: VecDeque<Job>,
     /// Jobs that run or are being started.
     active: usize,
+    /// The slots of the active jobs.
+    slots: Slots,
     /// The limit on active jobs: `capacity_max`, or less after a resource ran out.
     capacity: usize,
     /// The requested limit on active jobs.
@@ -50,6 +53,7 @@ impl Admission {
                 queued: VecDeque::new(),
                 retries: VecDeque::new(),
                 active: 0,
+                slots: Slots::default(),
                 capacity,
                 capacity_max: capacity,
                 capacity_limit,
@@ -101,7 +105,7 @@ impl Admission {
 
     // ---- for the spawners
 
-    /// The next job, once there is one and capacity for it. `None`: all jobs have ended, and no
+    /// The next job, in a slot, once there is a job and capacity for it. `None`: all jobs have ended, and no
     /// more will start. It does not return `None` sooner, because the kernel ties
     /// `PR_SET_PDEATHSIG` to the parent *thread*: a job that asked for this signal would get it
     /// when the thread that started the job ends.
@@ -113,9 +117,10 @@ impl Admission {
             }
             if !state.closed
                 && state.active < state.capacity
-                && let Some(job) = state.next()
+                && let Some(mut job) = state.next()
             {
                 state.active += 1;
+                job.slot = state.slots.take();
                 if state.reader_sleeping && state.queued.len() <= QUEUE_REFILL {
                     self.wants_input.notify_one();
                 }
@@ -138,7 +143,7 @@ impl Admission {
         if state.active == 1 && !state.closed {
             return Err(job);
         }
-        state.active -= 1;
+        state.leave(job.slot);
         state.capacity = state.active.clamp(1, state.capacity_max);
         state.released = 0;
         state.retries.push_front(job);
@@ -148,17 +153,18 @@ impl Admission {
 
     // ---- for the supervisor
 
-    /// Releases the permits of jobs that have ended.
-    pub(crate) fn release(&self, count: usize) {
-        if count == 0 {
-            return;
-        }
+    /// Releases the permit of a job that has ended, and its slot. The slot is `None` if the job was
+    /// lost at its start, which ends the run.
+    pub(crate) fn release(&self, slot: Option<u32>) {
         let mut state = self.lock();
-        state.active -= count;
+        match slot {
+            Some(slot) => state.leave(slot),
+            None => state.active -= 1,
+        }
         if state.capacity < state.capacity_max {
             // The missing resource may be available again. The capacity grows by one each time as
             // many jobs have ended as it allows.
-            state.released += count;
+            state.released += 1;
             if state.released >= state.capacity {
                 state.capacity += 1;
                 state.released = 0;
@@ -170,18 +176,18 @@ impl Admission {
     /// Queues a job that has ended for another attempt.
     pub(crate) fn retry(&self, job: Job) {
         let mut state = self.lock();
-        state.active -= 1;
+        state.leave(job.slot);
         state.retries.push_back(job);
         self.wake_spawners(&state);
     }
 
     /// Releases the permit of a job that has ended. Whether it gets another attempt is decided
     /// later.
-    pub(crate) fn defer(&self) {
+    pub(crate) fn defer(&self, slot: u32) {
         let mut state = self.lock();
         state.deferred += 1;
         drop(state);
-        self.release(1);
+        self.release(Some(slot));
     }
 
     /// Reports the decision about a deferred job.
@@ -253,6 +259,12 @@ impl Admission {
 impl State {
     fn next(&mut self) -> Option<Job> {
         self.retries.pop_front().or_else(|| self.queued.pop_front())
+    }
+
+    /// Ends the activity of a job.
+    fn leave(&mut self, slot: u32) {
+        self.active -= 1;
+        self.slots.free(slot);
     }
 
     fn is_over(&self) -> bool {

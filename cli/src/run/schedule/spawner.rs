@@ -20,10 +20,12 @@ use rustix::event::epoll;
 use rustix::io::Errno;
 
 use super::admission::Admission;
+use super::environment;
 use super::event_queue::{Event, EventQueue, StartedJob};
 use super::shell::{self, Shell};
 use crate::failure::{Failure, chain};
-use crate::run::job::{CommandSpec, Job, StartTime};
+use crate::run::command_spec::{self, CommandSpec};
+use crate::run::job::{Job, StartTime};
 use crate::run::output::destination::Destination;
 use crate::run::start_error::StartError;
 use crate::run::stream_id::StreamId;
@@ -104,6 +106,10 @@ impl Spawner {
                 .command(line)
                 .map_err(|reason| StartFailure::Job(StartError::not_executable(reason)))?,
             CommandSpec::Argv(words) => shell::argv_command(words.iter().map(AsRef::as_ref)),
+            CommandSpec::SlottedArgv(words) => {
+                let words = command_spec::with_slot(words, job.slot);
+                shell::argv_command(words.iter().map(AsRef::as_ref))
+            }
             CommandSpec::Invalid(reason, _) => {
                 return Err(StartFailure::Job(StartError::not_executable(*reason)));
             }
@@ -121,6 +127,7 @@ impl Spawner {
         // A process group of its own: signals reach all that the job starts, and Ctrl-C at a
         // terminal reaches exitring and not the job.
         command.process_group(0);
+        environment::describe_job(&mut command, job);
         // Standard input is /dev/null, inherited from this process.
         match &self.destination {
             Destination::Piped => command.stdout(Stdio::piped()).stderr(Stdio::piped()),

@@ -63,10 +63,11 @@ impl Supervisor {
                 return self.defer_end(pending);
             }
         }
+        let slot = pending.job.slot;
         let again = self.record_or_retry(pending);
         match again {
             Some(job) => self.spawner.admission.retry(job),
-            None => self.spawner.admission.release(1),
+            None => self.spawner.admission.release(Some(slot)),
         }
     }
 
@@ -78,8 +79,9 @@ impl Supervisor {
         {
             self.stop(stop, None);
         }
+        let slot = pending.job.slot;
         self.pending_ends.add(pending);
-        self.spawner.admission.defer();
+        self.spawner.admission.defer(slot);
     }
 
     pub(super) fn finish_pending(&mut self, pending: PendingEnd) {

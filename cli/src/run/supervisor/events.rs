@@ -31,9 +31,9 @@ impl Supervisor {
                         job.number, error.reason
                     ));
                     self.finish_job(&job, &Record::of_start_error(&job, start_time, error));
-                    self.spawner.admission.release(1);
+                    self.spawner.admission.release(Some(job.slot));
                 }
-                Event::StartDropped => self.spawner.admission.release(1),
+                Event::StartDropped => self.spawner.admission.release(None),
                 Event::CapacityReduced { capacity, reason } => {
                     self.report_capacity(capacity, &reason)
                 }

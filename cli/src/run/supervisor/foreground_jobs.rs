@@ -92,7 +92,7 @@ impl Supervisor {
         }
         if !foreground.is_granted(number) {
             // The bar may have overwritten the job's prompt.
-            let command = running.job.command.text();
+            let command = running.job.command_text();
             let text = format!("job {number} gets the terminal: {command}\n");
             self.report(&text);
             self.flush();

@@ -152,6 +152,6 @@ impl Supervisor {
         {
             self.report_closed_pipes();
         }
-        self.spawner.admission.release(1);
+        self.spawner.admission.release(Some(running.job.slot));
     }
 }
