@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::sync::Arc;
 
-use exitring::Watcher;
+use exitring::{Environment, Watcher};
 use rustix::event::epoll;
 use rustix::io::Errno;
 
@@ -93,10 +93,10 @@ pub(super) fn choose_output(options: &Options) -> Result<(Destination, Route), F
     }
     if let Some(path) = &options.append {
         let file = OpenOptions::new().append(true).create(true).open(path);
-        let file = file.map_err(|error| {
+        let appended = file.and_then(Destination::appended).map_err(|error| {
             Failure::usage(format!("cannot append to {}: {error}", path.display()))
         })?;
-        return Ok((Destination::Appended(file), Route::Nowhere));
+        return Ok((appended, Route::Nowhere));
     }
     match (options.inherit, options.discard, options.output) {
         (true, _, Output::Jsonl) => Err(Failure::usage(
@@ -150,6 +150,7 @@ pub(super) fn build_spawner(
         ),
         destination,
         shell,
+        environment: Environment::current(),
         timeout: options.timeout,
         grace: options.grace,
     })

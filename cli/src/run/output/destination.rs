@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 
+use exitring::Stdio;
 use rustix::process::{Resource, getrlimit};
 
 use super::logs::{self, Logs};
@@ -16,18 +17,23 @@ pub(crate) enum Destination {
     Inherited,
     /// To /dev/null.
     Null,
-    /// To the end of one file.
-    Appended(File),
+    /// To the end of one file, which jobs inherit.
+    Appended(File, Stdio),
     /// To two files per job.
     Logged(Logs),
 }
 
 impl Destination {
+    pub(crate) fn appended(file: File) -> io::Result<Self> {
+        let of_jobs = Stdio::from(file.try_clone()?);
+        Ok(Self::Appended(file, of_jobs))
+    }
+
     /// Completes a job that has ended or was not started. A job that writes to a file itself fails
     /// on a full disk without an error here, so the disk is checked.
     pub(crate) fn finish_job(&self, job: u64, success: bool) -> Option<Failure> {
         match self {
-            Self::Appended(file) if !success => appended_full(file),
+            Self::Appended(file, _) if !success => appended_full(file),
             Self::Logged(logs) => {
                 logs.finish_job(job);
                 logs.full_error(job)

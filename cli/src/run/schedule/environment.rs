@@ -1,6 +1,6 @@
 //! The variables that describe a job in its environment.
 
-use std::process::Command;
+use exitring::Command;
 
 use crate::run::job::Job;
 

@@ -4,7 +4,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::process::Command;
+
+use exitring::Command;
 
 /// Bytes that are special to a shell in any position. (`=` is special only before the command, `{`
 /// and `!` only as a word.)

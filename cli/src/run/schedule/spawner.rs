@@ -3,19 +3,14 @@
 //! There are several, because each blocks in every `exec`.
 
 use std::error::Error;
-use std::ffi::OsStr;
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use exitring::{Child, Exits, SpawnError, Watcher};
+use exitring::{Child, Command, Environment, Exits, SpawnError, Stdio, Watcher};
 use rustix::event::epoll;
 use rustix::io::Errno;
 
@@ -46,6 +41,8 @@ pub(crate) struct Spawner {
     pub(crate) poll: Arc<OwnedFd>,
     pub(crate) destination: Destination,
     pub(crate) shell: Shell,
+    /// What the jobs inherit, copied once.
+    pub(crate) environment: Environment,
     pub(crate) timeout: Option<Duration>,
     pub(crate) grace: Duration,
 }
@@ -126,16 +123,14 @@ impl Spawner {
     fn spawn_command(&self, job: &Job, mut command: Command) -> Result<Child, StartFailure> {
         // A process group of its own: signals reach all that the job starts, and Ctrl-C at a
         // terminal reaches exitring and not the job.
-        command.process_group(0);
+        command.process_group(0).environment(&self.environment);
         environment::describe_job(&mut command, job);
         // Standard input is /dev/null, inherited from this process.
         match &self.destination {
             Destination::Piped => command.stdout(Stdio::piped()).stderr(Stdio::piped()),
             Destination::Inherited => &mut command,
             Destination::Null => command.stdout(Stdio::null()).stderr(Stdio::null()),
-            Destination::Appended(file) => {
-                command.stdout(duplicate(file)?).stderr(duplicate(file)?)
-            }
+            Destination::Appended(_, file) => command.stdout(file.clone()).stderr(file.clone()),
             Destination::Logged(logs) => {
                 let [out, err] = logs.create(job.number, job.attempt).map_err(log_failure)?;
                 command.stdout(out).stderr(err)
@@ -245,21 +240,10 @@ impl From<SpawnError> for StartFailure {
             {
                 Self::NoInterpreter(reason)
             }
-            // The file exists, so its interpreter or loader is what does not.
-            SpawnError::NotFound { program, .. } if is_existing_path(&program) => {
-                Self::Job(StartError::not_executable(format!(
-                    "{program:?} exists, but the interpreter that its first line names (#!) or its loader does not"
-                )))
-            }
             SpawnError::NotFound { .. } => Self::Job(StartError::not_found(reason)),
             _ => Self::Job(StartError::not_executable(reason)),
         }
     }
-}
-
-/// Whether the program is a path, which is not searched for in PATH, of an existing file.
-fn is_existing_path(program: &OsStr) -> bool {
-    program.as_bytes().contains(&b'/') && Path::new(program).is_file()
 }
 
 fn log_failure((path, error): (PathBuf, io::Error)) -> StartFailure {
@@ -272,14 +256,6 @@ fn log_failure((path, error): (PathBuf, io::Error)) -> StartFailure {
             &error,
         )),
     }
-}
-
-fn duplicate(file: &File) -> Result<Stdio, StartFailure> {
-    // The call fails only for want of a descriptor.
-    let shared = file.try_clone().map_err(|error| {
-        StartFailure::Throttled(format!("no descriptor for another job: {error}"))
-    });
-    shared.map(Stdio::from)
 }
 
 #[cfg(test)]
