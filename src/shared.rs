@@ -3,11 +3,13 @@
 //! Handles check [`check_process`](Shared::check_process) before they take any lock. This module
 //! takes one lock at a time: that of the mailbox, of the exit queue, or of the starters.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
 use crate::api::starters::Starters;
 use crate::backend::{SelectedBackend, Stop};
 use crate::dispatch::exit_queue::ExitQueue;
+use crate::dispatch::orphan_queue::OrphanQueue;
 use crate::error::{Closed, WatchError};
 use crate::record::delivery_guard::DeliveryGuard;
 use crate::ring_thread::mailbox::Mailbox;
@@ -28,6 +30,11 @@ pub(crate) struct Shared {
     /// Whether callbacks run on the ring thread, because there are no workers.
     pub(crate) inline: bool,
     pub(crate) counters: Counters,
+    /// How many owned children are being started: from before they exist until they are registered.
+    pub(crate) starting: AtomicUsize,
+    /// Whether orphans are reaped, and where their exits go.
+    pub(crate) subreaper: bool,
+    pub(crate) orphan_queue: OrphanQueue,
     /// The signal mask of the thread that built the watcher.
     pub(crate) signal_mask: SignalMask,
     pub(crate) stop: Arc<Stop>,
@@ -45,6 +52,7 @@ impl Shared {
         starters: Starters,
         max_watches: usize,
         inline: bool,
+        subreaper: bool,
         signal_mask: SignalMask,
     ) -> Self {
         Self {
@@ -55,6 +63,9 @@ impl Shared {
             max_watches,
             inline,
             counters: Counters::default(),
+            starting: AtomicUsize::new(0),
+            subreaper,
+            orphan_queue: OrphanQueue::default(),
             signal_mask,
             stop: Arc::default(),
             ring_thread: Node::next(),
@@ -141,6 +152,7 @@ impl Shared {
             callbacks: counters.callbacks.get(),
             panics: counters.panics.get(),
             stalls: counters.stalls.get(),
+            orphans: counters.orphans.get(),
             enters: counters.enters.get(),
             descriptors: own_descriptors
                 + counters.open_pidfds.get()

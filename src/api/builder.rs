@@ -12,7 +12,7 @@ use crate::Watcher;
 use crate::backend::{self, Backend, KEYS_MAX};
 use crate::dispatch::exit_queue::ExitQueue;
 use crate::dispatch::worker;
-use crate::error::BuildError;
+use crate::error::{BuildError, SystemError};
 use crate::faults;
 use crate::record::orphan_reaper;
 use crate::ring_thread::event_loop::RingThread;
@@ -35,6 +35,7 @@ pub struct Builder {
     queue_capacity: usize,
     max_watches: usize,
     starters: usize,
+    subreaper: bool,
     backend: Backend,
 }
 
@@ -45,6 +46,7 @@ impl Default for Builder {
             queue_capacity: 1024,
             max_watches: 1 << 20,
             starters: 2,
+            subreaper: false,
             backend: Backend::Auto,
         }
     }
@@ -111,6 +113,24 @@ impl Builder {
         self
     }
 
+    /// Makes this process the parent of descendants whose parents end (`PR_SET_CHILD_SUBREAPER`,
+    /// Linux 3.4, `prctl(2)`), and reaps those that are orphans of owned children. Off by default.
+    ///
+    /// An orphan is known by the process group that an owned child leads
+    /// ([`Command::process_group(0)`](crate::Command::process_group),
+    /// [`Command::session`](crate::Command::session)): the watcher reaps the children of this
+    /// process in such a group that are not its own, at most 100 ms after their end, or a second
+    /// while the leader lives. [`Watcher::orphans`] receives their exits. Other children of this
+    /// process are left alone, so other code must not put its own children into such a group. A
+    /// descendant that has left the group stays a zombie after its end, unless other code reaps it.
+    ///
+    /// The setting is one of the process: it affects all children, and stays when the watcher is
+    /// dropped. Nobody reaps orphans then.
+    pub fn subreaper(mut self, subreaper: bool) -> Self {
+        self.subreaper = subreaper;
+        self
+    }
+
     /// Sets the backend, the kernel interface with which the watcher waits. The default is
     /// [`Backend::Auto`], which tries the interfaces and uses the best one that this process may
     /// use.
@@ -160,6 +180,12 @@ impl Builder {
         check("starters", self.starters, 1, STARTERS_MAX)?;
 
         orphan_reaper::restart();
+        if self.subreaper {
+            sys::set_subreaper().map_err(|source| SystemError {
+                call: "prctl",
+                source,
+            })?;
+        }
         // Not EFD_NONBLOCK: the eventfd is only polled.
         let notifier =
             sys::open_eventfd(EventfdFlags::CLOEXEC).map_err(BuildError::from_eventfd)?;
@@ -169,6 +195,7 @@ impl Builder {
             Starters::new(self.starters),
             self.max_watches,
             self.workers == 0,
+            self.subreaper,
             SignalMask::of_this_thread(),
         ));
 

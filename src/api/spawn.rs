@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::spawnable::{Spawn, Started};
@@ -146,6 +147,7 @@ impl Shared {
 
     fn start<C: Spawn + ?Sized>(self: &Arc<Self>, command: &mut C) -> Result<Child, SpawnError> {
         let permit = self.child_permit().map_err(SpawnError::Refused)?;
+        let _starting = Starting::new(&self.starting);
         let pidfd = self.check_pidfds().is_ok();
         let started = match command.start(pidfd) {
             // New watches hold descriptors for a short time, which the ring thread can close.
@@ -204,6 +206,22 @@ impl Shared {
         let ownership = Ownership::Owned;
         let watch = self.submit(permit, pid, ownership, WatchFor::Exited, registered)?;
         Ok(Child::new(watch))
+    }
+}
+
+/// Counts a child that is being started, until its registration is in the mailbox.
+struct Starting<'a>(&'a AtomicUsize);
+
+impl<'a> Starting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Starting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

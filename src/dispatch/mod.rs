@@ -12,10 +12,12 @@
 //!
 //! [`tagged_queue`] is the queue behind [`Exits`](crate::Exits), and [`sink`] a reserved entry of
 //! it. A [`record`](crate::record) stores sinks and delivers its exit into them. Sinks call the
-//! queue; the queue calls neither sinks nor handles.
+//! queue; the queue calls neither sinks nor handles. [`orphan_queue`] is where the exits of orphans
+//! go.
 
 mod callbacks;
 pub(crate) mod exit_queue;
+pub(crate) mod orphan_queue;
 pub(crate) mod sink;
 pub(crate) mod tagged_queue;
 pub(crate) mod worker;

@@ -51,6 +51,8 @@ pub enum BuildError {
     OutOfMemory,
     /// A thread could not be started.
     Thread(io::Error),
+    /// A queue of orphans was requested of a watcher that reaps none.
+    NoSubreaper,
     /// Another system call failed.
     System(SystemError),
 }
@@ -101,6 +103,9 @@ impl fmt::Display for BuildError {
             Self::Thread(_) => f.write_str(
                 "no thread could be started; check RLIMIT_NPROC and the cgroup's pids.max",
             ),
+            Self::NoSubreaper => {
+                f.write_str("the watcher reaps no orphans; build it with Builder::subreaper(true)")
+            }
             Self::System(cause) => cause.fmt(f),
         }
     }

@@ -81,6 +81,7 @@ fn no_message_repeats_that_of_its_source() {
         BuildError::NoDescriptors(_) => NoDescriptors::Machine.into(),
         BuildError::OutOfMemory => BuildError::OutOfMemory,
         BuildError::Thread(_) => BuildError::Thread(errno()),
+        BuildError::NoSubreaper => BuildError::NoSubreaper,
         BuildError::System(_) => system().into(),
     }
     every! {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::backend::{Event, PID_REUSE_MIN, StatusSource};
+use crate::record::Record;
 use crate::record::delivery_guard::{DeliveryGuard, Reaped};
 use crate::ring_thread::event_loop::RingThread;
 use crate::ring_thread::status_query::{self, QueryResult};
@@ -110,7 +111,7 @@ impl RingThread {
                 Ok(_) | Err(_) => {
                     let outcome = Outcome::Unknown(status_query::why_reaped(&record));
                     let guard = guard.finish(outcome, None, seen_at);
-                    self.deadlines.ended(&record);
+                    self.owned_ended(&record);
                     self.finished(outcome, guard);
                     return Ok(());
                 }
@@ -127,12 +128,19 @@ impl RingThread {
         }
         match reaped {
             Reaped::Finished(outcome, guard) => {
-                self.deadlines.ended(&record);
+                self.owned_ended(&record);
                 self.finished(outcome, guard);
                 Ok(())
             }
             // A tracer must see the end first.
             Reaped::NotYet(guard) => self.engine.arm_after_delay(guard, None),
+        }
+    }
+
+    fn owned_ended(&mut self, record: &Arc<Record>) {
+        self.deadlines.ended(record);
+        if let Some(orphans) = &mut self.orphans {
+            orphans.ended(record);
         }
     }
 

@@ -12,6 +12,7 @@ use crate::record::delivery_guard::DeliveryGuard;
 use crate::ring_thread::command::{Command, Registered};
 use crate::ring_thread::deadlines::Deadlines;
 use crate::ring_thread::mailbox::Sleep;
+use crate::ring_thread::orphans::Orphans;
 use crate::shared::Shared;
 use crate::sync::shrink::ShrinkIfSparse;
 use crate::sync::{signal_mask, wait_graph};
@@ -36,6 +37,8 @@ pub(crate) struct RingThread {
     /// How many of these have found the queue full before.
     stalled: usize,
     pub(super) deadlines: Deadlines,
+    /// `None` unless this process is to reap orphans.
+    pub(super) orphans: Option<Orphans>,
     /// Whether the last wake-up belonged to a burst.
     pub(super) burst: bool,
     /// Commands that were taken from the mailbox and not carried out yet.
@@ -63,6 +66,7 @@ impl RingThread {
         wait_graph::mark_ring_thread();
         shared.mailbox.set_new_pidfds(engine.new_pidfds());
         Self {
+            orphans: shared.subreaper.then(Orphans::default),
             shared,
             engine,
             backlog: VecDeque::new(),
@@ -106,6 +110,7 @@ impl RingThread {
         self.deliver()?;
         self.acknowledge()?;
         self.deadlines.run_due();
+        self.reap_orphans();
         self.dispatch();
         Ok(())
     }
@@ -155,7 +160,17 @@ impl RingThread {
         Ok(())
     }
 
+    fn reap_orphans(&mut self) {
+        // Otherwise a child of this watcher may be unknown yet.
+        if let (Some(orphans), true) = (&mut self.orphans, self.commands.is_empty()) {
+            orphans.run_due(&self.shared);
+        }
+    }
+
     fn register(&mut self, guard: DeliveryGuard, how: Registered) -> io::Result<()> {
+        if let Some(orphans) = &mut self.orphans {
+            orphans.registered(guard.record());
+        }
         match how {
             // The epoll must not keep the pidfd, so the engine ends the watch if it is abandoned.
             Registered::Polled(pidfd) => self.engine.insert_new(guard, pidfd),
@@ -237,6 +252,9 @@ impl RingThread {
             (true, true) => WaitMode::Batch,
         };
         let mut timeout = self.deadlines.next_timeout();
+        if let Some(until) = self.orphans.as_ref().and_then(Orphans::next_timeout) {
+            timeout = Some(timeout.map_or(until, |timeout| timeout.min(until)));
+        }
         if mode != WaitMode::Poll {
             signal_mask::restore_own_mask();
         }
@@ -303,6 +321,7 @@ impl Drop for RingThread {
         }
         // The mailbox first, so that later commands find it closed.
         drop(self.shared.mailbox.close());
+        self.shared.orphan_queue.close();
         // Workers still run what is queued, unless the watcher is being dropped.
         self.shared.queue.close();
         if self.shared.stopping() {

@@ -22,4 +22,5 @@ pub(crate) mod mailbox;
 #[cfg(all(test, exitring_loom))]
 pub(crate) mod model_notifier;
 pub(crate) mod notifier;
+mod orphans;
 mod status_query;

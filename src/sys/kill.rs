@@ -68,6 +68,14 @@ pub(crate) fn leads_group(pid: Pid) -> bool {
     unsafe { libc::getpgid(pid.as_raw()) == pid.as_raw() }
 }
 
+/// Whether a process is in the group with this number, be it one that must not be signalled.
+pub(crate) fn group_exists(leader: Pid) -> bool {
+    match kill_group_by_number(leader, 0) {
+        Ok(()) => true,
+        Err(error) => error.raw_os_error() == Some(libc::EPERM),
+    }
+}
+
 const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
 
 /// Sends a signal to the group that the process behind the pidfd led, even after the leader was
@@ -119,5 +127,15 @@ fn reap(id_type: libc::idtype_t, id: i32) {
         if result == 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
             return;
         }
+    }
+}
+
+/// Makes this process the parent of descendants whose parents end (`PR_SET_CHILD_SUBREAPER`,
+/// Linux 3.4).
+pub(crate) fn set_subreaper() -> io::Result<()> {
+    // SAFETY: no pointers.
+    match unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }

@@ -26,11 +26,13 @@ pub(crate) use self::descriptor::{
 };
 pub(crate) use self::fork::fork;
 pub(crate) use self::kill::{
-    kill, kill_and_reap, kill_group, kill_group_by_number, kill_group_by_pidfd, leads_group,
-    reap_ending,
+    group_exists, kill, kill_and_reap, kill_group, kill_group_by_number, kill_group_by_pidfd,
+    leads_group, reap_ending, set_subreaper,
 };
 pub(crate) use self::mask::SignalMask;
 pub(crate) use self::pidfd::{
     is_thread_pidfd, pidfd_exit, pidfd_open, pidfd_pid, pidfd_reaped, pidfs_inode,
 };
-pub(crate) use self::wait::{WaitResult, WaitTarget, sigchld_ignored, wait_for_child, waitid};
+pub(crate) use self::wait::{
+    GroupResult, WaitResult, WaitTarget, peek_group, sigchld_ignored, wait_for_child, waitid,
+};

@@ -95,6 +95,40 @@ pub(crate) fn waitid(target: WaitTarget<'_>) -> io::Result<WaitResult> {
     ))
 }
 
+/// The answer of `waitid` for the children of this process in a process group.
+pub(crate) enum GroupResult {
+    /// This child has ended. It stays a zombie.
+    Ended(Pid),
+    /// There are children, and none has ended.
+    Pending,
+    /// No child of this process is in the group.
+    NoChild,
+}
+
+/// Finds a child in a process group that has ended (`waitid(2)` with `P_PGID` and `WNOWAIT`).
+pub(crate) fn peek_group(leader: Pid) -> GroupResult {
+    // SAFETY: a plain C structure for which all zeroes is a valid value.
+    let mut info = unsafe { mem::zeroed::<libc::siginfo_t>() };
+    // SAFETY: one pointer is to a live structure that the kernel may fill, the other is null.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_waitid,
+            libc::P_PGID,
+            leader.as_raw(),
+            &raw mut info,
+            libc::WEXITED | libc::WNOHANG | libc::__WALL | libc::WNOWAIT,
+            std::ptr::null_mut::<libc::rusage>(),
+        )
+    };
+    // SAFETY: after a successful waitid the fields of SIGCHLD are valid. With nothing to report
+    // the kernel wrote zeroes.
+    match (result, Pid::new(unsafe { info.si_pid() })) {
+        (0, Ok(pid)) => GroupResult::Ended(pid),
+        (0, Err(_)) => GroupResult::Pending,
+        _ => GroupResult::NoChild,
+    }
+}
+
 /// Blocks until the child with this pid has ended, and leaves it a zombie. Returns at once if there
 /// is no such child.
 pub(crate) fn wait_for_child(pid: Pid) {

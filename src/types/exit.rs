@@ -87,6 +87,17 @@ impl Exit {
         Some(self.seen_at + after)
     }
 
+    pub(crate) fn of_orphan(pid: Pid, outcome: Outcome, usage: Usage, seen_at: Instant) -> Self {
+        Self {
+            pid,
+            outcome,
+            usage: Some(usage),
+            seen_at,
+            by_deadline: false,
+            queued_after_ns: None,
+        }
+    }
+
     /// A copy for a callback, with the time at which it was queued.
     pub(crate) fn queued(&self, at: Instant) -> Self {
         let after = at.saturating_duration_since(self.seen_at).as_nanos();

@@ -34,6 +34,8 @@ pub struct Stats {
     pub panics: u64,
     /// Exits so far that found the queue full and went to the backlog.
     pub stalls: u64,
+    /// Orphans reaped so far (see [`Builder::subreaper`](crate::Builder::subreaper)).
+    pub orphans: u64,
     /// How often the ring thread entered the kernel to wait (`io_uring_enter`, which also submits;
     /// `epoll_wait`; `poll`).
     pub enters: u64,
@@ -62,6 +64,7 @@ pub(crate) struct Counters {
     pub(crate) delivered: Counter,
     pub(crate) unknown: Counter,
     pub(crate) stalls: Counter,
+    pub(crate) orphans: Counter,
     pub(crate) enters: Counter,
     pub(crate) callbacks: Counter,
     pub(crate) panics: Counter,

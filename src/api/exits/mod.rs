@@ -74,6 +74,35 @@ impl Watcher {
     }
 }
 
+impl Watcher {
+    /// Makes a queue of the exits of orphans, for up to `capacity` of them: 1 to 16,777,215. The
+    /// watcher has to be built with [`Builder::subreaper`](crate::Builder::subreaper).
+    ///
+    /// The tag of each is the pid of the owned child that led its process group. While the queue is
+    /// full, orphans are not reaped. The queue always has an outstanding exit, so that
+    /// [`Exits::recv`] waits for the next orphan; at the end of the watcher it returns
+    /// [`RecvError::Closed`]. A later queue replaces an earlier one. Without a queue, orphans are
+    /// reaped and counted ([`Stats::orphans`](crate::Stats::orphans)).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`exits`](Self::exits), and [`BuildError::NoSubreaper`].
+    pub fn orphans(&self, capacity: usize) -> Result<Exits, BuildError> {
+        if !self.shared.subreaper {
+            return Err(BuildError::NoSubreaper);
+        }
+        check_capacity("capacity", capacity)?;
+        let exits = self.exits(capacity + 1)?;
+        let queue = &self.shared.orphan_queue;
+        // A new queue has capacity.
+        let _ = queue.open(&exits.queue, self.shared.ring_thread);
+        if self.shared.check_open().is_err() {
+            queue.close();
+        }
+        Ok(exits)
+    }
+}
+
 impl Exits {
     /// Registers the queue for the exit of a watch, which is delivered at once if the process has
     /// ended.
