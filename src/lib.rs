@@ -42,6 +42,7 @@
 
 mod api;
 mod backend;
+mod cgroup;
 pub mod compat;
 mod dispatch;
 mod error;
@@ -68,6 +69,7 @@ pub use api::pipe::Pipe;
 pub use api::watch::Watch;
 pub use api::watcher::Watcher;
 pub use backend::{Backend, InvalidBackend};
+pub use cgroup::{Cgroup, CgroupError, CgroupLeaf, CgroupLimits, CgroupPool, CgroupReport};
 pub use dispatch::tagged_queue::Tagged;
 pub use error::{
     AddError, AdoptError, BuildError, Closed, ForkError, InvalidPid, NoDescriptors, OutputError,
