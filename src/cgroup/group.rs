@@ -202,7 +202,11 @@ impl Cgroup {
                         controller,
                         path: self.path.clone(),
                     }),
-                    None => Err(CgroupError::from_call("write", &self.path.join(file), source)),
+                    None => Err(CgroupError::from_call(
+                        "write",
+                        &self.path.join(file),
+                        source,
+                    )),
                 }
             }
             Some(libc::EBUSY) => Err(self.has_processes(dir)),

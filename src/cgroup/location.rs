@@ -132,8 +132,17 @@ mod tests {
         let version_1 = "32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n";
         assert_eq!(found(version_1, "/x"), None);
         assert_eq!(found("", "/x"), None);
-        for broken in ["", "1", "1 2 3 / /a rw", "1 2 3 / /a rw -", "1 2 3 / /a rw - x"] {
-            assert_eq!(found(&format!("{broken}\n{pure}"), "/"), one("/sys/fs/cgroup"));
+        for broken in [
+            "",
+            "1",
+            "1 2 3 / /a rw",
+            "1 2 3 / /a rw -",
+            "1 2 3 / /a rw - x",
+        ] {
+            assert_eq!(
+                found(&format!("{broken}\n{pure}"), "/"),
+                one("/sys/fs/cgroup")
+            );
         }
     }
 

@@ -204,7 +204,8 @@ impl CgroupPool {
     /// The number of leaves that exist: those in use, those with leftover processes, and those that
     /// are unused. 0 in a forked child.
     pub fn leaves(&self) -> usize {
-        self.check_process().map_or(0, |()| self.shared.lock().count)
+        self.check_process()
+            .map_or(0, |()| self.shared.lock().count)
     }
 
     /// The directory of the pool, in which its leaves are.
@@ -259,7 +260,10 @@ impl Shared {
     fn make_group(&self, leaf: &Path) -> Result<(), CgroupError> {
         let PoolDir { dir, path } = &self.pool_dir;
         files::make_group(dir, leaf).map_err(|source| CgroupError::from_mkdir(path, source))?;
-        let result = self.settings.iter().try_for_each(|setting| setting.apply(dir, leaf));
+        let result = self
+            .settings
+            .iter()
+            .try_for_each(|setting| setting.apply(dir, leaf));
         if result.is_err() {
             let _ = files::remove_group(dir, leaf);
         }
@@ -272,7 +276,10 @@ impl Shared {
             return;
         }
         // Other threads may return leaves at the same time, so a few more than that may be kept.
-        let is_enough = { let leaves = self.lock(); leaves.free.len() >= leaves.kept };
+        let is_enough = {
+            let leaves = self.lock();
+            leaves.free.len() >= leaves.kept
+        };
         let spoiled = spoiled || self.uses_memory;
         let used = SetAside { number, spoiled };
         let returned = self.reset(SetAside {
@@ -319,9 +326,14 @@ impl Drop for Shared {
         if !self.owner.is_current() {
             return;
         }
-        let leaves = self.leaves.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let leaves = self
+            .leaves
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
         let aside = mem::take(&mut leaves.aside).into_iter();
-        let numbers = aside.map(|aside| aside.number).chain(mem::take(&mut leaves.free));
+        let numbers = aside
+            .map(|aside| aside.number)
+            .chain(mem::take(&mut leaves.free));
         for number in numbers {
             let _ = tree::remove(&self.pool_dir.dir, Path::new(&number.to_string()));
         }

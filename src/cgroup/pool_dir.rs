@@ -83,8 +83,12 @@ fn open_and_lock(parent: impl AsFd, name: &Path) -> io::Result<Option<OwnedFd>> 
         Err(Errno::WOULDBLOCK) => return Ok(None),
         Err(error) => return Err(error.into()),
     }
-    let (opened, named) = (fstat(&dir)?, statat(parent, name, AtFlags::SYMLINK_NOFOLLOW));
-    let is_same = named.is_ok_and(|named| (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino));
+    let (opened, named) = (
+        fstat(&dir)?,
+        statat(parent, name, AtFlags::SYMLINK_NOFOLLOW),
+    );
+    let is_same =
+        named.is_ok_and(|named| (named.st_dev, named.st_ino) == (opened.st_dev, opened.st_ino));
     Ok(is_same.then_some(dir))
 }
 
@@ -128,7 +132,15 @@ mod tests {
         for name in ["exitring-1-0", "exitring-4194304-18446744073709551615"] {
             assert!(is_pool(OsStr::new(name)), "{name}");
         }
-        for name in ["exitring-supervisor", "exitring-1", "exitring--1", "exitring-1-", "exitring-1-2-3", "exitring-1-x", "x-1-2"] {
+        for name in [
+            "exitring-supervisor",
+            "exitring-1",
+            "exitring--1",
+            "exitring-1-",
+            "exitring-1-2-3",
+            "exitring-1-x",
+            "x-1-2",
+        ] {
             assert!(!is_pool(OsStr::new(name)), "{name}");
         }
     }

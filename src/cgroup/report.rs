@@ -71,7 +71,9 @@ impl CgroupReport {
             let peak = files::read(dir.as_fd(), &leaf.join("memory.peak"), &mut buffer);
             report.peak_memory = peak.ok().and_then(|text| text.trim().parse().ok());
             let events = files::read(dir.as_fd(), &leaf.join("memory.events"), &mut buffer);
-            report.oom_kills = events.ok().and_then(|text| files::value_of(text, "oom_kill"));
+            report.oom_kills = events
+                .ok()
+                .and_then(|text| files::value_of(text, "oom_kill"));
         }
         match Events::read(dir.as_fd(), leaf) {
             Ok(events) if !events.populated => {}
