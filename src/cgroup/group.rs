@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{OFlags, fstatfs};
+use rustix::fs::{AtFlags, OFlags, fstatfs, statat};
 
 use super::error::CgroupError;
 use super::files;
@@ -179,16 +179,27 @@ impl Cgroup {
     }
 
     /// Enables controllers for the sub-groups of this group.
+    ///
+    /// With processes in the group the kernel refuses the controller memory (`EBUSY`). It accepts
+    /// pids and cpu, but the group becomes the root of a threaded subtree, in which no process can
+    /// start. So this is checked before.
     pub(super) fn enable(
         &self,
         dir: &OwnedFd,
         controllers: &[&'static str],
     ) -> Result<(), CgroupError> {
-        if controllers.is_empty() {
+        let file = Path::new("cgroup.subtree_control");
+        let enabled = self.read(dir, "cgroup.subtree_control")?;
+        let lacks = |names: &str, name: &str| names.split_whitespace().all(|other| other != name);
+        let mut new = controllers.to_vec();
+        new.retain(|name| lacks(&enabled, name));
+        if new.is_empty() {
             return Ok(());
         }
-        let enable: Vec<_> = controllers.iter().map(|name| format!("+{name}")).collect();
-        let file = Path::new("cgroup.subtree_control");
+        if let Some(error) = self.has_processes(dir)? {
+            return Err(error);
+        }
+        let enable: Vec<_> = new.iter().map(|name| format!("+{name}")).collect();
         let Err(source) = files::write(dir, file, &enable.join(" ")) else {
             return Ok(());
         };
@@ -196,35 +207,52 @@ impl Cgroup {
             // ENOENT: not in cgroup.controllers. EINVAL: the kernel does not have it.
             Some(libc::ENOENT | libc::EINVAL) => {
                 let available = self.read(dir, "cgroup.controllers")?;
-                let is_missing = |name: &&str| available.split_whitespace().all(|a| a != *name);
-                match controllers.iter().copied().find(is_missing) {
-                    Some(controller) => Err(CgroupError::NoController {
+                if let Some(controller) = new.into_iter().find(|name| lacks(&available, name)) {
+                    return Err(CgroupError::NoController {
                         controller,
                         path: self.path.clone(),
-                    }),
-                    None => Err(CgroupError::from_call(
-                        "write",
-                        &self.path.join(file),
-                        source,
-                    )),
+                    });
                 }
             }
-            Some(libc::EBUSY) => Err(self.has_processes(dir)),
-            _ => Err(CgroupError::from_call(
-                "write",
-                &self.path.join(file),
-                source,
-            )),
+            // One has entered it meanwhile.
+            Some(libc::EBUSY) => {
+                if let Some(error) = self.has_processes(dir)? {
+                    return Err(error);
+                }
+            }
+            _ => {}
         }
+        let path = self.path.join(file);
+        Err(CgroupError::from_call("write", &path, source))
     }
 
-    fn has_processes(&self, dir: &OwnedFd) -> CgroupError {
-        let processes = self.read(dir, "cgroup.procs").unwrap_or_default();
+    /// The error for a group that holds processes, if it does. The root of the hierarchy may.
+    fn has_processes(&self, dir: &OwnedFd) -> Result<Option<CgroupError>, CgroupError> {
+        // Every group but the root has this file (Linux 4.14).
+        if statat(dir, "cgroup.type", AtFlags::SYMLINK_NOFOLLOW).is_err() {
+            return Ok(None);
+        }
+        let processes = self.read(dir, "cgroup.procs")?;
         let own = std::process::id().to_string();
-        CgroupError::HasProcesses {
+        Ok((!processes.is_empty()).then(|| CgroupError::HasProcesses {
             path: self.path.clone(),
             processes: processes.lines().count(),
             includes_self: processes.lines().any(|pid| pid == own),
+        }))
+    }
+
+    /// Returns an error if no process can start in a sub-group, because this group is the root of a
+    /// threaded subtree (`cgroup.type`, Linux 4.14).
+    pub(super) fn check_sub_group(&self, dir: &OwnedFd, name: &Path) -> Result<(), CgroupError> {
+        let mut buffer = [0; 64];
+        match files::read(dir, &name.join("cgroup.type"), &mut buffer) {
+            Ok("domain invalid\n") => Err(CgroupError::Threaded {
+                path: self.path.clone(),
+            }),
+            Err(error) if !files::is_gone(&error) => {
+                Err(CgroupError::from_call("read", &self.path.join(name), error))
+            }
+            _ => Ok(()),
         }
     }
 

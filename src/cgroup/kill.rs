@@ -14,7 +14,7 @@ use super::error::CgroupError;
 use super::files;
 use super::report::each_process;
 use crate::Pid;
-use crate::error::SystemError;
+use crate::error::{NoDescriptors, SystemError};
 use crate::sys::pidfd_open;
 
 /// How often the processes are listed and signalled at most. Only a group that forks faster than
@@ -86,10 +86,16 @@ fn kill_in_rounds(dir: impl AsFd, group: &Path, path: &Path) -> Result<(), Cgrou
         };
         if without_new == ROUNDS_WITHOUT_NEW {
             return signalled.map_err(|source| {
-                CgroupError::System(SystemError {
-                    call: "kill",
-                    source,
-                })
+                let none = NoDescriptors::from_errno(source.raw_os_error().unwrap_or(0));
+                none.map_or_else(
+                    || {
+                        CgroupError::System(SystemError {
+                            call: "kill",
+                            source,
+                        })
+                    },
+                    CgroupError::NoDescriptors,
+                )
             });
         }
         before = listed;

@@ -92,7 +92,9 @@ impl CgroupPool {
         files::open(&parent, procs, rustix::fs::OFlags::WRONLY)
             .map_err(|source| CgroupError::from_call("open", &group.path().join(procs), source))?;
         remove_abandoned(&parent);
-        group.enable(&parent, &controllers)?;
+        if !controllers.is_empty() {
+            group.enable(&parent, &controllers)?;
+        }
         let pool_dir = PoolDir::make(&parent, group.path())?;
         drop(parent);
         // From here on, the drop removes what was made.
@@ -113,8 +115,11 @@ impl CgroupPool {
         let pool = Self {
             shared: Arc::new(shared),
         };
-        let dir = &pool.shared.pool_dir;
-        Cgroup::at(&dir.path)?.enable(&dir.dir, &controllers)?;
+        let PoolDir { dir, path } = &pool.shared.pool_dir;
+        group.check_sub_group(dir, Path::new("."))?;
+        if !controllers.is_empty() {
+            Cgroup::at(path)?.enable(dir, &controllers)?;
+        }
         // Shows whether each limit can be set.
         pool.prepare(1)?;
         Ok(pool)

@@ -170,6 +170,31 @@ fn limits_in_a_group_with_processes_are_refused_until_it_has_none() {
     });
 }
 
+/// The kernel accepts the controller pids for a group with processes, which makes it the root of a
+/// threaded subtree.
+#[test]
+fn a_group_in_which_no_process_can_start_is_refused() {
+    let Some(group) = TestGroup::with_controllers() else {
+        return;
+    };
+    let mut child = run_in(&group.path, "exec sleep 1000");
+    group.write("cgroup.subtree_control", "+pids");
+    for limits in [CgroupLimits::new(), CgroupLimits::new().processes(5)] {
+        match group.cgroup().pool(&limits) {
+            Err(error @ CgroupError::Threaded { .. }) => {
+                assert!(error.to_string().contains("cgroup.type"), "{error}");
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(group.sub_groups(), [] as [&str; 0]);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    until("the group is empty", || {
+        group.cgroup().pool(&CgroupLimits::new()).is_ok()
+    });
+}
+
 /// Runs in its own process, which moves itself.
 #[test]
 fn a_process_that_is_in_the_group_enters_a_leaf_for_limits() {
