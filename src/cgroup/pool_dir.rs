@@ -5,7 +5,9 @@
 //!
 //! Each process locks the directories of its pools (`flock(2)`). The kernel releases the lock when
 //! the process has ended, however it ended. So a directory that can be locked is abandoned, whatever
-//! pid is in its name. The kernel keeps locks for directories of cgroups as for any other file.
+//! pid is in its name. The kernel keeps locks for directories of cgroups as for any other file. A
+//! forked child has a copy of the lock until it executes a program or ends, so the removal may be
+//! left to a later pool.
 
 use std::ffi::OsStr;
 use std::io;

@@ -136,14 +136,14 @@ fn no_process_starts_in_a_leaf_with_controllers_for_its_sub_groups() {
     let Some(group) = TestGroup::with_controllers() else {
         return;
     };
-    let limits = CgroupLimits::new().processes(10);
+    let limits = CgroupLimits::new().peak_memory(true);
     let pool = group
         .cgroup()
         .pool(&limits)
-        .expect("processes can be limited");
+        .expect("memory can be measured");
     let leaf = pool.acquire().expect("a leaf");
     let path = leaf.path();
-    fs::write(path.join("cgroup.subtree_control"), "+pids").expect("it is empty");
+    fs::write(path.join("cgroup.subtree_control"), "+memory").expect("it is empty");
     let dir = leaf.open_dir().expect("it exists");
     let Some(Err(error)) = clone_into(dir.as_fd()) else {
         panic!("Linux has had CLONE_INTO_CGROUP since 5.7");
