@@ -13,6 +13,8 @@ mod containment;
 mod errors;
 #[path = "cgroups/limits.rs"]
 mod limits;
+#[path = "cgroups/namespaces.rs"]
+mod namespaces;
 #[path = "cgroups/reuse.rs"]
 mod reuse;
 #[path = "cgroups/test_group.rs"]

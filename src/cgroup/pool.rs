@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -308,13 +309,9 @@ impl Shared {
         if !leaf.spoiled {
             match Events::read(dir, name) {
                 Ok(events) if events.populated => return Returned::Occupied,
-                Ok(events) if !events.frozen => {
-                    // Groups of the child mean that it may have enabled controllers for them, in
-                    // which case no process can start in the leaf.
-                    if files::has_sub_groups(dir, name).is_ok_and(|has| !has) {
-                        return Returned::Free;
-                    }
-                }
+                // Groups of the child mean that it may have enabled controllers for them, in which
+                // case no process can start in the leaf.
+                Ok(events) if !events.frozen && is_childless(dir, name) => return Returned::Free,
                 // The removal needs no descriptor.
                 _ => {}
             }
@@ -324,6 +321,10 @@ impl Shared {
             Err(_) => Returned::Occupied,
         }
     }
+}
+
+fn is_childless(dir: &OwnedFd, leaf: &Path) -> bool {
+    files::has_sub_groups(dir, leaf).is_ok_and(|has| !has)
 }
 
 impl Drop for Shared {

@@ -45,7 +45,7 @@ fn delegate(group: &TestGroup) {
 
 /// Runs a part of a test in a forked child, because a user other than root could not clean up.
 #[track_caller]
-fn in_forked_child(part: impl FnOnce()) {
+pub fn in_forked_child(part: impl FnOnce()) {
     // SAFETY: the only other thread of this process waits for the end of the test, so it holds no
     // lock.
     let pid = unsafe {
