@@ -42,6 +42,7 @@
 
 mod api;
 mod backend;
+mod cgroup;
 mod command;
 pub mod compat;
 mod dispatch;
@@ -71,6 +72,7 @@ pub use api::spawning::Spawning;
 pub use api::watch::Watch;
 pub use api::watcher::Watcher;
 pub use backend::{Backend, InvalidBackend};
+pub use cgroup::{Cgroup, CgroupError, CgroupLeaf, CgroupLimits, CgroupPool, CgroupReport};
 pub use command::{Command, Environment, Resource, Scheduling, Stdio};
 pub use dispatch::tagged_queue::Tagged;
 pub use error::{

@@ -137,6 +137,11 @@ pub(crate) fn cgroups() -> Vec<Limit> {
     cgroups.lines().flat_map(cgroups_of_line).collect()
 }
 
+/// The limits of a cgroup, then of those above it.
+pub(crate) fn cgroups_from(group: &Path) -> Vec<Limit> {
+    group.ancestors().filter_map(cgroup).collect()
+}
+
 /// The limits that a line `ID:CONTROLLERS:PATH` of `/proc/self/cgroup` leads to.
 fn cgroups_of_line(line: &str) -> Vec<Limit> {
     let mut fields = line.splitn(3, ':').skip(1);

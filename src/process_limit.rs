@@ -1,7 +1,7 @@
 //! The limit behind an `EAGAIN` of `fork`, which reports all limits on processes by this one error.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::limits::{self, Limit, Source};
 
@@ -57,8 +57,17 @@ impl ProcessLimit {
     /// Finds the limit that is reached: a full cgroup if there is one, the one of this process
     /// first.
     pub(crate) fn find() -> Self {
+        Self::find_in(limits::cgroups())
+    }
+
+    /// Like [`find`](Self::find), for a child that starts in this cgroup.
+    pub(crate) fn find_for(cgroup: &Path) -> Self {
+        Self::find_in(limits::cgroups_from(cgroup))
+    }
+
+    fn find_in(cgroups: Vec<Limit>) -> Self {
         let full = |limit: &Limit| limit.used >= limit.max;
-        match limits::cgroups().into_iter().find(full) {
+        match cgroups.into_iter().find(full) {
             Some(Limit {
                 source: Source::Cgroup { file },
                 max,

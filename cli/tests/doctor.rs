@@ -18,6 +18,7 @@ fn it_reports_the_backend_and_the_limits() {
         "backend",
         "io_uring",
         "pidfds",
+        "cgroups",
         "descriptors",
         "kernel.pid_max",
         "processes at a time",
@@ -100,6 +101,28 @@ fn jobs_run_where_it_reports_success_and_fail_where_it_reports_a_remedy() {
         }
         assert!(usable > 5, "{backend}");
     }
+}
+
+/// As a user to whom no cgroup is delegated.
+#[test]
+fn without_a_delegated_cgroup_it_says_how_to_get_one() {
+    let findings = findings(
+        "chmod a+rx . 2>/dev/null; cp $EXITRING /tmp/exitring-cgroups-$$; \
+        setpriv --reuid 65534 --clear-groups /tmp/exitring-cgroups-$$ doctor --json; rm /tmp/exitring-cgroups-$$",
+    );
+    let cgroups = &findings["cgroups"];
+    assert_eq!(cgroups["available"], false);
+    if cgroups["path"].is_null() {
+        eprintln!("not tested: {}", cgroups["why_not"]);
+        return;
+    }
+    let why = cgroups["why_not"].as_str().unwrap();
+    assert!(
+        why.contains("systemd-run --user --scope -p Delegate=yes"),
+        "{why}"
+    );
+    let remedies = findings["remedies"].as_array().unwrap();
+    assert!(remedies.contains(&cgroups["why_not"]), "{remedies:?}");
 }
 
 #[test]

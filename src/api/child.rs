@@ -215,10 +215,31 @@ impl Child {
         }
     }
 
-    /// Kills the child, with the process group that it leads. Ignores a child that has ended.
+    /// Kills all processes in the [cgroup](crate::Command::cgroup) of the child with `SIGKILL`: the
+    /// child, if it has not ended, and all that it started, whatever session, process group, or
+    /// user. Does not wait for their end.
+    ///
+    /// Before Linux 5.14 (`cgroup.kill`) the group is frozen, and its processes are signalled one by
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// [`SignalError::NoCgroup`] if the child was not started in a cgroup, [`SignalError::Cgroup`]
+    /// if the group cannot be killed.
+    pub fn kill_tree(&self) -> Result<(), SignalError> {
+        self.owned.watch.check_process()?;
+        self.owned.watch.record().kill_tree()
+    }
+
+    /// Kills the child, and all that is known to belong to it: its cgroup, or the process group that
+    /// it leads. Ignores a child that has ended.
     pub(crate) fn kill_all(&self) {
-        if self.signal_group(libc::SIGKILL).is_err() {
-            let _ = self.kill();
+        match self.kill_tree() {
+            Err(SignalError::NoCgroup) if self.signal_group(libc::SIGKILL).is_ok() => {}
+            Ok(()) => {}
+            Err(_) => {
+                let _ = self.kill();
+            }
         }
     }
 
@@ -238,6 +259,7 @@ impl Child {
     /// and `SIGKILL` after the further time `grace`.
     ///
     /// Both signals go to the process group if the child leads one, otherwise to the child alone.
+    /// `SIGKILL` also goes to all processes of the child's [cgroup](crate::Command::cgroup).
     /// `SIGCONT` follows `SIGTERM`, so that a stopped process handles it. A second deadline
     /// replaces the first. A time of zero expires at once, and [`Duration::MAX`] never does.
     ///
@@ -287,8 +309,8 @@ impl Child {
         self.owned.watch.record().stopped()
     }
 
-    /// Sets whether the drop of this handle sends `SIGKILL` to the child. The default is `false`.
-    /// The child is reaped in any case.
+    /// Sets whether the drop of this handle sends `SIGKILL` to the child, or to all processes of its
+    /// [cgroup](crate::Command::cgroup). The default is `false`. The child is reaped in any case.
     pub fn kill_on_drop(&mut self, kill: bool) {
         self.owned.kill_on_drop = kill;
     }
@@ -333,7 +355,9 @@ impl Drop for Owned {
     fn drop(&mut self) {
         if self.kill_on_drop {
             // Fails if the child has ended.
-            let _ = self.watch.signal(libc::SIGKILL, false);
+            if self.watch.check_process().is_ok() && self.watch.record().kill_tree().is_err() {
+                let _ = self.watch.signal(libc::SIGKILL, false);
+            }
         }
     }
 }

@@ -75,23 +75,22 @@ impl Shared {
             true => Registered::Ended(pidfd),
             false => Registered::Pidfd(pidfd),
         };
-        let watch = self.submit(permit, pid, ownership, watch_for, registered)?;
+        let record = Record::new(pid, ownership, watch_for);
+        let watch = self.submit(permit, record, registered)?;
         if self.mailbox.is_over_descriptor_budget() {
             self.flush();
         }
         Ok(watch)
     }
 
-    /// Makes the record of a watch, and sends it to the ring thread.
+    /// Sends the record of a new watch to the ring thread.
     pub(super) fn submit(
         self: &Arc<Self>,
         permit: WatchPermit<'_>,
-        pid: Pid,
-        ownership: Ownership,
-        watch_for: WatchFor,
+        record: Record,
         registered: Registered,
     ) -> Result<Watch, WatchError> {
-        let record = Arc::new(Record::new(pid, ownership, watch_for));
+        let record = Arc::new(record);
         let guard = DeliveryGuard::new(Arc::clone(&record));
         let sent = self.mailbox.watch(guard, registered);
         sent.map_err(|guard| {

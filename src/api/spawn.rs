@@ -21,7 +21,7 @@ use crate::shared::Shared;
 use crate::sys::{self, WaitResult, WaitTarget};
 use crate::trace;
 use crate::types::exit::{Outcome, Usage};
-use crate::{Child, Pid, Watch, Watcher};
+use crate::{CgroupLeaf, Child, Pid, Watch, Watcher};
 
 impl Watcher {
     /// Starts a command as a child that the watcher owns and reaps.
@@ -66,7 +66,7 @@ impl Watcher {
             match std.try_wait() {
                 Ok(None) => {
                     let registered = self.shared.open_child(pid);
-                    self.shared.register_child(permit, pid, registered)
+                    self.shared.register_child(permit, pid, registered, None)
                 }
                 Ok(Some(status)) => {
                     let outcome = Outcome::from_wait_status(status.into_raw());
@@ -110,7 +110,7 @@ impl Watcher {
             },
             registered => registered,
         };
-        self.shared.register_child(permit, pid, registered)
+        self.shared.register_child(permit, pid, registered, None)
     }
 
     /// A watch on a child that was already reaped, with its outcome and usage.
@@ -157,15 +157,24 @@ impl Shared {
             }
             started => started,
         };
-        let Started { pid, pidfd, pipes } = started?;
+        let Started {
+            pid,
+            pidfd,
+            pipes,
+            cgroup,
+        } = started?;
+        let cgroup = cgroup.map(Arc::new);
         let registered = match pidfd {
             Some(pidfd) if !self.mailbox.is_over_descriptor_budget() => Registered::Pidfd(pidfd),
             Some(_) => Registered::Pid,
             None => self.open_child(pid),
         };
         let child = self
-            .register_child(permit, pid, registered)
+            .register_child(permit, pid, registered, cgroup.clone())
             .map_err(|error| {
+                if let Some(cgroup) = &cgroup {
+                    let _ = cgroup.kill();
+                }
                 sys::kill_and_reap(pid);
                 SpawnError::Watch(error)
             })?;
@@ -202,9 +211,13 @@ impl Shared {
         permit: WatchPermit<'_>,
         pid: Pid,
         registered: Registered,
+        cgroup: Option<Arc<CgroupLeaf>>,
     ) -> Result<Child, WatchError> {
-        let ownership = Ownership::Owned;
-        let watch = self.submit(permit, pid, ownership, WatchFor::Exited, registered)?;
+        let record = Record::new(pid, Ownership::Owned, WatchFor::Exited);
+        if let Some(cgroup) = cgroup {
+            record.set_cgroup(cgroup);
+        }
+        let watch = self.submit(permit, record, registered)?;
         Ok(Child::new(watch))
     }
 }

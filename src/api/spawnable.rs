@@ -6,8 +6,8 @@ use std::process;
 
 use super::child::Pipes;
 use crate::error::SpawnError;
-use crate::spawn::process::{self as new_process, Process};
-use crate::{Command, Pid};
+use crate::spawn::process as new_process;
+use crate::{CgroupLeaf, Command, Pid};
 
 /// A command that [`Watcher::spawn`](crate::Watcher::spawn) starts: [`Command`], or
 /// [`std::process::Command`]. No other type can implement it.
@@ -21,6 +21,7 @@ pub struct Started {
     pub(crate) pid: Pid,
     pub(crate) pidfd: Option<OwnedFd>,
     pub(crate) pipes: Pipes,
+    pub(crate) cgroup: Option<CgroupLeaf>,
 }
 
 mod sealed {
@@ -36,14 +37,19 @@ mod sealed {
 
 impl sealed::Start for Command {
     fn start(&mut self, pidfd: bool) -> Result<Started, SpawnError> {
-        let Process { pid, pidfd, pipes } = new_process::start(self, pidfd)?;
-        let [stdin, stdout, stderr] = pipes;
+        let process = new_process::start(self, pidfd)?;
+        let [stdin, stdout, stderr] = process.pipes;
         let pipes = Pipes {
             stdin: stdin.map(Into::into),
             stdout: stdout.map(Into::into),
             stderr: stderr.map(Into::into),
         };
-        Ok(Started { pid, pidfd, pipes })
+        Ok(Started {
+            pid: process.pid,
+            pidfd: process.pidfd,
+            pipes,
+            cgroup: process.cgroup,
+        })
     }
 
     fn program(&self) -> &OsStr {
@@ -60,6 +66,7 @@ impl sealed::Start for process::Command {
             pid,
             pidfd: None,
             pipes: Pipes::of(&mut child),
+            cgroup: None,
         })
     }
 

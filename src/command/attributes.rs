@@ -11,9 +11,11 @@ use rustix::thread::{CpuSet, Gid, Uid};
 use super::builder::Command;
 use super::c_strings::CStrings;
 use super::{Resource, Scheduling};
+use crate::CgroupPool;
 
 #[derive(Clone, Default)]
 pub(crate) struct Attributes {
+    pub(crate) cgroup: Option<CgroupPool>,
     pub(crate) group: Group,
     pub(crate) controlling_terminal: Option<RawFd>,
     /// Numbers in the child, and the files that they become.
@@ -128,6 +130,37 @@ impl Command {
     pub fn controlling_terminal(&mut self, number: RawFd) -> &mut Self {
         self.attributes.controlling_terminal = Some(number);
         self.session()
+    }
+
+    /// Starts each child in a cgroup of its own, a leaf of this pool, with the limits of the pool.
+    ///
+    /// The child is in the group from its first instruction on (`CLONE_INTO_CGROUP`, Linux 5.7;
+    /// before that it enters the group before it executes the program). All that it starts is in
+    /// the group as well, whatever session or process group it enters:
+    /// [`Child::kill_tree`](crate::Child::kill_tree) and the `SIGKILL` of a
+    /// [deadline](crate::Child::deadline) reach all of it, and [`Exit::cgroup`](crate::Exit::cgroup)
+    /// reports what the child has left. The leaf returns to the pool when the group is empty and
+    /// the child has ended.
+    ///
+    /// If the group cannot be had, nothing is started
+    /// ([`SpawnError::Cgroup`](crate::SpawnError::Cgroup)).
+    ///
+    /// ```no_run
+    /// use exitring::{Cgroup, CgroupLimits, Command, Watcher};
+    ///
+    /// let limits = CgroupLimits::new().memory(512 << 20).processes(100);
+    /// let pool = Cgroup::find()?.pool(&limits)?;
+    /// let watcher = Watcher::new()?;
+    /// let child = watcher.spawn(Command::new("make").arg("test").cgroup(&pool))?;
+    /// let exit = child.wait()?;
+    /// if exit.cgroup().is_some_and(|cgroup| cgroup.leftover_count() > 0) {
+    ///     child.kill_tree()?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn cgroup(&mut self, pool: &CgroupPool) -> &mut Self {
+        self.attributes.cgroup = Some(pool.clone());
+        self
     }
 
     /// Sets the file mode creation mask (`umask(2)`).

@@ -8,7 +8,7 @@ use std::{fmt, io};
 
 use super::common::{Closed, NoDescriptors, SystemError, impl_from};
 use super::watch::{WaitError, WatchError};
-use crate::{Command, ProcessLimit};
+use crate::{CgroupError, Command, ProcessLimit};
 
 /// The error of [`Watcher::fork_watchable`](crate::Watcher::fork_watchable) and
 /// [`Watcher::vfork_watchable`](crate::Watcher::vfork_watchable).
@@ -111,6 +111,8 @@ pub enum SpawnError {
         /// Which part of it is invalid.
         reason: String,
     },
+    /// The child cannot have a cgroup, or cannot start in it.
+    Cgroup(CgroupError),
     /// A limit on the number of processes is reached.
     NoProcesses(ProcessLimit),
     /// No descriptor is free to start the program.
@@ -136,6 +138,7 @@ impl SpawnError {
     pub fn is_throttling(&self) -> bool {
         match self {
             Self::Refused(error) => error.is_throttling(),
+            Self::Cgroup(error) => error.is_throttling(),
             Self::NoProcesses(_) | Self::NoDescriptors(_) | Self::OutOfMemory => true,
             _ => false,
         }
@@ -174,8 +177,6 @@ impl SpawnError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SetupStep {
-    /// The cgroup.
-    Cgroup,
     /// [`Command::session`].
     Session,
     /// [`Command::process_group`].
@@ -248,6 +249,7 @@ impl fmt::Display for SpawnError {
             ),
             Self::Setup { what, .. } => write!(f, "cannot {what}"),
             Self::Invalid { program, reason } => write!(f, "cannot start {program:?}: {reason}"),
+            Self::Cgroup(_) => f.write_str("the child has no cgroup of its own"),
             Self::NoProcesses(limit) => write!(f, "cannot start another process: {limit}"),
             Self::NoDescriptors(cause) => cause.fmt(f),
             Self::OutOfMemory => f.write_str("no memory for another process"),
@@ -269,6 +271,7 @@ impl Error for SpawnError {
             | Self::Setup { source, .. }
             | Self::Other { source, .. } => Some(source),
             Self::Refused(source) | Self::Watch(source) => Some(source),
+            Self::Cgroup(source) => Some(source),
             Self::Invalid { .. }
             | Self::NoProcesses(_)
             | Self::NoDescriptors(_)
@@ -278,6 +281,16 @@ impl Error for SpawnError {
 }
 
 impl_from!(NoDescriptors => SpawnError);
+
+impl From<CgroupError> for SpawnError {
+    fn from(cause: CgroupError) -> Self {
+        match cause {
+            CgroupError::NoDescriptors(cause) => cause.into(),
+            CgroupError::OutOfMemory => Self::OutOfMemory,
+            cause => Self::Cgroup(cause),
+        }
+    }
+}
 
 /// The error of [`Watcher::adopt`](crate::Watcher::adopt). It returns the child to the caller.
 #[derive(Debug)]
@@ -361,6 +374,10 @@ pub enum SignalError {
     NoSuchSignal(i32),
     /// The process runs as another user now.
     Denied,
+    /// The child was not started in a cgroup of its own.
+    NoCgroup,
+    /// The processes of the cgroup cannot be killed.
+    Cgroup(CgroupError),
     /// The watcher no longer accepts calls.
     Closed(Closed),
     /// Another system call failed.
@@ -394,6 +411,10 @@ impl fmt::Display for SignalError {
             Self::Denied => {
                 f.write_str("the process runs as another user and may not be signalled (EPERM)")
             }
+            Self::NoCgroup => {
+                f.write_str("the child has no cgroup of its own; start it with Command::cgroup")
+            }
+            Self::Cgroup(cause) => cause.fmt(f),
             Self::Closed(cause) => cause.fmt(f),
             Self::System(cause) => cause.fmt(f),
         }
@@ -403,6 +424,7 @@ impl fmt::Display for SignalError {
 impl Error for SignalError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
+            Self::Cgroup(cause) => cause.source(),
             Self::System(cause) => cause.source(),
             _ => None,
         }
@@ -410,6 +432,12 @@ impl Error for SignalError {
 }
 
 impl_from!(Closed => SignalError);
+
+impl From<CgroupError> for SignalError {
+    fn from(cause: CgroupError) -> Self {
+        Self::Cgroup(cause)
+    }
+}
 
 impl From<SystemError> for SignalError {
     fn from(cause: SystemError) -> Self {

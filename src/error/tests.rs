@@ -6,7 +6,7 @@ use std::io;
 use std::mem::discriminant;
 
 use super::*;
-use crate::{InvalidBackend, Pid, ProcessLimit, Unknown};
+use crate::{CgroupError, InvalidBackend, Pid, ProcessLimit, Unknown};
 
 fn assert_says_it_once(error: &dyn Error) {
     let text = error.to_string();
@@ -137,6 +137,7 @@ fn no_message_repeats_that_of_its_source() {
             program: program(),
             reason: "argument 1 contains a NUL".into(),
         },
+        SpawnError::Cgroup(_) => SpawnError::Cgroup(CgroupError::NotMounted),
         SpawnError::NoProcesses(_) => SpawnError::NoProcesses(process_limit()),
         SpawnError::NoDescriptors(_) => NoDescriptors::Machine.into(),
         SpawnError::OutOfMemory => SpawnError::OutOfMemory,
@@ -156,6 +157,8 @@ fn no_message_repeats_that_of_its_source() {
         SignalError::NoGroup => SignalError::NoGroup,
         SignalError::NoSuchSignal(_) => SignalError::NoSuchSignal(99),
         SignalError::Denied => SignalError::Denied,
+        SignalError::NoCgroup => SignalError::NoCgroup,
+        SignalError::Cgroup(_) => CgroupError::NotMounted.into(),
         SignalError::Closed(_) => Closed::Dropped.into(),
         SignalError::System(_) => system().into(),
     }

@@ -83,6 +83,12 @@ impl DeliveryGuard {
         usage: Option<Usage>,
         seen_at: Instant,
     ) -> Option<Self> {
+        // The leader is reaped, so what is in its cgroup is left over.
+        let cgroup = state.extra.as_ref().and_then(|extra| extra.cgroup.clone());
+        let report = cgroup.map(|leaf| Arc::new(leaf.report()));
+        let nothing_left = report
+            .as_ref()
+            .is_some_and(|report| report.leftover_count() == 0 && report.is_complete());
         let exit = Exit {
             pid: record.pid(),
             outcome,
@@ -90,6 +96,7 @@ impl DeliveryGuard {
             seen_at,
             by_deadline: state.by_deadline(),
             queued_after_ns: None,
+            cgroup: report,
         };
         let first = record.set_exit(exit);
         debug_assert!(first, "a process ended twice");
@@ -107,7 +114,13 @@ impl DeliveryGuard {
                 Some(self)
             }
         };
+        // Back to its pool, unless there is something left to kill.
+        let cgroup = match &mut state.extra {
+            Some(extra) if nothing_left => extra.cgroup.take(),
+            _ => None,
+        };
         drop(state);
+        drop(cgroup);
         subscribers.notify(record.exit());
         more
     }

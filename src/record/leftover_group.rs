@@ -1,4 +1,4 @@
-//! What is left of a process group after a deadline has ended its leader.
+//! What is left of a process group, and of a cgroup, after a deadline has ended the leader.
 //!
 //! Other processes of the group may still clean up, or ignore `SIGTERM`: they get the remaining
 //! grace, and are then killed. By then the leader is reaped and its pid may be reused, so the group
@@ -13,6 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
+use crate::cgroup::{CgroupError, CgroupLeaf};
 use crate::sys;
 use crate::types::pid::Pid;
 
@@ -20,7 +21,10 @@ use crate::types::pid::Pid;
 const PIDFDS_MAX: usize = 256;
 
 pub(crate) struct LeftoverGroup {
-    leader: Leader,
+    /// `None` if the child leads no process group.
+    leader: Option<Leader>,
+    /// The cgroup of the child, whose processes count as well.
+    cgroup: Option<Arc<CgroupLeaf>>,
     in_grace: Arc<()>,
 }
 
@@ -39,20 +43,42 @@ impl LeftoverGroup {
         Arc::downgrade(&self.in_grace)
     }
 
-    /// Whether the group has no member, not even a zombie. Valid only after the leader was reaped.
+    /// Whether the group has no member, not even a zombie, and its cgroup no process. Valid only
+    /// after the leader was reaped.
     pub(crate) fn is_empty(&self) -> bool {
-        matches!(self.signal(0), Err(error) if error.raw_os_error() == Some(libc::ESRCH))
+        let empty =
+            matches!(self.signal(0), Err(error) if error.raw_os_error() == Some(libc::ESRCH));
+        empty && !self.has_cgroup_members()
     }
 
-    /// Sends `SIGKILL`.
+    /// Whether processes are in the cgroup. If that cannot be read, there may be.
+    fn has_cgroup_members(&self) -> bool {
+        let populated = self.cgroup.as_ref().map(|leaf| leaf.is_populated());
+        !matches!(
+            populated,
+            None | Some(Ok(false) | Err(CgroupError::Missing { .. }))
+        )
+    }
+
+    /// Sends `SIGKILL`. `ESRCH` if there is no process.
     pub(crate) fn kill(&self) -> io::Result<()> {
-        self.signal(libc::SIGKILL)
+        let group = self.signal(libc::SIGKILL);
+        match &self.cgroup {
+            Some(leaf) if self.has_cgroup_members() => leaf.kill().map_err(|error| match error {
+                CgroupError::NotDelegated { .. } => io::Error::from_raw_os_error(libc::EPERM),
+                CgroupError::System(error) => error.source,
+                // Tried again.
+                _ => io::Error::from_raw_os_error(libc::EAGAIN),
+            }),
+            _ => group,
+        }
     }
 
     fn signal(&self, signal: i32) -> io::Result<()> {
         match &self.leader {
-            Leader::Pidfd(leader, _) => sys::kill_group_by_pidfd(leader.as_fd(), signal),
-            Leader::Pid(leader) => match sys::kill(*leader, 0) {
+            None => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+            Some(Leader::Pidfd(leader, _)) => sys::kill_group_by_pidfd(leader.as_fd(), signal),
+            Some(Leader::Pid(leader)) => match sys::kill(*leader, 0) {
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
                     sys::kill_group_by_number(*leader, signal)
                 }
@@ -83,24 +109,31 @@ impl LeftoverGroups {
         Arc::strong_count(&self.pidfds) - 1
     }
 
-    /// Identifies the group of a leader that is ours and not reaped; `None` if it leads no group.
+    /// Identifies the group of a leader that is ours and not reaped, and takes its cgroup; `None` if
+    /// it leads no group and has no cgroup.
     ///
     /// The group is identified by its number if enough pidfds are open, no descriptor is available,
     /// or pidfds do not signal groups (Linux before 6.9).
-    pub(crate) fn track(&self, leader: Pid) -> Option<LeftoverGroup> {
-        if !sys::leads_group(leader) {
+    pub(crate) fn track(
+        &self,
+        leader: Pid,
+        cgroup: Option<Arc<CgroupLeaf>>,
+    ) -> Option<LeftoverGroup> {
+        let leads_group = sys::leads_group(leader);
+        if !leads_group && cgroup.is_none() {
             return None;
         }
         let mut group = LeftoverGroup {
-            leader: Leader::Pid(leader),
+            leader: leads_group.then_some(Leader::Pid(leader)),
+            cgroup,
             in_grace: Arc::default(),
         };
-        if self.open_pidfds() < self.max {
+        if leads_group && self.open_pidfds() < self.max {
             if let Ok(pidfd) = sys::pidfd_open(leader) {
                 // The leader itself is in the group, so a failure means that pidfds cannot signal
                 // groups, or that the group runs as another user.
                 if sys::kill_group_by_pidfd(pidfd.as_fd(), 0).is_ok() {
-                    group.leader = Leader::Pidfd(pidfd, Arc::clone(&self.pidfds));
+                    group.leader = Some(Leader::Pidfd(pidfd, Arc::clone(&self.pidfds)));
                 }
             }
         }

@@ -40,11 +40,12 @@ mod waiting;
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
-use std::sync::{OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::task::Waker;
 
 use slab::Slab;
 
+use crate::cgroup::CgroupLeaf;
 use crate::dispatch::sink::Sink;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::types::callback::CallbackId;
@@ -131,6 +132,8 @@ pub(crate) struct Extra {
     /// Can be upgraded as long as the group that a deadline terminates, or whose leader it has
     /// ended, has its grace.
     group: Weak<()>,
+    /// The cgroup of the child, as long as it may have processes.
+    cgroup: Option<Arc<CgroupLeaf>>,
 }
 
 #[derive(Clone, Copy)]
@@ -163,6 +166,11 @@ impl Record {
             }),
             changed: Condvar::new(),
         }
+    }
+
+    /// Sets the cgroup of a child, before the record is shared.
+    pub(crate) fn set_cgroup(&self, leaf: Arc<CgroupLeaf>) {
+        self.lock().extra().cgroup = Some(leaf);
     }
 
     pub(crate) fn pid(&self) -> Pid {

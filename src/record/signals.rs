@@ -60,7 +60,8 @@ impl Record {
         if !self.is_alive() {
             return (false, group);
         }
-        let group = group.or_else(|| groups.track(self.pid));
+        let cgroup = state.extra.as_ref().and_then(|extra| extra.cgroup.clone());
+        let group = group.or_else(|| groups.track(self.pid, cgroup));
         let sent = self.kill_group_or_process(libc::SIGTERM);
         if sent.is_ok() {
             let _ = self.kill_group_or_process(libc::SIGCONT);
@@ -82,6 +83,21 @@ impl Record {
         if self.exit().is_none() && !self.reaped_elsewhere() {
             let sent = self.kill_group_or_process(libc::SIGKILL);
             state.extra().note_deadline_error(libc::SIGKILL, sent);
+        }
+    }
+
+    /// Kills all processes in the cgroup of the child, whether the child has ended or not.
+    pub(crate) fn kill_tree(&self) -> Result<(), SignalError> {
+        let cgroup = {
+            let state = self.lock();
+            state.extra.as_ref().and_then(|extra| extra.cgroup.clone())
+        };
+        match (cgroup, self.exit()) {
+            // While this has the leaf, it does not serve another child.
+            (Some(leaf), _) => Ok(leaf.kill()?),
+            // Nothing was left in it.
+            (None, Some(exit)) if exit.cgroup().is_some() => Ok(()),
+            (None, _) => Err(SignalError::NoCgroup),
         }
     }
 

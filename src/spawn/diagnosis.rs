@@ -9,13 +9,32 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Resource, getrlimit};
 
 use super::setup::Step;
+use crate::ProcessLimit;
+use crate::cgroup::CgroupLeaf;
 use crate::command::Command;
 use crate::command::c_strings::CStrings;
 use crate::command::environment::EnvironmentBlock;
 use crate::error::{SetupStep, SpawnError};
 
 /// No child was made.
-pub(super) fn not_cloned(command: &Command, source: io::Error) -> SpawnError {
+pub(super) fn not_cloned(
+    command: &Command,
+    cgroup: Option<&CgroupLeaf>,
+    source: io::Error,
+) -> SpawnError {
+    match (source.raw_os_error(), cgroup) {
+        (Some(libc::EAGAIN), Some(leaf)) => {
+            SpawnError::NoProcesses(ProcessLimit::find_for(&leaf.path()))
+        }
+        (Some(libc::ENOMEM | libc::EMFILE | libc::ENFILE), _) => {
+            SpawnError::from_os(&command.program, source)
+        }
+        (Some(errno), Some(leaf)) => leaf.map_clone_error(errno).into(),
+        _ => of_clone(command, source),
+    }
+}
+
+fn of_clone(command: &Command, source: io::Error) -> SpawnError {
     match source.raw_os_error() {
         // It says nothing about the program.
         Some(libc::EPERM | libc::EACCES) => SpawnError::Other {
@@ -29,6 +48,7 @@ pub(super) fn not_cloned(command: &Command, source: io::Error) -> SpawnError {
 /// The child failed at a step. `paths` are the files that it tried to execute.
 pub(super) fn failed(
     command: &Command,
+    cgroup: Option<&CgroupLeaf>,
     environment: &EnvironmentBlock,
     step: Step,
     errno: i32,
@@ -47,7 +67,10 @@ pub(super) fn failed(
     let attributes = &command.attributes;
     match step {
         Step::Execute => not_executed(command, environment, source, paths),
-        Step::Cgroup => setup(SetupStep::Cgroup, "join the cgroup".into()),
+        Step::Cgroup => match cgroup {
+            Some(leaf) => leaf.map_clone_error(errno).into(),
+            None => SpawnError::from_os(&command.program, source),
+        },
         Step::Session => setup(SetupStep::Session, "start a session".into()),
         Step::ProcessGroup => setup(SetupStep::ProcessGroup, "join the process group".into()),
         Step::Descriptor(number) if (0..3).contains(&number) => {

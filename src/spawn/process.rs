@@ -18,6 +18,7 @@ use super::diagnosis;
 use super::dumpable::SharedMemory;
 use super::setup::{self, Report, Setup, Step};
 use crate::Pid;
+use crate::cgroup::CgroupLeaf;
 use crate::command::Command;
 use crate::command::search_path::Candidates;
 use crate::command::stdio::Stream;
@@ -43,6 +44,8 @@ pub(crate) struct Process {
     pub(crate) pidfd: Option<OwnedFd>,
     /// The parent's ends of the pipes to standard input, output and error.
     pub(crate) pipes: [Option<OwnedFd>; 3],
+    /// The cgroup that it started in.
+    pub(crate) cgroup: Option<CgroupLeaf>,
 }
 
 /// Starts the process of a command. Blocks until it has executed the program or failed to.
@@ -68,6 +71,10 @@ pub(crate) fn start(command: &Command, pidfd: bool) -> Result<Process, SpawnErro
     }
     let paths = candidates.paths.null_terminated();
     let arguments = command.arguments.null_terminated();
+    let cgroup = match &command.attributes.cgroup {
+        Some(pool) => Some(pool.acquire()?),
+        None => None,
+    };
     let mut pauses = BUSY_PAUSES_MS.iter();
     loop {
         let pipes = Pipes::new(command)?;
@@ -77,6 +84,7 @@ pub(crate) fn start(command: &Command, pidfd: bool) -> Result<Process, SpawnErro
             parent: process::id() as i32,
             mask: SignalMask::ALL,
             has_handlers: false,
+            cgroup: cgroup.as_ref(),
             cgroup_procs: None,
             candidates: &paths[..candidates.paths.len()],
             first_candidate: candidates.first,
@@ -97,7 +105,7 @@ pub(crate) fn start(command: &Command, pidfd: bool) -> Result<Process, SpawnErro
                 if let Some(shared_memory) = shared_memory {
                     shared_memory.without_child();
                 }
-                return Err(diagnosis::not_cloned(command, error));
+                return Err(diagnosis::not_cloned(command, cgroup.as_ref(), error));
             }
         };
         let failure = setup.report.failure;
@@ -117,6 +125,7 @@ pub(crate) fn start(command: &Command, pidfd: bool) -> Result<Process, SpawnErro
                 pid,
                 pidfd,
                 pipes: pipes.into_ends_of_parent(),
+                cgroup,
             });
         };
         // Another thread may be about to execute or end a child that has a copy of the descriptor
@@ -127,7 +136,14 @@ pub(crate) fn start(command: &Command, pidfd: bool) -> Result<Process, SpawnErro
             }
             _ => {
                 let paths = &candidates.paths;
-                return Err(diagnosis::failed(command, &environment, step, errno, paths));
+                return Err(diagnosis::failed(
+                    command,
+                    cgroup.as_ref(),
+                    &environment,
+                    step,
+                    errno,
+                    paths,
+                ));
             }
         }
     }
@@ -195,28 +211,47 @@ fn clone_once(setup: &mut Setup<'_>, pidfd: bool) -> io::Result<Cloned> {
     let mut memory: Box<[MaybeUninit<StackBlock>]> = Box::new_uninit_slice(STACK_BLOCKS);
     let size = STACK_BLOCKS * size_of::<StackBlock>();
     let stack = clone::Stack::new(memory.as_mut_ptr().cast(), size);
+    let directory = match setup.cgroup {
+        Some(cgroup) => Some(cgroup.open_dir()?),
+        None => None,
+    };
     let options = Clone3 {
         pidfd,
-        cgroup: None,
+        cgroup: directory.as_ref().map(AsFd::as_fd),
     };
-    // A signal handler in the child would run in the memory of this process. So would the C
-    // library's cancellation of a thread.
-    let blocked = SignalMask::block_all();
-    setup.mask = blocked.before();
-    let argument: *mut c_void = (&raw mut *setup).cast();
     // SAFETY: the stack is new. It and the setup outlive their use by the child, because this thread
     // is suspended until the child has left both. What the child does is safe beside other threads:
     // it makes system calls only.
-    let cloned = unsafe { clone::clone3(options, &stack, setup::main, argument) };
+    let cloned = with_blocked_signals(setup, |argument| unsafe {
+        clone::clone3(options, &stack, setup::main, argument)
+    });
     match cloned {
         Err(error) if clone::is_unavailable(&error) => {
+            drop(directory);
             setup.has_handlers = true;
-            let argument: *mut c_void = (&raw mut *setup).cast();
+            let procs = match setup.cgroup {
+                Some(cgroup) => Some(cgroup.open_procs()?),
+                None => None,
+            };
+            setup.cgroup_procs = procs.as_ref().map(AsRawFd::as_raw_fd);
             // SAFETY: as above.
-            unsafe { clone::clone(pidfd, &stack, setup::main, argument) }
+            with_blocked_signals(setup, |argument| unsafe {
+                clone::clone(pidfd, &stack, setup::main, argument)
+            })
         }
         cloned => cloned,
     }
+}
+
+/// Blocks all signals for the start of a child. A signal handler in the child would run in the
+/// memory of this process, and so would the C library's cancellation of a thread.
+fn with_blocked_signals(
+    setup: &mut Setup<'_>,
+    clone: impl FnOnce(*mut c_void) -> io::Result<Cloned>,
+) -> io::Result<Cloned> {
+    let blocked = SignalMask::block_all();
+    setup.mask = blocked.before();
+    clone((&raw mut *setup).cast())
 }
 
 fn is_descriptor_shortage(error: &io::Error) -> bool {

@@ -16,6 +16,7 @@ use rustix::process::Rlimit;
 
 use super::descriptors::{Mappings, checked};
 use super::signal_actions::{reset_handlers, set_action};
+use crate::cgroup::CgroupLeaf;
 use crate::command::attributes::{Attributes, Group};
 use crate::command::resource::Resource;
 use crate::sys::SignalMask;
@@ -64,7 +65,9 @@ pub(super) struct Setup<'a> {
     pub(super) mask: SignalMask,
     /// Whether the child has copies of the parent's signal handlers.
     pub(super) has_handlers: bool,
-    /// `cgroup.procs` of the cgroup to join.
+    /// The cgroup to start in. Only the parent uses it.
+    pub(super) cgroup: Option<&'a CgroupLeaf>,
+    /// Its `cgroup.procs`, if the child has to enter it.
     pub(super) cgroup_procs: Option<RawFd>,
     /// The paths to execute, and the one to try first.
     pub(super) candidates: &'a [*const c_char],

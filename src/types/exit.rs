@@ -5,9 +5,10 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::Pid;
+use crate::{CgroupReport, Pid};
 
 /// The exit of one process: its pid, outcome, resource usage, and when the watcher saw it.
 ///
@@ -21,6 +22,7 @@ pub struct Exit {
     pub(crate) by_deadline: bool,
     /// Nanoseconds from `seen_at` to the queue. Four bytes, because every watch stores an `Exit`.
     pub(crate) queued_after_ns: Option<NonZeroU32>,
+    pub(crate) cgroup: Option<Arc<CgroupReport>>,
 }
 
 impl PartialEq for Exit {
@@ -34,8 +36,9 @@ impl PartialEq for Exit {
                 seen_at,
                 by_deadline,
                 queued_after_ns: _,
+                ref cgroup,
             } = *exit;
-            (pid, outcome, usage, seen_at, by_deadline)
+            (pid, outcome, usage, seen_at, by_deadline, cgroup.clone())
         };
         all(self) == all(other)
     }
@@ -95,7 +98,15 @@ impl Exit {
             seen_at,
             by_deadline: false,
             queued_after_ns: None,
+            cgroup: None,
         }
+    }
+
+    /// What was in the cgroup of the child when it had ended, and what the cgroup had counted.
+    /// `None` for a process that was not started in a cgroup of its own
+    /// ([`Command::cgroup`](crate::Command::cgroup)).
+    pub fn cgroup(&self) -> Option<&CgroupReport> {
+        self.cgroup.as_deref()
     }
 
     /// A copy for a callback, with the time at which it was queued.

@@ -6,6 +6,7 @@ use exitring::limits::{self, Limit, Source};
 use exitring::{Backend, Watcher};
 use serde::Serialize;
 
+use super::cgroups::CgroupFinding;
 use crate::failure::chain;
 
 /// How many watches a watcher holds, unless its builder sets another number.
@@ -35,6 +36,8 @@ pub(crate) struct Findings {
     pub(super) pidfd: Probe,
     /// Whether the status of a process that is not a child is available once its parent reaps it.
     pub(super) watch_reaped: Probe,
+    /// Whether children can have cgroups of their own.
+    pub(super) cgroups: CgroupFinding,
     pub(super) descriptors_soft: Option<u64>,
     pub(super) descriptors_hard: Option<u64>,
     pub(super) descriptors_open: u64,
@@ -58,7 +61,7 @@ pub(super) struct Probe {
 }
 
 impl Probe {
-    fn of<T>(tried: Result<T, impl Error>) -> Self {
+    pub(super) fn of<T>(tried: Result<T, impl Error>) -> Self {
         let why_not = tried.err().map(|error| chain(&error));
         Self {
             available: why_not.is_none(),
@@ -132,6 +135,8 @@ impl Findings {
         let mut remedies: Vec<_> = no_watcher.into_iter().collect();
         remedies.extend(io_uring.why_not.clone());
         remedies.extend(pidfd.why_not.clone());
+        let cgroups = CgroupFinding::find();
+        remedies.extend(cgroups.probe.why_not.clone());
         remedies.extend(
             least
                 .as_ref()
@@ -184,6 +189,7 @@ impl Findings {
             io_uring,
             pidfd,
             watch_reaped,
+            cgroups,
             descriptors_soft: descriptors.soft,
             descriptors_hard: descriptors.hard,
             descriptors_open: descriptors.open,

@@ -1,8 +1,9 @@
 //! `exitring doctor`: what this machine allows, and what to change.
 //!
-//! `findings` tries what the library and `exitring run` need, `text` prints the findings. Both
-//! read the limits of the kernel from `exitring::limits`.
+//! `findings` tries what the library and `exitring run` need, `cgroups` tries to make groups for
+//! children, `text` prints the findings. They read the limits of the kernel from `exitring::limits`.
 
+mod cgroups;
 mod findings;
 mod text;
 
@@ -26,9 +27,10 @@ Exit status: 0 processes can be watched and jobs run; 3 they cannot.";
 
 /// Report what this machine allows, and what to change
 ///
-/// The command tries what it reports: it builds watchers, watches itself, and counts descriptors.
-/// It reports the backend, the limits on processes and descriptors and how much of each is in use,
-/// how many processes, watches and jobs they allow at a time, and how to allow more.
+/// The command tries what it reports: it builds watchers, watches itself, makes cgroups, and counts
+/// descriptors. It reports the backend, whether children can have cgroups of their own, the limits
+/// on processes and descriptors and how much of each is in use, how many processes, watches and jobs
+/// they allow at a time, and how to allow more.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {

@@ -19,6 +19,11 @@ impl Display for Findings {
         row(f, "io_uring", &availability(&self.io_uring))?;
         row(f, "pidfds", &availability(&self.pidfd))?;
         row(f, "status once reaped", &availability(&self.watch_reaped))?;
+        row(f, "cgroups", &availability(&self.cgroups.probe))?;
+        if let Some(path) = &self.cgroups.path {
+            row(f, "", path)?;
+            row(f, "cgroup limits", &self.cgroups.limits())?;
+        }
         let (soft, hard) = (number(self.descriptors_soft), number(self.descriptors_hard));
         let open = self.descriptors_open;
         let descriptors = format!("{open} open; soft limit {soft}, hard limit {hard}");

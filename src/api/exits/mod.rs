@@ -58,7 +58,7 @@ pub struct Exits {
 impl Watcher {
     /// Makes a queue of exits for up to `capacity` outstanding watches: 1 to 16,777,216.
     ///
-    /// The entries are allocated at once: 88 bytes each on 64-bit machines. The queue holds one
+    /// The entries are allocated at once: 96 bytes each on 64-bit machines. The queue holds one
     /// descriptor (`eventfd(2)`).
     ///
     /// # Errors
