@@ -7,6 +7,8 @@ mod common;
 
 #[path = "cgroups/abandoned.rs"]
 mod abandoned;
+#[path = "cgroups/children.rs"]
+mod children;
 #[path = "cgroups/containment.rs"]
 mod containment;
 #[path = "cgroups/errors.rs"]

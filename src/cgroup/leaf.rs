@@ -66,6 +66,10 @@ impl CgroupLeaf {
     /// `Missing` if another program removed the cgroup; `NotDelegated`; `NoDescriptors`; before
     /// Linux 5.14 `StillForking`, and `System` for a process that may not be signalled.
     pub fn kill(&self) -> Result<(), CgroupError> {
+        // From Linux 6.14 on (and in stable versions with the same change), a process that starts
+        // with CLONE_INTO_CGROUP in a cgroup that was killed before is killed too: the kernel
+        // compares the count of kills with that of the cgroup that the process comes from.
+        self.spoiled.store(true, Ordering::Relaxed);
         kill_group(self.dir(), Path::new(&self.name()), &self.path())
     }
 

@@ -28,8 +28,8 @@ const CHECKS: usize = 2;
 ///
 /// A leaf returns to the pool when its [`CgroupLeaf`] is dropped, and serves another child once it
 /// is empty. A leaf in which processes are left is set aside until they have ended; the pool kills
-/// nothing. A leaf whose child made groups of its own, froze it, or used the controller memory, is
-/// removed instead, and a new one is made: nothing of an earlier child affects a later one or its
+/// nothing. A leaf that was killed, or whose child made groups of its own, froze it, or used the
+/// controller memory, is removed instead, and a new one is made: nothing of an earlier child affects a later one or its
 /// report. (A child that may write to the files of its own leaf can change its limits. Such a
 /// change would last.)
 ///
