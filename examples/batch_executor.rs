@@ -1,14 +1,14 @@
 //! Runs shell commands, one per line, a number of them at a time, and reports how each ended:
 //! `cargo run --example batch_executor -- [FILE] [AT_ONCE]`. The default is standard input.
+//!
+//! `executor.rs` is larger: with limits, containment, and output, on tokio.
 
 use std::error::Error;
 use std::fs::File;
 use std::io::{BufRead, BufReader, stdin};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use exitring::{Exits, Outcome, SpawnError, Tagged, Watcher};
+use exitring::{Command, Exits, Outcome, SpawnError, Stdio, Tagged, Watcher};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);

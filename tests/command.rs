@@ -310,6 +310,11 @@ fn limits_priorities_and_masks_are_set() {
         },
     );
     assert_eq!(text, "20\n30\n0\n0027\n900\n");
+    let hard = output_of("ulimit -Hn", |_| ());
+    let text = output_of("ulimit -Sn; ulimit -Hn", |command| {
+        command.soft_limit(Resource::OpenFiles, Some(21));
+    });
+    assert_eq!(text, format!("21\n{hard}"));
     let own = fs::read_to_string("/proc/self/oom_score_adj").unwrap();
     assert_ne!(own.trim(), "900", "the value of this process has changed");
     // Fields 19 and 41 of stat: the nice value and the policy.

@@ -219,6 +219,11 @@ fn attributes_that_cannot_be_set() {
         "RLIMIT_NOFILE",
     );
     setup_failure(
+        Command::new("true").soft_limit(Resource::OpenFiles, None),
+        SetupStep::Limit,
+        "RLIMIT_NOFILE",
+    );
+    setup_failure(
         Command::new("true").process_group(1),
         SetupStep::ProcessGroup,
         "process group",

@@ -21,7 +21,7 @@ use crate::shared::Shared;
 use crate::sys::{self, WaitResult, WaitTarget};
 use crate::trace;
 use crate::types::exit::{Outcome, Usage};
-use crate::{CgroupLeaf, Child, Pid, Watch, Watcher};
+use crate::{Child, Pid, Watch, Watcher};
 
 impl Watcher {
     /// Starts a command as a child that the watcher owns and reaps.
@@ -66,7 +66,7 @@ impl Watcher {
             match std.try_wait() {
                 Ok(None) => {
                     let registered = self.shared.open_child(pid);
-                    self.shared.register_child(permit, pid, registered, None)
+                    self.shared.register_child(permit, pid, registered)
                 }
                 Ok(Some(status)) => {
                     let outcome = Outcome::from_wait_status(status.into_raw());
@@ -110,7 +110,7 @@ impl Watcher {
             },
             registered => registered,
         };
-        self.shared.register_child(permit, pid, registered, None)
+        self.shared.register_child(permit, pid, registered)
     }
 
     /// A watch on a child that was already reaped, with its outcome and usage.
@@ -162,6 +162,7 @@ impl Shared {
             pidfd,
             pipes,
             cgroup,
+            kill_leftovers,
         } = started?;
         let cgroup = cgroup.map(Arc::new);
         let registered = match pidfd {
@@ -169,8 +170,13 @@ impl Shared {
             Some(_) => Registered::Pid,
             None => self.open_child(pid),
         };
+        let record = Record::new(pid, Ownership::Owned, WatchFor::Exited);
+        if let Some(cgroup) = &cgroup {
+            record.set_cgroup(Arc::clone(cgroup), kill_leftovers);
+        }
         let child = self
-            .register_child(permit, pid, registered, cgroup.clone())
+            .submit(permit, record, registered)
+            .map(Child::new)
             .map_err(|error| {
                 if let Some(cgroup) = &cgroup {
                     let _ = cgroup.kill();
@@ -211,12 +217,8 @@ impl Shared {
         permit: WatchPermit<'_>,
         pid: Pid,
         registered: Registered,
-        cgroup: Option<Arc<CgroupLeaf>>,
     ) -> Result<Child, WatchError> {
         let record = Record::new(pid, Ownership::Owned, WatchFor::Exited);
-        if let Some(cgroup) = cgroup {
-            record.set_cgroup(cgroup);
-        }
         let watch = self.submit(permit, record, registered)?;
         Ok(Child::new(watch))
     }

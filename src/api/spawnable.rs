@@ -22,6 +22,7 @@ pub struct Started {
     pub(crate) pidfd: Option<OwnedFd>,
     pub(crate) pipes: Pipes,
     pub(crate) cgroup: Option<CgroupLeaf>,
+    pub(crate) kill_leftovers: bool,
 }
 
 mod sealed {
@@ -49,6 +50,7 @@ impl sealed::Start for Command {
             pidfd: process.pidfd,
             pipes,
             cgroup: process.cgroup,
+            kill_leftovers: self.attributes.kill_leftovers,
         })
     }
 
@@ -67,6 +69,7 @@ impl sealed::Start for process::Command {
             pidfd: None,
             pipes: Pipes::of(&mut child),
             cgroup: None,
+            kill_leftovers: false,
         })
     }
 

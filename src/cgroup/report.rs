@@ -56,6 +56,11 @@ impl CgroupReport {
         self.oom_kills
     }
 
+    /// Whether certainly no process was left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.leftover_count == 0 && !self.incomplete
+    }
+
     /// Whether all of the report could be read. If not, mostly because no descriptor was free, there
     /// may be processes that it does not count.
     pub fn is_complete(&self) -> bool {

@@ -16,6 +16,7 @@ use crate::CgroupPool;
 #[derive(Clone, Default)]
 pub(crate) struct Attributes {
     pub(crate) cgroup: Option<CgroupPool>,
+    pub(crate) kill_leftovers: bool,
     pub(crate) group: Group,
     pub(crate) controlling_terminal: Option<RawFd>,
     /// Numbers in the child, and the files that they become.
@@ -52,7 +53,14 @@ pub(crate) enum Group {
 pub(crate) struct Limit {
     pub(crate) resource: Resource,
     pub(crate) soft: Option<u64>,
-    pub(crate) hard: Option<u64>,
+    pub(crate) hard: HardLimit,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum HardLimit {
+    Unchanged,
+    /// `None` for no limit.
+    New(Option<u64>),
 }
 
 /// Sets of signals: bit `n - 1` is signal `n`, as in the kernel.
@@ -163,6 +171,14 @@ impl Command {
         self
     }
 
+    /// Kills what is left in the [`cgroup`](Self::cgroup) of a child as soon as the child has ended,
+    /// so that nothing that it started survives it. [`Exit::cgroup`](crate::Exit::cgroup) reports
+    /// what was killed. Without a cgroup it has no effect.
+    pub fn kill_leftovers(&mut self) -> &mut Self {
+        self.attributes.kill_leftovers = true;
+        self
+    }
+
     /// Sets the file mode creation mask (`umask(2)`).
     pub fn umask(&mut self, mask: u32) -> &mut Self {
         self.attributes.umask = Some(mask);
@@ -172,6 +188,16 @@ impl Command {
     /// Sets a resource limit (`setrlimit(2)`). `None` is no limit. A soft limit above the hard one,
     /// or a hard limit above the present one without `CAP_SYS_RESOURCE`, is refused.
     pub fn limit(&mut self, resource: Resource, soft: Option<u64>, hard: Option<u64>) -> &mut Self {
+        self.set_limit(resource, soft, HardLimit::New(hard))
+    }
+
+    /// Sets the soft limit of a resource, and leaves the hard limit as it is. A soft limit above that
+    /// is refused.
+    pub fn soft_limit(&mut self, resource: Resource, soft: Option<u64>) -> &mut Self {
+        self.set_limit(resource, soft, HardLimit::Unchanged)
+    }
+
+    fn set_limit(&mut self, resource: Resource, soft: Option<u64>, hard: HardLimit) -> &mut Self {
         let limit = Limit {
             resource,
             soft,

@@ -84,11 +84,16 @@ impl DeliveryGuard {
         seen_at: Instant,
     ) -> Option<Self> {
         // The leader is reaped, so what is in its cgroup is left over.
-        let cgroup = state.extra.as_ref().and_then(|extra| extra.cgroup.clone());
-        let report = cgroup.map(|leaf| Arc::new(leaf.report()));
-        let nothing_left = report
-            .as_ref()
-            .is_some_and(|report| report.leftover_count() == 0 && report.is_complete());
+        let report = state.extra.as_ref().and_then(|extra| {
+            let leaf = extra.cgroup.as_ref()?;
+            let report = leaf.report();
+            if extra.kill_leftovers && !report.is_empty() {
+                // If it fails, `kill_tree` reports why.
+                let _ = leaf.kill();
+            }
+            Some(Arc::new(report))
+        });
+        let nothing_left = report.as_ref().is_some_and(|report| report.is_empty());
         let exit = Exit {
             pid: record.pid(),
             outcome,

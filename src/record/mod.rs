@@ -134,6 +134,8 @@ pub(crate) struct Extra {
     group: Weak<()>,
     /// The cgroup of the child, as long as it may have processes.
     cgroup: Option<Arc<CgroupLeaf>>,
+    /// What is left in it is killed when the child has ended.
+    kill_leftovers: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -169,8 +171,11 @@ impl Record {
     }
 
     /// Sets the cgroup of a child, before the record is shared.
-    pub(crate) fn set_cgroup(&self, leaf: Arc<CgroupLeaf>) {
-        self.lock().extra().cgroup = Some(leaf);
+    pub(crate) fn set_cgroup(&self, leaf: Arc<CgroupLeaf>, kill_leftovers: bool) {
+        let mut state = self.lock();
+        let extra = state.extra();
+        extra.cgroup = Some(leaf);
+        extra.kill_leftovers = kill_leftovers;
     }
 
     pub(crate) fn pid(&self) -> Pid {

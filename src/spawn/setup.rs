@@ -17,7 +17,7 @@ use rustix::process::Rlimit;
 use super::descriptors::{Mappings, checked};
 use super::signal_actions::{reset_handlers, set_action};
 use crate::cgroup::CgroupLeaf;
-use crate::command::attributes::{Attributes, Group};
+use crate::command::attributes::{Attributes, Group, HardLimit};
 use crate::command::resource::Resource;
 use crate::sys::SignalMask;
 
@@ -170,12 +170,15 @@ impl Setup<'_> {
             set_oom_score_adj(value.as_bytes()).map_err(|errno| (Step::OomScoreAdj, errno))?;
         }
         for limit in &attributes.limits {
+            let resource = limit.resource.as_rustix();
             let new = Rlimit {
                 current: limit.soft,
-                maximum: limit.hard,
+                maximum: match limit.hard {
+                    HardLimit::New(hard) => hard,
+                    HardLimit::Unchanged => rustix::process::getrlimit(resource).maximum,
+                },
             };
-            rustix::process::setrlimit(limit.resource.as_rustix(), new)
-                .or_else(at(Step::Limit(limit.resource)))?;
+            rustix::process::setrlimit(resource, new).or_else(at(Step::Limit(limit.resource)))?;
         }
         if let Some(scheduling) = attributes.scheduling {
             let (policy, priority) = scheduling.policy();

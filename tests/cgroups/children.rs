@@ -119,6 +119,25 @@ fn a_daemon_is_reported_and_killed_with_the_tree() {
     assert!(child.kill_tree().is_ok(), "nothing is left to kill");
 }
 
+#[test]
+fn leftovers_are_killed_at_once_if_asked_to() {
+    let Some(group) = TestGroup::new() else {
+        return;
+    };
+    let pool = group.pool();
+    let watcher = Watcher::new().unwrap();
+    // The daemon has the output, so it would be read until the daemon ends.
+    let script = "setsid sh -c 'echo daemon; sleep 1000 &' & wait; exit 4";
+    let mut command = shell(&pool, script);
+    let child = watcher
+        .spawn(command.kill_leftovers().stdout(Stdio::piped()))
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.stdout, b"daemon\n");
+    assert_eq!(output.exit.outcome(), Outcome::Exited(4));
+    assert_eq!(output.exit.cgroup().unwrap().leftover_count(), 1);
+}
+
 fn is_zombie(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')')
