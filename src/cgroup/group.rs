@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 use rustix::fs::{AtFlags, OFlags, fstatfs, statat};
 
@@ -29,6 +29,9 @@ const SUPERVISOR: &str = "exitring-supervisor";
 /// ```text
 /// systemd-run --user --scope -p Delegate=yes COMMAND
 /// ```
+///
+/// Root may write to any group, also to one that systemd manages itself. systemd leaves only
+/// delegated groups alone.
 ///
 /// A value of this type is a path. It holds no descriptor and changes nothing.
 ///
@@ -92,7 +95,10 @@ impl Cgroup {
     /// `Missing`, `NotACgroup`, `Version1`, `NotDelegated` if the directory may not be opened,
     /// `NoDescriptors`.
     pub fn at(path: impl Into<PathBuf>) -> Result<Self, CgroupError> {
-        let group = Self { path: path.into() };
+        let path = path.into();
+        // The program may change its working directory.
+        let path = path::absolute(&path).unwrap_or(path);
+        let group = Self { path };
         group.open()?;
         Ok(group)
     }

@@ -73,21 +73,28 @@ impl CgroupReport {
         if uses_memory {
             // The leaf has served this child only, so the counters are its own.
             let mut buffer = [0; 512];
-            let peak = files::read(dir.as_fd(), &leaf.join("memory.peak"), &mut buffer);
-            report.peak_memory = peak.ok().and_then(|text| text.trim().parse().ok());
-            let events = files::read(dir.as_fd(), &leaf.join("memory.events"), &mut buffer);
-            report.oom_kills = events
-                .ok()
-                .and_then(|text| files::value_of(text, "oom_kill"));
+            let mut read = |file, parse: fn(&str) -> Option<u64>| match files::read(
+                dir.as_fd(),
+                &leaf.join(file),
+                &mut buffer,
+            ) {
+                Ok(text) => parse(text),
+                Err(error) => {
+                    report.incomplete |= !files::is_gone(&error);
+                    None
+                }
+            };
+            report.peak_memory = read("memory.peak", |text| text.trim().parse().ok());
+            report.oom_kills = read("memory.events", |text| files::value_of(text, "oom_kill"));
         }
         match Events::read(dir.as_fd(), leaf) {
             Ok(events) if !events.populated => {}
             Ok(_) => {
                 let listed = each_process(dir, leaf, &mut |pid| report.add(pid));
-                report.incomplete = listed.is_err();
+                report.incomplete |= listed.is_err();
             }
             // A group that was removed held no process.
-            Err(error) => report.incomplete = !files::is_gone(&error),
+            Err(error) => report.incomplete |= !files::is_gone(&error),
         }
         report
     }

@@ -58,6 +58,24 @@ fn the_group_of_this_process_is_found() {
     }
 }
 
+/// Runs in its own process, which changes its working directory.
+#[test]
+fn a_relative_path_is_that_of_the_working_directory_at_the_call() {
+    if !in_own_process() {
+        let test = "errors::a_relative_path_is_that_of_the_working_directory_at_the_call";
+        return run_in_own_process(test, |_| ());
+    }
+    let Some(group) = TestGroup::new() else {
+        return;
+    };
+    std::env::set_current_dir(group.path.parent().unwrap()).unwrap();
+    let relative = Cgroup::at(group.path.file_name().unwrap()).unwrap();
+    std::env::set_current_dir("/").unwrap();
+    assert_eq!(relative.path(), group.path);
+    let pool = relative.pool(&CgroupLimits::new()).unwrap();
+    assert!(pool.acquire().unwrap().path().starts_with(&group.path));
+}
+
 #[test]
 fn a_group_that_was_removed_meanwhile_is_reported() {
     let Some(group) = TestGroup::new() else {

@@ -200,7 +200,9 @@ fn copies_in_a_forked_child_refuse_calls_and_their_drop_does_nothing() {
         return;
     };
     let pool = group.pool();
-    pool.prepare(3).unwrap();
+    // With one handle, whose drop would remove the groups.
+    let only = group.pool();
+    only.prepare(3).unwrap();
     let stop = std::sync::atomic::AtomicBool::new(false);
     let busy = pool.clone();
     std::thread::scope(|scope| {
@@ -213,24 +215,27 @@ fn copies_in_a_forked_child_refuse_calls_and_their_drop_does_nothing() {
         });
         for _ in 0..50 {
             let leaf = pool.acquire().unwrap();
-            let path = leaf.path();
+            // A drop that is not refused removes it.
+            let nested = leaf.path().join("a");
+            fs::create_dir(&nested).unwrap();
             // SAFETY: the calls are refused before they take a lock, and the C library makes memory
-            // usable in a forked child.
+            // usable in a forked child. The originals are not used there.
             let pid = unsafe {
                 fork(|| {
+                    let leaf = std::ptr::read(&raw const leaf);
                     let pool = std::ptr::read(&raw const pool);
+                    let only = std::ptr::read(&raw const only);
                     let refused = matches!(pool.acquire(), Err(CgroupError::ForkedChild))
                         && matches!(pool.prepare(9), Err(CgroupError::ForkedChild))
                         && pool.leaves() == 0;
                     pool.set_max_leaves(0);
-                    drop(leaf);
-                    drop(pool);
+                    drop((leaf, pool, only));
                     i32::from(!refused)
                 })
             };
             assert_eq!(reap(pid), 0);
-            assert!(path.exists());
-            // The parent's leaf was moved into the closure, and is dropped with it.
+            assert!(nested.exists());
+            assert_eq!(sub_groups(&only.path()).len(), 3);
         }
     });
     assert_eq!(sub_groups(&pool.path()).len(), pool.leaves());
