@@ -69,7 +69,7 @@ impl CgroupLeaf {
         // From Linux 6.14 on (and in stable versions with the same change), a process that starts
         // with CLONE_INTO_CGROUP in a cgroup that was killed before is killed too: the kernel
         // compares the count of kills with that of the cgroup that the process comes from.
-        self.spoiled.store(true, Ordering::Relaxed);
+        self.spoil();
         kill_group(self.dir(), Path::new(&self.name()), &self.path())
     }
 
@@ -99,7 +99,7 @@ impl CgroupLeaf {
     pub(crate) fn map_clone_error(&self, errno: i32) -> CgroupError {
         let path = self.path();
         if let libc::ENOENT | libc::ENODEV | libc::EBUSY | libc::EOPNOTSUPP = errno {
-            self.spoiled.store(true, Ordering::Relaxed);
+            self.spoil();
         }
         match errno {
             libc::EBUSY => CgroupError::ControllersEnabled { path },
@@ -117,6 +117,11 @@ impl CgroupLeaf {
                 }
             }
         }
+    }
+
+    /// Marks that no further child is to start in it.
+    pub(crate) fn spoil(&self) {
+        self.spoiled.store(true, Ordering::Relaxed);
     }
 
     fn name(&self) -> String {

@@ -13,6 +13,14 @@ pub(crate) struct CStrings {
 }
 
 impl CStrings {
+    pub(crate) fn with_capacity(strings: usize, bytes: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(bytes),
+            starts: Vec::with_capacity(strings),
+            first_with_nul: None,
+        }
+    }
+
     pub(crate) fn push(&mut self, string: &OsStr) {
         self.push_parts(&[string.as_bytes()]);
     }

@@ -22,8 +22,10 @@ impl Environment {
     /// Copies the environment of this process, under the lock of [`std::env`]. Entries without `=`
     /// are left out.
     pub fn current() -> Self {
-        let mut entries = CStrings::default();
-        for (name, value) in env::vars_os() {
+        let variables = env::vars_os();
+        let count = variables.size_hint().0;
+        let mut entries = CStrings::with_capacity(count, count * 64);
+        for (name, value) in variables {
             entries.push_parts(&[name.as_bytes(), b"=", value.as_bytes()]);
         }
         Self(Arc::new(entries))

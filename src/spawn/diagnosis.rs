@@ -45,117 +45,134 @@ fn of_clone(command: &Command, source: io::Error) -> SpawnError {
     }
 }
 
-/// The child failed at a step. `paths` are the files that it tried to execute.
-pub(super) fn failed(
-    command: &Command,
-    cgroup: Option<&CgroupLeaf>,
-    environment: &EnvironmentBlock,
-    step: Step,
-    errno: i32,
-    paths: &CStrings,
-) -> SpawnError {
-    let source = io::Error::from_raw_os_error(errno);
-    if matches!(errno, libc::EMFILE | libc::ENFILE | libc::ENOMEM) {
-        // A resource ran out, whatever the step.
-        return SpawnError::from_os(&command.program, source);
-    }
-    let setup = |step, what| SpawnError::Setup {
-        step,
-        what,
-        source: io::Error::from_raw_os_error(errno),
-    };
-    let attributes = &command.attributes;
-    match step {
-        Step::Execute => not_executed(command, environment, source, paths),
-        Step::Cgroup => match cgroup {
-            Some(leaf) => leaf.map_clone_error(errno).into(),
-            None => SpawnError::from_os(&command.program, source),
-        },
-        Step::Session => setup(SetupStep::Session, "start a session".into()),
-        Step::ProcessGroup => setup(SetupStep::ProcessGroup, "join the process group".into()),
-        Step::Descriptor(number) if (0..3).contains(&number) => {
-            let name = ["input", "output", "error"][number as usize];
-            setup(SetupStep::Descriptor, format!("set standard {name}"))
+/// A step at which the child failed.
+pub(super) struct Failure<'a> {
+    pub(super) step: Step,
+    pub(super) errno: i32,
+    pub(super) command: &'a Command,
+    pub(super) cgroup: Option<&'a CgroupLeaf>,
+    pub(super) environment: &'a EnvironmentBlock,
+    /// The files that it tried to execute.
+    pub(super) paths: &'a CStrings,
+}
+
+impl Failure<'_> {
+    pub(super) fn into_error(self) -> SpawnError {
+        let Self {
+            step,
+            errno,
+            command,
+            cgroup,
+            environment,
+            paths,
+        } = self;
+        let source = io::Error::from_raw_os_error(errno);
+        if matches!(errno, libc::EMFILE | libc::ENFILE | libc::ENOMEM) {
+            // A resource ran out, whatever the step.
+            return SpawnError::from_os(&command.program, source);
         }
-        Step::Descriptor(number) => {
-            let limit = getrlimit(Resource::Nofile).current;
-            let what = match limit {
-                Some(limit) if number as u64 >= limit => {
-                    format!("map descriptor {number}, which is not below RLIMIT_NOFILE ({limit})")
-                }
-                _ => format!("map descriptor {number}"),
-            };
-            setup(SetupStep::Descriptor, what)
-        }
-        Step::ControllingTerminal => {
-            let number = attributes.controlling_terminal.unwrap_or(-1);
-            let what = format!("make descriptor {number} the controlling terminal");
-            setup(SetupStep::ControllingTerminal, what)
-        }
-        Step::OomScoreAdj => {
-            let value = attributes.oom_score_adj.as_deref().unwrap_or_default();
-            let remedy = needs(errno, "CAP_SYS_RESOURCE to lower it");
-            setup(
-                SetupStep::OomScoreAdj,
-                format!("set oom_score_adj to {value}{remedy}"),
-            )
-        }
-        Step::Limit(resource) => {
-            let remedy = needs(errno, "CAP_SYS_RESOURCE to raise the hard limit");
-            setup(SetupStep::Limit, format!("set {resource}{remedy}"))
-        }
-        Step::Nice => {
-            let remedy = match errno {
-                libc::EACCES | libc::EPERM => {
-                    "; it needs RLIMIT_NICE or CAP_SYS_NICE to be lowered"
-                }
-                _ => "",
-            };
-            setup(SetupStep::Nice, format!("set the nice value{remedy}"))
-        }
-        Step::Scheduling => {
-            let remedy = needs(errno, "RLIMIT_RTPRIO or CAP_SYS_NICE");
-            setup(
-                SetupStep::Scheduling,
-                format!("set the scheduling policy{remedy}"),
-            )
-        }
-        Step::Affinity => {
-            let remedy = match errno {
-                libc::EINVAL => "; none of them is available to this process",
-                _ => "",
-            };
-            setup(SetupStep::Affinity, format!("restrict the CPUs{remedy}"))
-        }
-        Step::Groups => {
-            let remedy = needs(errno, "CAP_SETGID");
-            setup(
-                SetupStep::Groups,
-                format!("set the supplementary groups{remedy}"),
-            )
-        }
-        Step::Gid => {
-            let gid = attributes.gid.map_or(0, |gid| gid.as_raw());
-            let remedy = needs(errno, "CAP_SETGID");
-            setup(SetupStep::Gid, format!("change to the group {gid}{remedy}"))
-        }
-        Step::Uid => {
-            let uid = attributes.uid.map_or(0, |uid| uid.as_raw());
-            let remedy = needs(errno, "CAP_SETUID");
-            setup(SetupStep::Uid, format!("change to the user {uid}{remedy}"))
-        }
-        Step::CurrentDir => {
-            let directory = attributes.current_dir().unwrap_or(Path::new(""));
-            setup(
-                SetupStep::CurrentDir,
-                format!("change to the directory {directory:?}"),
-            )
-        }
-        Step::NoNewPrivs => setup(SetupStep::NoNewPrivs, "set no_new_privs".into()),
-        Step::DeathSignal => setup(SetupStep::DeathSignal, "set the parent death signal".into()),
-        Step::Signal(signal) => {
-            let what = format!("set the action of signal {signal}");
-            setup(SetupStep::Signals, what)
+        let setup = |step, what| SpawnError::Setup {
+            step,
+            what,
+            source: io::Error::from_raw_os_error(errno),
+        };
+        let attributes = &command.attributes;
+        match step {
+            Step::Execute => not_executed(command, environment, source, paths),
+            Step::Cgroup => match cgroup {
+                Some(leaf) => leaf.map_clone_error(errno).into(),
+                None => SpawnError::from_os(&command.program, source),
+            },
+            Step::Session => setup(SetupStep::Session, "start a session".into()),
+            Step::ProcessGroup => setup(SetupStep::ProcessGroup, "join the process group".into()),
+            Step::Descriptor(number) if (0..3).contains(&number) => {
+                let name = ["input", "output", "error"][number as usize];
+                setup(SetupStep::Descriptor, format!("set standard {name}"))
+            }
+            Step::Descriptor(number) => {
+                let limit = getrlimit(Resource::Nofile).current;
+                let what = match limit {
+                    Some(limit) if number as u64 >= limit => {
+                        format!(
+                            "map descriptor {number}, which is not below RLIMIT_NOFILE ({limit})"
+                        )
+                    }
+                    _ => format!("map descriptor {number}"),
+                };
+                setup(SetupStep::Descriptor, what)
+            }
+            Step::ControllingTerminal => {
+                let number = attributes.controlling_terminal.unwrap_or(-1);
+                let what = format!("make descriptor {number} the controlling terminal");
+                setup(SetupStep::ControllingTerminal, what)
+            }
+            Step::OomScoreAdj => {
+                let value = attributes.oom_score_adj.as_deref().unwrap_or_default();
+                let remedy = needs(errno, "CAP_SYS_RESOURCE to lower it");
+                setup(
+                    SetupStep::OomScoreAdj,
+                    format!("set oom_score_adj to {value}{remedy}"),
+                )
+            }
+            Step::Limit(resource) => {
+                let remedy = needs(errno, "CAP_SYS_RESOURCE to raise the hard limit");
+                setup(SetupStep::Limit, format!("set {resource}{remedy}"))
+            }
+            Step::Nice => {
+                let remedy = match errno {
+                    libc::EACCES | libc::EPERM => {
+                        "; it needs RLIMIT_NICE or CAP_SYS_NICE to be lowered"
+                    }
+                    _ => "",
+                };
+                setup(SetupStep::Nice, format!("set the nice value{remedy}"))
+            }
+            Step::Scheduling => {
+                let remedy = needs(errno, "RLIMIT_RTPRIO or CAP_SYS_NICE");
+                setup(
+                    SetupStep::Scheduling,
+                    format!("set the scheduling policy{remedy}"),
+                )
+            }
+            Step::Affinity => {
+                let remedy = match errno {
+                    libc::EINVAL => "; none of them is available to this process",
+                    _ => "",
+                };
+                setup(SetupStep::Affinity, format!("restrict the CPUs{remedy}"))
+            }
+            Step::Groups => {
+                let remedy = needs(errno, "CAP_SETGID");
+                setup(
+                    SetupStep::Groups,
+                    format!("set the supplementary groups{remedy}"),
+                )
+            }
+            Step::Gid => {
+                let gid = attributes.gid.map_or(0, |gid| gid.as_raw());
+                let remedy = needs(errno, "CAP_SETGID");
+                setup(SetupStep::Gid, format!("change to the group {gid}{remedy}"))
+            }
+            Step::Uid => {
+                let uid = attributes.uid.map_or(0, |uid| uid.as_raw());
+                let remedy = needs(errno, "CAP_SETUID");
+                setup(SetupStep::Uid, format!("change to the user {uid}{remedy}"))
+            }
+            Step::CurrentDir => {
+                let directory = attributes.current_dir().unwrap_or(Path::new(""));
+                setup(
+                    SetupStep::CurrentDir,
+                    format!("change to the directory {directory:?}"),
+                )
+            }
+            Step::NoNewPrivs => setup(SetupStep::NoNewPrivs, "set no_new_privs".into()),
+            Step::DeathSignal => {
+                setup(SetupStep::DeathSignal, "set the parent death signal".into())
+            }
+            Step::Signal(signal) => {
+                let what = format!("set the action of signal {signal}");
+                setup(SetupStep::Signals, what)
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::clone::{self, Clone3, Cloned};
 use super::descriptors::{Mapping, Mappings, Source};
-use super::diagnosis;
+use super::diagnosis::{self, Failure};
 use super::dumpable::SharedMemory;
 use super::setup::{self, Report, Setup, Step};
 use crate::Pid;
@@ -24,7 +24,12 @@ use crate::command::search_path::Candidates;
 use crate::command::stdio::Stream;
 use crate::error::SpawnError;
 use crate::faults;
-use crate::sys::{self, SignalMask};
+use crate::sys::{self, SignalMask, WaitResult, WaitTarget};
+use crate::types::exit::Outcome;
+
+/// How often, and how long apart, a child that has not run is checked for its end.
+const BIRTH_CHECKS: u32 = 100;
+const BIRTH_CHECK_PAUSE: Duration = Duration::from_millis(1);
 
 /// The stack of the child. It needs a few hundred bytes, or some thousand in a build without
 /// optimisation.
@@ -76,6 +81,7 @@ pub(crate) fn start(command: &Command, pidfd: bool) -> Result<Process, SpawnErro
         None => None,
     };
     let mut pauses = BUSY_PAUSES_MS.iter();
+    let mut enters_cgroup = false;
     loop {
         let pipes = Pipes::new(command)?;
         let mut setup = Setup {
@@ -85,6 +91,7 @@ pub(crate) fn start(command: &Command, pidfd: bool) -> Result<Process, SpawnErro
             mask: SignalMask::ALL,
             has_handlers: false,
             cgroup: cgroup.as_ref(),
+            enters_cgroup,
             cgroup_procs: None,
             candidates: &paths[..candidates.paths.len()],
             first_candidate: candidates.first,
@@ -92,61 +99,104 @@ pub(crate) fn start(command: &Command, pidfd: bool) -> Result<Process, SpawnErro
             environment: environment.addresses(),
             report: Report::default(),
         };
-        let shared_memory = match command.attributes.changes_credentials() {
-            true => {
-                let shared = SharedMemory::new();
-                Some(shared.map_err(|error| SpawnError::from_os(&command.program, error))?)
+        let (pid, pidfd) = run_setup(command, &mut setup, pidfd)?;
+        match setup.report.failure {
+            None if !enters_cgroup && was_killed_at_birth(&setup, pid) => {
+                sys::reap_ending(pid, pidfd.as_ref().map(AsFd::as_fd));
+                enters_cgroup = true;
             }
-            false => None,
-        };
-        let (pid, pidfd) = match make_child(&mut setup, pidfd) {
-            Ok(child) => child,
-            Err(error) => {
-                if let Some(shared_memory) = shared_memory {
-                    shared_memory.without_child();
+            None => {
+                if !command.attributes.changes_credentials() {
+                    let index = setup.report.candidate;
+                    candidates.executed(&command.program, search_path.as_deref(), index);
                 }
-                return Err(diagnosis::not_cloned(command, cgroup.as_ref(), error));
+                return Ok(Process {
+                    pid,
+                    pidfd,
+                    pipes: pipes.into_ends_of_parent(),
+                    cgroup,
+                });
             }
-        };
-        let failure = setup.report.failure;
-        if failure.is_some() {
-            // It is ending.
-            sys::reap_ending(pid, pidfd.as_ref().map(AsFd::as_fd));
-        }
-        if let Some(shared_memory) = shared_memory {
-            shared_memory.wait();
-        }
-        let Some((step, errno)) = failure else {
-            let index = setup.report.candidate;
-            if !command.attributes.changes_credentials() {
-                candidates.executed(&command.program, search_path.as_deref(), index);
+            // Another thread may be about to execute or end a child that has a copy of the
+            // descriptor with which the file was written.
+            Some((Step::Execute, libc::ETXTBSY)) if pauses.len() > 0 => {
+                let pause = pauses.next().copied().unwrap_or_default();
+                thread::sleep(Duration::from_millis(pause));
             }
-            return Ok(Process {
-                pid,
-                pidfd,
-                pipes: pipes.into_ends_of_parent(),
-                cgroup,
-            });
-        };
-        // Another thread may be about to execute or end a child that has a copy of the descriptor
-        // with which the file was written.
-        match pauses.next() {
-            Some(pause) if step == Step::Execute && errno == libc::ETXTBSY => {
-                thread::sleep(Duration::from_millis(*pause));
-            }
-            _ => {
-                let paths = &candidates.paths;
-                return Err(diagnosis::failed(
-                    command,
-                    cgroup.as_ref(),
-                    &environment,
+            Some((step, errno)) => {
+                let failure = Failure {
                     step,
                     errno,
-                    paths,
-                ));
+                    command,
+                    cgroup: cgroup.as_ref(),
+                    environment: &environment,
+                    paths: &candidates.paths,
+                };
+                return Err(failure.into_error());
             }
         }
     }
+}
+
+/// Makes the child, and returns when it has executed the program, or has failed and is reaped.
+fn run_setup(command: &Command, setup: &mut Setup<'_>, pidfd: bool) -> Result<Cloned, SpawnError> {
+    let shared_memory = match command.attributes.changes_credentials() {
+        true => {
+            let shared = SharedMemory::new();
+            Some(shared.map_err(|error| SpawnError::from_os(&command.program, error))?)
+        }
+        false => None,
+    };
+    let (pid, pidfd) = match make_child(setup, pidfd) {
+        Ok(child) => child,
+        Err(error) => {
+            if let Some(shared_memory) = shared_memory {
+                shared_memory.without_child();
+            }
+            return Err(diagnosis::not_cloned(command, setup.cgroup, error));
+        }
+    };
+    if setup.report.failure.is_some() {
+        // It is ending.
+        sys::reap_ending(pid, pidfd.as_ref().map(AsFd::as_fd));
+    }
+    if let Some(shared_memory) = shared_memory {
+        shared_memory.wait();
+    }
+    Ok((pid, pidfd))
+}
+
+/// Whether the kernel has killed the child before its first instruction, because its cgroup was
+/// killed more or less often than that of this process.
+///
+/// The kernel counts the kills of each cgroup, and compares the count of the group in which a fork
+/// begins with that of the group in which the child is at the end, to find kills in between. With
+/// `CLONE_INTO_CGROUP` these are different groups (Linux 6.14, and stable versions with the same
+/// change). A child that enters the group by a write is not affected.
+fn was_killed_at_birth(setup: &Setup<'_>, pid: Pid) -> bool {
+    let Some(cgroup) = setup.cgroup else {
+        return false;
+    };
+    if setup.report.started {
+        return false;
+    }
+    let killed = Outcome::Signaled {
+        signal: libc::SIGKILL,
+        core_dumped: false,
+    };
+    // It has left the memory, so it is about to be a zombie; except in an emulator that copies the
+    // memory.
+    for _ in 0..BIRTH_CHECKS {
+        match sys::waitid(WaitTarget::PeekPid(pid)) {
+            Ok(WaitResult::Pending) => thread::sleep(BIRTH_CHECK_PAUSE),
+            Ok(WaitResult::Ended(outcome, _)) if outcome == killed => {
+                cgroup.spoil();
+                return true;
+            }
+            _ => return false,
+        }
+    }
+    false
 }
 
 /// The pipes to the standard streams.
@@ -211,10 +261,12 @@ fn clone_once(setup: &mut Setup<'_>, pidfd: bool) -> io::Result<Cloned> {
     let mut memory: Box<[MaybeUninit<StackBlock>]> = Box::new_uninit_slice(STACK_BLOCKS);
     let size = STACK_BLOCKS * size_of::<StackBlock>();
     let stack = clone::Stack::new(memory.as_mut_ptr().cast(), size);
-    let directory = match setup.cgroup {
-        Some(cgroup) => Some(cgroup.open_dir()?),
-        None => None,
+    let (directory, procs) = match setup.cgroup {
+        Some(cgroup) if setup.enters_cgroup => (None, Some(cgroup.open_procs()?)),
+        Some(cgroup) => (Some(cgroup.open_dir()?), None),
+        None => (None, None),
     };
+    setup.cgroup_procs = procs.as_ref().map(AsRawFd::as_raw_fd);
     let options = Clone3 {
         pidfd,
         cgroup: directory.as_ref().map(AsFd::as_fd),
@@ -227,12 +279,12 @@ fn clone_once(setup: &mut Setup<'_>, pidfd: bool) -> io::Result<Cloned> {
     });
     match cloned {
         Err(error) if clone::is_unavailable(&error) => {
+            let procs = match (procs, setup.cgroup) {
+                (None, Some(cgroup)) => Some(cgroup.open_procs()?),
+                (procs, _) => procs,
+            };
             drop(directory);
             setup.has_handlers = true;
-            let procs = match setup.cgroup {
-                Some(cgroup) => Some(cgroup.open_procs()?),
-                None => None,
-            };
             setup.cgroup_procs = procs.as_ref().map(AsRawFd::as_raw_fd);
             // SAFETY: as above.
             with_blocked_signals(setup, |argument| unsafe {

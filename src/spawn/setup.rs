@@ -50,6 +50,8 @@ pub(crate) enum Step {
 /// What the child reports, in the memory that it shares with its parent.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Report {
+    /// The child has run.
+    pub(super) started: bool,
     /// The step that failed, and the errno.
     pub(super) failure: Option<(Step, i32)>,
     /// The candidate that is being executed.
@@ -67,6 +69,8 @@ pub(super) struct Setup<'a> {
     pub(super) has_handlers: bool,
     /// The cgroup to start in. Only the parent uses it.
     pub(super) cgroup: Option<&'a CgroupLeaf>,
+    /// Whether the child enters it by a write, although `clone3` could do it.
+    pub(super) enters_cgroup: bool,
     /// Its `cgroup.procs`, if the child has to enter it.
     pub(super) cgroup_procs: Option<RawFd>,
     /// The paths to execute, and the one to try first.
@@ -82,6 +86,7 @@ pub(super) extern "C" fn main(setup: *mut c_void) -> c_int {
     // SAFETY: the parent's thread, which owns the value, is suspended until this child has executed
     // a program or ended.
     let setup = unsafe { &mut *setup.cast::<Setup<'_>>() };
+    setup.report.started = true;
     let failure = match setup.prepare() {
         Ok(()) => (Step::Execute, setup.execute()),
         Err(failure) => failure,

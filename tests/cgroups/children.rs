@@ -120,6 +120,47 @@ fn a_daemon_is_reported_and_killed_with_the_tree() {
 }
 
 #[test]
+fn children_start_although_groups_were_killed_before() {
+    let Some(group) = TestGroup::new() else {
+        return;
+    };
+    let pool = group.pool();
+    let watcher = Watcher::new().unwrap();
+    let run = || {
+        let exit = watcher
+            .spawn(&mut shell(&pool, "exit 6"))
+            .unwrap()
+            .wait()
+            .unwrap();
+        assert_eq!(exit.outcome(), Outcome::Exited(6));
+        assert_eq!(exit.cgroup().unwrap().leftover_count(), 0);
+    };
+    run();
+    // Another program kills all groups of the pool, which are empty. The kernel counts that.
+    match fs::write(pool.path().join("cgroup.kill"), "1") {
+        Ok(()) => {}
+        Err(error) => return println!("not tested: {error}"),
+    }
+    for _ in 0..3 {
+        run();
+    }
+    // Or the group that this process is in later.
+    if !in_own_process() {
+        let test = "children::children_start_although_groups_were_killed_before";
+        return run_in_own_process(test, |_| ());
+    }
+    let parent = group.path.join("parent");
+    fs::create_dir(&parent).unwrap();
+    fs::write(parent.join("cgroup.kill"), "1").unwrap();
+    fs::write(parent.join("cgroup.procs"), "0").unwrap();
+    for _ in 0..3 {
+        run();
+    }
+    let back = group.path.parent().unwrap().join("cgroup.procs");
+    fs::write(back, "0").unwrap();
+}
+
+#[test]
 fn leftovers_are_killed_at_once_if_asked_to() {
     let Some(group) = TestGroup::new() else {
         return;
