@@ -51,8 +51,10 @@ pub(crate) use self::options::Options;
 use self::options::Output;
 use self::output::drainer;
 pub(crate) use self::output::drainer::drain;
+use self::output::keep_order::KeepOrder;
 use self::output::pipes::Pipes;
 use self::output::std_streams::StdStreams;
+use self::output::submitted_jobs::SubmittedJobs;
 use self::report::joblog::JobLog;
 use self::report::progress::Progress;
 use self::report::summary::Summary;
@@ -108,12 +110,14 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     }
 
     let counts = Arc::new(ListCounts::default());
+    let submitted = options.keep_order.then(Arc::<SubmittedJobs>::default);
     let reader = Reader {
         source,
         shard,
         resume,
         admission: Arc::clone(&spawner.admission),
         event_queue: Arc::clone(&spawner.event_queue),
+        submitted: submitted.clone(),
         counts: Arc::clone(&counts),
     };
     // The thread is not joined: it may block on input that never arrives.
@@ -132,7 +136,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         records: options.output == Output::Jsonl,
         retries: options.retries,
         fail_fast: options.fail_fast,
-        std_streams: StdStreams::new(),
+        std_streams: StdStreams::new(submitted.map(KeepOrder::new)),
         progress: Progress::new(!options.quiet),
         summary: Summary::new(),
         shutdown: Shutdown::new(options.grace),
@@ -143,6 +147,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         pending_ends: PendingEnds::default(),
         job_checks: JobChecks::new(stopped),
         draining: VecDeque::new(),
+        more_output: false,
         capacity_reported: false,
         closed_pipes_reported: false,
         reported_signals: HashSet::new(),

@@ -180,6 +180,29 @@ pub(crate) struct Options {
     )]
     pub(crate) output: Output,
 
+    /// Forward the output of jobs in the order of the list
+    ///
+    /// The first job that has not ended is forwarded as it writes. What later jobs write waits in
+    /// memory, and beyond 16 MiB in an unlinked file in TMPDIR or /tmp.
+    #[arg(short, long, help_heading = "Output")]
+    pub(crate) keep_order: bool,
+
+    /// Begin each line with the arguments of its job
+    ///
+    /// A tab follows. For a list of commands it is the command. Line ends in it become spaces. Records have it in
+    /// the field tag.
+    #[arg(long, conflicts_with = "tagstring", help_heading = "Output")]
+    pub(crate) tag: bool,
+
+    /// The same with a text, which may have placeholders
+    #[arg(
+        long,
+        value_name = "TEXT",
+        hide_short_help = true,
+        help_heading = "Output"
+    )]
+    pub(crate) tagstring: Option<OsString>,
+
     /// Have jobs write to DIR/NUMBER.out and DIR/NUMBER.err
     ///
     /// The jobs write to the files themselves. A file that is empty when its job ends is removed,

@@ -55,6 +55,10 @@ pub(super) fn list_options(options: &Options) -> ListOptions {
         },
         template: options.command.clone(),
         max_args: options.max_args.map(|max| max as usize),
+        tag: match options.tag {
+            true => Some("{}".into()),
+            false => options.tagstring.clone(),
+        },
     }
 }
 
@@ -85,6 +89,26 @@ pub(super) fn choose_output(options: &Options) -> Result<(Destination, Route), F
         Output::Human => Route::Lines,
         Output::Jsonl => Route::Records,
     };
+    let elsewhere = [
+        ("--log", options.log.is_some()),
+        ("--append", options.append.is_some()),
+        ("--inherit", options.inherit),
+        ("--discard", options.discard),
+    ];
+    let elsewhere = elsewhere.into_iter().find(|(_, given)| *given);
+    if let (Some((option, _)), true) = (elsewhere, options.tag || options.tagstring.is_some()) {
+        let cause = format!(
+            "--tag cannot be combined with {option}: the output of jobs does not pass through exitring"
+        );
+        return Err(Failure::usage(cause).remedy(format!("remove --tag or {option}")));
+    }
+    if let (Some((option @ ("--append" | "--inherit"), _)), true) = (elsewhere, options.keep_order)
+    {
+        let cause = format!(
+            "--keep-order cannot be combined with {option}: jobs write to the file themselves, when they run"
+        );
+        return Err(Failure::usage(cause).remedy(format!("remove --keep-order or {option}")));
+    }
     if let Some(dir) = &options.log {
         return Ok((
             Destination::Logged(Logs::open(dir.clone())?),

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::shard::Shard;
-use super::source::Source;
+use super::source::{Item, Source};
 use crate::failure::Failure;
 use crate::run::command_spec::CommandSpec;
 use crate::run::job::Job;
+use crate::run::output::submitted_jobs::SubmittedJobs;
 use crate::run::report::resume::{Resume, ResumeAction};
 use crate::run::schedule::admission::Admission;
 use crate::run::schedule::event_queue::{Event, EventQueue};
@@ -21,6 +22,8 @@ pub(crate) struct Reader {
     pub(crate) resume: Option<Resume>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) event_queue: Arc<EventQueue>,
+    /// The jobs whose output is kept in the order of the list.
+    pub(crate) submitted: Option<Arc<SubmittedJobs>>,
     pub(crate) counts: Arc<ListCounts>,
 }
 
@@ -65,7 +68,12 @@ impl Reader {
     fn read(&mut self) -> Result<(), Failure> {
         let mut batch = Vec::with_capacity(BATCH);
         let mut last = 0;
-        while let Some((number, command)) = self.source.next()? {
+        while let Some(Item {
+            number,
+            command,
+            details,
+        }) = self.source.next()?
+        {
             last = number;
             if self.shard.contains(number) && self.should_run(number, &command)? {
                 batch.push(Job {
@@ -73,19 +81,27 @@ impl Reader {
                     attempt: 1,
                     slot: 0,
                     command,
+                    details,
                 });
             }
             // Submit everything that was read before a read can block.
             if batch.len() == BATCH || !self.source.has_buffered_item() {
                 self.set_expected(self.source.estimate());
-                if !self.admission.submit(&mut batch) {
+                if !self.submit(&mut batch) {
                     return Ok(());
                 }
             }
         }
         self.set_expected(Some(last));
-        self.admission.submit(&mut batch);
+        self.submit(&mut batch);
         Ok(())
+    }
+
+    fn submit(&self, batch: &mut Vec<Job>) -> bool {
+        if let Some(submitted) = &self.submitted {
+            submitted.add(batch.iter().map(|job| job.number));
+        }
+        self.admission.submit(batch)
     }
 
     fn should_run(&mut self, number: u64, command: &CommandSpec) -> Result<bool, Failure> {

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -67,11 +68,17 @@ impl Pipes {
     }
 
     /// Adds the pipes of a job that was started.
-    pub(crate) fn add(&mut self, job: u64, attempt: u32, pipes: [Option<OwnedFd>; 2]) {
+    pub(crate) fn add(
+        &mut self,
+        job: u64,
+        attempt: u32,
+        pipes: [Option<OwnedFd>; 2],
+        tag: Option<Rc<[u8]>>,
+    ) {
         for (stream_id, pipe) in StreamId::both(job, attempt).into_iter().zip(pipes) {
             if let Some(pipe) = pipe {
                 self.streams
-                    .insert(stream_id, JobStream::new(pipe, attempt));
+                    .insert(stream_id, JobStream::new(pipe, attempt, tag.clone()));
             }
         }
     }
@@ -98,7 +105,9 @@ impl Pipes {
         let Some(stream) = self.streams.get_mut(&stream_id) else {
             return;
         };
-        if is_blocked(&self.long_lines, stream_id, std_streams) {
+        if is_blocked(&self.long_lines, stream_id, std_streams)
+            && std_streams.is_live(stream_id.job)
+        {
             // Level-triggered epoll would report it again and again.
             let _ = epoll::delete(&self.poll, stream.as_fd());
             if self.paused.is_empty() {
@@ -116,10 +125,45 @@ impl Pipes {
         } {
             Some(bytes) => {
                 stream.forward(stream_id, bytes, self.route, std_streams);
-                let (in_line, count) = (stream.is_mid_line(self.route), bytes.len());
-                self.track_long_line(stream_id, in_line, count, std_streams);
+                let count = bytes.len();
+                self.track_stream(stream_id, count, std_streams);
             }
             None => self.close(stream_id, std_streams),
+        }
+    }
+
+    /// Tracks the long line that a stream may be in, after it was forwarded.
+    fn track_stream(&mut self, stream_id: StreamId, bytes: usize, std_streams: &mut StdStreams) {
+        let job = stream_id.job;
+        let Some(stream) = self.streams.get_mut(&stream_id) else {
+            return;
+        };
+        // What waits for its turn is in no line of standard output.
+        let mut in_line = stream.is_mid_line(self.route) && std_streams.is_live(job);
+        if in_line && std_streams.is_past(job) {
+            // The output of the next jobs does not wait for a background process.
+            stream.break_line(stream_id, std_streams);
+            in_line = false;
+        }
+        self.track_long_line(stream_id, in_line, bytes, std_streams);
+    }
+
+    /// Continues after all output of a job that waited was forwarded (`--keep-order`).
+    pub(crate) fn continue_live(&mut self, job: u64, attempt: u32, std_streams: &mut StdStreams) {
+        for stream_id in StreamId::both(job, attempt) {
+            self.track_stream(stream_id, 0, std_streams);
+        }
+    }
+
+    /// Ends the lines that a job has begun, because the output of the next job follows.
+    fn end_lines(&mut self, job: u64, attempt: u32, std_streams: &mut StdStreams) {
+        for stream_id in StreamId::both(job, attempt) {
+            if let Some(stream) = self.streams.get_mut(&stream_id)
+                && stream.is_mid_line(self.route)
+            {
+                stream.break_line(stream_id, std_streams);
+                self.track_long_line(stream_id, false, 0, std_streams);
+            }
         }
     }
 
@@ -230,6 +274,9 @@ impl Pipes {
                 self.orphaned.push_back(stream_id);
             }
         }
+        if std_streams.keeps_order() {
+            self.end_lines(job, attempt, std_streams);
+        }
         if self.orphaned.len() <= self.orphaned_max {
             return false;
         }
@@ -252,12 +299,14 @@ impl Pipes {
         let Some(stream) = self.streams.get_mut(&stream_id) else {
             return;
         };
-        if stream.is_readable() && !is_blocked(&self.long_lines, stream_id, std_streams) {
+        let waits = is_blocked(&self.long_lines, stream_id, std_streams)
+            && std_streams.is_live(stream_id.job);
+        if stream.is_readable() && !waits {
             let mut buffer = vec![0; PIPE_MAX];
             if let Some(bytes) = stream.read(&mut buffer) {
                 stream.forward(stream_id, bytes, self.route, std_streams);
-                let (in_line, count) = (stream.is_mid_line(self.route), bytes.len());
-                self.track_long_line(stream_id, in_line, count, std_streams);
+                let count = bytes.len();
+                self.track_stream(stream_id, count, std_streams);
             }
         }
     }

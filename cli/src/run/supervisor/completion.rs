@@ -7,6 +7,7 @@ use super::shutdown::Stop;
 use crate::run::job::Job;
 use crate::run::report::json::to_json_line;
 use crate::run::report::record::{EndCause, Record};
+use crate::run::stream_id::STDOUT;
 
 impl Supervisor {
     /// Completes a job whose process and output have ended.
@@ -130,8 +131,10 @@ impl Supervisor {
             self.stop(Stop::Soon, Some(failure));
         }
         if self.records {
-            self.std_streams.stdout().extend(to_json_line(record));
+            let write = |to: &mut Vec<u8>| to.extend(to_json_line(record));
+            self.std_streams.write_job(job.number, STDOUT, write);
         }
+        self.std_streams.end_job(job.number);
         if !record.success
             && !record.interrupted
             && let Some(stop) = self.fail_fast

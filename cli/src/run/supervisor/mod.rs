@@ -76,6 +76,8 @@ pub(crate) struct Supervisor {
     pub(crate) job_checks: JobChecks,
     /// Jobs that have ended and left their pipes open, in the order of their ends.
     pub(crate) draining: VecDeque<DrainingJob>,
+    /// Output whose turn has come was not forwarded yet.
+    pub(crate) more_output: bool,
     pub(crate) capacity_reported: bool,
     /// The closing of pipes of background processes was reported.
     pub(crate) closed_pipes_reported: bool,
@@ -111,6 +113,7 @@ impl Supervisor {
                 self.finish_pending(pending);
             }
             self.check_jobs();
+            self.forward_in_order();
             self.flush();
             self.update_progress();
         }
@@ -121,6 +124,7 @@ impl Supervisor {
         // Events that arrived before the end.
         self.handle_events(&mut events);
         let open = self.pipes.finish(&mut self.std_streams);
+        self.forward_remaining();
         self.flush_remaining();
         self.progress.finish();
         open
@@ -133,10 +137,12 @@ impl Supervisor {
             .filter(|_| !self.pipes.has_paused())
             .map(|draining| draining.until.saturating_duration_since(Instant::now()));
         let write_retry = (!self.std_streams.is_empty()).then_some(WRITE_RETRY);
+        let more_output = self.more_output.then_some(Duration::ZERO);
         let timeouts = [
             self.progress.wait_timeout(),
             drained,
             write_retry,
+            more_output,
             self.pipes.wait_timeout(),
             self.grace_groups.wait_timeout(),
             // Jobs may be running whose start is not known here yet.
