@@ -87,14 +87,16 @@ fn an_interrupted_run_prints_what_is_complete() {
     let list = dir.path().join("list");
     fs::write(
         &list,
-        "echo one; sleep 1000\necho two; touch two\necho three; touch three\nsleep 1000\n",
+        "echo one; touch one; sleep 1000\necho two; touch two\necho three; touch three\nsleep 1000\n",
     )
     .unwrap();
     let mut command = std_exitring(["run", "-k", "-q", "-j4", "list"]);
     command.stdout(fs::File::create(dir.path().join("out")).unwrap());
     let mut run = Started::new(command.current_dir(dir.path()));
     wait_until("the jobs", || {
-        dir.path().join("two").exists() && dir.path().join("three").exists()
+        ["one", "two", "three"]
+            .iter()
+            .all(|name| dir.path().join(name).exists())
     });
     signal(&run.0, libc::SIGINT);
     assert_eq!(run.code(), Some(130));

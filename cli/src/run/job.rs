@@ -26,6 +26,16 @@ pub(crate) struct Job {
 pub(crate) struct Details {
     /// What precedes each line of the job's output.
     pub(crate) tag: Option<SlottedWord>,
+    /// What the job reads; `None`: /dev/null.
+    pub(crate) input: Option<JobInput>,
+}
+
+/// What a job reads from its standard input.
+#[derive(Debug)]
+pub(crate) enum JobInput {
+    Text(Vec<u8>),
+    /// The file of this name.
+    File(SlottedWord),
 }
 
 /// The most bytes of a tag. It bounds what a line may grow by.

@@ -21,6 +21,7 @@ use super::schedule::shell::Shell;
 use super::schedule::spawner::Spawner;
 use super::stopped::Stopped;
 use super::supervisor::foreground::Foreground;
+use super::supervisor::halt::{Halt, HaltRule};
 use crate::diagnostics::say;
 use crate::failure::{Failure, chain};
 
@@ -59,6 +60,7 @@ pub(super) fn list_options(options: &Options) -> ListOptions {
             true => Some("{}".into()),
             false => options.tagstring.clone(),
         },
+        stdin: options.stdin.clone(),
     }
 }
 
@@ -133,6 +135,14 @@ pub(super) fn choose_output(options: &Options) -> Result<(Destination, Route), F
     }
 }
 
+/// The rule that ends the run early.
+pub(super) fn choose_halt(options: &Options) -> Option<Halt> {
+    match options.halt {
+        Some(HaltRule(halt)) => halt,
+        None => options.fail_fast.map(Halt::fail_fast),
+    }
+}
+
 pub(super) fn existing_log(options: &Options) -> ExistingLog {
     match (options.resume_failed, options.resume) {
         (true, _) => ExistingLog::ResumeFailed,
@@ -162,7 +172,7 @@ pub(super) fn build_spawner(
         (None, false) => Shell::Auto,
     };
     Ok(Spawner {
-        admission: Arc::new(Admission::new(jobs, jobs + JOBS_MORE)),
+        admission: Arc::new(Admission::new(jobs, jobs + JOBS_MORE, options.delay)),
         event_queue: Arc::new(
             EventQueue::new().map_err(|error| cannot("create an eventfd", &error))?,
         ),

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+use super::job_stdin::StdinTemplate;
 use super::placeholder::ArgumentCount;
 use super::source::ListOptions;
 use super::word::Word;
@@ -12,6 +13,7 @@ use crate::run::job::Details;
 /// The options with placeholders.
 pub(super) struct Extras {
     tag: Option<Word>,
+    stdin: Option<StdinTemplate>,
 }
 
 impl Extras {
@@ -20,12 +22,26 @@ impl Extras {
         let tag = tag
             .map(|tag| Word::parse(tag.as_bytes(), count))
             .transpose()?;
-        Ok(Self { tag })
+        let stdin = options.stdin.as_ref();
+        let stdin = stdin
+            .map(|value| StdinTemplate::parse(value, count))
+            .transpose()?;
+        Ok(Self {
+            tag,
+            stdin: stdin.flatten(),
+        })
     }
 
     /// The details of a job. For a line of a list of commands the line is its argument.
     pub(super) fn fill(&self, number: u64, arguments: &[&OsStr]) -> Option<Box<Details>> {
-        let tag = self.tag.as_ref()?.fill_one(number, arguments);
-        Some(Box::new(Details { tag: Some(tag) }))
+        if self.tag.is_none() && self.stdin.is_none() {
+            return None;
+        }
+        let tag = self.tag.as_ref();
+        let stdin = self.stdin.as_ref();
+        Some(Box::new(Details {
+            tag: tag.map(|tag| tag.fill_one(number, arguments)),
+            input: stdin.map(|stdin| stdin.fill(number, arguments)),
+        }))
     }
 }

@@ -41,6 +41,11 @@ impl ListCounts {
         Some(self.expected.load(Ordering::Relaxed)).filter(|&count| count > 0)
     }
 
+    /// The same without those that an earlier run has done.
+    pub(crate) fn expected_now(&self) -> Option<u64> {
+        Some(self.expected()?.saturating_sub(self.done_before()))
+    }
+
     /// How many jobs an earlier run has done.
     pub(crate) fn done_before(&self) -> u64 {
         self.done_before.load(Ordering::Relaxed)
@@ -152,7 +157,7 @@ mod tests {
     #[test]
     fn a_panic_of_the_reader_ends_the_list_and_is_reported() {
         let (admission, event_queue) = (
-            Arc::new(Admission::new(1, 1)),
+            Arc::new(Admission::new(1, 1, None)),
             Arc::new(EventQueue::new().expect("an eventfd")),
         );
         let guard = EndGuard {

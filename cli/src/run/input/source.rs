@@ -33,6 +33,8 @@ pub(crate) struct ListOptions {
     pub(crate) max_args: Option<usize>,
     /// A template for what precedes each line of a job's output.
     pub(crate) tag: Option<OsString>,
+    /// What jobs read: `null`, `arg`, or a template for the name of a file.
+    pub(crate) stdin: Option<OsString>,
 }
 
 pub(crate) struct Source {

@@ -40,7 +40,8 @@ impl Supervisor {
                 }
                 Event::CannotContinue(failure) => self.stop(Stop::Soon, Some(failure)),
                 Event::WatcherFailed(failure) => self.watcher_failed(failure),
-                Event::ListRead => {}
+                // The number of jobs is known now.
+                Event::ListRead => self.halt_if_reached(0),
             }
         }
     }

@@ -5,7 +5,7 @@
 //! [`Supervisor`] and its loop are here. Its methods are in files of their own, each with one
 //! `impl Supervisor`: `events`, `completion`, `interrupts`, `check_jobs`, `foreground_jobs` and
 //! `writer`. These import [`Supervisor`] from here. The types of its fields import nothing from
-//! here: [`shutdown`], [`pending_ends`], [`grace_groups`], [`job_checks`], [`foreground`] and
+//! here: [`shutdown`], [`halt`], [`pending_ends`], [`grace_groups`], [`job_checks`], [`foreground`] and
 //! `running_job`.
 
 mod check_jobs;
@@ -14,6 +14,7 @@ mod events;
 pub(crate) mod foreground;
 mod foreground_jobs;
 pub(crate) mod grace_groups;
+pub(crate) mod halt;
 mod interrupts;
 pub(crate) mod job_checks;
 pub(crate) mod pending_ends;
@@ -31,10 +32,11 @@ use rustix::io::Errno;
 
 use self::foreground::Foreground;
 use self::grace_groups::GraceGroups;
+use self::halt::Halt;
 use self::job_checks::JobChecks;
 use self::pending_ends::PendingEnds;
 use self::running_job::{DrainingJob, RunningJob};
-use self::shutdown::{Shutdown, Stop};
+use self::shutdown::Shutdown;
 use super::input::reader::ListCounts;
 use super::output::pipes::Pipes;
 use super::output::std_streams::StdStreams;
@@ -61,7 +63,7 @@ pub(crate) struct Supervisor {
     /// Whether standard output gets a record of each finished job.
     pub(crate) records: bool,
     pub(crate) retries: u32,
-    pub(crate) fail_fast: Option<Stop>,
+    pub(crate) halt: Option<Halt>,
     pub(crate) std_streams: StdStreams,
     pub(crate) progress: Progress,
     pub(crate) summary: Summary,
