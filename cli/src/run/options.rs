@@ -286,7 +286,12 @@ pub(crate) struct Options {
     pub(crate) bar: bool,
 
     /// Show no progress bar
-    #[arg(long, hide_short_help = true, help_heading = "Output")]
+    #[arg(
+        long,
+        overrides_with = "bar",
+        hide_short_help = true,
+        help_heading = "Output"
+    )]
     pub(crate) no_bar: bool,
 
     /// Write a record of each finished job to FILE

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
+use std::path;
 use std::sync::Arc;
 
 use exitring::Watcher;
@@ -112,10 +113,10 @@ pub(super) fn choose_output(options: &Options) -> Result<(Destination, Route), F
         return Err(Failure::usage(cause).remedy(format!("remove --keep-order or {option}")));
     }
     if let Some(dir) = &options.log {
-        return Ok((
-            Destination::Logged(Logs::open(dir.clone())?),
-            Route::Nowhere,
-        ));
+        // The directory of this process changes.
+        let absolute = options.cwd.as_ref().and_then(|_| path::absolute(dir).ok());
+        let logs = Logs::open(absolute.unwrap_or_else(|| dir.clone()))?;
+        return Ok((Destination::Logged(logs), Route::Nowhere));
     }
     if let Some(path) = &options.append {
         let file = OpenOptions::new().append(true).create(true).open(path);

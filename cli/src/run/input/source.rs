@@ -129,7 +129,8 @@ impl Source {
         match &self.input {
             Input::Commands(lines) => lines.has_buffered_item(),
             Input::Arguments(_, product) => product.has_buffered_item(),
-            Input::Batches(_, batches) => batches.items().has_buffered_item(),
+            // The next job needs several items, of which only some may be buffered.
+            Input::Batches(_, batches) => batches.items().streamed().is_none(),
         }
     }
 

@@ -31,8 +31,6 @@ pub(crate) struct Logs {
 impl Logs {
     pub(crate) fn open(dir: PathBuf) -> Result<Self, Failure> {
         let name = dir.display().to_string();
-        // The directory of this process may change (`--cwd`).
-        let dir = std::path::absolute(&dir).unwrap_or(dir);
         let unusable =
             |error| Failure::usage(format!("cannot use the directory {name} for logs: {error}"));
         fs::create_dir_all(&dir).map_err(unusable)?;

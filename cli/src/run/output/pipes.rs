@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::process::{Resource, getrlimit};
 
 use super::job_stream::{JobStream, Route};
+use super::long_line::LongLine;
 use super::std_streams::StdStreams;
 use crate::run::stream_id::StreamId;
 use crate::run::token::Token;
@@ -20,13 +21,6 @@ use crate::run::token::Token;
 const READ_AT_ONCE: usize = 64 * 1024;
 /// The maximal capacity of a pipe of an unprivileged process (`fs.pipe-max-size`).
 const PIPE_MAX: usize = 1024 * 1024;
-/// How long other streams wait for the end of a long line that makes no progress.
-const LINE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A line makes progress if at least this many bytes arrive in that time.
-const LINE_PROGRESS_MIN: usize = 64 * 1024;
-/// How long other streams wait in any case: a line may be endless.
-const LINE_WAIT_MAX: Duration = Duration::from_secs(60);
-
 pub(crate) struct Pipes {
     /// The epoll that reports readable pipes.
     poll: Arc<OwnedFd>,
@@ -40,16 +34,6 @@ pub(crate) struct Pipes {
     /// Streams that wait for the end of a long line. They are removed from `poll` meanwhile.
     paused: Vec<StreamId>,
     buffer: Vec<u8>,
-}
-
-struct LongLine {
-    stream_id: StreamId,
-    /// Since when other streams wait for the end of the line.
-    waiting_since: Instant,
-    /// The time of the last check for progress.
-    checked_at: Instant,
-    /// The bytes that arrived since then.
-    bytes: usize,
 }
 
 impl Pipes {
@@ -332,42 +316,6 @@ impl Pipes {
     }
 }
 
-impl LongLine {
-    /// Whether lines of another stream would end up in the middle of this one.
-    fn blocks(&self, other: StreamId, std_streams: &StdStreams) -> bool {
-        self.stream_id != other
-            && (self.stream_id.stream == other.stream || std_streams.share_file())
-    }
-
-    fn new(stream_id: StreamId, now: Instant) -> Self {
-        Self {
-            stream_id,
-            waiting_since: now,
-            checked_at: now,
-            bytes: 0,
-        }
-    }
-
-    /// When the progress of the line is checked next.
-    fn next_check(&self) -> Instant {
-        (self.checked_at + LINE_TIMEOUT).min(self.waiting_since + LINE_WAIT_MAX)
-    }
-
-    /// Whether other streams have waited for its end for too long.
-    fn should_break(&mut self, now: Instant) -> bool {
-        if now < self.next_check() {
-            return false;
-        }
-        let progressed =
-            self.bytes >= LINE_PROGRESS_MIN && now < self.waiting_since + LINE_WAIT_MAX;
-        if progressed {
-            self.checked_at = now;
-            self.bytes = 0;
-        }
-        !progressed
-    }
-}
-
 fn is_blocked(
     long_lines: &[Option<LongLine>; 2],
     stream_id: StreamId,
@@ -385,28 +333,4 @@ fn has_writers(pipe: BorrowedFd<'_>) -> bool {
     let polled = poll(&mut end, Some(&Timespec::default()));
     let events = end[0].revents();
     polled.is_ok() && (events.contains(PollFlags::IN) || !events.contains(PollFlags::HUP))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn others_wait_for_a_line_with_progress_for_a_limited_time() {
-        let begun = Instant::now();
-        let at = |seconds| begun + Duration::from_secs(seconds);
-        let mut line = LongLine::new(StreamId::new(1, 1, 0), begun);
-        assert!(!line.should_break(at(9)));
-        for seconds in [10, 20, 30, 40, 50] {
-            line.bytes += LINE_PROGRESS_MIN;
-            assert!(!line.should_break(at(seconds)), "{seconds}");
-            assert!(!line.should_break(at(seconds + 9)), "{seconds}");
-        }
-        line.bytes += LINE_PROGRESS_MIN;
-        assert!(line.should_break(at(60)));
-
-        let mut line = LongLine::new(StreamId::new(1, 1, 0), begun);
-        line.bytes += LINE_PROGRESS_MIN - 1;
-        assert!(line.should_break(at(10)));
-    }
 }

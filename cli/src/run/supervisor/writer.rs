@@ -57,7 +57,9 @@ impl Supervisor {
     }
 
     /// Forwards output whose turn has come (`--keep-order`), a limited amount at a time.
-    pub(super) fn forward_in_order(&mut self) {
+    /// Returns whether there is more.
+    pub(super) fn forward_in_order(&mut self) -> bool {
+        let mut more = true;
         self.more_output = true;
         for _ in 0..FORWARDED_AT_ONCE {
             match self.std_streams.forward_next() {
@@ -70,14 +72,15 @@ impl Supervisor {
                     }
                 }
                 Forwarded::Nothing => {
-                    self.more_output = false;
+                    more = false;
                     break;
                 }
             }
             if self.std_streams.is_large() {
                 self.flush();
-                // The reader does not read.
                 if self.std_streams.is_large() {
+                    // The reader does not read. The next write is tried a little later.
+                    self.more_output = false;
                     break;
                 }
             }
@@ -90,16 +93,14 @@ impl Supervisor {
             );
             self.stop(Stop::Now, Some(Failure::writing(&what, &error)));
         }
+        self.more_output &= more;
+        more
     }
 
     /// Forwards all output that waits, in the order of the list, after all jobs have ended.
     pub(super) fn forward_remaining(&mut self) {
         self.std_streams.end_list();
-        loop {
-            self.forward_in_order();
-            if !self.more_output {
-                return;
-            }
+        while self.forward_in_order() {
             if self.std_streams.is_large() {
                 self.flush_remaining();
                 let until = self.shutdown.output_deadline();
