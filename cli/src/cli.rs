@@ -16,7 +16,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Run(run::Options),
+    Run(Box<run::Options>),
     Wait(wait::Options),
     Doctor(doctor::Options),
     #[cfg(feature = "serve")]

@@ -43,7 +43,7 @@ fn main() -> ExitCode {
         Err(error) => return show(&error).into(),
     };
     let ended = match command {
-        Command::Run(options) => run::run(options),
+        Command::Run(options) => run::run(*options),
         Command::Wait(options) => wait::wait(&options),
         Command::Doctor(options) => doctor::doctor(&options),
         #[cfg(feature = "serve")]

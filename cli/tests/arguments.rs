@@ -148,6 +148,15 @@ fn a_job_gets_up_to_n_arguments() {
 }
 
 #[test]
+fn a_job_with_all_its_arguments_starts_before_the_list_ends() {
+    // The writer of the list continues only after the first job has run.
+    let dir = tempfile::tempdir().unwrap();
+    let script = "(echo a; echo b; echo c; until [ -e b ]; do sleep 0.01; done; echo d) | $EXITRING run -q -n2 -- touch; ls";
+    let output = shell(script).current_dir(dir.path()).output().unwrap();
+    assert_eq!(output.stdout, b"a\nb\nc\nd\n", "{output:?}");
+}
+
+#[test]
 fn a_job_has_no_more_arguments_than_fit() {
     let item = "x".repeat(50_000);
     let list = format!("{item}\n").repeat(5);

@@ -2,7 +2,9 @@
 
 mod common;
 
+use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use common::*;
 
@@ -208,6 +210,318 @@ fn max_args_are_the_same_in_gnu_parallel() {
     ] {
         let (ours, theirs) = both_with_list(&[max], template, "a/b.c\nd e\n\nf\ng\n");
         assert_eq!(ours, theirs, "{max} {template:?}");
+    }
+}
+
+/// A program of the comparison.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Program {
+    Ours,
+    Theirs,
+}
+
+const BOTH: [Program; 2] = [Program::Ours, Program::Theirs];
+
+impl Program {
+    fn command(self) -> assert_cmd::Command {
+        match self {
+            Self::Ours => exitring(["run", "-q"]),
+            Self::Theirs => {
+                let mut parallel = assert_cmd::Command::new("parallel");
+                parallel.arg("--will-cite");
+                parallel
+            }
+        }
+    }
+
+    /// Runs it with a list in its standard input. Returns what it printed, and its exit code.
+    fn run(self, words: &[&str], list: &str, dir: &Path) -> (String, Option<i32>) {
+        let mut command = self.command();
+        let command = command.args(words).current_dir(dir).write_stdin(list);
+        let output = command.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        (text, output.status.code())
+    }
+}
+
+/// Runs both programs with the same words.
+fn both_with(words: &[&str], list: &str, dir: &Path) -> [(String, Option<i32>); 2] {
+    BOTH.map(|program| program.run(words, list, dir))
+}
+
+#[test]
+fn a_list_of_commands_is_the_same_in_gnu_parallel() {
+    if !has_parallel() {
+        return;
+    }
+    let list = "echo a  b\n\n# a comment\necho 'c  d' | tr c e; echo $((1 + 2))\nX=1; echo \"$X\"\nprintf %s,%s x y\n";
+    let dir = tempfile::tempdir().unwrap();
+    let [ours, theirs] = both_with(&["-j1"], list, dir.path());
+    // GNU parallel adds no line end at the end of the output.
+    assert_eq!(ours.0, theirs.0.clone() + "\n");
+    assert_eq!(ours.0, "a b\ne  d\n3\n1\nx,y\n");
+    assert_eq!((ours.1, theirs.1), (Some(0), Some(0)));
+    // A template, with a list from a file.
+    std::fs::write(dir.path().join("list"), "a b\n").unwrap();
+    let ours = stdout(exitring(["run", "-q", "list", "--", "echo"]).current_dir(dir.path()));
+    let mut parallel = Command::new("parallel");
+    let theirs = parallel.args(["--will-cite", "-a", "list", "echo"]);
+    let theirs = theirs.current_dir(dir.path()).output().unwrap();
+    assert_eq!(ours.as_bytes(), theirs.stdout);
+}
+
+#[test]
+fn the_number_of_jobs_at_a_time_is_the_same_in_gnu_parallel() {
+    if !has_parallel() {
+        return;
+    }
+    // The first jobs wait until three run. Each prints how many run.
+    let job = "touch run.$$; until [ $(ls run.* | wc -l) -ge 3 ] || [ -e three ]; do sleep 0.02; done; touch three; \
+               ls run.* | wc -l; sleep 0.2; rm run.$$\n";
+    for option in ["-j3", "--jobs=3"] {
+        for program in BOTH {
+            let dir = tempfile::tempdir().unwrap();
+            let (text, _) = program.run(&[option], &job.repeat(6), dir.path());
+            let counts: Vec<u32> = text.lines().map(|it| it.trim().parse().unwrap()).collect();
+            assert_eq!(counts.len(), 6, "{option} {program:?}");
+            assert_eq!(
+                counts.iter().max(),
+                Some(&3),
+                "{option} {program:?}: {counts:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn keep_order_is_the_same_in_gnu_parallel() {
+    if !has_parallel() {
+        return;
+    }
+    // Jobs end in the reverse order.
+    let list: String = (1..=5)
+        .map(|n| {
+            let next = n + 1;
+            format!("until [ -e {next} ] || [ {n} = 5 ]; do sleep 0.01; done; echo {n}; echo {n}b; touch {n}\n")
+        })
+        .collect();
+    for option in ["-k", "--keep-order"] {
+        let [ours, theirs] = BOTH.map(|program| {
+            let dir = tempfile::tempdir().unwrap();
+            program.run(&["-j5", option], &list, dir.path()).0
+        });
+        assert_eq!(ours, theirs);
+        assert_eq!(ours, "1\n1b\n2\n2b\n3\n3b\n4\n4b\n5\n5b\n");
+    }
+}
+
+#[test]
+fn tags_are_the_same_in_gnu_parallel() {
+    if !has_parallel() {
+        return;
+    }
+    let list = "a b\nc\n";
+    for options in [
+        &["--tag"][..],
+        &["--tagstring", "x-{#}-{}"],
+        &["--tagstring", "{%}:{1}", "-k"],
+    ] {
+        let template = ["printf", "%s\\n", "1", "{}", ""];
+        let (ours, theirs) = both_with_list(options, &template, list);
+        assert_eq!(ours, theirs, "{options:?}");
+        assert_eq!(ours.lines().count(), 6);
+    }
+    let lists = ["echo", ":::", "a", "b", ":::", "c"];
+    let mut parallel = assert_cmd::Command::new("parallel");
+    let theirs = stdout(parallel.args(["--will-cite", "-j1", "--tag"]).args(lists));
+    let ours = stdout(exitring(["run", "-q", "-j1", "--tag", "--"]).args(lists));
+    assert_eq!(ours, theirs);
+    assert_eq!(ours, "a c\ta c\nb c\tb c\n");
+    let dir = tempfile::tempdir().unwrap();
+    let [ours, theirs] = both_with(&["-j1", "--tag"], "echo  a\necho b;\n", dir.path());
+    assert_eq!(ours, theirs);
+}
+
+#[test]
+fn a_dry_run_is_the_same_in_gnu_parallel() {
+    if !has_parallel() {
+        return;
+    }
+    let template = ["echo", "{}", "{/.}", "{#}"];
+    let list = "a/b.c\nd-e\n";
+    let (ours, theirs) = both_with_list(&["--dry-run"], &template, list);
+    assert_eq!(ours, theirs);
+    assert_eq!(ours, "echo a/b.c b 1\necho d-e d-e 2\n");
+    let dir = tempfile::tempdir().unwrap();
+    let list = "touch x; echo 'a  b'\ntouch y\n";
+    let [ours, theirs] = both_with(&["--dry-run", "-k"], list, dir.path());
+    assert_eq!(ours, theirs);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn halt_is_the_same_in_gnu_parallel() {
+    if !has_parallel() {
+        return;
+    }
+    let jobs = ["0", "1", "0", "1", "1", "1", "0", "0", "1", "0"];
+    for rule in [
+        "never",
+        "0",
+        "1",
+        "2",
+        "-1",
+        "-2",
+        "soon,fail=1",
+        "now,fail=1",
+        "soon,fail=3",
+        "now,fail=4",
+        "soon,success=1",
+        "now,success=3",
+        "soon,done=2",
+        "now,done=7",
+        "20%",
+        "soon,fail=30%",
+        "now,success=25%",
+        "soon,done=55%",
+    ] {
+        let [ours, theirs] = BOTH.map(|program| {
+            let mut command = program.command();
+            let command = command.args(["-j1", "--halt", rule]);
+            let command = command.arg(match program {
+                Program::Ours => "--",
+                Program::Theirs => "-q",
+            });
+            let template = ["sh", "-c", "echo $0; exit $1", "{#}", "{}", ":::"];
+            let output = command.args(template).args(jobs).output().unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            (text, output.status.code() == Some(0))
+        });
+        assert_eq!(ours.0, theirs.0, "{rule}");
+        if rule.contains("success") || rule.starts_with('-') {
+            assert!(ours.1 && theirs.1, "{rule}: the exit code is 0");
+        }
+    }
+}
+
+#[test]
+fn delay_and_timeout_are_the_same_in_gnu_parallel() {
+    if !has_parallel() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for words in [&["-j1", "--timeout", "1"][..], &["-j2", "--delay", "0.2"]] {
+        let list = match words.contains(&"--timeout") {
+            true => "echo a\nsleep 1000; echo never\necho b\n",
+            // The first job ends first, because the second one starts later.
+            false => "sleep 0.1; echo a\necho b\n",
+        };
+        let begun = Instant::now();
+        let [ours, theirs] = both_with(words, list, dir.path());
+        assert_eq!(ours.0, theirs.0, "{words:?}");
+        assert_eq!(ours.0.lines().count(), 2, "{words:?}: {ours:?}");
+        // The least time that two runs take.
+        assert!(begun.elapsed() >= Duration::from_millis(400));
+    }
+}
+
+#[test]
+fn the_directory_of_jobs_is_the_same_in_gnu_parallel() {
+    if !has_parallel() {
+        return;
+    }
+    let list = "pwd; echo $PWD\n";
+    let theirs = Program::Theirs
+        .run(&["--wd", "/usr"], list, Path::new("/"))
+        .0;
+    let ours = Program::Ours
+        .run(&["--cwd", "/usr"], list, Path::new("/"))
+        .0;
+    assert_eq!(ours, theirs);
+    assert_eq!(ours, "/usr\n/usr\n");
+}
+
+#[test]
+fn ungrouped_output_is_the_same_in_gnu_parallel() {
+    if !has_parallel() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let list = "printf a\nprintf b; printf 'c\\n'\n";
+    let theirs = Program::Theirs
+        .run(&["-j1", "--ungroup"], list, dir.path())
+        .0;
+    let ours = Program::Ours.run(&["-j1", "--inherit"], list, dir.path()).0;
+    assert_eq!(ours, theirs);
+    assert_eq!(ours, "abc\n");
+}
+
+/// The cells of the rows of the tables in the documentation.
+fn documented_rows() -> Vec<Vec<String>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/FROM_PARALLEL.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| "));
+    let rows = rows.filter_map(|row| row.strip_suffix('|'));
+    let rows = rows.map(|row| row.split('|').map(|it| it.trim().to_owned()).collect());
+    // The first row of a table names its columns.
+    rows.filter(|row: &Vec<String>| row.last().is_some_and(|test| test != "test"))
+        .collect()
+}
+
+/// What stands between backquotes.
+fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn every_row_that_says_same_names_its_test_and_every_test_has_a_row() {
+    let source = |file: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/{file}.rs"));
+        std::fs::read_to_string(path).unwrap()
+    };
+    let files = ["from_parallel", "from_xargs"].map(|file| (file, source(file)));
+    let mut tests: Vec<String> = Vec::new();
+    for (file, text) in &files {
+        let names = text.split("#[test]\nfn ").skip(1);
+        let names = names.filter_map(|rest| rest.split_once('(').map(|(name, _)| name));
+        tests.extend(names.map(|name| format!("{file}::{name}")));
+    }
+    assert!(tests.len() > 10, "{tests:?}");
+    let rows = documented_rows();
+    assert!(rows.len() > 100, "{} rows", rows.len());
+    let help = stdout(&mut exitring(["run", "--help"]));
+    let mut named = Vec::new();
+    for row in &rows {
+        let [_, ours, difference, test] = &row[..] else {
+            panic!("a row has four cells: {row:?}");
+        };
+        let known = ["same", "differs", "none"];
+        assert!(
+            known.iter().any(|word| difference.starts_with(word)),
+            "{row:?}"
+        );
+        for test in quoted(test) {
+            assert!(tests.iter().any(|it| it == test), "{row:?}: no test {test}");
+            named.push(test.to_owned());
+        }
+        assert!(
+            !difference.starts_with("same") || !test.is_empty(),
+            "a row that says same names its test: {row:?}"
+        );
+        for option in quoted(ours).filter(|it| it.starts_with('-')) {
+            let name = option.split([' ', '=', '[']).next().unwrap_or_default();
+            let found = [" ", ",", "\n", "[", "="]
+                .iter()
+                .any(|after| help.contains(&format!(" {name}{after}")));
+            assert!(found, "{row:?}: no option {name}");
+        }
+    }
+    for test in tests {
+        let about_the_table = test.ends_with("every_test_has_a_row");
+        assert!(
+            about_the_table || named.contains(&test),
+            "no row for {test}"
+        );
     }
 }
 

@@ -85,3 +85,63 @@ fn max_args_are_the_same_in_xargs() {
         }
     }
 }
+
+#[test]
+fn jobs_at_a_time_are_the_same_in_xargs() {
+    if !has_xargs() {
+        return;
+    }
+    // Each job waits until all three run.
+    let job = "touch $0; until [ -e a ] && [ -e b ] && [ -e c ]; do sleep 0.02; done; echo $0";
+    let run = |command: &mut assert_cmd::Command| {
+        let dir = tempfile::tempdir().unwrap();
+        let command = command.args(["sh", "-c", job]).current_dir(dir.path());
+        let text = stdout(command.write_stdin("a\nb\nc\n"));
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    };
+    let ours = run(&mut exitring(["run", "-q", "-j3", "-d\\n", "-n1", "--"]));
+    let mut xargs = assert_cmd::Command::new("xargs");
+    let theirs = run(xargs.args(["-P3", "-d\\n", "-n1"]));
+    assert_eq!(ours, theirs);
+    assert_eq!(ours, ["a", "b", "c"]);
+}
+
+#[test]
+fn an_empty_list_is_the_same_in_xargs() {
+    if !has_xargs() {
+        return;
+    }
+    let (ours, theirs) = both("-- echo none", "-r echo none", "");
+    assert_eq!(ours, theirs);
+    assert_eq!(ours, "");
+}
+
+#[test]
+fn a_list_from_a_file_is_the_same_in_xargs() {
+    if !has_xargs() {
+        return;
+    }
+    let (ours, theirs) = both(
+        "-j1 list -- printf [%s]\\n",
+        "-a list -d\\n -n1 printf [%s]\\n",
+        "a b\n'c'\n",
+    );
+    assert_eq!(ours, theirs);
+    assert_eq!(ours, "[a b]\n['c']\n");
+}
+
+#[test]
+fn placeholders_are_the_same_in_xargs() {
+    if !has_xargs() {
+        return;
+    }
+    let (ours, theirs) = both(
+        "-j1 -- printf [%s]\\n x{}y {}",
+        "-I{} printf [%s]\\n x{}y {}",
+        "a b\nc/d\n",
+    );
+    assert_eq!(ours, theirs);
+    assert_eq!(ours, "[xa by]\n[a b]\n[xc/dy]\n[c/d]\n");
+}

@@ -34,6 +34,37 @@ fn a_bar_shows_the_progress_at_a_terminal() {
 }
 
 #[test]
+fn bar_and_no_bar_decide_about_the_bar() {
+    if !tmux_is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(
+        dir.path().join("list"),
+        "echo from a job\nuntil [ -e go ]; do sleep 0.05; done\n",
+    )
+    .unwrap();
+    let script = format!("{EXITRING} run -q --bar list; {EXITRING} run --no-bar list");
+    let terminal = Terminal::new("nobar", dir.path(), &script);
+    let screen = terminal.wait_for(&["1 running, 1 done, 0 failed", "from a job"]);
+    assert!(!screen.contains("succeeded"), "{screen}");
+    fs::write(dir.path().join("go"), "").unwrap();
+    let screen = terminal.wait_for(&["2 succeeded", "code 0"]);
+    // The summary of the second run only.
+    assert_eq!(screen.matches("succeeded").count(), 1, "{screen}");
+    fs::remove_file(dir.path().join("go")).unwrap();
+    let script = format!("{EXITRING} run --no-bar list");
+    let terminal = Terminal::new("nobar2", dir.path(), &script);
+    terminal.wait_for(&["from a job"]);
+    // Several times the interval between two drawings.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let screen = terminal.screen();
+    assert!(!screen.contains("running"), "{screen}");
+    fs::write(dir.path().join("go"), "").unwrap();
+    terminal.wait_for(&["2 succeeded", "code 0"]);
+}
+
+#[test]
 fn the_bar_is_ascii_in_an_ascii_locale() {
     if !tmux_is_there() {
         return;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::command_spec::CommandSpec;
+use super::command_spec::{CommandSpec, SlottedWord};
 
 /// One attempt at a job.
 #[derive(Debug)]
@@ -17,7 +17,29 @@ pub(crate) struct Job {
     /// A number from 1 that no other job has while this one runs; 0 before the job is started.
     pub(crate) slot: u32,
     pub(crate) command: CommandSpec,
+    /// What only some runs need.
+    pub(crate) details: Option<Box<Details>>,
 }
+
+/// Details of a job that some options ask for.
+#[derive(Debug, Default)]
+pub(crate) struct Details {
+    /// What precedes each line of the job's output.
+    pub(crate) tag: Option<SlottedWord>,
+    /// What the job reads; `None`: /dev/null.
+    pub(crate) input: Option<JobInput>,
+}
+
+/// What a job reads from its standard input.
+#[derive(Debug)]
+pub(crate) enum JobInput {
+    Text(Vec<u8>),
+    /// The file of this name.
+    File(SlottedWord),
+}
+
+/// The most bytes of a tag. It bounds what a line may grow by.
+const TAG_MAX: usize = 1024;
 
 impl Job {
     /// The command as one would type it, for messages and records. Bytes that are not UTF-8 are
@@ -29,6 +51,20 @@ impl Job {
     /// The same as `command_text`, without loss.
     pub(crate) fn command_bytes(&self) -> Cow<'_, [u8]> {
         self.command.bytes(self.slot)
+    }
+
+    /// What precedes each line of the job's output: the tag, without line ends, and a tab.
+    pub(crate) fn tag(&self) -> Option<Vec<u8>> {
+        let tag = self.details.as_ref()?.tag.as_ref()?;
+        let mut tag = tag.with_slot(self.slot);
+        tag.truncate(TAG_MAX);
+        for byte in &mut tag {
+            if *byte == b'\n' {
+                *byte = b' ';
+            }
+        }
+        tag.push(b'\t');
+        Some(tag)
     }
 }
 

@@ -19,12 +19,15 @@
 //! - [`schedule`]: the queue of jobs that wait to start, and the threads that start them.
 //! - [`input`]: the list of jobs, and the thread that reads it.
 //! - [`supervisor`]: the thread that observes jobs until they end.
-//! - [`setup`]: builds the parts from the options.
+//! - [`dry_run`]: prints the commands in place of all that.
+//! - [`job_environment`], [`setup`]: build the parts from the options.
 
 mod command_spec;
+mod dry_run;
 mod fault_signals;
 mod input;
 mod job;
+mod job_environment;
 mod options;
 mod output;
 mod report;
@@ -51,14 +54,16 @@ pub(crate) use self::options::Options;
 use self::options::Output;
 use self::output::drainer;
 pub(crate) use self::output::drainer::drain;
+use self::output::keep_order::KeepOrder;
 use self::output::pipes::Pipes;
 use self::output::std_streams::StdStreams;
+use self::output::submitted_jobs::SubmittedJobs;
 use self::report::joblog::JobLog;
 use self::report::progress::Progress;
 use self::report::summary::Summary;
 use self::setup::{
-    build_spawner, cannot, choose_foreground, choose_output, choose_shard, existing_log,
-    list_options,
+    build_spawner, cannot, choose_foreground, choose_halt, choose_output, choose_shard,
+    existing_log, list_options,
 };
 use self::signals::Signals;
 use self::stopped::Stopped;
@@ -80,6 +85,17 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     };
     let shard = choose_shard(&options)?;
     shard::describe_to_jobs(shard);
+    job_environment::set_variables(&options.env)?;
+    if options.dry_run {
+        let resume = match &options.joblog {
+            Some(log) if options.resume || options.resume_failed => {
+                JobLog::read(log, options.resume_failed)?
+            }
+            _ => None,
+        };
+        let source = Source::open(&list_options(&options))?;
+        return dry_run::print(source, shard, resume, options.output == Output::Jsonl);
+    }
     let (destination, route) = choose_output(&options)?;
     // Opening a FIFO blocks until it has a writer. Signals keep their default effect until then, so
     // Ctrl-C still ends the process.
@@ -92,6 +108,9 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         None => (None, None),
     };
 
+    if let Some(dir) = &options.cwd {
+        job_environment::change_directory(dir)?;
+    }
     let jobs = options.jobs.map_or_else(
         || thread::available_parallelism().map_or(1, usize::from),
         |jobs| jobs as usize,
@@ -108,12 +127,14 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     }
 
     let counts = Arc::new(ListCounts::default());
+    let submitted = options.keep_order.then(Arc::<SubmittedJobs>::default);
     let reader = Reader {
         source,
         shard,
         resume,
         admission: Arc::clone(&spawner.admission),
         event_queue: Arc::clone(&spawner.event_queue),
+        submitted: submitted.clone(),
         counts: Arc::clone(&counts),
     };
     // The thread is not joined: it may block on input that never arrives.
@@ -131,9 +152,9 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         joblog,
         records: options.output == Output::Jsonl,
         retries: options.retries,
-        fail_fast: options.fail_fast,
-        std_streams: StdStreams::new(),
-        progress: Progress::new(!options.quiet),
+        halt: choose_halt(&options),
+        std_streams: StdStreams::new(submitted.map(KeepOrder::new)),
+        progress: Progress::new(options.bar || !options.quiet && !options.no_bar),
         summary: Summary::new(),
         shutdown: Shutdown::new(options.grace),
         stopped,
@@ -143,6 +164,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         pending_ends: PendingEnds::default(),
         job_checks: JobChecks::new(stopped),
         draining: VecDeque::new(),
+        more_output: false,
         capacity_reported: false,
         closed_pipes_reported: false,
         reported_signals: HashSet::new(),

@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use super::input::delimiter;
 use super::input::shard::Wanted;
 use super::stopped::Stopped;
+use super::supervisor::halt::HaltRule;
 use super::supervisor::shutdown::Stop;
 use crate::duration;
 
@@ -49,12 +50,12 @@ pub(crate) struct Options {
     /// A template: COMMAND {} ::: ARGUMENTS
     ///
     /// {} stands for the argument, {1} and {2} for those of the first and second :::, {#} for the
-    /// number of the job, {%} for its slot. {.} is the argument without its extension, {/} without its directory,
-    /// {//} its directory, {/.} its name without directory and extension. {1.} and so on are parts
-    /// of one argument. Arguments are appended to a template without a placeholder for them. :::+
-    /// links a list of arguments with the one before. :::: and ::::+ are followed by files whose
-    /// lines are the arguments.
-    /// Without ::: the arguments are the lines of FILE or standard input.
+    /// number of the job, {%} for its slot. {.} is the argument without its extension, {/} without
+    /// its directory, {//} its directory, {/.} its name without directory and extension. {1.} and
+    /// so on are parts of one argument. Arguments are appended to a template without a placeholder
+    /// for them. :::+ links a list of arguments with the one before. :::: and ::::+ are followed by
+    /// files whose lines are the arguments. Without any of these the arguments are the lines of
+    /// FILE or standard input.
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 
@@ -96,6 +97,49 @@ pub(crate) struct Options {
         hide_possible_values = true
     )]
     pub(crate) fail_fast: Option<Stop>,
+
+    /// End the run early, as in now,fail=10%
+    ///
+    /// WHEN,WHAT=N or WHEN,WHAT=N%, as in GNU parallel: soon starts no more jobs, now also ends
+    /// running ones; fail, success and done say which jobs count. A percentage is of all jobs of
+    /// the run. With success the exit status is 0 then. never is the default.
+    #[arg(
+        long,
+        value_name = "RULE",
+        allow_hyphen_values = true,
+        conflicts_with = "fail_fast"
+    )]
+    pub(crate) halt: Option<HaltRule>,
+
+    /// Time from the start of one job to that of the next
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    pub(crate) delay: Option<Duration>,
+
+    /// Print the commands and run nothing
+    ///
+    /// Commands are printed as one would type them. With --resume, those that are left. The slot of
+    /// a job is not known then and stays {%}.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Run jobs in this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<PathBuf>,
+
+    /// Set a variable for jobs
+    ///
+    /// Jobs inherit all variables. NAME without a value requires that the variable is set. The
+    /// option may be repeated.
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<OsString>,
+
+    /// What jobs read: null (default), arg, or a file
+    ///
+    /// null is /dev/null. arg is the arguments of the job, one per line. A file is opened for each
+    /// job, and its name may have placeholders: --stdin {} has each job read the file that its
+    /// argument names.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stdin: Option<OsString>,
 
     /// Report, fail, or foreground a stopped job
     ///
@@ -180,6 +224,29 @@ pub(crate) struct Options {
     )]
     pub(crate) output: Output,
 
+    /// Forward the output of jobs in the order of the list
+    ///
+    /// The first job that has not ended is forwarded as it writes. What later jobs write waits in
+    /// memory, and beyond 16 MiB in an unlinked file in TMPDIR or /tmp.
+    #[arg(short, long, help_heading = "Output")]
+    pub(crate) keep_order: bool,
+
+    /// Begin each line with the arguments of its job
+    ///
+    /// A tab follows. For a list of commands it is the command. Line ends in it become spaces.
+    /// Records have it in the field tag.
+    #[arg(long, conflicts_with = "tagstring", help_heading = "Output")]
+    pub(crate) tag: bool,
+
+    /// The same with a text, which may have placeholders
+    #[arg(
+        long,
+        value_name = "TEXT",
+        hide_short_help = true,
+        help_heading = "Output"
+    )]
+    pub(crate) tagstring: Option<OsString>,
+
     /// Have jobs write to DIR/NUMBER.out and DIR/NUMBER.err
     ///
     /// The jobs write to the files themselves. A file that is empty when its job ends is removed,
@@ -208,6 +275,24 @@ pub(crate) struct Options {
     /// Errors are still reported on standard error.
     #[arg(short, long, help_heading = "Output")]
     pub(crate) quiet: bool,
+
+    /// Show a progress bar at a terminal, also with -q
+    #[arg(
+        long,
+        overrides_with = "no_bar",
+        hide_short_help = true,
+        help_heading = "Output"
+    )]
+    pub(crate) bar: bool,
+
+    /// Show no progress bar
+    #[arg(
+        long,
+        overrides_with = "bar",
+        hide_short_help = true,
+        help_heading = "Output"
+    )]
+    pub(crate) no_bar: bool,
 
     /// Write a record of each finished job to FILE
     #[arg(long, value_name = "FILE", help_heading = "Job log")]

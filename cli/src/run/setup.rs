@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
+use std::path;
 use std::sync::Arc;
 
 use exitring::{Environment, Watcher};
@@ -21,6 +22,7 @@ use super::schedule::shell::Shell;
 use super::schedule::spawner::Spawner;
 use super::stopped::Stopped;
 use super::supervisor::foreground::Foreground;
+use super::supervisor::halt::{Halt, HaltRule};
 use crate::diagnostics::say;
 use crate::failure::{Failure, chain};
 
@@ -55,6 +57,11 @@ pub(super) fn list_options(options: &Options) -> ListOptions {
         },
         template: options.command.clone(),
         max_args: options.max_args.map(|max| max as usize),
+        tag: match options.tag {
+            true => Some("{}".into()),
+            false => options.tagstring.clone(),
+        },
+        stdin: options.stdin.clone(),
     }
 }
 
@@ -85,11 +92,31 @@ pub(super) fn choose_output(options: &Options) -> Result<(Destination, Route), F
         Output::Human => Route::Lines,
         Output::Jsonl => Route::Records,
     };
+    let elsewhere = [
+        ("--log", options.log.is_some()),
+        ("--append", options.append.is_some()),
+        ("--inherit", options.inherit),
+        ("--discard", options.discard),
+    ];
+    let elsewhere = elsewhere.into_iter().find(|(_, given)| *given);
+    if let (Some((option, _)), true) = (elsewhere, options.tag || options.tagstring.is_some()) {
+        let cause = format!(
+            "--tag cannot be combined with {option}: the output of jobs does not pass through exitring"
+        );
+        return Err(Failure::usage(cause).remedy(format!("remove --tag or {option}")));
+    }
+    if let (Some((option @ ("--append" | "--inherit"), _)), true) = (elsewhere, options.keep_order)
+    {
+        let cause = format!(
+            "--keep-order cannot be combined with {option}: jobs write to the file themselves, when they run"
+        );
+        return Err(Failure::usage(cause).remedy(format!("remove --keep-order or {option}")));
+    }
     if let Some(dir) = &options.log {
-        return Ok((
-            Destination::Logged(Logs::open(dir.clone())?),
-            Route::Nowhere,
-        ));
+        // The directory of this process changes.
+        let absolute = options.cwd.as_ref().and_then(|_| path::absolute(dir).ok());
+        let logs = Logs::open(absolute.unwrap_or_else(|| dir.clone()))?;
+        return Ok((Destination::Logged(logs), Route::Nowhere));
     }
     if let Some(path) = &options.append {
         let file = OpenOptions::new().append(true).create(true).open(path);
@@ -106,6 +133,14 @@ pub(super) fn choose_output(options: &Options) -> Result<(Destination, Route), F
         (true, ..) => Ok((Destination::Inherited, Route::Nowhere)),
         (_, true, _) => Ok((Destination::Null, Route::Nowhere)),
         _ => Ok((Destination::Piped, route)),
+    }
+}
+
+/// The rule that ends the run early.
+pub(super) fn choose_halt(options: &Options) -> Option<Halt> {
+    match options.halt {
+        Some(HaltRule(halt)) => halt,
+        None => options.fail_fast.map(Halt::fail_fast),
     }
 }
 
@@ -138,7 +173,7 @@ pub(super) fn build_spawner(
         (None, false) => Shell::Auto,
     };
     Ok(Spawner {
-        admission: Arc::new(Admission::new(jobs, jobs + JOBS_MORE)),
+        admission: Arc::new(Admission::new(jobs, jobs + JOBS_MORE, options.delay)),
         event_queue: Arc::new(
             EventQueue::new().map_err(|error| cannot("create an eventfd", &error))?,
         ),

@@ -16,6 +16,14 @@ impl StartError {
         }
     }
 
+    /// What the job is to read cannot be opened. Shells exit with this code then.
+    pub(crate) fn no_stdin(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            exit_code: 1,
+        }
+    }
+
     /// The program exists but cannot be executed, or the line cannot be a command.
     pub(crate) fn not_executable(reason: impl Into<String>) -> Self {
         Self {

@@ -4,13 +4,16 @@
 //! the admission. [`source`] reads `lines` of a file or combines the arguments of a [`template`]:
 //! `product` has the arguments, `batches` takes several at a time, `held_list` has those in memory,
 //! and `separator` and [`delimiter`] say how lists are written. `word` is a word of a template, and
-//! `placeholder` says what stands where. `foreign_placeholders` recognises the syntax of other
+//! `placeholder` says what stands where; `extras` are words of other options, with
+//! `job_stdin`. `foreign_placeholders` recognises the syntax of other
 //! tools, which `word` refuses.
 
 mod batches;
 pub(crate) mod delimiter;
+mod extras;
 mod foreign_placeholders;
 mod held_list;
+mod job_stdin;
 mod lines;
 mod placeholder;
 mod product;

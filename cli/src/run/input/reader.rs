@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::shard::Shard;
-use super::source::Source;
+use super::source::{Item, Source};
 use crate::failure::Failure;
 use crate::run::command_spec::CommandSpec;
 use crate::run::job::Job;
+use crate::run::output::submitted_jobs::SubmittedJobs;
 use crate::run::report::resume::{Resume, ResumeAction};
 use crate::run::schedule::admission::Admission;
 use crate::run::schedule::event_queue::{Event, EventQueue};
@@ -21,6 +22,8 @@ pub(crate) struct Reader {
     pub(crate) resume: Option<Resume>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) event_queue: Arc<EventQueue>,
+    /// The jobs whose output is kept in the order of the list.
+    pub(crate) submitted: Option<Arc<SubmittedJobs>>,
     pub(crate) counts: Arc<ListCounts>,
 }
 
@@ -36,6 +39,11 @@ impl ListCounts {
     /// The estimated number of jobs in this shard, including those that an earlier run has done.
     pub(crate) fn expected(&self) -> Option<u64> {
         Some(self.expected.load(Ordering::Relaxed)).filter(|&count| count > 0)
+    }
+
+    /// The same without those that an earlier run has done.
+    pub(crate) fn expected_now(&self) -> Option<u64> {
+        Some(self.expected()?.saturating_sub(self.done_before()))
     }
 
     /// How many jobs an earlier run has done.
@@ -65,7 +73,12 @@ impl Reader {
     fn read(&mut self) -> Result<(), Failure> {
         let mut batch = Vec::with_capacity(BATCH);
         let mut last = 0;
-        while let Some((number, command)) = self.source.next()? {
+        while let Some(Item {
+            number,
+            command,
+            details,
+        }) = self.source.next()?
+        {
             last = number;
             if self.shard.contains(number) && self.should_run(number, &command)? {
                 batch.push(Job {
@@ -73,19 +86,27 @@ impl Reader {
                     attempt: 1,
                     slot: 0,
                     command,
+                    details,
                 });
             }
             // Submit everything that was read before a read can block.
             if batch.len() == BATCH || !self.source.has_buffered_item() {
                 self.set_expected(self.source.estimate());
-                if !self.admission.submit(&mut batch) {
+                if !self.submit(&mut batch) {
                     return Ok(());
                 }
             }
         }
         self.set_expected(Some(last));
-        self.admission.submit(&mut batch);
+        self.submit(&mut batch);
         Ok(())
+    }
+
+    fn submit(&self, batch: &mut Vec<Job>) -> bool {
+        if let Some(submitted) = &self.submitted {
+            submitted.add(batch.iter().map(|job| job.number));
+        }
+        self.admission.submit(batch)
     }
 
     fn should_run(&mut self, number: u64, command: &CommandSpec) -> Result<bool, Failure> {
@@ -136,7 +157,7 @@ mod tests {
     #[test]
     fn a_panic_of_the_reader_ends_the_list_and_is_reported() {
         let (admission, event_queue) = (
-            Arc::new(Admission::new(1, 1)),
+            Arc::new(Admission::new(1, 1, None)),
             Arc::new(EventQueue::new().expect("an eventfd")),
         );
         let guard = EndGuard {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::failure::Failure;
+use crate::run::schedule::environment;
 
 /// Part `index` of `count`. Each job belongs to exactly one part, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,9 +35,6 @@ struct Launcher {
 
 /// The environment variable that corresponds to `--shard`.
 const VARIABLE: &str = "EXITRING_SHARD";
-/// The part that this run has, for its jobs. It is another variable, because a job that runs
-/// `exitring run` has a list of its own.
-const VARIABLE_FOR_JOBS: &str = "EXITRING_RUN_SHARD";
 /// The value that selects the whole list.
 const NONE: &str = "none";
 
@@ -153,14 +151,14 @@ impl Wanted {
     }
 }
 
-/// Describes the shard in the environment of jobs, and prevents it from selecting a part of their
+/// Describes the shard in the environment of jobs, in a variable of its own, and prevents it from selecting a part of their
 /// own lists: a job that runs `exitring run` must run all of its list. The caller must not have
 /// started a thread yet.
 pub(crate) fn describe_to_jobs(shard: Shard) {
     // SAFETY: no other thread exists that could read or change the environment.
     unsafe {
         env::set_var(VARIABLE, NONE);
-        env::set_var(VARIABLE_FOR_JOBS, shard.to_string());
+        env::set_var(environment::RUN_SHARD, shard.to_string());
     }
 }
 

@@ -9,13 +9,16 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, open};
 
 use super::batches::Batches;
+use super::extras::Extras;
 use super::held_list::HeldList;
 use super::lines::{ItemKind, Line, Lines};
+use super::placeholder::ArgumentCount;
 use super::product::{Combination, Product};
 use super::separator::{Join, ListSource, ListSpec};
 use super::template::{self, Template};
 use crate::failure::Failure;
 use crate::run::command_spec::CommandSpec;
+use crate::run::job::Details;
 
 /// Where jobs come from.
 #[derive(Debug)]
@@ -28,11 +31,23 @@ pub(crate) struct ListOptions {
     pub(crate) template: Vec<OsString>,
     /// Each job gets up to as many arguments of one list.
     pub(crate) max_args: Option<usize>,
+    /// A template for what precedes each line of a job's output.
+    pub(crate) tag: Option<OsString>,
+    /// What jobs read: `null`, `arg`, or a template for the name of a file.
+    pub(crate) stdin: Option<OsString>,
 }
 
 pub(crate) struct Source {
     input: Input,
+    extras: Extras,
     number: u64,
+}
+
+/// A job of the list.
+pub(crate) struct Item {
+    pub(crate) number: u64,
+    pub(crate) command: CommandSpec,
+    pub(crate) details: Option<Box<Details>>,
 }
 
 enum Input {
@@ -45,37 +60,68 @@ impl Source {
     /// Opens the lists that the options name.
     pub(crate) fn open(options: &ListOptions) -> Result<Self, Failure> {
         let input = match options.template.is_empty() {
-            true => Input::Commands(open_file(options, item_kind(options, ItemKind::Commands))?),
+            true => {
+                let kind = item_kind(options, ItemKind::Commands);
+                let extras = Extras::parse(options, ArgumentCount::OfLists(1))?;
+                (Input::Commands(open_file(options, kind)?), extras)
+            }
             false => open_template(options)?,
         };
+        let (input, extras) = input;
         // Jobs inherit /dev/null as standard input, so that they do not read the list.
         let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .and_then(rustix::stdio::dup2_stdin);
         null.map_err(|error| Failure::resource(format!("cannot open /dev/null: {error}")))?;
-        Ok(Self { input, number: 0 })
+        Ok(Self {
+            input,
+            extras,
+            number: 0,
+        })
     }
 
-    /// The next command, with its number.
-    pub(crate) fn next(&mut self) -> Result<Option<(u64, CommandSpec)>, Failure> {
+    /// The next job.
+    pub(crate) fn next(&mut self) -> Result<Option<Item>, Failure> {
         let number = self.number + 1;
-        let command = match &mut self.input {
+        let extras = &self.extras;
+        let item = match &mut self.input {
             Input::Commands(lines) => lines.next()?.map(|line| match line {
-                Line::Whole(line) => CommandSpec::Line(OsStr::from_bytes(line).to_owned()),
+                Line::Whole(line) => {
+                    let line = OsStr::from_bytes(line);
+                    Combination::Arguments((
+                        CommandSpec::Line(line.to_owned()),
+                        extras.fill(number, &[line]),
+                    ))
+                }
                 Line::Invalid(why, start) => {
-                    CommandSpec::Invalid(why, OsString::from_vec(start.to_vec()))
+                    Combination::Invalid(why, OsString::from_vec(start.to_vec()))
                 }
             }),
-            Input::Arguments(template, product) => {
-                let filled = product.next(|arguments| template.fill(number, arguments))?;
-                filled.map(into_command)
-            }
-            Input::Batches(template, batches) => {
-                let filled = batches.next(|arguments| template.fill(number, arguments))?;
-                filled.map(into_command)
-            }
+            Input::Arguments(template, product) => product.next(|arguments| {
+                (
+                    template.fill(number, arguments),
+                    extras.fill(number, arguments),
+                )
+            })?,
+            Input::Batches(template, batches) => batches.next(|arguments| {
+                (
+                    template.fill(number, arguments),
+                    extras.fill(number, arguments),
+                )
+            })?,
         };
-        self.number += u64::from(command.is_some());
-        Ok(command.map(|command| (number, command)))
+        let Some(item) = item else {
+            return Ok(None);
+        };
+        let (command, details) = match item {
+            Combination::Arguments(filled) => filled,
+            Combination::Invalid(why, start) => (CommandSpec::Invalid(why, start), None),
+        };
+        self.number = number;
+        Ok(Some(Item {
+            number,
+            command,
+            details,
+        }))
     }
 
     /// Whether the next command can be read without blocking.
@@ -83,7 +129,8 @@ impl Source {
         match &self.input {
             Input::Commands(lines) => lines.has_buffered_item(),
             Input::Arguments(_, product) => product.has_buffered_item(),
-            Input::Batches(_, batches) => batches.items().has_buffered_item(),
+            // The next job needs several items, of which only some may be buffered.
+            Input::Batches(_, batches) => batches.items().streamed().is_none(),
         }
     }
 
@@ -99,13 +146,6 @@ impl Source {
     }
 }
 
-fn into_command(combination: Combination<CommandSpec>) -> CommandSpec {
-    match combination {
-        Combination::Arguments(command) => command,
-        Combination::Invalid(why, start) => CommandSpec::Invalid(why, start),
-    }
-}
-
 fn item_kind(options: &ListOptions, without_delimiter: ItemKind) -> ItemKind {
     options.end.map_or(without_delimiter, ItemKind::UpTo)
 }
@@ -116,19 +156,21 @@ fn open_file(options: &ListOptions, kind: ItemKind) -> Result<Lines, Failure> {
     Lines::open(file, kind, !options.template.is_empty())
 }
 
-fn open_template(options: &ListOptions) -> Result<Input, Failure> {
+fn open_template(options: &ListOptions) -> Result<(Input, Extras), Failure> {
     let max_args = options.max_args;
-    let (template, lists) = template::parse(&options.template, max_args)?;
+    let (template, count, lists) = template::parse(&options.template, max_args)?;
+    let extras = Extras::parse(options, count)?;
     check_lists(options, &lists)?;
     let kind = item_kind(options, ItemKind::Arguments);
     let product = match lists.is_empty() {
         true => Product::of_stream(open_file(options, kind)?),
         false => open_lists(lists, kind)?,
     };
-    Ok(match max_args {
+    let input = match max_args {
         Some(max) => Input::Batches(template, Batches::new(product, max)),
         None => Input::Arguments(template, product),
-    })
+    };
+    Ok((input, extras))
 }
 
 fn check_lists(options: &ListOptions, lists: &[ListSpec]) -> Result<(), Failure> {

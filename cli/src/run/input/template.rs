@@ -24,7 +24,7 @@ pub(crate) struct Template {
 pub(crate) fn parse(
     words: &[OsString],
     max_args: Option<usize>,
-) -> Result<(Template, Vec<ListSpec>), Failure> {
+) -> Result<(Template, ArgumentCount, Vec<ListSpec>), Failure> {
     let mut rest = words.split_inclusive(|word| Separator::parse(word.as_bytes()).is_some());
     let (command, mut next) = split_separator(rest.next().unwrap_or_default());
     if command.first().is_none_or(|program| program.is_empty()) {
@@ -53,7 +53,7 @@ pub(crate) fn parse(
         // FILE and standard input are one list.
         None => ArgumentCount::OfLists(lists.len().max(1)),
     };
-    Ok((Template::new(&command, count)?, lists))
+    Ok((Template::new(&command, count)?, count, lists))
 }
 
 /// Splits off the separator at the end.
@@ -119,7 +119,7 @@ mod tests {
     /// Parses a template, and the arguments in the command line.
     fn parse_all(words: &str) -> Result<(Template, Product), Failure> {
         let words: Vec<_> = words.split(' ').map(OsString::from).collect();
-        let (template, lists) = parse(&words, None)?;
+        let (template, _, lists) = parse(&words, None)?;
         let mut product = Product::default();
         for ListSpec { join, source } in lists {
             match source {
@@ -172,7 +172,7 @@ mod tests {
     fn all_arguments_of_a_job_are_words_of_their_own() {
         let fill = |words: &str, arguments: &[&str]| {
             let words: Vec<_> = words.split(' ').map(OsString::from).collect();
-            let (template, _) = parse(&words, Some(3)).expect("a template");
+            let (template, ..) = parse(&words, Some(3)).expect("a template");
             let arguments: Vec<_> = arguments.iter().map(OsStr::new).collect();
             let CommandSpec::Argv(words) = template.fill(1, &arguments) else {
                 panic!("there is no slot");

@@ -114,6 +114,25 @@ impl Word {
     }
 }
 
+impl Word {
+    /// The one word that this makes for a job. `{}` is all arguments with spaces between them.
+    pub(super) fn fill_one(&self, number: u64, arguments: &[&OsStr]) -> SlottedWord {
+        let mut joined: Option<SlottedWord> = None;
+        self.fill(number, arguments, &mut |word| match &mut joined {
+            None => joined = Some(word),
+            Some(joined) => {
+                joined.text.push(b' ');
+                let start = joined.text.len();
+                joined
+                    .slots
+                    .extend(word.slots.iter().map(|place| place + start));
+                joined.text.extend(word.text);
+            }
+        });
+        joined.unwrap_or_default()
+    }
+}
+
 /// The spelling of a placeholder at the start of the text, of exitring or of another tool.
 fn spelling(text: &[u8]) -> Option<&[u8]> {
     let own = placeholder::at_start(text).map(|(name, _)| &text[..name.len() + 2]);

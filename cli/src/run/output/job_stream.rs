@@ -2,11 +2,12 @@
 
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use super::output_line::OutputLine;
 use super::std_streams::StdStreams;
 use crate::run::report::json::to_json_line;
-use crate::run::stream_id::StreamId;
+use crate::run::stream_id::{STDOUT, StreamId};
 
 /// A longer line is forwarded piece by piece, so that it is not kept in memory.
 const LINE_MAX: usize = 1024 * 1024;
@@ -31,15 +32,18 @@ pub(crate) struct JobStream {
     partial: Vec<u8>,
     /// A part of the line was forwarded already.
     split: bool,
+    /// What each line begins with: the tag and a tab.
+    tag: Option<Rc<[u8]>>,
 }
 
 impl JobStream {
-    pub(crate) fn new(pipe: OwnedFd, attempt: u32) -> Self {
+    pub(crate) fn new(pipe: OwnedFd, attempt: u32, tag: Option<Rc<[u8]>>) -> Self {
         Self {
             pipe,
             attempt,
             partial: Vec::new(),
             split: false,
+            tag,
         }
     }
 
@@ -101,19 +105,19 @@ impl JobStream {
         match route {
             Route::Records => {
                 let (part, rest) = self.partial.split_at(whole_characters(&self.partial));
-                std_streams
-                    .stdout()
-                    .extend(to_json_line(&OutputLine::partial(
-                        stream_id,
-                        self.attempt,
-                        part,
-                    )));
+                std_streams.write_job(stream_id.job, STDOUT, |to| {
+                    let line = OutputLine::partial(stream_id, self.attempt, part);
+                    to.extend(to_json_line(&line.with_tag(self.tag_text())));
+                });
                 self.partial = rest.to_vec();
             }
             Route::Lines => {
-                std_streams
-                    .buffer_for(stream_id.stream)
-                    .extend_from_slice(&self.partial);
+                std_streams.write_job(stream_id.job, stream_id.stream, |to| {
+                    if let (Some(tag), false) = (&self.tag, self.split) {
+                        to.extend_from_slice(tag);
+                    }
+                    to.extend_from_slice(&self.partial);
+                });
                 // The buffer is freed, because few lines are so long.
                 self.partial = Vec::new();
             }
@@ -125,7 +129,7 @@ impl JobStream {
     /// Ends a line that was forwarded in part, because other streams have waited for its end for
     /// too long.
     pub(crate) fn break_line(&mut self, stream_id: StreamId, std_streams: &mut StdStreams) {
-        std_streams.buffer_for(stream_id.stream).push(b'\n');
+        std_streams.write_job(stream_id.job, stream_id.stream, |to| to.push(b'\n'));
         self.split = false;
     }
 
@@ -157,18 +161,35 @@ impl JobStream {
         std_streams: &mut StdStreams,
     ) {
         match route {
-            Route::Lines => std_streams
-                .buffer_for(stream_id.stream)
-                .extend_from_slice(lines),
-            Route::Records => {
+            Route::Lines => {
+                std_streams.write_job(stream_id.job, stream_id.stream, |to| match &self.tag {
+                    None => to.extend_from_slice(lines),
+                    Some(tag) => {
+                        let lines = lines.split_inclusive(|&byte| byte == b'\n');
+                        for (index, line) in lines.enumerate() {
+                            // The beginning of the first line may have been forwarded.
+                            if index > 0 || !self.split {
+                                to.extend_from_slice(tag);
+                            }
+                            to.extend_from_slice(line);
+                        }
+                    }
+                });
+            }
+            Route::Records => std_streams.write_job(stream_id.job, STDOUT, |to| {
                 for line in lines.split_inclusive(|&byte| byte == b'\n') {
                     let line = line.strip_suffix(b"\n").unwrap_or(line);
                     let record = OutputLine::new(stream_id, self.attempt, line);
-                    std_streams.stdout().extend(to_json_line(&record));
+                    to.extend(to_json_line(&record.with_tag(self.tag_text())));
                 }
-            }
+            }),
             Route::Nowhere => {}
         }
+    }
+
+    /// The tag without the tab.
+    fn tag_text(&self) -> Option<&[u8]> {
+        self.tag.as_deref()?.split_last().map(|(_, tag)| tag)
     }
 }
 

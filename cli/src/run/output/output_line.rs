@@ -20,6 +20,9 @@ pub(crate) struct OutputLine<'a> {
     /// The exact bytes, where the line is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     line_base64: Option<String>,
+    /// With `--tag`: the tag of the job.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag: Option<Cow<'a, str>>,
     /// The line continues in the next record of this stream.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     partial: bool,
@@ -38,7 +41,15 @@ impl<'a> OutputLine<'a> {
             },
             line: String::from_utf8_lossy(line),
             line_base64: base64_unless_text(line),
+            tag: None,
             partial: false,
+        }
+    }
+
+    pub(crate) fn with_tag(self, tag: Option<&'a [u8]>) -> Self {
+        Self {
+            tag: tag.map(String::from_utf8_lossy),
+            ..self
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::process::{Resource, getrlimit};
 
 use super::job_stream::{JobStream, Route};
+use super::long_line::LongLine;
 use super::std_streams::StdStreams;
 use crate::run::stream_id::StreamId;
 use crate::run::token::Token;
@@ -19,13 +21,6 @@ use crate::run::token::Token;
 const READ_AT_ONCE: usize = 64 * 1024;
 /// The maximal capacity of a pipe of an unprivileged process (`fs.pipe-max-size`).
 const PIPE_MAX: usize = 1024 * 1024;
-/// How long other streams wait for the end of a long line that makes no progress.
-const LINE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A line makes progress if at least this many bytes arrive in that time.
-const LINE_PROGRESS_MIN: usize = 64 * 1024;
-/// How long other streams wait in any case: a line may be endless.
-const LINE_WAIT_MAX: Duration = Duration::from_secs(60);
-
 pub(crate) struct Pipes {
     /// The epoll that reports readable pipes.
     poll: Arc<OwnedFd>,
@@ -39,16 +34,6 @@ pub(crate) struct Pipes {
     /// Streams that wait for the end of a long line. They are removed from `poll` meanwhile.
     paused: Vec<StreamId>,
     buffer: Vec<u8>,
-}
-
-struct LongLine {
-    stream_id: StreamId,
-    /// Since when other streams wait for the end of the line.
-    waiting_since: Instant,
-    /// The time of the last check for progress.
-    checked_at: Instant,
-    /// The bytes that arrived since then.
-    bytes: usize,
 }
 
 impl Pipes {
@@ -67,11 +52,17 @@ impl Pipes {
     }
 
     /// Adds the pipes of a job that was started.
-    pub(crate) fn add(&mut self, job: u64, attempt: u32, pipes: [Option<OwnedFd>; 2]) {
+    pub(crate) fn add(
+        &mut self,
+        job: u64,
+        attempt: u32,
+        pipes: [Option<OwnedFd>; 2],
+        tag: Option<Rc<[u8]>>,
+    ) {
         for (stream_id, pipe) in StreamId::both(job, attempt).into_iter().zip(pipes) {
             if let Some(pipe) = pipe {
                 self.streams
-                    .insert(stream_id, JobStream::new(pipe, attempt));
+                    .insert(stream_id, JobStream::new(pipe, attempt, tag.clone()));
             }
         }
     }
@@ -98,7 +89,9 @@ impl Pipes {
         let Some(stream) = self.streams.get_mut(&stream_id) else {
             return;
         };
-        if is_blocked(&self.long_lines, stream_id, std_streams) {
+        if is_blocked(&self.long_lines, stream_id, std_streams)
+            && std_streams.is_live(stream_id.job)
+        {
             // Level-triggered epoll would report it again and again.
             let _ = epoll::delete(&self.poll, stream.as_fd());
             if self.paused.is_empty() {
@@ -116,10 +109,45 @@ impl Pipes {
         } {
             Some(bytes) => {
                 stream.forward(stream_id, bytes, self.route, std_streams);
-                let (in_line, count) = (stream.is_mid_line(self.route), bytes.len());
-                self.track_long_line(stream_id, in_line, count, std_streams);
+                let count = bytes.len();
+                self.track_stream(stream_id, count, std_streams);
             }
             None => self.close(stream_id, std_streams),
+        }
+    }
+
+    /// Tracks the long line that a stream may be in, after it was forwarded.
+    fn track_stream(&mut self, stream_id: StreamId, bytes: usize, std_streams: &mut StdStreams) {
+        let job = stream_id.job;
+        let Some(stream) = self.streams.get_mut(&stream_id) else {
+            return;
+        };
+        // What waits for its turn is in no line of standard output.
+        let mut in_line = stream.is_mid_line(self.route) && std_streams.is_live(job);
+        if in_line && std_streams.is_past(job) {
+            // The output of the next jobs does not wait for a background process.
+            stream.break_line(stream_id, std_streams);
+            in_line = false;
+        }
+        self.track_long_line(stream_id, in_line, bytes, std_streams);
+    }
+
+    /// Continues after all output of a job that waited was forwarded (`--keep-order`).
+    pub(crate) fn continue_live(&mut self, job: u64, attempt: u32, std_streams: &mut StdStreams) {
+        for stream_id in StreamId::both(job, attempt) {
+            self.track_stream(stream_id, 0, std_streams);
+        }
+    }
+
+    /// Ends the lines that a job has begun, because the output of the next job follows.
+    fn end_lines(&mut self, job: u64, attempt: u32, std_streams: &mut StdStreams) {
+        for stream_id in StreamId::both(job, attempt) {
+            if let Some(stream) = self.streams.get_mut(&stream_id)
+                && stream.is_mid_line(self.route)
+            {
+                stream.break_line(stream_id, std_streams);
+                self.track_long_line(stream_id, false, 0, std_streams);
+            }
         }
     }
 
@@ -230,6 +258,9 @@ impl Pipes {
                 self.orphaned.push_back(stream_id);
             }
         }
+        if std_streams.keeps_order() {
+            self.end_lines(job, attempt, std_streams);
+        }
         if self.orphaned.len() <= self.orphaned_max {
             return false;
         }
@@ -252,12 +283,14 @@ impl Pipes {
         let Some(stream) = self.streams.get_mut(&stream_id) else {
             return;
         };
-        if stream.is_readable() && !is_blocked(&self.long_lines, stream_id, std_streams) {
+        let waits = is_blocked(&self.long_lines, stream_id, std_streams)
+            && std_streams.is_live(stream_id.job);
+        if stream.is_readable() && !waits {
             let mut buffer = vec![0; PIPE_MAX];
             if let Some(bytes) = stream.read(&mut buffer) {
                 stream.forward(stream_id, bytes, self.route, std_streams);
-                let (in_line, count) = (stream.is_mid_line(self.route), bytes.len());
-                self.track_long_line(stream_id, in_line, count, std_streams);
+                let count = bytes.len();
+                self.track_stream(stream_id, count, std_streams);
             }
         }
     }
@@ -283,42 +316,6 @@ impl Pipes {
     }
 }
 
-impl LongLine {
-    /// Whether lines of another stream would end up in the middle of this one.
-    fn blocks(&self, other: StreamId, std_streams: &StdStreams) -> bool {
-        self.stream_id != other
-            && (self.stream_id.stream == other.stream || std_streams.share_file())
-    }
-
-    fn new(stream_id: StreamId, now: Instant) -> Self {
-        Self {
-            stream_id,
-            waiting_since: now,
-            checked_at: now,
-            bytes: 0,
-        }
-    }
-
-    /// When the progress of the line is checked next.
-    fn next_check(&self) -> Instant {
-        (self.checked_at + LINE_TIMEOUT).min(self.waiting_since + LINE_WAIT_MAX)
-    }
-
-    /// Whether other streams have waited for its end for too long.
-    fn should_break(&mut self, now: Instant) -> bool {
-        if now < self.next_check() {
-            return false;
-        }
-        let progressed =
-            self.bytes >= LINE_PROGRESS_MIN && now < self.waiting_since + LINE_WAIT_MAX;
-        if progressed {
-            self.checked_at = now;
-            self.bytes = 0;
-        }
-        !progressed
-    }
-}
-
 fn is_blocked(
     long_lines: &[Option<LongLine>; 2],
     stream_id: StreamId,
@@ -336,28 +333,4 @@ fn has_writers(pipe: BorrowedFd<'_>) -> bool {
     let polled = poll(&mut end, Some(&Timespec::default()));
     let events = end[0].revents();
     polled.is_ok() && (events.contains(PollFlags::IN) || !events.contains(PollFlags::HUP))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn others_wait_for_a_line_with_progress_for_a_limited_time() {
-        let begun = Instant::now();
-        let at = |seconds| begun + Duration::from_secs(seconds);
-        let mut line = LongLine::new(StreamId::new(1, 1, 0), begun);
-        assert!(!line.should_break(at(9)));
-        for seconds in [10, 20, 30, 40, 50] {
-            line.bytes += LINE_PROGRESS_MIN;
-            assert!(!line.should_break(at(seconds)), "{seconds}");
-            assert!(!line.should_break(at(seconds + 9)), "{seconds}");
-        }
-        line.bytes += LINE_PROGRESS_MIN;
-        assert!(line.should_break(at(60)));
-
-        let mut line = LongLine::new(StreamId::new(1, 1, 0), begun);
-        line.bytes += LINE_PROGRESS_MIN - 1;
-        assert!(line.should_break(at(10)));
-    }
 }

@@ -12,6 +12,7 @@ use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::termios::isatty;
 
+use super::keep_order::KeepOrder;
 use crate::diagnostics::styled;
 use crate::run::signals::Signals;
 use crate::run::stream_id::STDOUT;
@@ -44,10 +45,12 @@ pub(crate) struct StdStreams {
     held_messages: Option<Vec<u8>>,
     /// Standard output has failed, and is no longer written to.
     stdout_failed: bool,
+    /// The output of jobs is in the order of the list.
+    pub(super) order: Option<KeepOrder>,
 }
 
 impl StdStreams {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(order: Option<KeepOrder>) -> Self {
         let [out, err] = [rustix::stdio::stdout(), rustix::stdio::stderr()].map(fstat);
         let shared = matches!((out, err), (Ok(out), Ok(err)) if (out.st_dev, out.st_ino) == (err.st_dev, err.st_ino));
         Self {
@@ -56,6 +59,7 @@ impl StdStreams {
             shared,
             held_messages: None,
             stdout_failed: false,
+            order,
         }
     }
 
@@ -64,12 +68,8 @@ impl StdStreams {
         self.shared
     }
 
-    pub(crate) fn stdout(&mut self) -> &mut Vec<u8> {
-        &mut self.out
-    }
-
     /// The buffer for a stream of a job.
-    pub(crate) fn buffer_for(&mut self, stream: usize) -> &mut Vec<u8> {
+    pub(super) fn buffer_for(&mut self, stream: usize) -> &mut Vec<u8> {
         match stream {
             STDOUT => &mut self.out,
             _ => self.stderr(),

@@ -107,6 +107,28 @@ impl JobLog {
         Ok((log, Some(resume)))
     }
 
+    /// Reads what an earlier run left in a log, and changes nothing.
+    pub(crate) fn read(path: &Path, retry_failed: bool) -> Result<Option<Resume>, Failure> {
+        let unreadable = |error: io::Error| {
+            Failure::usage(format!(
+                "cannot open the job log {}: {error}",
+                path.display()
+            ))
+        };
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.map_err(unreadable)?,
+        };
+        let length = file.metadata().map_err(unreadable)?.len();
+        let log = Self {
+            file,
+            path: path.into(),
+            length,
+        };
+        let complete = log.complete_length().map_err(unreadable)?;
+        Resume::read(path, complete, retry_failed).map(Some)
+    }
+
     /// The length up to the end of the last complete line.
     fn complete_length(&self) -> io::Result<u64> {
         let mut reader = BufReader::new(File::open(&self.path)?);

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::slots::Slots;
 use crate::run::job::Job;
@@ -10,6 +11,9 @@ use crate::run::job::Job;
 const QUEUE_MAX: usize = 1024;
 /// The reader sleeps until the queue is this short.
 const QUEUE_REFILL: usize = QUEUE_MAX / 2;
+
+/// A longer delay counts as this long: a hundred years.
+const DELAY_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// A bounded queue of jobs, and a bounded number of active jobs.
 pub(crate) struct Admission {
@@ -44,10 +48,14 @@ struct State {
     closed: bool,
     sleeping_spawners: usize,
     reader_sleeping: bool,
+    delay: Option<Duration>,
+    /// No job starts before, if there is a delay.
+    next_start: Option<Instant>,
 }
 
 impl Admission {
-    pub(crate) fn new(capacity: usize, capacity_limit: usize) -> Self {
+    /// Starts follow one another after `delay` at the earliest.
+    pub(crate) fn new(capacity: usize, capacity_limit: usize, delay: Option<Duration>) -> Self {
         Self {
             state: Mutex::new(State {
                 queued: VecDeque::new(),
@@ -63,6 +71,8 @@ impl Admission {
                 closed: false,
                 sleeping_spawners: 0,
                 reader_sleeping: false,
+                delay: delay.map(|delay| delay.min(DELAY_MAX)),
+                next_start: None,
             }),
             can_start: Condvar::new(),
             wants_input: Condvar::new(),
@@ -115,10 +125,18 @@ impl Admission {
             if state.is_over() {
                 return None;
             }
-            if !state.closed
-                && state.active < state.capacity
-                && let Some(mut job) = state.next()
-            {
+            let may_start = !state.closed && state.active < state.capacity;
+            if may_start && let Some(pause) = state.pause() {
+                state.sleeping_spawners += 1;
+                let woken = self.can_start.wait_timeout(state, pause);
+                (state, _) = woken.unwrap_or_else(PoisonError::into_inner);
+                state.sleeping_spawners -= 1;
+                continue;
+            }
+            if may_start && let Some(mut job) = state.next() {
+                if let Some(delay) = state.delay {
+                    state.next_start = Some(Instant::now() + delay);
+                }
                 state.active += 1;
                 job.slot = state.slots.take();
                 if state.reader_sleeping && state.queued.len() <= QUEUE_REFILL {
@@ -259,6 +277,13 @@ impl Admission {
 impl State {
     fn next(&mut self) -> Option<Job> {
         self.retries.pop_front().or_else(|| self.queued.pop_front())
+    }
+
+    /// The time for which a job that could start has to wait.
+    fn pause(&self) -> Option<Duration> {
+        let pause = self.next_start?.checked_duration_since(Instant::now())?;
+        let waits = !self.queued.is_empty() || !self.retries.is_empty();
+        (waits && pause > Duration::ZERO).then_some(pause)
     }
 
     /// Ends the activity of a job.

@@ -5,11 +5,16 @@ use exitring::Command;
 use crate::run::job::Job;
 
 /// The job's number, as `{#}`.
-pub(crate) const JOB: &str = "EXITRING_JOB";
+const JOB: &str = "EXITRING_JOB";
 /// The job's slot, as `{%}`.
-pub(crate) const SLOT: &str = "EXITRING_SLOT";
+const SLOT: &str = "EXITRING_SLOT";
 /// The number of the attempt, from 1.
-pub(crate) const ATTEMPT: &str = "EXITRING_ATTEMPT";
+const ATTEMPT: &str = "EXITRING_ATTEMPT";
+
+/// The part of the list that the run has. It is the same for all jobs.
+pub(crate) const RUN_SHARD: &str = "EXITRING_RUN_SHARD";
+/// All variables that describe a job.
+pub(crate) const OF_EACH_JOB: [&str; 4] = [JOB, SLOT, ATTEMPT, RUN_SHARD];
 
 /// Sets the variables of a job. Those that are the same for all jobs are in the environment of this
 /// process, which jobs inherit.

@@ -18,7 +18,7 @@ pub(crate) enum Event {
     Started(Box<StartedJob>),
     /// A job could not be started, because of its own command.
     NotStarted {
-        job: Job,
+        job: Box<Job>,
         start_time: StartTime,
         error: StartError,
     },

@@ -3,6 +3,7 @@
 //! There are several, because each blocks in every `exec`.
 
 use std::error::Error;
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use rustix::io::Errno;
 use super::admission::Admission;
 use super::environment;
 use super::event_queue::{Event, EventQueue, StartedJob};
+use super::job_stdin;
 use super::shell::{self, Shell};
 use crate::failure::{Failure, chain};
 use crate::run::command_spec::{self, CommandSpec};
@@ -64,7 +66,7 @@ impl Spawner {
                 Ok(child) => return self.started(job, start_time, child),
                 Err(StartFailure::Job(error)) => {
                     return self.event_queue.push(Event::NotStarted {
-                        job,
+                        job: job.into(),
                         start_time,
                         error,
                     });
@@ -72,7 +74,7 @@ impl Spawner {
                 Err(StartFailure::NoInterpreter(reason)) => {
                     let error = StartError::not_executable(reason);
                     return self.event_queue.push(Event::NotStarted {
-                        job,
+                        job: job.into(),
                         start_time,
                         error,
                     });
@@ -125,7 +127,10 @@ impl Spawner {
         // terminal reaches exitring and not the job.
         command.process_group(0).environment(&self.environment);
         environment::describe_job(&mut command, job);
-        // Standard input is /dev/null, inherited from this process.
+        // Standard input is /dev/null, inherited from this process, but with --stdin.
+        if let Some(stdin) = job_stdin::open(job).map_err(stdin_failure)? {
+            command.stdin(stdin);
+        }
         match &self.destination {
             Destination::Piped => command.stdout(Stdio::piped()).stderr(Stdio::piped()),
             Destination::Inherited => &mut command,
@@ -246,6 +251,17 @@ impl From<SpawnError> for StartFailure {
     }
 }
 
+fn stdin_failure((name, error): (OsString, io::Error)) -> StartFailure {
+    match Errno::from_io_error(&error) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => {
+            StartFailure::Throttled(format!("no standard input for another job: {error}"))
+        }
+        _ => StartFailure::Job(StartError::no_stdin(format!(
+            "cannot read {}: {error}",
+            name.display()
+        ))),
+    }
+}
 fn log_failure((path, error): (PathBuf, io::Error)) -> StartFailure {
     match Errno::from_io_error(&error) {
         Some(Errno::MFILE | Errno::NFILE) => {

@@ -1,12 +1,14 @@
 //! The completion of jobs: why a job ended, whether it is retried, and its record.
 
 use super::Supervisor;
+use super::halt::Counted;
 use super::pending_ends::{PendingEnd, died_of_shutdown_signal};
 use super::running_job::RunningJob;
 use super::shutdown::Stop;
 use crate::run::job::Job;
 use crate::run::report::json::to_json_line;
 use crate::run::report::record::{EndCause, Record};
+use crate::run::stream_id::STDOUT;
 
 impl Supervisor {
     /// Completes a job whose process and output have ended.
@@ -74,10 +76,8 @@ impl Supervisor {
     /// Decides about the job later, and releases its permit now. If the job ends the run whatever
     /// the decision is, the run ends at once.
     fn defer_end(&mut self, pending: PendingEnd) {
-        if pending.job.attempt > self.retries
-            && let Some(stop) = self.fail_fast
-        {
-            self.stop(stop, None);
+        if pending.job.attempt > self.retries {
+            self.halt_if_reached(1);
         }
         let slot = pending.job.slot;
         self.pending_ends.add(pending);
@@ -130,13 +130,25 @@ impl Supervisor {
             self.stop(Stop::Soon, Some(failure));
         }
         if self.records {
-            self.std_streams.stdout().extend(to_json_line(record));
+            let write = |to: &mut Vec<u8>| to.extend(to_json_line(record));
+            self.std_streams.write_job(job.number, STDOUT, write);
         }
-        if !record.success
-            && !record.interrupted
-            && let Some(stop) = self.fail_fast
-        {
-            self.stop(stop, None);
+        self.std_streams.end_job(job.number);
+        self.halt_if_reached(0);
+    }
+
+    /// Ends the run early if the rule for that says so. `failing` jobs have failed and are not
+    /// counted yet.
+    pub(super) fn halt_if_reached(&mut self, failing: u64) {
+        let Some(halt) = self.halt else { return };
+        let failed = self.summary.failed() + failing;
+        let succeeded = self.summary.finished() - self.summary.failed();
+        if halt.is_reached(failed, succeeded, self.counts.expected_now()) {
+            self.halt = None;
+            if halt.counted == Counted::Succeeded {
+                self.shutdown.set_goal_reached();
+            }
+            self.stop(halt.stop, None);
         }
     }
 }

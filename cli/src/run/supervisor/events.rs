@@ -1,5 +1,6 @@
 //! The supervisor's handlers of events: started jobs, exits, and output.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use exitring::TryRecvError;
@@ -39,7 +40,8 @@ impl Supervisor {
                 }
                 Event::CannotContinue(failure) => self.stop(Stop::Soon, Some(failure)),
                 Event::WatcherFailed(failure) => self.watcher_failed(failure),
-                Event::ListRead => {}
+                // The number of jobs is known now.
+                Event::ListRead => self.halt_if_reached(0),
             }
         }
     }
@@ -53,7 +55,8 @@ impl Supervisor {
         } = started;
         // The job was being started when the other jobs were signalled.
         self.shutdown.signal_job(&child);
-        self.pipes.add(job.number, job.attempt, pipes);
+        let tag = job.tag().map(Rc::from);
+        self.pipes.add(job.number, job.attempt, pipes, tag);
         let running = RunningJob {
             job,
             start_time,

@@ -5,7 +5,7 @@
 //! [`Supervisor`] and its loop are here. Its methods are in files of their own, each with one
 //! `impl Supervisor`: `events`, `completion`, `interrupts`, `check_jobs`, `foreground_jobs` and
 //! `writer`. These import [`Supervisor`] from here. The types of its fields import nothing from
-//! here: [`shutdown`], [`pending_ends`], [`grace_groups`], [`job_checks`], [`foreground`] and
+//! here: [`shutdown`], [`halt`], [`pending_ends`], [`grace_groups`], [`job_checks`], [`foreground`] and
 //! `running_job`.
 
 mod check_jobs;
@@ -14,6 +14,7 @@ mod events;
 pub(crate) mod foreground;
 mod foreground_jobs;
 pub(crate) mod grace_groups;
+pub(crate) mod halt;
 mod interrupts;
 pub(crate) mod job_checks;
 pub(crate) mod pending_ends;
@@ -31,10 +32,11 @@ use rustix::io::Errno;
 
 use self::foreground::Foreground;
 use self::grace_groups::GraceGroups;
+use self::halt::Halt;
 use self::job_checks::JobChecks;
 use self::pending_ends::PendingEnds;
 use self::running_job::{DrainingJob, RunningJob};
-use self::shutdown::{Shutdown, Stop};
+use self::shutdown::Shutdown;
 use super::input::reader::ListCounts;
 use super::output::pipes::Pipes;
 use super::output::std_streams::StdStreams;
@@ -61,7 +63,7 @@ pub(crate) struct Supervisor {
     /// Whether standard output gets a record of each finished job.
     pub(crate) records: bool,
     pub(crate) retries: u32,
-    pub(crate) fail_fast: Option<Stop>,
+    pub(crate) halt: Option<Halt>,
     pub(crate) std_streams: StdStreams,
     pub(crate) progress: Progress,
     pub(crate) summary: Summary,
@@ -76,6 +78,8 @@ pub(crate) struct Supervisor {
     pub(crate) job_checks: JobChecks,
     /// Jobs that have ended and left their pipes open, in the order of their ends.
     pub(crate) draining: VecDeque<DrainingJob>,
+    /// Output whose turn has come was not forwarded yet.
+    pub(crate) more_output: bool,
     pub(crate) capacity_reported: bool,
     /// The closing of pipes of background processes was reported.
     pub(crate) closed_pipes_reported: bool,
@@ -111,6 +115,7 @@ impl Supervisor {
                 self.finish_pending(pending);
             }
             self.check_jobs();
+            self.forward_in_order();
             self.flush();
             self.update_progress();
         }
@@ -121,6 +126,7 @@ impl Supervisor {
         // Events that arrived before the end.
         self.handle_events(&mut events);
         let open = self.pipes.finish(&mut self.std_streams);
+        self.forward_remaining();
         self.flush_remaining();
         self.progress.finish();
         open
@@ -133,10 +139,12 @@ impl Supervisor {
             .filter(|_| !self.pipes.has_paused())
             .map(|draining| draining.until.saturating_duration_since(Instant::now()));
         let write_retry = (!self.std_streams.is_empty()).then_some(WRITE_RETRY);
+        let more_output = self.more_output.then_some(Duration::ZERO);
         let timeouts = [
             self.progress.wait_timeout(),
             drained,
             write_retry,
+            more_output,
             self.pipes.wait_timeout(),
             self.grace_groups.wait_timeout(),
             // Jobs may be running whose start is not known here yet.

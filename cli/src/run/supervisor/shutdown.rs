@@ -35,6 +35,8 @@ pub(crate) struct Shutdown {
     /// The last request to end that counted, and its effect.
     request: Option<(Instant, Stop)>,
     stdout_closed: bool,
+    /// As many jobs have succeeded as were asked for.
+    goal_reached: bool,
     failure: Option<u8>,
     /// The ends of running jobs cannot be learned any more, or are no longer waited for.
     abandoned: bool,
@@ -48,6 +50,7 @@ impl Shutdown {
             interrupted: None,
             request: None,
             stdout_closed: false,
+            goal_reached: false,
             failure: None,
             abandoned: false,
         }
@@ -134,6 +137,11 @@ impl Shutdown {
         self.stdout_closed = true;
     }
 
+    /// Records that as many jobs have succeeded as were asked for. Failed jobs do not count then.
+    pub(crate) fn set_goal_reached(&mut self) {
+        self.goal_reached = true;
+    }
+
     /// Records a failure. The first one counts, and is returned as a message.
     pub(crate) fn fail(&mut self, failure: Failure) -> Option<String> {
         if self.failure.is_some() {
@@ -158,7 +166,7 @@ impl Shutdown {
             (true, ..) => code::INTERRUPTED,
             (_, Some(code), _) => code,
             (_, _, true) => code::BROKEN_PIPE,
-            _ if some_failed => code::SOME_FAILED,
+            _ if some_failed && !self.goal_reached => code::SOME_FAILED,
             _ => code::OK,
         }
     }

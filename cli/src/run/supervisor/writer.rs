@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 use super::Supervisor;
 use super::shutdown::Stop;
 use crate::failure::Failure;
+use crate::run::output::job_output::Forwarded;
 use crate::run::output::std_streams::WriteError;
 use crate::run::report::progress::ProgressCounts;
 
+/// How many pieces of waiting output are forwarded between other work.
+const FORWARDED_AT_ONCE: usize = 64;
 /// After a request to end, a flush waits for readers this long at a time, between other work.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(100);
 
@@ -49,6 +52,61 @@ impl Supervisor {
             self.handle_signals();
             if self.std_streams.is_empty() || until.is_some_and(|until| until <= Instant::now()) {
                 return self.std_streams.discard();
+            }
+        }
+    }
+
+    /// Forwards output whose turn has come (`--keep-order`), a limited amount at a time.
+    /// Returns whether there is more.
+    pub(super) fn forward_in_order(&mut self) -> bool {
+        let mut more = true;
+        self.more_output = true;
+        for _ in 0..FORWARDED_AT_ONCE {
+            match self.std_streams.forward_next() {
+                Forwarded::More => {}
+                Forwarded::Live(job) => {
+                    if let Some(running) = self.running.get(&job) {
+                        let attempt = running.job.attempt;
+                        self.pipes
+                            .continue_live(job, attempt, &mut self.std_streams);
+                    }
+                }
+                Forwarded::Nothing => {
+                    more = false;
+                    break;
+                }
+            }
+            if self.std_streams.is_large() {
+                self.flush();
+                if self.std_streams.is_large() {
+                    // The reader does not read. The next write is tried a little later.
+                    self.more_output = false;
+                    break;
+                }
+            }
+        }
+        if let Some(error) = self.std_streams.take_order_failure() {
+            let dir = std::env::temp_dir();
+            let what = format!(
+                "output that waits for its turn (--keep-order), in {}",
+                dir.display()
+            );
+            self.stop(Stop::Now, Some(Failure::writing(&what, &error)));
+        }
+        self.more_output &= more;
+        more
+    }
+
+    /// Forwards all output that waits, in the order of the list, after all jobs have ended.
+    pub(super) fn forward_remaining(&mut self) {
+        self.std_streams.end_list();
+        while self.forward_in_order() {
+            if self.std_streams.is_large() {
+                self.flush_remaining();
+                let until = self.shutdown.output_deadline();
+                if until.is_some_and(|until| until <= Instant::now()) {
+                    return;
+                }
             }
         }
     }

@@ -1,0 +1,46 @@
+//! The standard input of a job (`--stdin`).
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::OpenOptionsExt;
+
+use rustix::fs::{MemfdFlags, OFlags, fcntl_getfl, fcntl_setfl, memfd_create};
+
+use crate::run::job::{Job, JobInput};
+
+/// Opens what the job reads. `None`: it inherits /dev/null. The error has the name of the file.
+pub(super) fn open(job: &Job) -> Result<Option<File>, (OsString, io::Error)> {
+    let input = job.details.as_ref().and_then(|it| it.input.as_ref());
+    let (name, file) = match input {
+        None => return Ok(None),
+        Some(JobInput::Text(text)) => ("its arguments".into(), file_of(text)),
+        Some(JobInput::File(name)) => {
+            let name = OsString::from_vec(name.with_slot(job.slot));
+            let file = open_file(&name);
+            (name, file)
+        }
+    };
+    file.map(Some).map_err(|error| (name, error))
+}
+
+/// A file in memory, so that the text need not fit into a pipe.
+fn file_of(text: &[u8]) -> io::Result<File> {
+    let mut file = File::from(memfd_create("stdin", MemfdFlags::CLOEXEC)?);
+    file.write_all(text)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+fn open_file(name: &OsString) -> io::Result<File> {
+    // A FIFO without a writer must not block the thread, which starts other jobs, too.
+    let nonblocking = OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(nonblocking)
+        .open(name)?;
+    let flags = fcntl_getfl(&file)?;
+    fcntl_setfl(&file, flags - OFlags::NONBLOCK)?;
+    Ok(file)
+}
