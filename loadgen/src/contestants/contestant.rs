@@ -23,6 +23,15 @@ pub(crate) trait Contestant {
         self.watch(Pid::try_from(child.id())?, request.index())
     }
 
+    /// Whether [`spawn`](Self::spawn) returns when the child was started, so that its duration is
+    /// that of the start. Otherwise another thread or process starts the child.
+    fn starts_in_the_call(&self) -> bool {
+        self.process().is_none()
+    }
+
+    /// Waits for the child that was started last, if this contestant waits in the calling thread.
+    fn wait_in_caller(&mut self) {}
+
     /// Starts a child that executes a program, and reads its standard output to the end. Delivers
     /// the exit when both the output and the status are known.
     fn capture(&mut self, _index: usize, _program: &Arc<Program>) -> Result<()> {

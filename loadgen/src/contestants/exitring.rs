@@ -1,9 +1,13 @@
 //! exitring with a callback per child. The watcher owns and reaps the children, or it only watches
 //! them and the callback reaps. Output is read by threads that block in `Child::wait_with_output`.
+//!
+//! Owned programs are started with `exitring::Command` and one copy of the environment, or in
+//! another way to compare with ([`Starter`]). Children that do not execute a program need the
+//! `pre_exec` closure of the standard library's `Command`, and so do all children that are only
+//! watched.
 
 use std::any::Any;
 use std::ops::Deref;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +16,7 @@ use exitring::{Backend, Child, Exit, Outcome, Pid, Stats, Watch, Watcher};
 
 use super::contestant::Contestant;
 use super::job_threads::JobThreads;
+use super::starter::Starter;
 use crate::measure::program::Program;
 use crate::measure::recorder::{Delivery, Recorder, code_with_output, reap};
 use crate::measure::spawn_request::SpawnRequest;
@@ -29,6 +34,7 @@ pub(crate) struct Exitring {
     capturing: Option<JobThreads>,
     watcher: Arc<Watcher>,
     reaper: Reaper,
+    starter: Starter,
 }
 
 enum Handle {
@@ -52,6 +58,7 @@ impl Exitring {
         backend: Backend,
         workers: usize,
         reaper: Reaper,
+        starter: Starter,
         recorder: Arc<Recorder>,
     ) -> Result<Self> {
         let builder = Watcher::builder().backend(backend).workers(workers);
@@ -60,6 +67,7 @@ impl Exitring {
             capturing: None,
             watcher: Arc::new(builder.build().context("building the watcher")?),
             reaper,
+            starter,
         })
     }
 
@@ -99,7 +107,12 @@ impl Contestant for Exitring {
 
     fn spawn(&mut self, request: &SpawnRequest) -> Result<()> {
         let watch = match self.reaper {
-            Reaper::Watcher => Handle::Owned(self.watcher.spawn(&mut request.command())?),
+            Reaper::Watcher => Handle::Owned(match request {
+                SpawnRequest::Program { index, program } => {
+                    self.starter.start(&self.watcher, program, *index, false)?
+                }
+                SpawnRequest::Child { .. } => self.watcher.spawn(&mut request.command())?,
+            }),
             Reaper::Callback => {
                 Handle::Watched(self.watcher.watch(request.command().spawn()?.id())?)
             }
@@ -113,10 +126,9 @@ impl Contestant for Exitring {
             .as_ref()
             .context("there are no threads for output")?;
         let (recorder, program) = (Arc::clone(&self.recorder), Arc::clone(program));
-        let watcher = Arc::clone(&self.watcher);
+        let (watcher, starter) = (Arc::clone(&self.watcher), self.starter.clone());
         threads.run(move || {
-            let mut command = program.command(index);
-            let child = watcher.spawn(command.stdout(Stdio::piped()))?;
+            let child = starter.start(&watcher, &program, index, true)?;
             let output = child.wait_with_output()?;
             let delivery = Delivery::begin(index);
             let code = code_with_output(&program, &output.stdout, code_of(&output.exit));

@@ -3,18 +3,22 @@
 //! `contestant` is their interface, and `requirements` says who can take part in what. `rounds`
 //! asks for the requirements; scenarios [`make`] a contestant and use it through the interface.
 //! Contestants report exits to the recorder of `measure`. They do not call each other. `job_threads`
-//! is for those that block a thread for each child, and `toolchain` makes those in other languages.
+//! and `forked_children` are for those that block a thread for each child, `starter` is for the ways
+//! in which exitring starts programs, and `toolchain` makes those in other languages.
 
 mod async_process;
 mod contestant;
 mod exitring;
 mod external;
+mod forked_children;
 mod job_threads;
 mod posix_spawn;
 mod requirements;
 mod service;
 mod shadow;
 mod sigchld_scan;
+mod starter;
+mod std_spawn;
 mod thread_per_child;
 mod tokio;
 mod toolchain;
@@ -29,6 +33,7 @@ use anyhow::Result;
 pub(crate) use self::contestant::Contestant;
 use self::exitring::{Exitring, Reaper};
 pub(crate) use self::requirements::reason_unable;
+use self::starter::Starter;
 use crate::measure::recorder::Recorder;
 use crate::types::kind::Kind;
 use crate::types::run_spec::RunSpec;
@@ -41,19 +46,23 @@ pub(crate) fn make(spec: &RunSpec, recorder: &Arc<Recorder>) -> Result<Box<dyn C
         return Ok(Box::new(service::Service::new(spec, recorder)?));
     }
     let recorder = Arc::clone(recorder);
-    let exitring = |backend, workers, reaper| -> Result<Box<dyn Contestant>> {
+    let exitring = |backend, workers, reaper, starter| -> Result<Box<dyn Contestant>> {
         let recorder = Arc::clone(&recorder);
-        let contestant = Exitring::new(backend, workers, reaper, recorder)?;
+        let contestant = Exitring::new(backend, workers, reaper, starter, recorder)?;
         Ok(Box::new(match spec.scenario {
             Scenario::Capture(_) => contestant.with_capturing_threads(spec.blocking_threads())?,
             _ => contestant,
         }))
     };
+    let started_by = |starter| exitring(Backend::Auto, workers, Reaper::Watcher, starter);
     Ok(match kind {
-        Kind::Exitring => exitring(Backend::Auto, workers, Reaper::Watcher)?,
-        Kind::ExitringInline => exitring(Backend::Auto, 0, Reaper::Watcher)?,
-        Kind::ExitringWatch => exitring(Backend::Auto, workers, Reaper::Callback)?,
-        Kind::ExitringEpoll => exitring(Backend::Epoll, 0, Reaper::Watcher)?,
+        Kind::Exitring => started_by(Starter::command())?,
+        Kind::ExitringInline => exitring(Backend::Auto, 0, Reaper::Watcher, Starter::command())?,
+        Kind::ExitringWatch => exitring(Backend::Auto, workers, Reaper::Callback, Starter::Std)?,
+        Kind::ExitringEpoll => exitring(Backend::Epoll, 0, Reaper::Watcher, Starter::command())?,
+        Kind::ExitringStd => started_by(Starter::Std)?,
+        Kind::ExitringPreExec => started_by(Starter::StdPreExec)?,
+        Kind::ExitringCgroup => started_by(Starter::in_cgroups()?)?,
         Kind::Shadow => Box::new(shadow::Shadow::new(recorder)?),
         Kind::Tokio => Box::new(tokio::Tokio::new(recorder)?),
         Kind::AsyncProcess => Box::new(async_process::AsyncProcess::new(recorder)?),
@@ -64,6 +73,7 @@ pub(crate) fn make(spec: &RunSpec, recorder: &Arc<Recorder>) -> Result<Box<dyn C
             Box::new(external::External::new(spec, recorder)?)
         }
         Kind::WaitLoop => Box::new(wait_loop::WaitLoop::new(recorder)),
+        Kind::StdSpawn => Box::new(std_spawn::StdSpawn::new(recorder)?),
         Kind::PosixSpawn => Box::new(posix_spawn::PosixSpawn::new(
             spec.blocking_threads(),
             recorder,

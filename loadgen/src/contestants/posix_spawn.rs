@@ -9,15 +9,15 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use exitring::Pid;
 
 use super::contestant::Contestant;
+use super::forked_children::{ForkedChildren, wait};
 use super::job_threads::JobThreads;
 use crate::measure::program::Program;
-use crate::measure::recorder::{Delivery, Recorder, code_with_output, exit_code};
+use crate::measure::recorder::{Delivery, Recorder, code_with_output};
 use crate::measure::spawn_request::SpawnRequest;
 
 unsafe extern "C" {
@@ -27,39 +27,17 @@ unsafe extern "C" {
 pub(crate) struct PosixSpawn {
     recorder: Arc<Recorder>,
     threads: JobThreads,
-    /// Children that were forked before.
-    forked: Sender<(Pid, usize)>,
+    forked: ForkedChildren,
 }
 
 impl PosixSpawn {
     pub(crate) fn new(threads: usize, recorder: Arc<Recorder>) -> Result<Self> {
-        let (forked, to_wait_for) = channel::<(Pid, usize)>();
-        let for_thread = Arc::clone(&recorder);
-        // These children end at the same time, after the measurement. One thread suffices.
-        std::thread::Builder::new()
-            .name("forked".into())
-            .spawn(move || {
-                for (pid, index) in to_wait_for {
-                    wait(&for_thread, pid, index);
-                }
-            })
-            .context("starting a thread")?;
         Ok(Self {
+            forked: ForkedChildren::new(Arc::clone(&recorder))?,
             recorder,
             threads: JobThreads::new(threads)?,
-            forked,
         })
     }
-}
-
-/// Waits for a child, and delivers its exit.
-fn wait(recorder: &Recorder, pid: Pid, index: usize) {
-    let mut status = 0;
-    // SAFETY: the pointer is to a live integer.
-    let reaped = unsafe { libc::waitpid(pid.as_raw(), &raw mut status, 0) };
-    let delivery = Delivery::begin(index);
-    let code = (reaped == pid.as_raw()).then(|| exit_code(status));
-    delivery.end(recorder, pid, code.flatten());
 }
 
 /// Starts a program without any of the settings that a `Command` has.
@@ -94,9 +72,11 @@ fn spawn(program: &Program, index: usize) -> Result<Pid> {
 
 impl Contestant for PosixSpawn {
     fn watch(&mut self, pid: Pid, index: usize) -> Result<()> {
-        self.forked
-            .send((pid, index))
-            .context("the thread has ended")
+        self.forked.add(pid, index)
+    }
+
+    fn starts_in_the_call(&self) -> bool {
+        false
     }
 
     fn spawn(&mut self, request: &SpawnRequest) -> Result<()> {

@@ -1,6 +1,6 @@
 //! The scenarios that each contestant can take part in.
 
-use super::{service, toolchain, uring_waitid};
+use super::{service, starter, toolchain, uring_waitid};
 use crate::types::kind::Kind;
 use crate::types::scenario::Scenario;
 
@@ -10,6 +10,17 @@ pub(crate) fn reason_unable(kind: Kind, scenario: &Scenario) -> Option<String> {
         _ if kind == Kind::PosixSpawn && !scenario.executes_programs() => {
             Some("only starts programs: it takes part in spawn, churn --exec and capture".into())
         }
+        _ if kind.is_starter() && !scenario.executes_programs() => Some(
+            "differs from exitring only in the start of programs: it takes part in spawn, churn \
+             --exec and capture"
+                .into(),
+        ),
+        _ if kind == Kind::StdSpawn && !matches!(scenario, Scenario::Spawn(_)) => {
+            Some("has one child at a time: it takes part in spawn".into())
+        }
+        Scenario::Spawn(options) if options.resident.is_some() && kind.is_external() => Some(
+            "starts its children in a process of its own, which --resident does not enlarge".into(),
+        ),
         Scenario::Capture(_) if !kind.reads_output() => {
             Some("has no way to read output: it only watches exits".into())
         }
@@ -31,6 +42,7 @@ pub(crate) fn reason_unable(kind: Kind, scenario: &Scenario) -> Option<String> {
         ),
         Scenario::Serve(_) if kind.is_service() => service::missing(),
         _ if kind.is_service() => Some("the service takes part in serve only".into()),
+        _ if kind == Kind::ExitringCgroup => starter::reason_without_cgroups(),
         _ if kind == Kind::UringWaitid => uring_waitid::missing(),
         _ => toolchain::missing(kind),
     }

@@ -6,6 +6,7 @@
 //! what children execute that are not forks of this process, with `tiny_elf` as the bytes of the
 //! smallest one. `quiet_stdout` keeps their output apart from the result of the run.
 //! `unmap` and `raw_syscall` are the part of a child's life after it has unmapped libc.
+//! `resident` is memory of the measuring process that makes its forks expensive.
 //! `recorder` records and checks what contestants deliver. `clock`, `process` and `environment`
 //! read what the kernel accounts; `interrupt` and `progress` serve the user at the terminal.
 //!
@@ -21,6 +22,7 @@ pub(crate) mod progress;
 pub(crate) mod quiet_stdout;
 mod raw_syscall;
 pub(crate) mod recorder;
+pub(crate) mod resident;
 pub(crate) mod shared_table;
 pub(crate) mod spawn_request;
 mod tiny_elf;

@@ -173,6 +173,13 @@ impl Program {
         self.arguments.iter().cloned().chain(code)
     }
 
+    /// The same command as [`command`](Self::command), as one of exitring.
+    pub(crate) fn exitring_command(&self, index: usize) -> exitring::Command {
+        let mut command = exitring::Command::new(&self.path);
+        command.args(self.arguments(index));
+        command
+    }
+
     /// The command that starts the child of a slot. It inherits all standard streams.
     pub(crate) fn command(&self, index: usize) -> Command {
         let mut command = Command::new(&self.path);

@@ -2,6 +2,7 @@
 
 use super::bootstrap::{MIN_VALUES, RESAMPLES};
 use super::results::Report;
+use crate::types::scenario::Scenario;
 
 pub(crate) fn text(report: &Report) -> String {
     let lines = || report.summary.iter();
@@ -16,6 +17,9 @@ pub(crate) fn text(report: &Report) -> String {
         0 | 1 => format!("Values of {rounds}."),
         _ => format!("Medians of {rounds} (minimum to maximum)."),
     };
+    if let Some(size) = report.scenarios.first().and_then(Scenario::resident) {
+        text += &format!(" The spawning process had {size} of resident memory in small pages.");
+    }
     if !lines().any(|line| !line.is_reference && has_ratio(report, line)) {
         return text;
     }

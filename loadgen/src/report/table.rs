@@ -84,6 +84,9 @@ fn single(run: &Run) -> Table {
     if let Some(live) = run.live {
         rows.insert(1, ("other live children".into(), live.to_string()));
     }
+    if let Some(size) = run.resident_bytes {
+        rows.push(("resident memory".into(), size.to_string()));
+    }
     let metrics = [
         Metric::PlanP50,
         Metric::PlanP99,
@@ -123,6 +126,14 @@ fn single(run: &Run) -> Table {
         for (case, count) in &soak.cases {
             rows.push((format!("  {case}"), count.to_string()));
         }
+        if !soak.attributes.is_empty() {
+            rows.push(("commands with".into(), String::new()));
+        }
+        for (attribute, count) in &soak.attributes {
+            rows.push((format!("  {attribute}"), count.to_string()));
+        }
+        rows.push(("orphans reaped".into(), soak.orphans.to_string()));
+        rows.push(("left at the end".into(), soak.left.count().to_string()));
         if let (Some(first), Some(last)) = (soak.samples.first(), soak.samples.last()) {
             let memory = |bytes: u64| Metric::Bytes.show(bytes as f64);
             rows.push((

@@ -9,6 +9,7 @@ use super::plan::Plan;
 use super::run_process;
 use crate::cli::Options;
 use crate::contestants;
+use crate::measure::resident;
 use crate::preflight;
 use crate::report::results::Absent;
 use crate::types::run::Run;
@@ -33,6 +34,9 @@ impl<'a> Turn<'a> {
     ) -> Result<Vec<Self>> {
         scenario.check()?;
         preflight::check_processes(scenario.children())?;
+        if let Some(size) = scenario.resident() {
+            resident::check(size)?;
+        }
         if let Some(other) = other {
             other.check(scenario)?;
         }

@@ -1,7 +1,8 @@
 //! The spawn scenario: the cost of a spawn with many live children, and with none.
 //!
 //! Both are measured in turns, several times, in one process with one contestant. Timed is the
-//! spawn of `true`, from the call to the known status.
+//! spawn of `true`, from the call to the known status. With `--resident` the process has memory
+//! whose page tables a fork copies.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::measure::clock::now_ns;
 use crate::measure::interrupt::interrupted;
 use crate::measure::program::Program;
 use crate::measure::recorder::Recorder;
+use crate::measure::resident::Resident;
 use crate::measure::shared_table::Gate;
 use crate::types::latency::Latencies;
 use crate::types::options::SpawnOptions;
@@ -28,6 +30,7 @@ pub(super) fn measure(spec: &RunSpec, options: &SpawnOptions) -> Result<Run> {
     let spawned = warm_up + 2 * spawns * options.turns as usize;
     let slots = spawned + live * options.turns as usize;
     let program = Program::that_exits(Some(Path::new("true")))?;
+    let resident = options.resident.map(Resident::allocate).transpose()?;
     let mut bench = Bench::new(spec, Recorder::new(slots, Duration::ZERO)?, &[])?;
     bench.note_program(&program);
 
@@ -44,7 +47,14 @@ pub(super) fn measure(spec: &RunSpec, options: &SpawnOptions) -> Result<Run> {
     let mut next_live = spawned;
     for _ in 0..options.turns {
         timer.spawn(&mut bench, spawns, &mut none)?;
+        // The live children are forks, and would copy the page tables some thousand times.
+        if let Some(resident) = &resident {
+            resident.set_inherited(false)?;
+        }
         bench.add(&[(next_live..next_live + live, Gate::Live)])?;
+        if let Some(resident) = &resident {
+            resident.set_inherited(true)?;
+        }
         next_live += live;
         fds_live = bench.fds_held()?;
         bench.start()?;
@@ -123,9 +133,10 @@ impl Timer {
             };
             let before = now_ns();
             bench.spawn_program(index, &self.program)?;
-            // Another program is called through a pipe, and has not spawned the child yet.
-            if bench.contestant.process().is_none() {
-                samples.call.record(now_ns() - before)?;
+            let returned = now_ns();
+            bench.contestant.wait_in_caller();
+            if bench.contestant.starts_in_the_call() {
+                samples.call.record(returned - before)?;
             }
             self.next += 1;
             self.done += 1;

@@ -22,7 +22,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Kind {
     #[default]
-    /// exitring that owns the children; callbacks run on --workers threads
+    /// exitring that owns the children; callbacks run on --workers threads. It starts programs with
+    /// exitring::Command and one copy of the environment
     Exitring,
     /// exitring that owns the children; callbacks run on the ring thread
     ExitringInline,
@@ -31,6 +32,12 @@ pub(crate) enum Kind {
     /// exitring that owns the children, with the epoll backend; callbacks run on the watching
     /// thread
     ExitringEpoll,
+    /// The same as exitring, which starts programs with the standard library's Command (posix_spawn)
+    ExitringStd,
+    /// The same as exitring-std with an empty pre_exec closure, so that Command forks
+    ExitringPreExec,
+    /// The same as exitring, with a cgroup for each program; needs a delegated cgroup
+    ExitringCgroup,
     /// Design of the Shadow simulator: one thread, epoll on pidfds, callbacks run under its lock
     Shadow,
     /// tokio::process on a runtime with one thread
@@ -49,6 +56,8 @@ pub(crate) enum Kind {
     Node,
     /// One thread in waitpid(-1): the lower bound, which reaps every child of the process
     WaitLoop,
+    /// The standard library's Command::spawn, then waitpid in the same thread
+    StdSpawn,
     /// Threads in posix_spawn and waitpid, one child at a time each: the lower bound of spawning
     PosixSpawn,
     /// Go's os/exec; needs go
@@ -76,6 +85,11 @@ impl Kind {
             Self::ExitringInline => "exitring, owned, workers(0)".into(),
             Self::ExitringWatch => format!("exitring, watched, workers({workers})"),
             Self::ExitringEpoll => "exitring on epoll, workers(0)".into(),
+            Self::ExitringStd => format!("exitring, std Command, workers({workers})"),
+            Self::ExitringPreExec => {
+                format!("exitring, std Command with pre_exec, workers({workers})")
+            }
+            Self::ExitringCgroup => format!("exitring, in cgroups, workers({workers})"),
             Self::Shadow => "Shadow design (epoll, lock)".into(),
             Self::Tokio => "tokio::process".into(),
             Self::AsyncProcess => "async-process".into(),
@@ -85,6 +99,7 @@ impl Kind {
             Self::PythonAsyncio => "Python asyncio".into(),
             Self::Node => "Node child_process".into(),
             Self::WaitLoop => "bare wait loop".into(),
+            Self::StdSpawn => "std Command, wait in the same thread".into(),
             Self::PosixSpawn => "posix_spawn, waitpid in threads".into(),
             Self::Go => "Go os/exec".into(),
             Self::Libuv => "libuv in C".into(),
@@ -106,6 +121,9 @@ impl Kind {
             Self::Exitring
                 | Self::ExitringInline
                 | Self::ExitringEpoll
+                | Self::ExitringStd
+                | Self::ExitringPreExec
+                | Self::ExitringCgroup
                 | Self::Tokio
                 | Self::AsyncProcess
                 | Self::PosixSpawn
@@ -121,6 +139,14 @@ impl Kind {
         matches!(
             self,
             Self::PythonAsyncio | Self::Node | Self::Go | Self::Libuv | Self::SdEvent
+        )
+    }
+
+    /// Whether it is exitring with another way to start programs.
+    pub(crate) fn is_starter(self) -> bool {
+        matches!(
+            self,
+            Self::ExitringStd | Self::ExitringPreExec | Self::ExitringCgroup
         )
     }
 

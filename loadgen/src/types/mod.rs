@@ -2,12 +2,13 @@
 //!
 //! `kind`, `options` and `scenario` name the contestants and scenarios, and `run_spec` combines
 //! them into one run to make. `run` is the result of a run; it is made of `latency` and `warning`.
-//! `metric` reads single numbers from a run. `environment` describes the machine. `width` and
-//! `baseline_name` are values of options.
+//! `metric` reads single numbers from a run. `environment` describes the machine. `width`,
+//! `byte_size` and `baseline_name` are values of options.
 //!
 //! Every other folder may use these modules. They use nothing but each other.
 
 pub(crate) mod baseline_name;
+pub(crate) mod byte_size;
 pub(crate) mod environment;
 pub(crate) mod kind;
 pub(crate) mod latency;

@@ -8,6 +8,8 @@ use clap::{Args, ValueEnum};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::byte_size::ByteSize;
+
 #[derive(Clone, Debug, PartialEq, Args, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct StormOptions {
     /// Number of children
@@ -174,6 +176,15 @@ pub(crate) struct SpawnOptions {
     /// Number of turns; each has a half without and a half with live children
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) turns: u32,
+    /// Resident memory of the measuring process, as in 10MB or 10GiB, in pages of the smallest size
+    /// [default: none]
+    ///
+    /// A fork copies the page tables of this memory, and a spawn without a fork does not. The
+    /// contestants are then compared by the duration of the call of spawn first. The children that
+    /// are alive meanwhile do not get the memory.
+    #[arg(long, value_name = "SIZE")]
+    #[serde(default)]
+    pub(crate) resident: Option<ByteSize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Args, Serialize, Deserialize, JsonSchema)]

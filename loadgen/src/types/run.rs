@@ -4,6 +4,7 @@ use anyhow::Result;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::byte_size::ByteSize;
 use super::kind::Kind;
 use super::latency::{Latencies, Percentiles};
 use super::warning::Warning;
@@ -29,6 +30,9 @@ pub(crate) struct Run {
     /// The program that children execute, if they do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) program: Option<String>,
+    /// Memory of the measuring process whose page tables a fork copies, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) resident_bytes: Option<ByteSize>,
     /// Children whose exits are measured.
     pub(crate) children: u64,
     /// Delivered exits of these children.
@@ -134,8 +138,39 @@ pub(crate) struct Soak {
     /// The number of children of each case.
     #[serde(rename = "acts")]
     pub(crate) cases: std::collections::BTreeMap<String, u64>,
+    /// The number of children with each attribute of a command.
+    #[serde(default)]
+    pub(crate) attributes: std::collections::BTreeMap<String, u64>,
+    /// Descendants of children that the watcher reaped.
+    #[serde(default)]
+    pub(crate) orphans: u64,
+    /// The reason why no child had a cgroup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) without_cgroups: Option<String>,
+    /// What was left at the end, which counts as wrong.
+    #[serde(default)]
+    pub(crate) left: SoakLeft,
     /// Anonymous memory and open descriptors, sampled at even intervals, ten times or more.
     pub(crate) samples: Vec<SoakSample>,
+}
+
+/// What was left at the end of a soak.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct SoakLeft {
+    /// Children and their descendants that run.
+    pub(crate) processes: u64,
+    /// Those that have ended and were not reaped.
+    pub(crate) zombies: u64,
+    /// Cgroups of children.
+    pub(crate) cgroups: u64,
+    /// Open descriptors, beyond those that were open before.
+    pub(crate) descriptors: u64,
+}
+
+impl SoakLeft {
+    pub(crate) fn count(&self) -> u64 {
+        self.processes + self.zombies + self.cgroups + self.descriptors
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -59,6 +59,7 @@ impl RunSpec {
             title: self.kind.title(self.workers),
             round: self.round,
             live: self.scenario.live(),
+            resident_bytes: self.scenario.resident(),
             ..Run::default()
         }
     }

@@ -5,6 +5,7 @@ use clap::Subcommand;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::byte_size::ByteSize;
 use super::metric::Metric;
 use super::options::{
     AbandonOptions, CaptureOptions, ChurnOptions, RegisterOptions, ServeOptions, SoakOptions,
@@ -60,6 +61,7 @@ impl Scenario {
             Self::Churn(_) | Self::Capture(_) => Metric::Rate,
             Self::Register(_) => Metric::WatchP99,
             Self::Abandon(_) => Metric::Max,
+            Self::Spawn(options) if options.resident.is_some() => Metric::SpawnCall,
             Self::Spawn(_) => Metric::SpawnCost,
             Self::Soak(_) => Metric::Rate,
             Self::Serve(_) => Metric::P99,
@@ -99,6 +101,14 @@ impl Scenario {
             Self::Register(options) => options.check(),
             Self::Serve(options) => options.check(),
             _ => Ok(()),
+        }
+    }
+
+    /// The memory that the measuring process is to have, if the scenario has the option.
+    pub(crate) fn resident(&self) -> Option<ByteSize> {
+        match self {
+            Self::Spawn(options) => options.resident,
+            _ => None,
         }
     }
 

@@ -64,6 +64,9 @@ impl Style {
             Kind::ExitringInline => (0x44_AA_D9, Shape::Square, false),
             Kind::ExitringWatch => (0x44_AA_99, Shape::Triangle, false),
             Kind::ExitringEpoll => (0x88_88_DD, Shape::Circle, true),
+            Kind::ExitringStd => (0x66_99_CC, Shape::Triangle, true),
+            Kind::ExitringPreExec => (0x99_44_55, Shape::Square, false),
+            Kind::ExitringCgroup => (0x00_44_88, Shape::Diamond, false),
             Kind::Shadow => (0xCC_66_77, Shape::Diamond, false),
             Kind::Tokio => (0xE6_9F_00, Shape::Wedge, false),
             Kind::AsyncProcess => (0x99_99_33, Shape::Circle, true),
@@ -73,6 +76,7 @@ impl Style {
             Kind::PythonAsyncio => (0x00_55_A4, Shape::Circle, true),
             Kind::Node => (0x5A_3E_1B, Shape::Square, true),
             Kind::WaitLoop => (0x66_66_66, Shape::Wedge, true),
+            Kind::StdSpawn => (0x77_77_44, Shape::Circle, false),
             Kind::PosixSpawn => (0x33_33_33, Shape::Diamond, false),
             Kind::Go => (0x00_AD_D8, Shape::Triangle, true),
             Kind::Libuv => (0x40_3C_8C, Shape::Wedge, false),
@@ -138,10 +142,11 @@ impl Shape {
 }
 
 pub(super) fn is_exitring(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::Exitring | Kind::ExitringInline | Kind::ExitringWatch | Kind::ExitringEpoll
-    )
+    kind.is_starter()
+        || matches!(
+            kind,
+            Kind::Exitring | Kind::ExitringInline | Kind::ExitringWatch | Kind::ExitringEpoll
+        )
 }
 
 /// A short line with a mark, for legends.

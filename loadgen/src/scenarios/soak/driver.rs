@@ -1,6 +1,8 @@
-//! Starts the children of a soak, and checks what happened to each.
+//! Starts the children of a soak, and checks what happened to each. `commands` has the part that
+//! starts programs.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,49 +12,62 @@ use exitring::{Cancel, Exit, Exits, Pid, Watch, Watcher};
 
 use super::case::{CASES, Case, Expected, SIGNALS};
 use super::child::{Life, fork, wait_for_zombie};
-use super::job::{Handle, Job, PANIC, checked_callback};
+use super::job::{After, Handle, Job, PANIC, check_exit, checked_callback};
+use super::leftovers::{is_closed_soon, reap_killed};
+use super::surroundings::Surroundings;
 use crate::measure::recorder::reap;
 use crate::types::options::SoakOptions;
 
 /// An exit or a callback counts as lost after this time.
-const EXIT_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const EXIT_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
 pub(super) struct Counts {
     pub(super) exits: u64,
     pub(super) lost: u64,
     pub(super) duplicates: u64,
-    wrong: u64,
 }
 
 pub(super) struct Driver {
-    watcher: Watcher,
+    pub(super) watcher: Watcher,
     exits: Exits,
-    random: fastrand::Rng,
+    pub(super) random: fastrand::Rng,
+    pub(super) surroundings: Surroundings,
+    /// The cases that this machine allows.
+    possible: Vec<(Case, &'static str)>,
     /// Errors that callbacks and cases found.
-    wrong: Arc<AtomicU64>,
-    jobs: VecDeque<Job>,
+    pub(super) wrong: Arc<AtomicU64>,
+    pub(super) jobs: VecDeque<Job>,
     /// Exits that were fetched from the queue before their job was finished.
     fetched: HashMap<u64, Exit>,
     /// What the queue is expected to deliver, by tag.
     expected: HashMap<u64, (Pid, Expected)>,
     pub(super) cases: BTreeMap<&'static str, u64>,
+    /// The number of children with each attribute.
+    pub(super) attributes: BTreeMap<&'static str, u64>,
     pub(super) count: Counts,
 }
 
 impl Driver {
     pub(super) fn new(workers: usize, options: &SoakOptions) -> Result<Self> {
-        let watcher = Watcher::builder().workers(workers).build();
+        let surroundings = Surroundings::new()?;
+        // Descendants become children of this process, so that none can be left unnoticed.
+        let watcher = Watcher::builder().workers(workers).subreaper(true).build();
         let watcher = watcher.context("building the watcher")?;
+        let is_possible = |case| case != Case::Leftover || surroundings.pool.is_ok();
+        let possible = CASES.into_iter().filter(|(case, _)| is_possible(*case));
         Ok(Self {
             exits: watcher.exits(options.concurrency as usize)?,
             watcher,
+            possible: possible.collect(),
+            surroundings,
             random: fastrand::Rng::with_seed(options.seed),
             wrong: Arc::default(),
             jobs: VecDeque::new(),
             fetched: HashMap::new(),
             expected: HashMap::new(),
             cases: BTreeMap::new(),
+            attributes: BTreeMap::new(),
             count: Counts::default(),
         })
     }
@@ -62,18 +77,44 @@ impl Driver {
         self.jobs.len() as u64
     }
 
-    /// The number of deliveries with the wrong process, status or number of callbacks.
-    pub(super) fn wrong(&self) -> u64 {
-        self.count.wrong + self.wrong.load(Ordering::SeqCst)
+    /// Ends the watcher and all that belongs to it. Returns the number of things that were wrong:
+    /// deliveries with another process or status, and what the cases check.
+    pub(super) fn end(self) -> u64 {
+        let wrong = Arc::clone(&self.wrong);
+        drop(self);
+        wrong.load(Ordering::SeqCst)
+    }
+
+    /// Counts something wrong, and says what it is.
+    pub(super) fn note_wrong(&self, what: &str) {
+        eprintln!("loadgen: soak: {what}");
+        self.wrong.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The number of orphans that the watcher has reaped.
+    pub(super) fn orphans(&self) -> u64 {
+        self.watcher.stats().orphans
+    }
+
+    /// The directory of the cgroups, or why there are none.
+    pub(super) fn cgroups(&self) -> Result<PathBuf, String> {
+        match &self.surroundings.pool {
+            Ok(pool) => Ok(pool.path()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     pub(super) fn descriptors(&self) -> u64 {
         self.watcher.stats().descriptors
     }
 
-    pub(super) fn start_one(&mut self, tag: u64) -> Result<()> {
-        let (case, name) = CASES[self.random.usize(..CASES.len())];
+    /// Starts a random case. Returns whether it has a child with an exit.
+    pub(super) fn start_one(&mut self, tag: u64) -> Result<bool> {
+        let (case, name) = self.possible[self.random.usize(..self.possible.len())];
         *self.cases.entry(name).or_default() += 1;
+        if case.has_command() {
+            return self.start_command(case, tag);
+        }
         let code = self.random.i32(0..256);
         let signal = SIGNALS[self.random.usize(..SIGNALS.len())];
         let (life, expected) = match case {
@@ -90,16 +131,18 @@ impl Driver {
             Case::Watch | Case::ReapWatched => Handle::Watched(self.watcher.watch(pid)?),
             _ => Handle::Owned(self.watcher.adopt_pid(pid)?),
         };
-        let mut job = Job {
-            tag,
-            runs: Arc::default(),
-            handle,
-            queued: case == Case::Queue,
-            second: None,
-        };
+        let mut job = Job::new(tag, handle);
+        job.queued = case == Case::Queue;
         self.apply(case, pid, signal, expected, &mut job)?;
         self.jobs.push_back(job);
-        Ok(())
+        Ok(true)
+    }
+
+    /// Lets the queue deliver the exit of a job.
+    pub(super) fn enqueue(&mut self, job: &mut Job, pid: Pid, expected: Expected) -> Result<()> {
+        job.queued = true;
+        self.expected.insert(job.tag, (pid, expected));
+        Ok(self.exits.add(job.handle.child(), job.tag)?)
     }
 
     fn apply(
@@ -110,6 +153,10 @@ impl Driver {
         expected: Expected,
         job: &mut Job,
     ) -> Result<()> {
+        if job.queued {
+            self.enqueue(job, pid, expected)?;
+            return Ok(());
+        }
         let watch: &Watch = match &job.handle {
             Handle::Owned(child) => child,
             Handle::Watched(watch) => watch,
@@ -118,12 +165,7 @@ impl Driver {
         if case == Case::LateCallback && watch.wait_timeout(EXIT_TIMEOUT)?.is_none() {
             self.count.lost += 1;
         }
-        if case == Case::Queue {
-            self.expected.insert(job.tag, (pid, expected));
-            self.exits.add(watch, job.tag)?;
-        } else {
-            add_first_callback(case, watch, job, &self.wrong, pid, expected)?;
-        }
+        add_first_callback(case, watch, job, &self.wrong, pid, expected)?;
         let second = {
             let runs = Arc::clone(&job.runs);
             move |_: &Exit| {
@@ -213,6 +255,30 @@ impl Driver {
         self.count.duplicates += u64::from(surplus);
         self.fetched.remove(&job.tag);
         self.count.exits += 1;
+        self.check_after(&job)
+    }
+
+    /// Checks the processes that the child of a finished job has left.
+    fn check_after(&self, job: &Job) -> Result<()> {
+        match &job.after {
+            After::Nothing => {}
+            After::Tree(pipe) => {
+                if !is_closed_soon(pipe) {
+                    self.note_wrong("a process of a group outlives its deadline");
+                }
+            }
+            After::Leftover => {
+                let child = job.handle.child();
+                child.kill_tree()?;
+                let exit = child.exit();
+                let report = exit.as_ref().and_then(Exit::cgroup);
+                for pid in report.map_or(&[][..], exitring::CgroupReport::leftover) {
+                    if !reap_killed(*pid) {
+                        self.note_wrong("a process that was left in a cgroup was not killed");
+                    }
+                }
+            }
+        }
         Ok(())
     }
 
@@ -224,8 +290,7 @@ impl Driver {
                 self.count.duplicates += 1;
                 continue;
             };
-            let right = tagged.exit.pid() == pid && expected.fits(&tagged.exit);
-            self.count.wrong += u64::from(!right);
+            check_exit(&tagged.exit, pid, expected, &self.wrong);
             self.fetched.insert(tagged.tag, tagged.exit);
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! A running child of a soak and its callbacks.
 
+use std::process::ChildStdout;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -40,6 +41,29 @@ pub(super) struct Job {
     pub(super) queued: bool,
     /// The expected number of runs of the second callback, if there is one.
     pub(super) second: Option<u32>,
+    /// What the exit leaves behind.
+    pub(super) after: After,
+}
+
+pub(super) enum After {
+    Nothing,
+    /// Other processes, which end with the child. They have this pipe open until then.
+    Tree(ChildStdout),
+    /// A process in the cgroup of the child, which nobody has killed.
+    Leftover,
+}
+
+impl Job {
+    pub(super) fn new(tag: u64, handle: Handle) -> Self {
+        Self {
+            tag,
+            runs: Arc::default(),
+            handle,
+            queued: false,
+            second: None,
+            after: After::Nothing,
+        }
+    }
 }
 
 /// A callback that checks the exit and counts its own run.
@@ -51,9 +75,16 @@ pub(super) fn checked_callback(
 ) -> impl FnOnce(&Exit) + Send + use<> {
     let (runs, wrong) = (Arc::clone(runs), Arc::clone(wrong));
     move |exit| {
-        let right = exit.pid() == pid && expected.fits(exit);
-        wrong.fetch_add(u64::from(!right), Ordering::SeqCst);
+        check_exit(exit, pid, expected, &wrong);
         runs.first.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Counts an exit of another process, or with another status than expected.
+pub(super) fn check_exit(exit: &Exit, pid: Pid, expected: Expected, wrong: &AtomicU64) {
+    if exit.pid() != pid || !expected.fits(exit) {
+        eprintln!("loadgen: soak: {exit:?} instead of {expected:?} of process {pid}");
+        wrong.fetch_add(1, Ordering::SeqCst);
     }
 }
 
