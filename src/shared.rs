@@ -3,7 +3,6 @@
 //! Handles check [`check_process`](Shared::check_process) before they take any lock. This module
 //! takes one lock at a time: that of the mailbox, of the exit queue, or of the starters.
 
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 
 use crate::api::starters::Starters;
@@ -13,6 +12,7 @@ use crate::dispatch::orphan_queue::OrphanQueue;
 use crate::error::{Closed, WatchError};
 use crate::record::delivery_guard::DeliveryGuard;
 use crate::ring_thread::mailbox::Mailbox;
+use crate::spawn::starts::Starts;
 use crate::sync::per_process::ProcessIdentity;
 use crate::sync::wait_graph::Node;
 use crate::sys::SignalMask;
@@ -30,8 +30,7 @@ pub(crate) struct Shared {
     /// Whether callbacks run on the ring thread, because there are no workers.
     pub(crate) inline: bool,
     pub(crate) counters: Counters,
-    /// How many owned children are being started: from before they exist until they are registered.
-    pub(crate) starting: AtomicUsize,
+    pub(crate) starts: Starts,
     /// Whether orphans are reaped, and where their exits go.
     pub(crate) subreaper: bool,
     pub(crate) orphan_queue: OrphanQueue,
@@ -63,7 +62,7 @@ impl Shared {
             max_watches,
             inline,
             counters: Counters::default(),
-            starting: AtomicUsize::new(0),
+            starts: Starts::default(),
             subreaper,
             orphan_queue: OrphanQueue::default(),
             signal_mask,

@@ -91,3 +91,22 @@ async fn the_end_of_the_watcher_ends_the_future() {
     assert_eq!(unsafe { libc::kill(pid.as_raw(), libc::SIGKILL) }, 0);
     until_reaped(pid);
 }
+
+#[tokio::test]
+async fn a_child_that_writes_all_the_time_keeps_no_other_future_waiting() {
+    let watcher = Watcher::new().unwrap();
+    let mut command = sh_piped("yes; yes >&2");
+    let child = watcher.spawn(command.process_group(0)).unwrap();
+    // On this runtime the timeout needs the same thread.
+    let output = tokio::time::timeout(Duration::from_millis(50), child.output_async(10));
+    output.await.unwrap_err();
+    until_stats(&watcher, "it is killed", |stats| stats.watched == 0);
+}
+
+#[tokio::test]
+async fn a_future_that_was_never_polled_kills_the_child_too() {
+    let watcher = Watcher::new().unwrap();
+    let child = watcher.spawn(&mut sh_piped("sleep 1000")).unwrap();
+    drop(child.output_async(10));
+    until_stats(&watcher, "it is killed", |stats| stats.watched == 0);
+}

@@ -168,3 +168,22 @@ fn output_beyond_a_limit_is_discarded() {
         assert!(output.stdout.starts_with(&b"text\n"[..limit.min(5)]));
     }
 }
+
+#[test]
+fn the_end_of_the_watcher_ends_the_read_of_a_child_that_writes_all_the_time() {
+    let watcher = Watcher::new().unwrap();
+    let child = watcher
+        .spawn(Command::new("yes").stdout(Stdio::piped()))
+        .unwrap();
+    let pid = child.pid();
+    let reader = std::thread::spawn(move || child.output(10));
+    std::thread::sleep(Duration::from_millis(10));
+    drop(watcher);
+    let error = reader.join().unwrap().unwrap_err();
+    assert!(
+        matches!(error, OutputError::Wait(WaitError::Closed(_))),
+        "{error:?}"
+    );
+    // It ends by SIGPIPE, and is reaped.
+    until_reaped(pid);
+}

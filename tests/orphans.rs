@@ -4,6 +4,7 @@ mod common;
 
 use std::os::unix::process::CommandExt;
 use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use common::*;
@@ -198,4 +199,42 @@ fn a_watcher_reaps_orphans_only_if_asked_to() {
         .unwrap();
     child.wait().unwrap();
     until_stats(&subreaper, "it is reaped", |stats| stats.orphans == 1);
+}
+
+/// A start that is under way may be that of the process that was found. Later ones are not.
+#[test]
+fn orphans_are_reaped_while_children_are_started_all_the_time() {
+    in_own_process!("orphans_are_reaped_while_children_are_started_all_the_time");
+    let watcher = subreaper();
+    let orphans = watcher.orphans(100).unwrap();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let child = watcher.spawn(&mut Command::new("true")).unwrap();
+                    assert!(child.wait().unwrap().success());
+                }
+            });
+        }
+        for _ in 0..10 {
+            let child = watcher
+                .spawn(&mut leader("(sleep 0.01; exit 1) & exit 0"))
+                .unwrap();
+            assert!(child.wait().unwrap().success());
+            let tagged = orphans.recv_timeout(TEST_TIMEOUT).unwrap().unwrap();
+            assert_eq!(tagged.exit.outcome(), Outcome::Exited(1));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn without_its_receiver_a_queue_delays_no_orphan() {
+    in_own_process!("without_its_receiver_a_queue_delays_no_orphan");
+    let watcher = subreaper();
+    drop(watcher.orphans(1).unwrap());
+    let script = "for i in 1 2 3 4 5; do (sleep 0.02; exit $i) & done; exit 0";
+    watcher.spawn(&mut leader(script)).unwrap().wait().unwrap();
+    until_stats(&watcher, "all are reaped", |stats| stats.orphans == 5);
 }

@@ -3,15 +3,16 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::task::Poll;
 
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::unix::pipe::{Receiver, Sender};
 
 use super::output::Collected;
 use crate::error::{OutputError, WaitError};
-use crate::{Child, Output, Pipe};
+use crate::{Child, Exit, Exited, Output, Pipe};
 
 impl Pipe<ChildStdin> {
     /// Takes the end out as a [`tokio::io::AsyncWrite`]; `None` as for [`take`](Self::take). Its
@@ -83,12 +84,18 @@ impl Child {
     /// # Panics
     ///
     /// Outside of a runtime of tokio with IO enabled.
-    pub async fn output_async(self, limit: usize) -> Result<Output, OutputError> {
+    pub fn output_async(
+        self,
+        limit: usize,
+    ) -> impl Future<Output = Result<Output, OutputError>> + Send {
+        // Also kills the child if the future is dropped before its first poll.
         let mut child = KillOnDrop(Some(self));
-        let output = child.collect(limit).await;
-        // Dropped instead of killed, if an error ended the future.
-        drop(child.0.take());
-        output
+        async move {
+            let output = child.collect(limit).await;
+            // Dropped instead of killed, if an error ended the future.
+            drop(child.0.take());
+            output
+        }
     }
 }
 
@@ -111,11 +118,11 @@ impl KillOnDrop {
         child.close_stdin();
         let stdout = child.stdout.take_async().map_err(OutputError::Read)?;
         let stderr = child.stderr.take_async().map_err(OutputError::Read)?;
-        let (out, err) = join(read(stdout, limit), read(stderr, limit)).await;
-        let (out, err) = (out?, err?);
-        let exited = child.exited().await;
+        let outputs = join(read(stdout, limit), read(stderr, limit));
+        let (outputs, exit) = join_unless_closed(outputs, child.exited()).await?;
+        let (out, err) = (outputs.0?, outputs.1?);
         Ok(Output {
-            exit: exited.map_err(|closed| OutputError::Wait(WaitError::from(closed)))?,
+            exit,
             discarded: out.discarded + err.discarded,
             stdout: out.bytes,
             stderr: err.bytes,
@@ -123,23 +130,63 @@ impl KillOnDrop {
     }
 }
 
+/// Reads a pipe to its end. Other futures of the task get their turn although the child may write
+/// all the time: a poll of the pipe is pending once the task has used up its budget.
 async fn read(pipe: Option<Receiver>, limit: usize) -> Result<Collected, OutputError> {
     let mut collected = Collected::default();
-    let Some(pipe) = pipe else {
+    let Some(mut pipe) = pipe else {
         return Ok(collected);
     };
     loop {
-        pipe.readable().await.map_err(OutputError::Read)?;
-        match pipe.try_read(collected.room()) {
-            Ok(0) => {
+        let count = poll_fn(|context| {
+            let mut buffer = ReadBuf::new(collected.room());
+            let polled = Pin::new(&mut pipe).poll_read(context, &mut buffer);
+            let count = buffer.filled().len();
+            if polled.is_pending() {
                 collected.keep(0, limit);
-                return Ok(collected);
             }
-            Ok(count) => collected.keep(count, limit),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => collected.keep(0, limit),
-            Err(error) => return Err(OutputError::Read(error)),
+            polled.map_ok(|()| count)
+        });
+        let count = count.await.map_err(OutputError::Read)?;
+        collected.keep(count, limit);
+        if count == 0 {
+            return Ok(collected);
         }
     }
+}
+
+/// Waits for both. The end of the watcher ends the wait, since a pipe may be held open by other
+/// processes.
+async fn join_unless_closed<A: Future>(
+    outputs: A,
+    exited: Exited<'_>,
+) -> Result<(A::Output, Exit), OutputError> {
+    let (mut outputs, mut exited) = (pin!(outputs), pin!(exited));
+    let (mut output, mut exit) = (None, None);
+    poll_fn(move |context| {
+        if exit.is_none() {
+            match exited.as_mut().poll(context) {
+                Poll::Ready(Ok(ended)) => exit = Some(ended),
+                Poll::Ready(Err(closed)) => {
+                    return Poll::Ready(Err(OutputError::Wait(WaitError::from(closed))));
+                }
+                Poll::Pending => {}
+            }
+        }
+        if output.is_none() {
+            if let Poll::Ready(read) = outputs.as_mut().poll(context) {
+                output = Some(read);
+            }
+        }
+        match (output.take(), exit.take()) {
+            (Some(output), Some(exit)) => Poll::Ready(Ok((output, exit))),
+            (read, ended) => {
+                (output, exit) = (read, ended);
+                Poll::Pending
+            }
+        }
+    })
+    .await
 }
 
 async fn join<A: Future, B: Future>(first: A, second: B) -> (A::Output, B::Output) {

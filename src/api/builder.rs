@@ -119,8 +119,9 @@ impl Builder {
     /// An orphan is known by the process group that an owned child leads
     /// ([`Command::process_group(0)`](crate::Command::process_group),
     /// [`Command::session`](crate::Command::session)): the watcher reaps the children of this
-    /// process in such a group that are not its own, at most 100 ms after their end, or a second
-    /// while the leader lives. [`Watcher::orphans`] receives their exits. Other children of this
+    /// process in such a group that are not its own: mostly within milliseconds or up to a second of
+    /// their end, and while their leader lives every second, or more rarely with more than a hundred
+    /// groups. [`Watcher::orphans`] receives their exits. Other children of this
     /// process are left alone, so other code must not put its own children into such a group. A
     /// descendant that has left the group stays a zombie after its end, unless other code reaps it.
     ///
@@ -276,6 +277,11 @@ fn start_ring_thread(
 
 pub(crate) fn check_capacity(option: &'static str, value: usize) -> Result<(), BuildError> {
     check(option, value, 1, QUEUE_CAPACITY_MAX)
+}
+
+/// One entry more is always reserved.
+pub(crate) fn check_orphan_capacity(value: usize) -> Result<(), BuildError> {
+    check("capacity", value, 1, QUEUE_CAPACITY_MAX - 1)
 }
 
 fn check(option: &'static str, value: usize, min: usize, max: usize) -> Result<(), BuildError> {

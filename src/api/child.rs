@@ -155,6 +155,7 @@ impl Child {
     /// Those of [`wait_with_output`](Self::wait_with_output).
     pub fn output(self, limit: usize) -> Result<Output, OutputError> {
         let watch = &self.owned.watch;
+        watch.check_process().map_err(WaitError::from)?;
         // Keeps the edge in the wait graph until the output is complete.
         let mut _waiting = None;
         if self.exit().is_none() {
@@ -234,12 +235,10 @@ impl Child {
     /// Kills the child, and all that is known to belong to it: its cgroup, or the process group that
     /// it leads. Ignores a child that has ended.
     pub(crate) fn kill_all(&self) {
-        match self.kill_tree() {
-            Err(SignalError::NoCgroup) if self.signal_group(libc::SIGKILL).is_ok() => {}
-            Ok(()) => {}
-            Err(_) => {
-                let _ = self.kill();
-            }
+        let _ = self.kill_tree();
+        // Also a child that has moved to another cgroup.
+        if self.signal_group(libc::SIGKILL).is_err() {
+            let _ = self.kill();
         }
     }
 
@@ -289,6 +288,7 @@ impl Child {
     /// [`SignalError::Denied`] if the process, or a process left in its group, runs as another user
     /// by now. `None` again when the group has no processes left.
     pub fn deadline_error(&self) -> Option<SignalError> {
+        self.owned.watch.check_process().ok()?;
         self.owned.watch.record().deadline_error()
     }
 
@@ -297,7 +297,7 @@ impl Child {
     ///
     /// The child itself may have ended. The end of the last process is noticed within 100 ms.
     pub fn group_in_grace(&self) -> bool {
-        self.owned.watch.record().group_in_grace()
+        self.owned.watch.check_process().is_ok() && self.owned.watch.record().group_in_grace()
     }
 
     /// The signal that stopped the child; `None` if the child is not stopped.
@@ -306,6 +306,7 @@ impl Child {
     /// background, `SIGTTIN` or `SIGTTOU`. Makes one system call, under the lock under which the
     /// child is reaped.
     pub fn stopped(&self) -> Option<i32> {
+        self.owned.watch.check_process().ok()?;
         self.owned.watch.record().stopped()
     }
 

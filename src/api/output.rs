@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::process::{ChildStderr, ChildStdout};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -40,11 +41,8 @@ impl fmt::Debug for Output {
     }
 }
 
-/// How often [`read_both`] calls `check` while the pipes are idle.
-const CHECK_INTERVAL: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 100_000_000,
-};
+/// How often [`read_both`] calls `check`.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What was read from one pipe, up to a limit.
 #[derive(Default)]
@@ -74,8 +72,7 @@ const ROOM: usize = 64 << 10;
 /// Reads both pipes to their ends, and keeps at most `limit` bytes of each.
 ///
 /// It reads them concurrently, because a child that fills one pipe while the parent reads the other
-/// would block forever. While both are idle, `check` runs every [`CHECK_INTERVAL`]; its error ends
-/// the read.
+/// would block forever. `check` runs every [`CHECK_INTERVAL`]; its error ends the read.
 pub(crate) fn read_both(
     mut stdout: Option<ChildStdout>,
     mut stderr: Option<ChildStderr>,
@@ -83,7 +80,13 @@ pub(crate) fn read_both(
     check: impl Fn() -> Result<(), OutputError>,
 ) -> Result<(Collected, Collected), OutputError> {
     let (mut out, mut err) = (Collected::default(), Collected::default());
+    let mut checked_at = Instant::now();
     loop {
+        // Also while the child writes all the time.
+        if checked_at.elapsed() >= CHECK_INTERVAL {
+            check()?;
+            checked_at = Instant::now();
+        }
         let [first, second] = [
             stdout.as_ref().map(AsFd::as_fd),
             stderr.as_ref().map(AsFd::as_fd),
@@ -96,8 +99,11 @@ pub(crate) fn read_both(
         if poll_fds.is_empty() {
             return Ok((out, err));
         }
-        match poll(&mut poll_fds, Some(&CHECK_INTERVAL)) {
-            Ok(0) => check()?,
+        let timeout = Timespec {
+            tv_sec: 0,
+            tv_nsec: CHECK_INTERVAL.subsec_nanos().into(),
+        };
+        match poll(&mut poll_fds, Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(OutputError::Read(errno.into())),
         }

@@ -4,7 +4,6 @@ use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::spawnable::{Spawn, Started};
@@ -58,6 +57,7 @@ impl Watcher {
     ///
     /// [`AdoptError`] returns the child to the caller.
     pub fn adopt(&self, mut std: process::Child) -> Result<Child, AdoptError> {
+        let _start = self.shared.subreaper.then(|| self.shared.starts.begin());
         let adopted = self.shared.child_permit().and_then(|permit| {
             let pid = Pid::try_from(std.id())?;
             let usage = usage_of_zombie(pid);
@@ -102,6 +102,7 @@ impl Watcher {
         P::Error: Into<WatchError>,
     {
         let pid = pid.try_into().map_err(Into::into)?;
+        let _start = self.shared.subreaper.then(|| self.shared.starts.begin());
         let permit = self.shared.child_permit()?;
         let registered = match self.shared.open_child(pid) {
             Registered::Pid => match sys::waitid(WaitTarget::PeekPid(pid)) {
@@ -147,7 +148,7 @@ impl Shared {
 
     fn start<C: Spawn + ?Sized>(self: &Arc<Self>, command: &mut C) -> Result<Child, SpawnError> {
         let permit = self.child_permit().map_err(SpawnError::Refused)?;
-        let _starting = Starting::new(&self.starting);
+        let _start = self.subreaper.then(|| self.starts.begin());
         let pidfd = self.check_pidfds().is_ok();
         let started = match command.start(pidfd) {
             // New watches hold descriptors for a short time, which the ring thread can close.
@@ -221,22 +222,6 @@ impl Shared {
         let record = Record::new(pid, Ownership::Owned, WatchFor::Exited);
         let watch = self.submit(permit, record, registered)?;
         Ok(Child::new(watch))
-    }
-}
-
-/// Counts a child that is being started, until its registration is in the mailbox.
-struct Starting<'a>(&'a AtomicUsize);
-
-impl<'a> Starting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::SeqCst);
-        Self(count)
-    }
-}
-
-impl Drop for Starting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

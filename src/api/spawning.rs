@@ -18,12 +18,14 @@ impl Watcher {
     ///
     /// The first poll of the future passes the command to a thread, in the order of the polls. The
     /// future works with any executor. If it is dropped before its end, no process is left: a
-    /// command that was not started yet is not started, and a child is killed, with the process
-    /// group that it leads. [`Spawning::keep`] changes that.
+    /// command that was not started yet is not started, and a child is killed, with its cgroup or the
+    /// process group that it leads. (Others of a group whose leader has ended may live on.) [`Spawning::keep`] changes that.
     ///
     /// The child inherits the signal mask of the thread that built the watcher. A
     /// [`parent_death_signal`](crate::Command::parent_death_signal) comes when the watcher is
-    /// dropped, and with it the thread that started the child.
+    /// dropped, and with it the thread that started the child. The child inherits the CPU affinity,
+    /// nice value and scheduling of the thread that polled first when the starter was started; set
+    /// them on the command if that matters.
     ///
     /// ```
     /// use exitring::{Command, Watcher};
@@ -90,22 +92,28 @@ impl Future for Spawning {
         if let Err(closed) = this.shared.check_process() {
             return Poll::Ready(Err(SpawnError::Refused(closed.into())));
         }
-        match std::mem::replace(&mut this.progress, Progress::Done) {
-            Progress::New(command) => {
-                let request = Arc::new(Request::new(command, context.waker().clone()));
-                if this.keep {
-                    request.set_keep();
+        match &this.progress {
+            Progress::New(_) => {
+                // A clone of a waker is code of the user, and may panic.
+                let waker = context.waker().clone();
+                if let Progress::New(command) =
+                    std::mem::replace(&mut this.progress, Progress::Done)
+                {
+                    let request = Arc::new(Request::new(command, waker));
+                    if this.keep {
+                        request.set_keep();
+                    }
+                    Starters::submit(&this.shared, &request)?;
+                    this.progress = Progress::Submitted(request);
                 }
-                Starters::submit(&this.shared, &request)?;
-                this.progress = Progress::Submitted(request);
                 Poll::Pending
             }
             Progress::Submitted(request) => match request.poll(context.waker()) {
-                Some(result) => Poll::Ready(result),
-                None => {
-                    this.progress = Progress::Submitted(request);
-                    Poll::Pending
+                Some(result) => {
+                    this.progress = Progress::Done;
+                    Poll::Ready(result)
                 }
+                None => Poll::Pending,
             },
             Progress::Done => panic!("the future was polled after it was ready"),
         }

@@ -4,8 +4,9 @@
 //! executor. They are started when they are needed, at most as many as
 //! [`Builder::starters`](crate::Builder::starters) says, and end with the watcher.
 //!
-//! One lock protects the queue and the count of idle threads, and each request has its own. No user
-//! code runs, or is dropped, under either.
+//! One lock protects the queue and the count of idle threads, and each request has its own, which may
+//! be taken under the first, never the other way round. No user code runs, or is dropped, under
+//! either.
 
 use std::collections::VecDeque;
 use std::io;
@@ -39,6 +40,8 @@ struct Inner {
     /// At most one for each future that is alive, or was told to keep its child.
     requests: VecDeque<Arc<Request>>,
     threads: Threads,
+    /// How many of the requests are of futures that were dropped.
+    gone: usize,
     /// Threads that wait for a request.
     idle: usize,
     /// Why no more requests are accepted.
@@ -85,10 +88,15 @@ impl Starters {
         Ok(())
     }
 
-    /// Removes a request whose future was dropped.
-    fn remove(&self, request: &Arc<Request>) {
+    /// Counts a request whose future was dropped. Such requests are removed together, so that the
+    /// cost of each does not grow with the queue.
+    fn remove_later(&self) {
         let mut inner = self.lock();
-        inner.requests.retain(|other| !Arc::ptr_eq(other, request));
+        inner.gone += 1;
+        if inner.gone * 2 > inner.requests.len() {
+            inner.requests.retain(|request| !request.is_gone());
+            inner.gone = 0;
+        }
     }
 
     /// The next request; `None` at the end of the watcher.
@@ -99,6 +107,10 @@ impl Starters {
                 return None;
             }
             if let Some(request) = inner.requests.pop_front() {
+                if request.is_gone() {
+                    inner.gone = inner.gone.saturating_sub(1);
+                    continue;
+                }
                 return Some(request);
             }
             if signal_mask::is_builder_mask_active() {
@@ -202,14 +214,14 @@ impl Request {
 
     /// The future is dropped. A command that has not been started will not be, and a child is
     /// killed, unless it is to be kept.
-    pub(super) fn abandon(self: &Arc<Self>, shared: &Shared) {
+    pub(super) fn abandon(&self, shared: &Shared) {
         if self.keep.load(Ordering::Relaxed) {
             return;
         }
         let before = mem::replace(&mut *self.lock(), State::Gone);
         match before {
             State::Queued(command, waker) => {
-                shared.starters.remove(self);
+                shared.starters.remove_later();
                 drop((command, waker));
             }
             State::Finished(result) => kill_started(*result),
@@ -217,6 +229,10 @@ impl Request {
             State::Starting(waker) => drop(waker),
             State::Gone => {}
         }
+    }
+
+    fn is_gone(&self) -> bool {
+        matches!(*self.lock(), State::Gone)
     }
 
     /// Starts the command on this thread.

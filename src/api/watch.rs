@@ -221,10 +221,11 @@ impl Watch {
     }
 
     pub(crate) fn set_deadline(&self, after: Duration, grace: Duration) -> Result<(), Closed> {
+        // Before the record is locked, whose lock may stay locked in a forked child.
+        self.shared.check_process()?;
         if self.record.exit().is_some() && !self.record.group_in_grace() {
             return Ok(());
         }
-        self.shared.check_process()?;
         self.shared.check_open()?;
         // A deadline past the end of the clock never expires.
         let at = Instant::now().checked_add(after);

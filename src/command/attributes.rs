@@ -147,8 +147,8 @@ impl Command {
     /// the group as well, whatever session or process group it enters:
     /// [`Child::kill_tree`](crate::Child::kill_tree) and the `SIGKILL` of a
     /// [deadline](crate::Child::deadline) reach all of it, and [`Exit::cgroup`](crate::Exit::cgroup)
-    /// reports what the child has left. The leaf returns to the pool when the group is empty and
-    /// the child has ended.
+    /// reports what the child has left. The leaf returns to the pool when the child has ended, or,
+    /// if something was left in it, when the last handle of the child is dropped as well.
     ///
     /// If the group cannot be had, nothing is started
     /// ([`SpawnError::Cgroup`](crate::SpawnError::Cgroup)).

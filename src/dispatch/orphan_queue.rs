@@ -1,6 +1,6 @@
 //! Where the exits of orphans go.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::sink::Sink;
 use super::tagged_queue::ExitsQueue;
@@ -18,6 +18,8 @@ pub(crate) struct OrphanQueue(Mutex<Option<Open>>);
 struct Open {
     queue: Arc<ExitsQueue>,
     ring_thread: Node,
+    /// Can be upgraded as long as the program has the receiver.
+    receiver: Weak<()>,
     /// Keeps the queue outstanding.
     next: Sink,
 }
@@ -28,23 +30,34 @@ impl OrphanQueue {
     }
 
     /// Sets the queue, in place of an earlier one.
-    pub(crate) fn open(&self, queue: &Arc<ExitsQueue>, ring_thread: Node) -> Result<(), AddError> {
+    pub(crate) fn open(
+        &self,
+        queue: &Arc<ExitsQueue>,
+        ring_thread: Node,
+        receiver: &Arc<()>,
+    ) -> Result<(), AddError> {
         let open = Open {
             next: Sink::reserve(queue, 0, ring_thread)?,
             queue: Arc::clone(queue),
             ring_thread,
+            receiver: Arc::downgrade(receiver),
         };
         let before = self.lock().replace(open);
         drop(before);
         Ok(())
     }
 
-    /// Reserves an entry for an orphan of this child; `None` if the program has no queue.
+    /// Reserves an entry for an orphan of this child; `None` if the program has no queue, or has
+    /// dropped it.
     pub(crate) fn reserve(&self, leader: Pid) -> Result<Option<Sink>, AddError> {
-        let open = self.lock();
-        let Some(open) = &*open else {
+        let mut state = self.lock();
+        let Some(open) = &*state else {
             return Ok(None);
         };
+        if open.receiver.strong_count() == 0 {
+            *state = None;
+            return Ok(None);
+        }
         let tag = leader.as_raw().unsigned_abs().into();
         Sink::reserve(&open.queue, tag, open.ring_thread).map(Some)
     }

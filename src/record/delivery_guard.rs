@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Ownership, Phase, Record, State, orphan_reaper};
+use crate::CgroupReport;
 use crate::sync::MutexGuard;
 use crate::sys::{self, WaitResult, WaitTarget};
 use crate::types::exit::{Exit, Outcome, Unknown, Usage};
@@ -46,8 +47,9 @@ impl DeliveryGuard {
         seen_at: Instant,
     ) -> Option<Self> {
         let record = Arc::clone(self.record());
+        let report = record.cgroup_report();
         let state = record.lock();
-        self.finish_locked(&record, state, outcome, usage, seen_at)
+        self.finish_locked(&record, state, outcome, usage, seen_at, report)
     }
 
     /// Reaps a child of ours and stores its exit.
@@ -62,6 +64,8 @@ impl DeliveryGuard {
         seen_at: Instant,
     ) -> Reaped {
         let record = Arc::clone(self.record());
+        // The child is a zombie, which its cgroup does not count. Files are not read under the lock.
+        let report = record.cgroup_report();
         let state = record.lock();
         let (outcome, usage) = match sys::waitid(target) {
             Ok(WaitResult::Ended(outcome, usage)) => (outcome, Some(usage)),
@@ -71,7 +75,7 @@ impl DeliveryGuard {
                 None => return Reaped::NotYet(self),
             },
         };
-        let guard = self.finish_locked(&record, state, outcome, usage, seen_at);
+        let guard = self.finish_locked(&record, state, outcome, usage, seen_at, report);
         Reaped::Finished(outcome, guard)
     }
 
@@ -82,17 +86,8 @@ impl DeliveryGuard {
         outcome: Outcome,
         usage: Option<Usage>,
         seen_at: Instant,
+        report: Option<Arc<CgroupReport>>,
     ) -> Option<Self> {
-        // The leader is reaped, so what is in its cgroup is left over.
-        let report = state.extra.as_ref().and_then(|extra| {
-            let leaf = extra.cgroup.as_ref()?;
-            let report = leaf.report();
-            if extra.kill_leftovers && !report.is_empty() {
-                // If it fails, `kill_tree` reports why.
-                let _ = leaf.kill();
-            }
-            Some(Arc::new(report))
-        });
         let nothing_left = report.as_ref().is_some_and(|report| report.is_empty());
         let exit = Exit {
             pid: record.pid(),

@@ -38,6 +38,15 @@ enum Leader {
 }
 
 impl LeftoverGroup {
+    /// What is in the cgroup of a child that has ended.
+    pub(crate) fn of_cgroup(leaf: Arc<CgroupLeaf>) -> Self {
+        Self {
+            leader: None,
+            cgroup: Some(leaf),
+            in_grace: Arc::default(),
+        }
+    }
+
     /// A reference that can be upgraded as long as the group has its grace.
     pub(crate) fn grace_token(&self) -> Weak<()> {
         Arc::downgrade(&self.in_grace)

@@ -99,6 +99,9 @@ fn reap(record: &Arc<Record>) -> bool {
         Reaped::Finished(_, guard) => {
             // The record is closed, so there are no callbacks.
             debug_assert!(guard.is_none(), "a closed record has callbacks");
+            if let Some(leaf) = record.leftovers_to_kill() {
+                let _ = leaf.kill();
+            }
             true
         }
         Reaped::NotYet(guard) => {

@@ -4,10 +4,13 @@
 //! not reused.
 
 use std::io;
+use std::sync::Arc;
 
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::{DeadlineKey, Extra, NewDeadline, Ownership, Record};
+use crate::CgroupReport;
+use crate::cgroup::CgroupLeaf;
 use crate::error::SignalError;
 use crate::record::leftover_group::{LeftoverGroup, LeftoverGroups};
 use crate::sys::{self, WaitResult, WaitTarget};
@@ -86,13 +89,27 @@ impl Record {
         }
     }
 
+    fn cgroup(&self) -> Option<Arc<CgroupLeaf>> {
+        let state = self.lock();
+        state.extra.as_ref().and_then(|extra| extra.cgroup.clone())
+    }
+
+    /// What is in the cgroup of a child that has ended, if it has one.
+    pub(super) fn cgroup_report(&self) -> Option<Arc<CgroupReport>> {
+        Some(Arc::new(self.cgroup()?.report()))
+    }
+
+    /// The cgroup of a child that has ended and left processes that are to be killed.
+    pub(crate) fn leftovers_to_kill(&self) -> Option<Arc<CgroupLeaf>> {
+        let state = self.lock();
+        let extra = state.extra.as_ref().filter(|extra| extra.kill_leftovers)?;
+        // It was taken out if nothing was left.
+        self.exit().and(extra.cgroup.clone())
+    }
+
     /// Kills all processes in the cgroup of the child, whether the child has ended or not.
     pub(crate) fn kill_tree(&self) -> Result<(), SignalError> {
-        let cgroup = {
-            let state = self.lock();
-            state.extra.as_ref().and_then(|extra| extra.cgroup.clone())
-        };
-        match (cgroup, self.exit()) {
+        match (self.cgroup(), self.exit()) {
             // While this has the leaf, it does not serve another child.
             (Some(leaf), _) => Ok(leaf.kill()?),
             // Nothing was left in it.

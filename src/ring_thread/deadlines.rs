@@ -110,6 +110,14 @@ impl Deadlines {
         self.keep_until(record, group, until);
     }
 
+    /// Kills what a child has left in its cgroup, if that was asked for.
+    pub(crate) fn kill_leftovers(&mut self, record: &Arc<Record>) {
+        if let Some(leaf) = record.leftovers_to_kill() {
+            let group = LeftoverGroup::of_cgroup(leaf);
+            self.confirm_kill(record, group, Instant::now() + KILL_CHECK_MAX);
+        }
+    }
+
     /// Keeps a group until its grace is over. `None` is a time past the end of the clock, which
     /// never comes.
     fn keep_until(&mut self, record: &Arc<Record>, group: LeftoverGroup, until: Option<Instant>) {
@@ -136,7 +144,14 @@ impl Deadlines {
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
                 record.set_group_kill_error(error);
             }
-            _ if until <= now => {}
+            // It cannot be known or done for lack of a descriptor, and is tried until there is one.
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {
+                self.insert(now + POLL_INTERVAL, record, |record| {
+                    Deadline::ConfirmKill(record, group, until)
+                });
+            }
+            Err(error) if until <= now => record.set_group_kill_error(error),
+            Ok(()) if until <= now => {}
             _ => self.insert(now + KILL_CHECK_INTERVAL, record, |record| {
                 Deadline::ConfirmKill(record, group, until)
             }),

@@ -71,8 +71,9 @@ impl RingThread {
         let result = status_query::query(guard.record(), &source);
         match (result, source) {
             (QueryResult::Status(outcome, usage), source) => {
-                self.deadlines.ended(guard.record());
+                let record = Arc::clone(guard.record());
                 let guard = guard.finish(outcome, usage, seen_at);
+                self.ended(&record);
                 self.finished(outcome, guard);
                 match source {
                     StatusSource::Pidfd(pidfd) => self.engine.close(pidfd),
@@ -111,7 +112,7 @@ impl RingThread {
                 Ok(_) | Err(_) => {
                     let outcome = Outcome::Unknown(status_query::why_reaped(&record));
                     let guard = guard.finish(outcome, None, seen_at);
-                    self.owned_ended(&record);
+                    self.ended(&record);
                     self.finished(outcome, guard);
                     return Ok(());
                 }
@@ -128,7 +129,7 @@ impl RingThread {
         }
         match reaped {
             Reaped::Finished(outcome, guard) => {
-                self.owned_ended(&record);
+                self.ended(&record);
                 self.finished(outcome, guard);
                 Ok(())
             }
@@ -137,8 +138,10 @@ impl RingThread {
         }
     }
 
-    fn owned_ended(&mut self, record: &Arc<Record>) {
+    /// Handles what depends on the end of a process, whose exit is stored.
+    fn ended(&mut self, record: &Arc<Record>) {
         self.deadlines.ended(record);
+        self.deadlines.kill_leftovers(record);
         if let Some(orphans) = &mut self.orphans {
             orphans.ended(record);
         }

@@ -110,8 +110,8 @@ impl RingThread {
         self.deliver()?;
         self.acknowledge()?;
         self.deadlines.run_due();
-        self.reap_orphans();
         self.dispatch();
+        self.reap_orphans();
         Ok(())
     }
 

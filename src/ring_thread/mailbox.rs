@@ -274,11 +274,6 @@ impl Mailbox {
         self.lock().pidfds >= self.pidfds_max
     }
 
-    /// Whether no command is to be taken.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.lock().commands.is_empty()
-    }
-
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().closed
     }

@@ -4,36 +4,69 @@
 //! The kernel does not report that a process has become an orphan, and does not tell orphans from
 //! children that this process started itself. So orphans are found by the process groups that owned
 //! children lead: `waitid(P_PGID)` returns a child of this process in such a group that has ended.
-//! The groups are checked when their leader has ended, and at intervals.
+//! A group is checked when its leader has ended, and at intervals.
 //!
 //! A child of the watcher may be in such a group too, and must not be reaped here. The ring thread
-//! knows those that were registered. Those whose registration is on its way are counted in
-//! `Shared::starting` from before they exist until their command is in the mailbox. So a child that
-//! was seen to have ended, while afterwards no start is under way and the mailbox is empty, is known
-//! here or is not the watcher's.
+//! knows those whose registration it has carried out. The start of any other began before the child
+//! was seen to have ended (`Starts::barrier`). Once all these starts are over, their registrations
+//! are in the mailbox, and the ring thread carries them out in its next turn. If the child is still
+//! unknown then, it is not the watcher's. Later starts cannot be its own, because it keeps its pid.
 
-use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::Ordering;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::record::{Ownership, Record};
 use crate::shared::Shared;
+use crate::spawn::starts::Barrier;
 use crate::sys::{self, GroupResult, WaitResult, WaitTarget};
 use crate::types::exit::Exit;
 use crate::types::pid::Pid;
 
-/// How often groups without their leader are checked.
-const INTERVAL: Duration = Duration::from_millis(100);
-/// How often the groups are checked while all leaders live.
-const LEADERS_INTERVAL: Duration = Duration::from_secs(1);
+/// How long after one check of a group without its leader the next one comes; twice as long each
+/// time.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+const INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// The least time between two checks of any groups whose leaders live. A check looks at every child
+/// of this process.
+const LEADER_CHECK_PAUSE: Duration = Duration::from_millis(10);
+/// How long after a child was seen it is checked again whether it is an orphan.
+const BARRIER_PAUSE: Duration = Duration::from_millis(2);
+/// How many groups are checked in one turn.
+const CHECKS_PER_TURN: usize = 32;
 
 #[derive(Default)]
 pub(crate) struct Orphans {
     /// Owned children that were registered, and not reaped.
     owned: HashSet<Pid>,
-    /// The groups that owned children lead, and whether the leader has ended.
-    groups: BTreeMap<Pid, bool>,
-    check_at: Option<Instant>,
+    /// The groups that owned children lead, by the leader.
+    groups: BTreeMap<Pid, Group>,
+    /// When each group is to be checked.
+    due: BTreeSet<(Instant, Pid)>,
+}
+
+struct Group {
+    /// Whether the leader has ended.
+    ended: bool,
+    due_at: Instant,
+    interval: Duration,
+    /// A child that has ended and may be an orphan.
+    candidate: Option<Candidate>,
+}
+
+struct Candidate {
+    pid: Pid,
+    barrier: Barrier,
+    /// Whether the starts before the barrier were over in an earlier turn.
+    passed: bool,
+}
+
+/// What a check of a group has found.
+enum Found {
+    /// No process that is or may become a child of this process.
+    Nothing,
+    Members,
+    /// A child of which it is not known yet whether it is an orphan.
+    Candidate,
 }
 
 impl Orphans {
@@ -45,74 +78,128 @@ impl Orphans {
         }
         self.owned.insert(pid);
         if sys::leads_group(pid) {
-            self.groups.insert(pid, false);
-            self.plan(LEADERS_INTERVAL);
+            let due_at = Instant::now() + self.leader_interval();
+            let group = Group {
+                ended: false,
+                due_at,
+                interval: INTERVAL_MIN,
+                candidate: None,
+            };
+            if let Some(before) = self.groups.insert(pid, group) {
+                self.due.remove(&(before.due_at, pid));
+            }
+            self.due.insert((due_at, pid));
         }
     }
 
     /// A process has ended, and was reaped if it is owned.
     pub(super) fn ended(&mut self, record: &Record) {
-        if !self.owned.remove(&record.pid()) {
+        let pid = record.pid();
+        if record.ownership() != Ownership::Owned || !self.owned.remove(&pid) {
             return;
         }
-        if let Some(ended) = self.groups.get_mut(&record.pid()) {
-            *ended = true;
-            self.plan(Duration::ZERO);
+        if let Some(group) = self.groups.get_mut(&pid) {
+            group.ended = true;
+            self.schedule(pid, Duration::ZERO);
         }
     }
 
-    fn plan(&mut self, after: Duration) {
-        let at = Instant::now() + after;
-        self.check_at = Some(self.check_at.map_or(at, |other| other.min(at)));
+    /// Longer with more groups, so that the checks take a small part of the time.
+    fn leader_interval(&self) -> Duration {
+        let groups = u32::try_from(self.groups.len()).unwrap_or(u32::MAX);
+        INTERVAL_MAX.max(LEADER_CHECK_PAUSE.saturating_mul(groups))
     }
 
-    /// How long until the groups are to be checked.
+    fn schedule(&mut self, leader: Pid, after: Duration) {
+        if let Some(group) = self.groups.get_mut(&leader) {
+            self.due.remove(&(group.due_at, leader));
+            group.due_at = Instant::now() + after;
+            self.due.insert((group.due_at, leader));
+        }
+    }
+
+    /// How long until a group is to be checked.
     pub(super) fn next_timeout(&self) -> Option<Duration> {
-        Some(self.check_at?.saturating_duration_since(Instant::now()))
+        let (at, _) = self.due.first()?;
+        Some(at.saturating_duration_since(Instant::now()))
     }
 
-    /// Reaps the orphans that have ended, if it is time.
+    /// Checks the groups that are due, and reaps orphans that have ended. To be called when all
+    /// commands that were taken are carried out.
     pub(super) fn run_due(&mut self, shared: &Shared) {
-        if self.check_at.is_none_or(|at| at > Instant::now()) {
+        if self.due.is_empty() {
             return;
         }
-        let owned = &self.owned;
-        self.groups
-            .retain(|leader, ended| reap_group(shared, owned, *leader) || !*ended);
-        self.check_at = None;
-        if self.groups.values().any(|ended| *ended) {
-            self.plan(INTERVAL);
-        } else if !self.groups.is_empty() {
-            self.plan(LEADERS_INTERVAL);
+        let now = Instant::now();
+        for _ in 0..CHECKS_PER_TURN {
+            let Some(&(at, leader)) = self.due.first() else {
+                return;
+            };
+            if at > now {
+                return;
+            }
+            let found = match self.groups.get_mut(&leader) {
+                Some(group) => check(shared, &self.owned, leader, group),
+                None => Found::Nothing,
+            };
+            let next = match (found, self.groups.get_mut(&leader)) {
+                (Found::Candidate, _) => BARRIER_PAUSE,
+                (_, Some(group)) if !group.ended => self.leader_interval(),
+                (Found::Members, Some(group)) => {
+                    let interval = group.interval;
+                    group.interval = (2 * interval).min(INTERVAL_MAX);
+                    interval
+                }
+                _ => {
+                    self.groups.remove(&leader);
+                    self.due.remove(&(at, leader));
+                    continue;
+                }
+            };
+            self.schedule(leader, next);
         }
     }
 }
 
-/// Reaps the orphans of a group that have ended. Returns whether the group has processes left.
-fn reap_group(shared: &Shared, owned: &HashSet<Pid>, leader: Pid) -> bool {
+/// Reaps the orphans of a group that have ended.
+fn check(shared: &Shared, owned: &HashSet<Pid>, leader: Pid, group: &mut Group) -> Found {
     loop {
         let pid = match sys::peek_group(leader) {
             GroupResult::Ended(pid) => pid,
-            GroupResult::Pending => return true,
+            GroupResult::Pending => return Found::Members,
             // Others may still have living parents in the group.
-            GroupResult::NoChild => return sys::group_exists(leader),
+            GroupResult::NoChild if sys::group_exists(leader) => return Found::Members,
+            GroupResult::NoChild => return Found::Nothing,
         };
         if owned.contains(&pid) {
             // The event of its own watch is about to come.
-            return true;
+            return Found::Members;
         }
         if pid == leader {
             // The number was reused, so the group was empty.
-            return false;
+            return Found::Nothing;
         }
-        if shared.starting.load(Ordering::SeqCst) > 0 || !shared.mailbox.is_empty() {
-            return true;
+        match &mut group.candidate {
+            Some(candidate) if candidate.pid == pid && candidate.passed => {}
+            Some(candidate) if candidate.pid == pid => {
+                candidate.passed = shared.starts.are_over(candidate.barrier);
+                return Found::Candidate;
+            }
+            other => {
+                *other = Some(Candidate {
+                    pid,
+                    barrier: shared.starts.barrier(),
+                    passed: false,
+                });
+                return Found::Candidate;
+            }
         }
         // An entry is reserved before the reap, so no exit is lost.
         let sink = match shared.orphan_queue.reserve(leader) {
             Ok(sink) => sink,
-            Err(_full) => return true,
+            Err(_full) => return Found::Members,
         };
+        group.candidate = None;
         match sys::waitid(WaitTarget::ReapPid(pid)) {
             Ok(WaitResult::Ended(outcome, usage)) => {
                 shared.counters.orphans.add(1);
@@ -125,7 +212,7 @@ fn reap_group(shared: &Shared, owned: &HashSet<Pid>, leader: Pid) -> bool {
                 if let Some(sink) = sink {
                     sink.release();
                 }
-                return true;
+                return Found::Members;
             }
         }
     }

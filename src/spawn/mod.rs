@@ -7,6 +7,7 @@
 //! - [`dumpable`]: protects the memory from the new user of a child.
 //! - [`diagnosis`]: from a failed step to the error that the caller gets.
 //! - [`vfork`]: a child that runs a closure.
+//! - [`starts`]: the starts that are under way.
 //! - [`start_gate`]: holds a forked child until its parent has opened its pidfd.
 //!
 //! The methods of `Watcher` in [`api`](crate::api) call these, on the caller's thread.
@@ -19,4 +20,5 @@ pub(crate) mod process;
 mod setup;
 mod signal_actions;
 pub(crate) mod start_gate;
+pub(crate) mod starts;
 pub(crate) mod vfork;

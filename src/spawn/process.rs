@@ -193,6 +193,11 @@ fn was_killed_at_birth(setup: &Setup<'_>, pid: Pid) -> bool {
                 cgroup.spoil();
                 return true;
             }
+            // SIGCHLD is ignored, so the kernel has reaped it.
+            Ok(WaitResult::NoChild) => {
+                cgroup.spoil();
+                return true;
+            }
             _ => return false,
         }
     }

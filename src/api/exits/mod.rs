@@ -14,7 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::api::builder::check_capacity;
+use crate::api::builder::{check_capacity, check_orphan_capacity};
 use crate::dispatch::sink::Sink;
 use crate::dispatch::tagged_queue::{ExitsQueue, State, Tagged};
 use crate::error::{AddError, BuildError, Closed, RecvError, RecvTimeoutError, TryRecvError};
@@ -53,6 +53,8 @@ use crate::{Watch, Watcher};
 pub struct Exits {
     shared: Arc<Shared>,
     queue: Arc<ExitsQueue>,
+    /// Shows, as long as it is there, that the queue of orphans has a receiver.
+    _orphans: Option<Arc<()>>,
 }
 
 impl Watcher {
@@ -70,6 +72,7 @@ impl Watcher {
         Ok(Exits {
             shared: Arc::clone(&self.shared),
             queue: Arc::new(ExitsQueue::new(capacity)?),
+            _orphans: None,
         })
     }
 }
@@ -81,8 +84,8 @@ impl Watcher {
     /// The tag of each is the pid of the owned child that led its process group. While the queue is
     /// full, orphans are not reaped. The queue always has an outstanding exit, so that
     /// [`Exits::recv`] waits for the next orphan; at the end of the watcher it returns
-    /// [`RecvError::Closed`]. A later queue replaces an earlier one. Without a queue, orphans are
-    /// reaped and counted ([`Stats::orphans`](crate::Stats::orphans)).
+    /// [`RecvError::Closed`]. A later queue replaces an earlier one. Without a queue, also after it was
+    /// dropped, orphans are reaped and counted ([`Stats::orphans`](crate::Stats::orphans)).
     ///
     /// # Errors
     ///
@@ -91,11 +94,17 @@ impl Watcher {
         if !self.shared.subreaper {
             return Err(BuildError::NoSubreaper);
         }
-        check_capacity("capacity", capacity)?;
-        let exits = self.exits(capacity + 1)?;
+        check_orphan_capacity(capacity)?;
+        let mut exits = self.exits(capacity + 1)?;
+        if self.shared.check_process().is_err() {
+            // Locks may stay locked forever in a forked child.
+            return Ok(exits);
+        }
+        let handle = Arc::new(());
         let queue = &self.shared.orphan_queue;
         // A new queue has capacity.
-        let _ = queue.open(&exits.queue, self.shared.ring_thread);
+        let _ = queue.open(&exits.queue, self.shared.ring_thread, &handle);
+        exits._orphans = Some(handle);
         if self.shared.check_open().is_err() {
             queue.close();
         }
