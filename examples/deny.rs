@@ -16,6 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "io_uring_enter" => libc::SYS_io_uring_enter,
             "io_uring_register" => libc::SYS_io_uring_register,
             "pidfd_open" => libc::SYS_pidfd_open,
+            "clone3" => libc::SYS_clone3,
             _ => return Err(format!("{call} is not a call that this example denies").into()),
         };
         let errno = match errno {

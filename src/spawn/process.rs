@@ -87,7 +87,10 @@ pub(crate) fn start(command: &Command, pidfd: bool) -> Result<Process, SpawnErro
         let mut setup = Setup {
             attributes: &command.attributes,
             descriptors: Mappings::new(mappings(command, &pipes)),
-            parent: process::id() as i32,
+            parent: match command.attributes.death_signal {
+                Some(_) => process::id() as i32,
+                None => 0,
+            },
             mask: SignalMask::ALL,
             has_handlers: false,
             cgroup: cgroup.as_ref(),

@@ -62,7 +62,8 @@ pub(super) struct Report {
 pub(super) struct Setup<'a> {
     pub(super) attributes: &'a Attributes,
     pub(super) descriptors: Mappings,
-    /// The parent's pid, by which the child notices that the parent has ended.
+    /// The parent's pid, by which the child notices that the parent has ended. Used with a death
+    /// signal only.
     pub(super) parent: i32,
     pub(super) mask: SignalMask,
     /// Whether the child has copies of the parent's signal handlers.
