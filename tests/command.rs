@@ -69,6 +69,10 @@ fn arguments_arrive_as_given() {
         command.arg0("-name");
     });
     assert_eq!(text.split('\0').next(), Some("cat"));
+    // The name selects what some programs do.
+    if fs::read_link("/bin/cat").is_ok_and(|target| target.ends_with("busybox")) {
+        return println!("not tested: cat is a name of busybox");
+    }
     let mut command = Command::new("cat");
     command
         .arg("/proc/self/cmdline")
@@ -92,20 +96,17 @@ fn the_environment_is_inherited_changed_or_replaced() {
             .env("B", "=3");
     });
     assert_eq!(text, "|=3|path");
-    let text = output_of("/usr/bin/env || /bin/env", |command| {
-        command
-            .env_clear()
-            .env("ONLY", "this")
-            .env("GONE", "x")
-            .env_remove("GONE");
-    });
-    let mut lines: Vec<_> = text
-        .lines()
-        .filter(|line| !line.starts_with("_="))
-        .collect();
-    // The shell sets PWD.
-    lines.retain(|line| !line.starts_with("PWD=") && !line.starts_with("SHLVL="));
-    assert_eq!(lines, ["ONLY=this"]);
+    // Found in the default PATH.
+    let mut command = Command::new("cat");
+    command
+        .arg("/proc/self/environ")
+        .stdout(Stdio::piped())
+        .env("FORGOTTEN", "x")
+        .env_clear()
+        .env("ONLY", "this")
+        .env("GONE", "x")
+        .env_remove("GONE");
+    assert_eq!(output(&mut command), "ONLY=this\0");
 }
 
 #[test]
