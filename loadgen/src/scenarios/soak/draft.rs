@@ -66,3 +66,38 @@ impl Draft {
         self.command.args(["-c", &script]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use exitring::{Outcome, Watcher};
+
+    use super::*;
+
+    /// The exit of a shell with one more condition.
+    fn outcome(add: impl FnOnce(&mut Draft)) -> Outcome {
+        let mut draft = Draft::new(Command::new("/bin/sh"));
+        draft.command.nice(7).umask(0o027).no_new_privs();
+        draft.status.push(("NoNewPrivs", "\"$value\" = 1".into()));
+        draft.stat.push((19, "7".into()));
+        draft.tests.push("\"$(umask)\" = 0027".into());
+        add(&mut draft);
+        draft.add_script(5);
+        let watcher = Watcher::new().expect("it is built");
+        let child = watcher.spawn(&mut draft.command).expect("it starts");
+        child.wait().expect("it ends").outcome()
+    }
+
+    #[test]
+    fn a_shell_exits_with_the_code_only_if_all_conditions_are_fulfilled() {
+        assert_eq!(outcome(|_| ()), Outcome::Exited(5));
+        let unfulfilled: [fn(&mut Draft); 4] = [
+            |draft| draft.status.push(("NoNewPrivs", "\"$value\" = 0".into())),
+            |draft| draft.stat.push((19, "8".into())),
+            |draft| draft.tests.push("\"$(umask)\" = 0022".into()),
+            |draft| _ = draft.command.umask(0o077),
+        ];
+        for add in unfulfilled {
+            assert_eq!(outcome(add), Outcome::Exited(UNFULFILLED));
+        }
+    }
+}
