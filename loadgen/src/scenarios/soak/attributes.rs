@@ -269,7 +269,7 @@ fn parent_death_signal(draft: &mut Draft, _: &mut Rng, _: &Surroundings) -> Resu
 mod tests {
     use exitring::{Command, Outcome, Watcher};
 
-    use super::super::draft::CODES;
+    use super::super::draft::{CODES, UNFULFILLED};
     use super::*;
 
     /// A shell in which the attribute is checked, but maybe not set.
@@ -311,7 +311,7 @@ mod tests {
                 "cpu affinity" => from.cpus.len() > 1,
                 _ => true,
             };
-            let missed = outcomes(false).contains(&Outcome::Exited(99));
+            let missed = outcomes(false).contains(&Outcome::Exited(UNFULFILLED));
             assert_eq!(missed, is_shown, "{name}");
         }
     }

@@ -3,7 +3,7 @@
 use exitring::Command;
 
 /// The exit code of a shell whose conditions are not fulfilled. No other child has it.
-const UNFULFILLED: i32 = 99;
+pub(super) const UNFULFILLED: i32 = 99;
 /// The exit codes of children are below this.
 pub(super) const CODES: i32 = 90;
 
@@ -11,8 +11,8 @@ pub(super) struct Draft {
     pub(super) command: Command,
     /// Conditions of the shell `test`.
     pub(super) tests: Vec<String>,
-    /// Lines of `/proc/PID/status` (`proc_pid_status(5)`) by name, and what `value` must be there,
-    /// also as a condition of `test`.
+    /// Lines of `/proc/PID/status` (`proc_pid_status(5)`) by name, each once, and what `value` must
+    /// be there, also as a condition of `test`.
     pub(super) status: Vec<(&'static str, String)>,
     /// Fields of `/proc/PID/stat` (`proc_pid_stat(5)`) by number.
     pub(super) stat: Vec<(u32, String)>,
@@ -91,7 +91,7 @@ mod tests {
     fn a_shell_exits_with_the_code_only_if_all_conditions_are_fulfilled() {
         assert_eq!(outcome(|_| ()), Outcome::Exited(5));
         let unfulfilled: [fn(&mut Draft); 4] = [
-            |draft| draft.status.push(("NoNewPrivs", "\"$value\" = 0".into())),
+            |draft| draft.status.push(("Threads", "\"$value\" = 2".into())),
             |draft| draft.stat.push((19, "8".into())),
             |draft| draft.tests.push("\"$(umask)\" = 0022".into()),
             |draft| _ = draft.command.umask(0o077),
