@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Scratch, assert_fits_the_schema, loadgen, measure, read_json, text};
+use common::{Scratch, assert_fits_the_schema, loadgen, measure, read_json, starters, text};
 use serde_json::Value;
 
 const RUST_CONTESTANTS: [&str; 11] = [
@@ -87,14 +87,15 @@ fn every_contestant_takes_part_in_steady_churn_and_spawn() {
         );
         assert_fits_the_schema(&json);
         let runs = json["runs"].as_array().expect("runs");
-        // `posix-spawn` takes part only if children execute programs.
-        let executed = usize::from(measured == "spawn_cost_ratio");
-        assert_eq!(
-            runs.len(),
-            RUST_CONTESTANTS.len() + executed,
-            "{arguments:?}: {}",
-            json["absent"]
-        );
+        // The others take part only if children execute programs.
+        let mut expected = RUST_CONTESTANTS.to_vec();
+        if measured == "spawn_cost_ratio" {
+            expected.splice(4..4, starters(&json));
+            expected.extend(["std-spawn", "posix-spawn"]);
+        }
+        let names: Vec<_> = runs.iter().map(|run| run["contestant"].as_str()).collect();
+        let expected: Vec<_> = expected.into_iter().map(Some).collect();
+        assert_eq!(names, expected, "{arguments:?}: {}", json["absent"]);
         for run in runs {
             assert!(!run[measured].is_null(), "{measured}: {run}");
         }
@@ -123,7 +124,16 @@ fn a_contestant_that_cannot_register_is_absent_with_a_reason() {
         .collect();
     assert_eq!(
         names,
-        [Some("tokio"), Some("async-process"), Some("posix-spawn")]
+        [
+            "exitring-std",
+            "exitring-pre-exec",
+            "exitring-cgroup",
+            "tokio",
+            "async-process",
+            "std-spawn",
+            "posix-spawn"
+        ]
+        .map(Some)
     );
     assert!(absent.iter().all(|absent| absent["failed"] == false));
     assert!(

@@ -124,15 +124,27 @@ fn a_soak_accounts_for_every_exit() {
         &scratch,
         &["soak", "--exits", "2000", "--concurrency", "64"],
     );
+    common::assert_fits_the_schema(&json);
     let soak = &json["runs"][0]["soak"];
     let acts = soak["acts"].as_object().expect("acts");
-    assert_eq!(acts.len(), 13, "{acts:?}");
+    // Without a delegated cgroup, two things are missing, and the reason is known.
+    let without_cgroups = usize::from(soak["without_cgroups"].is_string());
+    assert_eq!(acts.len(), 21 - without_cgroups, "{acts:?}");
+    let count = |act: &str| acts[act].as_u64().expect("a number");
+    let all: u64 = acts.keys().map(|act| count(act)).sum();
+    let without_exit = count("command refused") + count("future dropped");
+    assert_eq!(all - without_exit, 2000);
+    let attributes = soak["attributes"].as_object().expect("attributes");
+    let without_user = usize::from(!attributes.contains_key("user"));
     assert_eq!(
-        acts.values()
-            .filter_map(serde_json::Value::as_u64)
-            .sum::<u64>(),
-        2000
+        attributes.len(),
+        16 - without_cgroups - without_user,
+        "{attributes:?}"
     );
+    assert!(soak["orphans"].as_u64() > Some(0), "{soak}");
+    for left in ["processes", "zombies", "cgroups", "descriptors"] {
+        assert_eq!(soak["left"][left], 0, "{left}");
+    }
     assert!(
         soak["samples"]
             .as_array()

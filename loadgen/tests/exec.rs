@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Scratch, loadgen, measure, text};
+use common::{Scratch, loadgen, measure, starters, text};
 use serde_json::Value;
 
 fn names(list: &Value) -> Vec<&str> {
@@ -94,7 +94,8 @@ fn every_contestant_in_rust_churns_through_executed_children() {
     ];
     let (_, json) = measure(&scratch, &arguments);
     let took_part = names(&json["runs"]);
-    for name in ["exitring", "exitring-watch", "shadow", "tokio", "wait-loop"] {
+    let others = ["exitring", "exitring-watch", "shadow", "tokio", "wait-loop"];
+    for name in starters(&json).into_iter().chain(others) {
         assert!(took_part.contains(&name), "{name}: {}", json["absent"]);
     }
     assert_eq!(took_part.last(), Some(&"posix-spawn"));
@@ -114,26 +115,31 @@ fn contestants_that_read_no_output_are_absent_from_capture() {
         "1",
     ];
     let (table, json) = measure(&scratch, &arguments);
-    assert_eq!(
-        names(&json["runs"]),
-        [
-            "exitring",
-            "exitring-inline",
-            "exitring-epoll",
-            "tokio",
-            "async-process",
-            "posix-spawn"
-        ]
-    );
+    let mut expected = vec!["exitring", "exitring-inline", "exitring-epoll"];
+    expected.extend(starters(&json));
+    expected.extend(["tokio", "async-process", "posix-spawn"]);
+    assert_eq!(names(&json["runs"]), expected);
     assert!(names(&json["absent"]).contains(&"shadow"));
     assert!(table.contains("no way to read output"), "{table}");
 }
 
 #[test]
-fn posix_spawn_takes_part_only_where_children_execute_programs() {
-    let output = loadgen(&["storm", "--with", "posix-spawn"]);
+fn contestants_that_start_programs_take_part_only_where_children_execute_some() {
+    for (contestant, why) in [
+        ("posix-spawn", "only starts programs"),
+        ("exitring-std", "only in the start of programs"),
+        ("exitring-pre-exec", "only in the start of programs"),
+        ("exitring-cgroup", "only in the start of programs"),
+        ("std-spawn", "one child at a time"),
+    ] {
+        let output = loadgen(&["storm", "--with", contestant]);
+        assert_eq!(output.status.code(), Some(2));
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains(why), "{stderr}");
+    }
+    let output = loadgen(&["churn", "--exec", "--with", "std-spawn"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("only starts programs"));
+    assert!(text(&output.stderr).contains("one child at a time"));
 }
 
 #[test]

@@ -2,11 +2,12 @@
 //! own, or one of the machine's.
 
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
@@ -16,6 +17,9 @@ use super::tiny_elf;
 /// The number of bytes that a child writes in `capture`: as many as a pipe accepts in one piece
 /// (`PIPE_BUF` in `pipe(7)`).
 pub(crate) const OUTPUT_BYTES: usize = 4096;
+
+/// How long a forked child of another thread may have a new program open for writing.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Exit codes of the tiny program: the letters, because the program exits with the first byte of
 /// its argument.
@@ -63,8 +67,8 @@ impl Program {
 
     /// Writes the tiny program to a temporary folder.
     ///
-    /// No other thread may fork meanwhile: its child would have the file open for writing, and
-    /// nobody can execute such a file.
+    /// If another thread forks meanwhile, its child has the file open for writing, and nobody can
+    /// execute such a file for as long as it has.
     fn written(elf: &[u8], output: Vec<u8>) -> Result<Arc<Self>> {
         let folder = TempDir::with_prefix("loadgen-program-")
             .context("creating a folder for the program of the children")?;
@@ -120,11 +124,19 @@ impl Program {
 
     /// Runs the program once. This also brings it into the page cache.
     fn checked(self) -> Result<Arc<Self>> {
-        let output = self
-            .command(0)
-            .stdin(Stdio::null())
-            .output()
-            .with_context(|| format!("executing {}", self.path.display()))?;
+        let start = Instant::now();
+        let output = loop {
+            match self.command(0).stdin(Stdio::null()).output() {
+                Err(error)
+                    if error.kind() == ErrorKind::ExecutableFileBusy
+                        && start.elapsed() < BUSY_TIMEOUT =>
+                {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                output => break output,
+            }
+        };
+        let output = output.with_context(|| format!("executing {}", self.path.display()))?;
         let expected = i32::from(self.code(0));
         ensure!(
             output.status.code() == Some(expected),

@@ -64,16 +64,16 @@ impl FromStr for ByteSize {
 }
 
 impl fmt::Display for ByteSize {
-    /// In the largest unit that needs at most one decimal place, or else in the largest power of
-    /// 1,000.
+    /// In a unit that needs at most one decimal place and four digits before it, or else rounded in
+    /// the largest power of 1,000.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fits = |(_, factor): &&(&str, u64)| self.0 >= *factor;
-        let exact =
-            |unit: &&(&str, u64)| fits(unit) && u128::from(self.0) * 10 % u128::from(unit.1) == 0;
-        let decimal = |unit: &&(&str, u64)| fits(unit) && !unit.0.contains('i');
-        let mut units = UNITS.iter();
-        let unit = units.find(exact).filter(|unit| unit.1 > 1);
-        let unit = unit.or_else(|| UNITS.iter().find(decimal));
+        let is_short = |(_, factor): &&(&str, u64)| {
+            let exact = u128::from(self.0) * 10 % u128::from(*factor) == 0;
+            exact && (1..10_000).contains(&(self.0 / factor))
+        };
+        let rounds = |(name, factor): &&(&str, u64)| self.0 >= *factor && !name.contains('i');
+        let unit = UNITS.iter().find(is_short);
+        let unit = unit.or_else(|| UNITS.iter().find(rounds));
         let (name, factor) = unit.copied().unwrap_or(("B", 1));
         let tenths = (self.0 as f64 / factor as f64 * 10.0).round() / 10.0;
         write!(f, "{tenths} {name}")
@@ -95,6 +95,7 @@ mod tests {
             ("1B", 1, "1 B"),
             ("1234567B", 1_234_567, "1.2 MB"),
             ("2TB", 2_000_000_000_000, "2 TB"),
+            ("23378424KiB", 23_378_424 << 10, "23.9 GB"),
         ] {
             let size: ByteSize = text.parse().expect(text);
             assert_eq!(size.bytes(), bytes, "{text}");

@@ -189,7 +189,7 @@ pub(crate) struct SpawnOptions {
 
 #[derive(Clone, Debug, PartialEq, Args, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct SoakOptions {
-    /// Number of children in all
+    /// Number of children in all, without commands that are not started
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) exits: u64,
     /// Number of children at the same time

@@ -29,8 +29,8 @@ pub(crate) enum Scenario {
     Abandon(AbandonOptions),
     /// Measure the cost of spawning `true` with many live children, and with none
     Spawn(SpawnOptions),
-    /// Check every exit in a long random mix of kills, stops, cancels, panics and foreign reaps
-    /// (exitring only)
+    /// Check every exit in a long random mix of kills, stops, cancels, panics, foreign reaps, and
+    /// commands with all attributes (exitring only)
     Soak(SoakOptions),
     /// Measure a storm that exitring serve reports to many clients, and compare it with callbacks
     /// of the library

@@ -60,6 +60,23 @@ pub fn measure(scratch: &Scratch, arguments: &[&str]) -> (String, Value) {
     (stdout, json)
 }
 
+/// The contestants that are exitring with another way to start programs. Without a delegated cgroup
+/// one of them must be absent, with this reason.
+pub fn starters(json: &Value) -> Vec<&'static str> {
+    let mut absent = json["absent"].as_array().expect("a list").iter();
+    let without = absent.find(|absent| absent["contestant"] == "exitring-cgroup");
+    let mut starters = vec!["exitring-std", "exitring-pre-exec"];
+    match without {
+        Some(absent) => {
+            let why = absent["why"].as_str().expect("a reason");
+            assert!(why.contains("cannot have cgroups"), "{why}");
+            assert_eq!(absent["failed"], false);
+        }
+        None => starters.push("exitring-cgroup"),
+    }
+    starters
+}
+
 pub fn assert_fits_the_schema(json: &Value) {
     let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/schema.json");
     let validator = jsonschema::validator_for(&read_json(schema)).expect("it is a schema");

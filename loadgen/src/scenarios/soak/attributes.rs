@@ -264,3 +264,55 @@ fn parent_death_signal(draft: &mut Draft, _: &mut Rng, _: &Surroundings) -> Resu
     draft.command.parent_death_signal(libc::SIGKILL);
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use exitring::{Command, Outcome, Watcher};
+
+    use super::super::draft::{CODES, UNFULFILLED};
+    use super::*;
+
+    /// A shell in which the attribute is checked, but maybe not set.
+    fn outcome(name: &str, is_set: bool, random: &mut Rng, from: &Surroundings) -> Outcome {
+        let (_, add) = ATTRIBUTES
+            .iter()
+            .find(|(other, _)| *other == name)
+            .expect("a name");
+        let mut draft = Draft::new(Command::new("/bin/sh"));
+        draft.may_change_user = true;
+        add(&mut draft, random, from).expect("it can be added");
+        if !is_set {
+            draft.command = Command::new("/bin/sh");
+            // The message of the shell is expected here.
+            draft.command.stderr(Stdio::null());
+        }
+        draft.add_script(CODES - 1);
+        let watcher = Watcher::new().expect("it is built");
+        let child = watcher.spawn(&mut draft.command).expect("it starts");
+        child.wait().expect("it ends").outcome()
+    }
+
+    #[test]
+    fn a_shell_sees_each_attribute_and_misses_it_if_it_is_not_set() {
+        let from = Surroundings::new().expect("they are known");
+        let mut random = Rng::with_seed(1);
+        for (name, _) in ATTRIBUTES {
+            let mut outcomes = |is_set| {
+                let mut one = || outcome(name, is_set, &mut random, &from);
+                (0..12).map(|_| one()).collect::<Vec<_>>()
+            };
+            let expected = Outcome::Exited(CODES - 1);
+            assert_eq!(outcomes(true), vec![expected; 12], "{name}");
+            // A random value may be that of this process, but hardly twelve times. Nothing shows the
+            // death signal, and a user who may not be changed is not checked.
+            let is_shown = match name {
+                "parent death signal" => false,
+                "user" => from.may_change_user,
+                "cpu affinity" => from.cpus.len() > 1,
+                _ => true,
+            };
+            let missed = outcomes(false).contains(&Outcome::Exited(UNFULFILLED));
+            assert_eq!(missed, is_shown, "{name}");
+        }
+    }
+}

@@ -118,6 +118,7 @@ mod tests {
         let pid = Pid::try_from(child.id()).expect("a pid");
         assert!(reap_killed(pid), "killed");
         assert!(reap_killed(pid), "reaped already");
+        assert!(child.wait().is_err(), "reaped already");
         let mut other = Command::new("true").spawn().expect("true starts");
         let pid = Pid::try_from(other.id()).expect("a pid");
         assert!(!reap_killed(pid), "it exited");

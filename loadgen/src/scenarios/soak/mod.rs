@@ -2,12 +2,13 @@
 //! status and callback is accounted for.
 //!
 //! [`measure`] calls the `driver`, which keeps a window of children running. It picks a `case` for
-//! each new `child`, and keeps what it expects as a `job`. It finishes the oldest job before it
-//! starts another one: by then everything must have happened to that child, exactly once.
+//! each new child, and keeps what it expects as a `job`. It finishes the oldest job before it starts
+//! another one: by then everything must have happened to that child, exactly once.
 //!
-//! Other children execute programs. `commands` starts them, by a `draft` of a command with random
-//! `attributes` that fit the `surroundings`, and some that must be `refused`. At the end `leftovers`
-//! checks that no process, cgroup or descriptor is left.
+//! In some cases a `child` is a fork of this process (`forks`). In the others it executes a program
+//! (`commands`), started by the `draft` of a command with random `attributes` that fit the
+//! `surroundings`, or the command must be `refused`. At the end `leftovers` checks that no process,
+//! cgroup or descriptor is left.
 
 mod attributes;
 mod case;
@@ -15,6 +16,7 @@ mod child;
 mod commands;
 mod draft;
 mod driver;
+mod forks;
 mod job;
 mod leftovers;
 mod refused;

@@ -44,7 +44,7 @@ pub(super) struct Surroundings {
 }
 
 impl Surroundings {
-    /// Writes the programs. No other thread may fork meanwhile ([`Program`]).
+    /// Writes the programs, and tries what this process may do.
     pub(super) fn new() -> Result<Self> {
         let folder = TempDir::with_prefix("loadgen-soak-").context("creating a folder")?;
         let no_interpreter = folder.path().join("script");
