@@ -39,7 +39,7 @@ pub enum Code {
     Version,
     /// The service does not serve this user; the connection is closed.
     OtherUser,
-    /// The process, the watch or the file belongs to another user.
+    /// The process, the watch or the file belongs to another user, or only root may do this.
     Denied,
     /// The limit on clients is reached; the connection is closed.
     TooManyClients,

@@ -6,7 +6,7 @@
 //! - [`ServerLine`] is a line of the service: an answer or an event.
 //! - [`Client`] is a blocking client.
 //!
-//! `request`, `reply`, `record` and `error` hold the types, `schema` puts them together for the
+//! `request`, `resource_limit`, `reply`, `record` and `error` hold the types, `schema` puts them together for the
 //! JSON schema. `decode` and `client` use the types, and nothing uses these two.
 
 #![forbid(unsafe_code)]
@@ -17,6 +17,7 @@ mod error;
 mod record;
 mod reply;
 mod request;
+mod resource_limit;
 mod schema;
 
 pub use client::{Client, ClientError, HELLO_TIMEOUT, Notice};
@@ -28,6 +29,7 @@ pub use request::{
     Acknowledge, Empty, Hello, List, Request, RequestId, Signal, Spawn, Subscribe, Unwatch, Watch,
     WatchFor,
 };
+pub use resource_limit::{LimitValue, Resource, ResourceLimit};
 pub use schema::{ClientLine, Schema};
 
 /// The version of the protocol. A service refuses a [`Hello`] with any other.

@@ -1,7 +1,24 @@
 //! Random lines: none panics, and a valid request survives encoding and decoding.
 
-use exitring_protocol::{ClientLine, Request, RequestId, Spawn, decode};
+use std::collections::BTreeMap;
+
+use exitring_protocol::{
+    ClientLine, LimitValue, Request, RequestId, Resource, ResourceLimit, Spawn, decode,
+};
 use proptest::prelude::*;
+
+fn limits() -> impl Strategy<Value = BTreeMap<Resource, ResourceLimit>> {
+    let value = || {
+        let unlimited = Just(LimitValue::Unlimited);
+        proptest::option::of(prop_oneof![
+            unlimited,
+            any::<u64>().prop_map(LimitValue::Number)
+        ])
+    };
+    let limit = (value(), value()).prop_map(|(soft, hard)| ResourceLimit { soft, hard });
+    let resource = proptest::sample::select(&Resource::ALL);
+    proptest::collection::btree_map(resource, limit, 0..4)
+}
 
 fn spawn() -> impl Strategy<Value = Spawn> {
     let paths = proptest::option::of("[a-z/]{1,20}");
@@ -11,21 +28,29 @@ fn spawn() -> impl Strategy<Value = Spawn> {
         paths,
         proptest::option::of(any::<u64>()),
         ".*",
+        limits(),
+        proptest::option::of(any::<i32>()),
+        proptest::option::of(any::<u32>()),
     )
-        .prop_map(|(argv, env, path, timeout_ms, tag)| Spawn {
-            argv,
-            env,
-            cwd: path.map(Into::into),
-            timeout_ms,
-            tag,
-            ..Spawn::default()
-        })
+        .prop_map(
+            |(argv, env, path, timeout_ms, tag, limits, nice, umask)| Spawn {
+                argv,
+                env,
+                cwd: path.map(Into::into),
+                timeout_ms,
+                tag,
+                limits,
+                nice,
+                umask,
+                ..Spawn::default()
+            },
+        )
 }
 
 proptest! {
     #[test]
     fn a_request_survives_encoding_and_decoding(spawn in spawn(), id in any::<u64>()) {
-        let line = ClientLine { id: Some(RequestId::Number(id)), request: Request::Spawn(spawn) };
+        let line = ClientLine { id: Some(RequestId::Number(id)), request: Request::Spawn(spawn.into()) };
         let text = serde_json::to_vec(&line).unwrap();
         let decoded = decode(&text);
         prop_assert_eq!(decoded.id, line.id);

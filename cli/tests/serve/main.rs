@@ -1,5 +1,6 @@
 //! Tests of `exitring serve`, through its protocol.
 
+mod attributes;
 mod client_commands;
 mod clock;
 mod descriptors;

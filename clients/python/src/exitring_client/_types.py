@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Union
+from typing import Any, Dict, Literal, Optional, Union
 
 from ._errors import ProtocolError
 
 
 #: The version of the protocol.
 VERSION = 1
+
+
+#: A value of a resource limit: a number, or "unlimited".
+LimitValue = Union[int, Literal["unlimited"]]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The limit of one resource. What is ``None`` is inherited from the service."""
+
+    soft: Optional[LimitValue] = None
+    hard: Optional[LimitValue] = None
+
+    def fields(self) -> Dict[str, LimitValue]:
+        """Make the object of the protocol."""
+        values = {"soft": self.soft, "hard": self.hard}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)

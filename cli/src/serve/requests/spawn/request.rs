@@ -7,6 +7,7 @@ use std::time::Duration;
 use exitring_protocol::{Code, Error, Spawn, WatchFor, Watched};
 
 use super::command::command;
+use super::messages::Step;
 use super::start_gate::{StartGate, cannot_start};
 use crate::serve::requests::pending_reply::PendingReply;
 use crate::serve::requests::tag::check_tag;
@@ -45,7 +46,7 @@ pub(crate) async fn spawn(
     let program = spawn.argv[0].clone();
     let child = match service.spawner.spawn(command).await.ok_or_else(stopping)? {
         Ok(child) => child,
-        Err(error) => return Err(cannot_start(&program, &error, None)),
+        Err(error) => return Err(cannot_start(&program, &error, Step::Program)),
     };
     if let Err(error) = gate.wait_ready(&program).await {
         kill(child).await;
