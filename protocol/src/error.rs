@@ -53,7 +53,7 @@ pub enum Code {
     NoSuchWatch,
     /// The descriptor is missing, or is not the pidfd of a process.
     NotAPidfd,
-    /// The kernel is too old for the request.
+    /// The kernel is too old for the request, or the service has no cgroup for it.
     Unsupported,
     /// The program could not be started.
     CannotStart,

@@ -6,11 +6,12 @@
 //! - [`ServerLine`] is a line of the service: an answer or an event.
 //! - [`Client`] is a blocking client.
 //!
-//! `request`, `resource_limit`, `reply`, `record` and `error` hold the types, `schema` puts them together for the
+//! `request`, `resource_limit`, `cgroup`, `reply`, `record` and `error` hold the types, `schema` puts them together for the
 //! JSON schema. `decode` and `client` use the types, and nothing uses these two.
 
 #![forbid(unsafe_code)]
 
+mod cgroup;
 mod client;
 mod decode;
 mod error;
@@ -20,6 +21,7 @@ mod request;
 mod resource_limit;
 mod schema;
 
+pub use cgroup::{CgroupLimits, CgroupUsage, Cpus};
 pub use client::{Client, ClientError, HELLO_TIMEOUT, Notice};
 pub use decode::{DEPTH_MAX, Decoded, LINE_MAX, decode};
 pub use error::{Code, Error};

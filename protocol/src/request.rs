@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Resource, ResourceLimit};
+use crate::{CgroupLimits, Resource, ResourceLimit};
 
 /// The name that a client gives a request. The answer repeats it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -138,6 +138,10 @@ pub struct Spawn {
     /// `stdout` and `stderr` create. Default: that of the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub umask: Option<u32>,
+    /// A cgroup for the process and all its descendants, with limits of all of them together. After
+    /// a timeout, all of them are killed. Default: that of the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<CgroupLimits>,
     /// A text of at most 256 bytes, which records repeat.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tag: String,

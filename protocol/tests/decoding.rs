@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use exitring_protocol::{
-    ClientLine, LimitValue, Request, RequestId, Resource, ResourceLimit, Spawn, decode,
+    CgroupLimits, ClientLine, Cpus, LimitValue, Request, RequestId, Resource, ResourceLimit, Spawn,
+    decode,
 };
 use proptest::prelude::*;
 
@@ -20,6 +21,17 @@ fn limits() -> impl Strategy<Value = BTreeMap<Resource, ResourceLimit>> {
     proptest::collection::btree_map(resource, limit, 0..4)
 }
 
+fn cgroup() -> impl Strategy<Value = CgroupLimits> {
+    let number = || proptest::option::of(any::<u64>());
+    let cpus =
+        proptest::option::of((1..1_000_000_u32).prop_map(|number| f64::from(number) / 1000.0));
+    (number(), number(), cpus).prop_map(|(memory, processes, cpus)| CgroupLimits {
+        memory,
+        processes,
+        cpus: cpus.and_then(Cpus::new),
+    })
+}
+
 fn spawn() -> impl Strategy<Value = Spawn> {
     let paths = proptest::option::of("[a-z/]{1,20}");
     (
@@ -31,9 +43,10 @@ fn spawn() -> impl Strategy<Value = Spawn> {
         limits(),
         proptest::option::of(any::<i32>()),
         proptest::option::of(any::<u32>()),
+        proptest::option::of(cgroup()),
     )
         .prop_map(
-            |(argv, env, path, timeout_ms, tag, limits, nice, umask)| Spawn {
+            |(argv, env, path, timeout_ms, tag, limits, nice, umask, cgroup)| Spawn {
                 argv,
                 env,
                 cwd: path.map(Into::into),
@@ -42,6 +55,7 @@ fn spawn() -> impl Strategy<Value = Spawn> {
                 limits,
                 nice,
                 umask,
+                cgroup,
                 ..Spawn::default()
             },
         )

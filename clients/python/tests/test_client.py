@@ -11,7 +11,7 @@ from typing import Any, Awaitable, Callable
 
 import pytest
 
-from exitring_client import Client, Exit, Limit, Lost, ServiceError
+from exitring_client import CgroupLimits, Client, Exit, Limit, Lost, ServiceError
 
 from conftest import ROOT, Service, run
 
@@ -66,6 +66,23 @@ def test_a_spawned_process_has_its_limits_nice_value_and_umask(service: Service)
                 with pytest.raises(ServiceError) as refused:
                     await client.spawn(["true"], **arguments)
                 assert refused.value.code == code
+
+    run(test())
+
+
+def test_a_service_without_a_cgroup_refuses_cgroup_limits(service: Service) -> None:
+    async def test() -> None:
+        async with await Client.connect(service.socket) as client:
+            for limits, code in [
+                (CgroupLimits(), "unsupported"),
+                (CgroupLimits(memory=1 << 30, processes=100, cpus=1.5), "unsupported"),
+                (CgroupLimits(cpus=0), "bad_request"),
+            ]:
+                with pytest.raises(ServiceError) as refused:
+                    await client.spawn(["true"], cgroup=limits)
+                assert refused.value.code == code
+            process = await client.spawn(["true"])
+            assert (await process.wait()).cgroup is None
 
     run(test())
 

@@ -30,6 +30,35 @@ class Limit:
 
 
 @dataclass(frozen=True)
+class CgroupLimits:
+    """A cgroup for a process and all its descendants, with limits of all of them together."""
+
+    #: Bytes, of which none may be swap.
+    memory: Optional[int] = None
+    #: Processes and threads at a time.
+    processes: Optional[int] = None
+    #: CPU time, as a number of CPUs.
+    cpus: Optional[float] = None
+
+    def fields(self) -> Dict[str, Union[int, float]]:
+        """Make the object of the protocol."""
+        values = {"memory": self.memory, "processes": self.processes, "cpus": self.cpus}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class CgroupUsage:
+    """What the cgroup of a process reported when the process had ended."""
+
+    #: How many processes the process has left.
+    leftover: int
+    #: Known if there is a limit of memory.
+    peak_memory_bytes: Optional[int] = None
+    #: Known if there is a limit of memory.
+    oom_kills: Optional[int] = None
+
+
+@dataclass(frozen=True)
 class Usage:
     """The resources that a process used, including those of descendants that were waited for."""
 
@@ -60,6 +89,8 @@ class Exit:
     began_ms: int
     ended_ms: int
     timed_out: bool
+    #: What the cgroup of the process reported, if it was started with one.
+    cgroup: Optional[CgroupUsage] = None
 
     @property
     def returncode(self) -> Optional[int]:
@@ -74,6 +105,7 @@ class Exit:
         outcome = record["outcome"]
         signaled = outcome.get("signaled", {})
         usage = record.get("usage")
+        cgroup = record.get("cgroup")
         return Exit(
             seq=record["seq"],
             watch=record["watch"],
@@ -96,6 +128,13 @@ class Exit:
             began_ms=record["began_ms"],
             ended_ms=record["ended_ms"],
             timed_out=record.get("timed_out", False),
+            cgroup=None
+            if cgroup is None
+            else CgroupUsage(
+                leftover=cgroup["leftover"],
+                peak_memory_bytes=cgroup.get("peak_memory_bytes"),
+                oom_kills=cgroup.get("oom_kills"),
+            ),
         )
 
 
