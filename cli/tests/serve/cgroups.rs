@@ -7,6 +7,7 @@ use std::process::Command;
 use exitring_protocol::{CgroupLimits, CgroupUsage, ClientError, Code, Cpus, Outcome, Spawn};
 use serde_json::json;
 
+use crate::permissions::{as_nobody, connect, open_folder};
 use crate::service::{EXITED_0, RawClient, Service, counts, eventually, next_record, sh};
 use crate::test_group::TestGroup;
 
@@ -196,6 +197,34 @@ fn a_timeout_kills_all_that_a_process_has_started() {
     eventually("both daemons have ended", || {
         !daemons.into_iter().any(is_running)
     });
+}
+
+#[test]
+fn a_user_cannot_take_its_process_out_of_its_cgroup() {
+    let Some(group) = TestGroup::new("a_user_cannot_take_its_process_out_of_its_cgroup") else {
+        return;
+    };
+    let path = group.path.to_str().expect("it is text");
+    let service = Service::start(&["--mode", "0666", "--cgroup", path]);
+    open_folder(&service);
+    let outcome = || {
+        let mut client = connect(&service);
+        client.subscribe(u64::MAX).expect("it subscribes");
+        let script = format!("echo 0 2>/dev/null >{path}/cgroup.procs || exit 7");
+        client
+            .spawn(with_cgroup(sh(&script, "")))
+            .expect("it starts");
+        let record = next_record(&mut client);
+        assert_eq!(record.cgroup, leftover(0));
+        record.outcome
+    };
+    assert_eq!(as_nobody(outcome), Outcome::Exited(7));
+    // Root can. So the attempt failed because of the user.
+    assert_eq!(outcome(), EXITED_0);
+    // Each user has a pool of its own.
+    let pools = group.leaves();
+    let pools = pools.iter().filter(|its| its.parent() == Some(&group.path));
+    assert_eq!(pools.count(), 2);
 }
 
 #[test]

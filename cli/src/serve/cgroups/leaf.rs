@@ -58,8 +58,8 @@ impl Leaf {
         &self.id
     }
 
-    /// Moves a process into the leaf. It may take some milliseconds: the kernel waits until no
-    /// process of the machine is being started.
+    /// Moves a process into the leaf. Blocks briefly: the kernel may wait for an RCU grace
+    /// period.
     pub(crate) fn enter(&self, pid: i32) -> io::Result<()> {
         self.write("cgroup.procs", &pid.to_string())
     }
