@@ -175,7 +175,7 @@ impl Client {
     ///
     /// As [`ask`](Self::ask).
     pub fn spawn(&mut self, spawn: crate::Spawn) -> Result<Watched, ClientError> {
-        match self.ask(Request::Spawn(spawn))? {
+        match self.ask(Request::Spawn(spawn.into()))? {
             Answer::Watched(watched) => Ok(watched),
             other => Err(unexpected(&other)),
         }

@@ -11,7 +11,7 @@ use crate::{Code, Error, Request, RequestId};
 /// How many bytes a line may have, unless the service is configured otherwise.
 pub const LINE_MAX: usize = 64 * 1024;
 
-/// How deep objects and arrays may be nested. The deepest request has two levels.
+/// How deep objects and arrays may be nested. The deepest request has three levels.
 pub const DEPTH_MAX: usize = 16;
 
 /// How many bytes the `id` of a line may have.

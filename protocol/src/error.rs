@@ -39,7 +39,7 @@ pub enum Code {
     Version,
     /// The service does not serve this user; the connection is closed.
     OtherUser,
-    /// The process, the watch or the file belongs to another user.
+    /// The process, the watch or the file belongs to another user, or only root may do this.
     Denied,
     /// The limit on clients is reached; the connection is closed.
     TooManyClients,
@@ -53,7 +53,7 @@ pub enum Code {
     NoSuchWatch,
     /// The descriptor is missing, or is not the pidfd of a process.
     NotAPidfd,
-    /// The kernel is too old for the request.
+    /// The kernel is too old for the request, or the service has no cgroup for it.
     Unsupported,
     /// The program could not be started.
     CannotStart,

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::CgroupUsage;
+
 /// The record of one exit. The service stores a record before it delivers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Record {
@@ -28,6 +30,9 @@ pub struct Record {
     /// has started, unless a crash of the service came between.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// What the cgroup of the process reported, if the process was started with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<CgroupUsage>,
     /// When the watch began: milliseconds since 1970.
     pub began_ms: u64,
     /// When the service saw the end: milliseconds since 1970. After a crash of the service this may

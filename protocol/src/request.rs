@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::{CgroupLimits, Resource, ResourceLimit};
+
 /// The name that a client gives a request. The answer repeats it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
@@ -27,7 +29,7 @@ pub enum Request {
     /// Remove a watch. No record of it will come.
     Unwatch(Unwatch),
     /// Start a process, and watch it.
-    Spawn(Spawn),
+    Spawn(Box<Spawn>),
     /// Send a signal to a watched process.
     Signal(Signal),
     /// List the live watches, in pages.
@@ -124,6 +126,22 @@ pub struct Spawn {
     /// They are sent `SIGKILL` this many milliseconds after `SIGTERM`. Default: 5,000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_ms: Option<u64>,
+    /// Resource limits. Only root may raise a hard limit. Default: those of the service.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("propertyNames" = serde_json::json!({"enum": Resource::ALL})))]
+    pub limits: BTreeMap<Resource, ResourceLimit>,
+    /// The nice value, from -20 (most CPU time) to 19. Only root may set a lower one than the
+    /// service has. Default: that of the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nice: Option<i32>,
+    /// The file mode creation mask, from 0 to 511 (octal 777). It also applies to the files that
+    /// `stdout` and `stderr` create. Default: that of the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub umask: Option<u32>,
+    /// A cgroup for the process and all its descendants, with limits of all of them together. After
+    /// a timeout, all of them are killed. Default: that of the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<CgroupLimits>,
     /// A text of at most 256 bytes, which records repeat.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub tag: String,

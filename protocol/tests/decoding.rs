@@ -1,7 +1,36 @@
 //! Random lines: none panics, and a valid request survives encoding and decoding.
 
-use exitring_protocol::{ClientLine, Request, RequestId, Spawn, decode};
+use std::collections::BTreeMap;
+
+use exitring_protocol::{
+    CgroupLimits, ClientLine, Cpus, LimitValue, Request, RequestId, Resource, ResourceLimit, Spawn,
+    decode,
+};
 use proptest::prelude::*;
+
+fn limits() -> impl Strategy<Value = BTreeMap<Resource, ResourceLimit>> {
+    let value = || {
+        let unlimited = Just(LimitValue::Unlimited);
+        proptest::option::of(prop_oneof![
+            unlimited,
+            any::<u64>().prop_map(LimitValue::Number)
+        ])
+    };
+    let limit = (value(), value()).prop_map(|(soft, hard)| ResourceLimit { soft, hard });
+    let resource = proptest::sample::select(&Resource::ALL);
+    proptest::collection::btree_map(resource, limit, 0..4)
+}
+
+fn cgroup() -> impl Strategy<Value = CgroupLimits> {
+    let number = || proptest::option::of(any::<u64>());
+    let cpus =
+        proptest::option::of((1..1_000_000_u32).prop_map(|number| f64::from(number) / 1000.0));
+    (number(), number(), cpus).prop_map(|(memory, processes, cpus)| CgroupLimits {
+        memory,
+        processes,
+        cpus: cpus.and_then(Cpus::new),
+    })
+}
 
 fn spawn() -> impl Strategy<Value = Spawn> {
     let paths = proptest::option::of("[a-z/]{1,20}");
@@ -11,21 +40,31 @@ fn spawn() -> impl Strategy<Value = Spawn> {
         paths,
         proptest::option::of(any::<u64>()),
         ".*",
+        limits(),
+        proptest::option::of(any::<i32>()),
+        proptest::option::of(any::<u32>()),
+        proptest::option::of(cgroup()),
     )
-        .prop_map(|(argv, env, path, timeout_ms, tag)| Spawn {
-            argv,
-            env,
-            cwd: path.map(Into::into),
-            timeout_ms,
-            tag,
-            ..Spawn::default()
-        })
+        .prop_map(
+            |(argv, env, path, timeout_ms, tag, limits, nice, umask, cgroup)| Spawn {
+                argv,
+                env,
+                cwd: path.map(Into::into),
+                timeout_ms,
+                tag,
+                limits,
+                nice,
+                umask,
+                cgroup,
+                ..Spawn::default()
+            },
+        )
 }
 
 proptest! {
     #[test]
     fn a_request_survives_encoding_and_decoding(spawn in spawn(), id in any::<u64>()) {
-        let line = ClientLine { id: Some(RequestId::Number(id)), request: Request::Spawn(spawn) };
+        let line = ClientLine { id: Some(RequestId::Number(id)), request: Request::Spawn(spawn.into()) };
         let text = serde_json::to_vec(&line).unwrap();
         let decoded = decode(&text);
         prop_assert_eq!(decoded.id, line.id);

@@ -8,7 +8,8 @@
 //! - `session/`: a connection. `requests/`: the requests that begin a watch.
 //! - `service/`: what all connections share.
 //! - `store/`: the SQLite log and its writer. `threads/`: the spawner, and the descriptor closer.
-//! - `watches/`: live watches, in memory. `metrics.rs`: the counters.
+//! - `watches/`: live watches, in memory. `cgroups/`: the cgroups of children. `metrics.rs`: the
+//!   counters.
 //! - `sys/`: processes, clocks, files.
 //!
 //! The path of an exit: the library calls the callback in `service/arm.rs`, which sends the exit to
@@ -17,6 +18,7 @@
 //! session waits for its own client.
 
 mod accept;
+mod cgroups;
 mod http;
 mod lifecycle;
 mod metrics;

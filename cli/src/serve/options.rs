@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::cgroups::CgroupOption;
 use super::store::Durability;
 
 const EXAMPLES: &str = "\
@@ -64,6 +65,13 @@ pub(crate) struct ServeOptions {
         hide_default_value = true
     )]
     pub(crate) durability: Durability,
+
+    /// A delegated cgroup, for processes with a cgroup
+    ///
+    /// The directory of a cgroup v2 that holds no process; or "own", the cgroup of the service, which
+    /// then moves itself to a sub-group. Without it such requests are refused.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup: Option<CgroupOption>,
 
     /// Serve OpenMetrics text at http://ADDRESS/metrics
     ///

@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::accept::{self, CLOSE_TIMEOUT, End};
+use super::cgroups::{Pools, PreviousPools};
 use super::lifecycle::inherited::Inherited;
 use super::lifecycle::listener::Listener;
 use super::lifecycle::process_settings::{raise_descriptor_limit, start_log};
@@ -71,10 +72,14 @@ pub(crate) fn run(options: &ServeOptions) -> Result<u8> {
         .context("starting the runtime")?;
     let watches = state.live_watches()?;
     let stored_pidfds: Vec<u64> = pidfds.keys().copied().collect();
+    // Before the first pool is made, which removes empty leaves.
+    let leaves = watches.iter().filter_map(|watch| watch.info.leaf.as_ref());
+    let previous_pools = PreviousPools::lock(leaves);
     let (spawner, spawn_queue) = spawner::channel();
     let (service, writer) = build(options, descriptor_limit, state, spawner)?;
     // Before the first request, so that the watches are live again.
-    restore::restore(&service, watches, pidfds);
+    restore::restore(&service, watches, pidfds, &previous_pools);
+    drop(previous_pools);
     tracing::info!(
         socket = %options.socket.display(),
         state = %options.state.display(),
@@ -139,7 +144,8 @@ fn build(
         records_kept: options.keep,
         records_kept_s: options.keep_for.as_secs(),
     };
-    // No worker threads: the callbacks only send to the writer's queue, which takes no time.
+    // No worker threads: the callbacks only send to the writer's queue, which takes no time. For a
+    // process with a cgroup of its own they first read a few small files.
     let watcher = Watcher::builder()
         .workers(0)
         .max_watches(2 * limits.watches)
@@ -174,11 +180,13 @@ fn build(
     )
     .context("starting the writer")?;
     let uid = rustix::process::geteuid().as_raw();
+    let cgroups = Pools::open(options.cgroup.as_ref(), uid).context("preparing --cgroup")?;
     let service = Service {
         instance,
         limits,
         uid,
         descriptor_limit,
+        cgroups,
         watcher: RwLock::new(Some(watcher)),
         store,
         registry,

@@ -113,6 +113,9 @@ fn a_pidfd_belongs_only_to_the_line_it_came_with() {
     let (of_a, of_b) = (a.pidfd(), b.pidfd());
     let mut raw = RawClient::connect(&service);
     raw.hello();
+    eventually("earlier connections are closed", || {
+        raw.ask(r#"{"op":"stats"}"#)["ok"]["stats"]["clients"] == 1
+    });
     let open = || fs::read_dir(format!("/proc/{}/fd", service.process.id())).map(Iterator::count);
     let before = open().expect("it is alive");
     let watch = "{\"op\":\"watch\"}\n";

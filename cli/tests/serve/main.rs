@@ -1,5 +1,8 @@
 //! Tests of `exitring serve`, through its protocol.
 
+mod attributes;
+mod cgroup_restarts;
+mod cgroups;
 mod client_commands;
 mod clock;
 mod descriptors;
@@ -17,5 +20,6 @@ mod socket;
 mod starting;
 mod state_loss;
 mod systemd;
+mod test_group;
 mod watches;
 mod zombie;

@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-from typing import Awaitable, Callable
+from typing import Any, Awaitable, Callable
 
 import pytest
 
-from exitring_client import Client, Exit, Lost, ServiceError
+from exitring_client import CgroupLimits, Client, Exit, Limit, Lost, ServiceError
 
 from conftest import ROOT, Service, run
 
@@ -35,6 +35,54 @@ def test_a_spawned_process_reports_how_it_ended(service: Service) -> None:
             assert out.read_text() == f"b\n{service.folder.resolve()}\n"
             # A second call returns the same exit.
             assert await process.wait() == ended
+
+    run(test())
+
+
+def test_a_spawned_process_has_its_limits_nice_value_and_umask(service: Service) -> None:
+    async def test() -> None:
+        async with await Client.connect(service.socket) as client:
+            out = service.folder / "out"
+            nice = min(19, os.nice(0) + 3)
+            limits = {"nofile": Limit(soft=50, hard=60), "core": Limit(hard=0), "cpu": Limit()}
+            process = await client.spawn(
+                ["sh", "-c", "ulimit -Sn; ulimit -Hn; ulimit -Sc; nice; umask"],
+                limits=limits,
+                nice=nice,
+                umask=0o077,
+                stdout=out,
+            )
+            assert (await process.wait()).returncode == 0
+            assert out.read_text().split() == ["50", "60", "0", str(nice), "0077"]
+            assert out.stat().st_mode & 0o777 == 0o600
+            for wrong, code in [
+                ({"limits": {"speed": Limit(1)}}, "bad_request"),
+                ({"limits": {"nofile": Limit(2, 1)}}, "out_of_range"),
+                ({"limits": {"nofile": Limit("unlimited", 1)}}, "out_of_range"),
+                ({"nice": 20}, "out_of_range"),
+                ({"umask": 0o1000}, "out_of_range"),
+            ]:
+                arguments: Any = wrong
+                with pytest.raises(ServiceError) as refused:
+                    await client.spawn(["true"], **arguments)
+                assert refused.value.code == code
+
+    run(test())
+
+
+def test_a_service_without_a_cgroup_refuses_cgroup_limits(service: Service) -> None:
+    async def test() -> None:
+        async with await Client.connect(service.socket) as client:
+            for limits, code in [
+                (CgroupLimits(), "unsupported"),
+                (CgroupLimits(memory=1 << 30, processes=100, cpus=1.5), "unsupported"),
+                (CgroupLimits(cpus=0), "bad_request"),
+            ]:
+                with pytest.raises(ServiceError) as refused:
+                    await client.spawn(["true"], cgroup=limits)
+                assert refused.value.code == code
+            process = await client.spawn(["true"])
+            assert (await process.wait()).cgroup is None
 
     run(test())
 

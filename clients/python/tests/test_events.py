@@ -11,7 +11,7 @@ from typing import Any, List, Optional
 
 import pytest
 
-from exitring_client import Client, Exit, ProtocolError, ServiceError
+from exitring_client import CgroupUsage, Client, Exit, ProtocolError, ServiceError
 from exitring_client._lines import Lines
 
 from conftest import Service, run
@@ -32,6 +32,14 @@ async def some(client: Client, count: int) -> List[int]:
 async def run_some(client: Client, count: int) -> List[int]:
     """The positions of ``count`` processes that run one after the other."""
     return [(await (await client.spawn(["true"])).wait()).seq for _ in range(count)]
+
+
+def test_what_a_cgroup_reported_is_in_the_exit() -> None:
+    line = record(1, 2)
+    assert Exit.of(line).cgroup is None
+    assert Exit.of({**line, "cgroup": {"leftover": 2}}).cgroup == CgroupUsage(2)
+    counted = {"leftover": 0, "peak_memory_bytes": 4096, "oom_kills": 1}
+    assert Exit.of({**line, "cgroup": counted}).cgroup == CgroupUsage(0, 4096, 1)
 
 
 def test_a_lost_connection_is_raised_each_time(service: Service) -> None:

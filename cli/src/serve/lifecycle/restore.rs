@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use exitring_protocol::{Code, Outcome, Unknown, WatchFor};
 
+use crate::serve::cgroups::{Leaf, PreviousPools};
 use crate::serve::requests::spawn::WATCH_ID_VARIABLE;
 use crate::serve::service::Service;
 use crate::serve::store::{ProcessExit, StoredWatch};
@@ -34,6 +35,7 @@ pub(crate) fn restore(
     service: &Arc<Service>,
     stored: Vec<StoredWatch>,
     mut pidfds: HashMap<u64, OwnedFd>,
+    previous_pools: &PreviousPools,
 ) {
     let boot = boot_id();
     let (mut live_count, mut ended_count) = (0, 0);
@@ -41,7 +43,10 @@ pub(crate) fn restore(
     for row in stored {
         let pidfd = pidfds.remove(&row.info.id);
         let same_boot = row.boot == boot;
-        match find(row.info, same_boot, pidfd) {
+        // A leaf of before the boot does not exist any more.
+        let leaf = row.info.leaf.clone().filter(|_| same_boot);
+        let leaf = leaf.and_then(|leaf| previous_pools.leaf(leaf));
+        match find(row.info, leaf, same_boot, pidfd) {
             ProcessState::Running(live, pidfd) => {
                 live_count += 1;
                 resume(service, &live, pidfd);
@@ -91,27 +96,34 @@ enum ProcessState {
     Ended(Arc<LiveWatch>, Outcome),
 }
 
-fn find(info: WatchInfo, same_boot: bool, stored: Option<OwnedFd>) -> ProcessState {
+fn find(
+    info: WatchInfo,
+    leaf: Option<Leaf>,
+    same_boot: bool,
+    stored: Option<OwnedFd>,
+) -> ProcessState {
     let down = Outcome::Unknown(Unknown::ServiceDown);
     if !same_boot {
-        return ProcessState::Ended(LiveWatch::new(info, false, false), down);
+        return ProcessState::Ended(LiveWatch::new(info, false, false, leaf), down);
     }
     if let Some(pidfd) = stored
         // Another program may have stored the pidfd of another process under this name.
         && process::inode(&pidfd) == info.inode
     {
         return match process::pid_of(&pidfd) {
-            Ok(Some(pid)) if pid == info.pid => ProcessState::Running(not_a_child(info), pidfd),
+            Ok(Some(pid)) if pid == info.pid => {
+                ProcessState::Running(not_a_child(info, leaf), pidfd)
+            }
             _ => {
                 let outcome = process::outcome_of(&pidfd).unwrap_or(down);
-                ProcessState::Ended(not_a_child(info), outcome)
+                ProcessState::Ended(not_a_child(info, leaf), outcome)
             }
         };
     }
     let pidfd = loop {
         match info.open_pidfd() {
             Ok(Some(pidfd)) => break pidfd,
-            Ok(None) => return ProcessState::Ended(LiveWatch::new(info, false, false), down),
+            Ok(None) => return ProcessState::Ended(LiveWatch::new(info, false, false, leaf), down),
             // The process exists, but for lack of descriptors cannot be identified now.
             Err(error) => {
                 tracing::warn!(watch = info.id, %error, "a process cannot be identified yet; retrying");
@@ -120,23 +132,23 @@ fn find(info: WatchInfo, same_boot: bool, stored: Option<OwnedFd>) -> ProcessSta
         }
     };
     if info.spawned && process::is_own_child(info.pid) {
-        return ProcessState::Running(LiveWatch::new(info, true, false), pidfd);
+        return ProcessState::Running(LiveWatch::new(info, true, false, leaf), pidfd);
     }
     match info.spawned {
-        true => ProcessState::Spawned(not_a_child(info), pidfd),
-        false => ProcessState::Running(not_a_child(info), pidfd),
+        true => ProcessState::Spawned(not_a_child(info, leaf), pidfd),
+        false => ProcessState::Running(not_a_child(info, leaf), pidfd),
     }
 }
 
 /// A process that is not a child, or not any more. The status of a former child is known once its
 /// new parent has reaped it.
-fn not_a_child(info: WatchInfo) -> Arc<LiveWatch> {
+fn not_a_child(info: WatchInfo, leaf: Option<Leaf>) -> Arc<LiveWatch> {
     let is_orphan = info.spawned;
     let until = match is_orphan {
         true => WatchFor::Reaped,
         false => info.until,
     };
-    LiveWatch::new(WatchInfo { until, ..info }, false, is_orphan)
+    LiveWatch::new(WatchInfo { until, ..info }, false, is_orphan, leaf)
 }
 
 /// Whether a process has executed its program: only then does its environment have its watch. A
@@ -219,10 +231,6 @@ fn retry(service: &Arc<Service>, live: &Arc<LiveWatch>) {
 }
 
 fn record_end(service: &Service, live: Arc<LiveWatch>, outcome: Outcome) {
-    service.store.exit(ProcessExit {
-        live,
-        outcome,
-        usage: None,
-        ended_ms: now_ms(),
-    });
+    let exit = ProcessExit::new(live, outcome, None, now_ms());
+    service.store.exit(exit);
 }

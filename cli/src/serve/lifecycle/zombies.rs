@@ -36,12 +36,10 @@ pub(crate) async fn run(service: Arc<Service>) {
             let id = live.info.id;
             let checks = found.get(&id).copied().unwrap_or(0) + 1;
             if checks >= CHECKS_MAX {
-                service.store.exit(ProcessExit {
-                    live,
-                    outcome: Outcome::Unknown(Unknown::NotReaped),
-                    usage: None,
-                    ended_ms: now_ms(),
-                });
+                let outcome = Outcome::Unknown(Unknown::NotReaped);
+                service
+                    .store
+                    .exit(ProcessExit::new(live, outcome, None, now_ms()));
             } else {
                 now.insert(id, checks);
             }

@@ -38,6 +38,7 @@ pub(crate) async fn watch(
         began_ms: now_ms(),
         deadline_ms: None,
         grace_ms: 0,
+        leaf: None,
     };
     let answer = Watched {
         watch: info.id,
@@ -45,7 +46,7 @@ pub(crate) async fn watch(
     };
     // From here on the watch survives the service.
     service.store.begin(info.clone()).await?;
-    let live = LiveWatch::new(info, false, false);
+    let live = LiveWatch::new(info, false, false, None);
     permit.register(Arc::clone(&live));
     pending_reply.begin();
     let armed = {

@@ -45,12 +45,9 @@ impl Service {
             .on_exit(move |exit| {
                 let ago = Instant::now().saturating_duration_since(exit.seen_at());
                 let ago_ms = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
-                store.exit(ProcessExit {
-                    live: its,
-                    outcome: outcome(exit.outcome()),
-                    usage: exit.usage().map(usage),
-                    ended_ms: now_ms().saturating_sub(ago_ms),
-                });
+                let ended_ms = now_ms().saturating_sub(ago_ms);
+                let (outcome, usage) = (outcome(exit.outcome()), exit.usage().map(usage));
+                store.exit(ProcessExit::new(its, outcome, usage, ended_ms));
             })
             .map_err(|_| stopping())?;
         live.set_registration(watch, callback);
@@ -64,12 +61,9 @@ impl Service {
     /// Stores the exit of a process that was reaped before it could be watched.
     fn report_ended(&self, live: &Arc<LiveWatch>, pidfd: &OwnedFd) {
         let unknown = Outcome::Unknown(Unknown::NotAChild);
-        self.store.exit(ProcessExit {
-            live: Arc::clone(live),
-            outcome: process::outcome_of(pidfd).unwrap_or(unknown),
-            usage: None,
-            ended_ms: now_ms(),
-        });
+        let outcome = process::outcome_of(pidfd).unwrap_or(unknown);
+        let exit = ProcessExit::new(Arc::clone(live), outcome, None, now_ms());
+        self.store.exit(exit);
     }
 
     /// Removes a stored watch whose request has failed.

@@ -6,7 +6,7 @@
 //! - `quotas.rs`: how much of a resource one user may have. `errors.rs`: refusals.
 //!
 //! `requests/`, `session/`, `lifecycle/` and `run.rs` call this folder. It calls `store/`,
-//! `watches/`, `threads/`, `metrics.rs` and `sys/`.
+//! `watches/`, `cgroups/`, `threads/`, `metrics.rs` and `sys/`.
 
 mod arm;
 mod errors;

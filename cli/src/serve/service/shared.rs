@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::errors::stopping;
 use super::quotas::Quotas;
+use crate::serve::cgroups::Pools;
 use crate::serve::metrics::Metrics;
 use crate::serve::store::{Reader, RecentRecords, Store};
 use crate::serve::threads::descriptor_closer::DescriptorCloser;
@@ -25,6 +26,7 @@ pub(crate) struct Service {
     pub(crate) uid: u32,
     /// The original `RLIMIT_NOFILE`, for children.
     pub(crate) descriptor_limit: Rlimit,
+    pub(crate) cgroups: Pools,
     /// `None` once it has stopped.
     pub(crate) watcher: RwLock<Option<Watcher>>,
     pub(crate) store: Store,

@@ -19,7 +19,8 @@ pub(crate) async fn run(service: Arc<Service>) {
     }
 }
 
-/// Sends `SIGTERM` the first time and `SIGKILL` the second time, to the group if there is one.
+/// Sends `SIGTERM` the first time and `SIGKILL` the second time, to the group if there is one. The
+/// second time kills all of the cgroup, if the process has one of its own.
 fn terminate(service: &Service, live: &Arc<LiveWatch>) {
     let info = &live.info;
     // The process has ended by itself, and its record follows.
@@ -32,6 +33,10 @@ fn terminate(service: &Service, live: &Arc<LiveWatch>) {
     let sent = service
         .signal(info, info.uid, signal, true)
         .or_else(|_| service.signal(info, info.uid, signal, false));
+    if !first && let Err(error) = live.kill_leaf() {
+        tracing::warn!(watch = info.id, %error, "the cgroup of a process that timed out cannot be killed yet; retrying");
+        return add_after(service, live, RETRY_MS);
+    }
     match sent {
         Ok(()) if first => {
             // A stopped process handles no other signal. A running one ignores this.
@@ -48,6 +53,10 @@ fn terminate(service: &Service, live: &Arc<LiveWatch>) {
         }
         Err(error) if first => {
             tracing::warn!(watch = info.id, %error, "a process that timed out could not be signalled");
+            // It may be of another user now. Its cgroup can be killed all the same.
+            if live.has_leaf() {
+                add_after(service, live, info.grace_ms);
+            }
         }
         Err(_) => {}
     }

@@ -40,7 +40,7 @@ pub(super) async fn answer(
         Request::Spawn(request) => {
             let _request = service.begin_request().await?;
             let client = client.clone();
-            spawn::spawn(&service, peer, client, request, &session.pending_reply)
+            spawn::spawn(&service, peer, client, *request, &session.pending_reply)
                 .await
                 .map(Answer::Watched)
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use exitring_protocol::{Code, Error, Outcome, Usage};
+use exitring_protocol::{CgroupUsage, Code, Error, Outcome, Usage};
 use tokio::sync::oneshot;
 
 use crate::serve::watches::{LiveWatch, Scope, WatchInfo};
@@ -12,7 +12,27 @@ pub(crate) struct ProcessExit {
     pub(crate) live: Arc<LiveWatch>,
     pub(crate) outcome: Outcome,
     pub(crate) usage: Option<Usage>,
+    pub(crate) cgroup: Option<CgroupUsage>,
     pub(crate) ended_ms: u64,
+}
+
+impl ProcessExit {
+    /// The exit of a process that has ended. Reads what its cgroup has counted.
+    pub(crate) fn new(
+        live: Arc<LiveWatch>,
+        outcome: Outcome,
+        usage: Option<Usage>,
+        ended_ms: u64,
+    ) -> Self {
+        let cgroup = live.end_leaf();
+        Self {
+            live,
+            outcome,
+            usage,
+            cgroup,
+            ended_ms,
+        }
+    }
 }
 
 /// Where the writer sends the result of a request, after the commit.

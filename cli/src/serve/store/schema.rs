@@ -31,12 +31,30 @@ CREATE TABLE losses (
 /// existing state folder.
 pub(super) const INDEX: &str = "CREATE INDEX IF NOT EXISTS records_of_user ON records (uid, seq);";
 
+/// The cgroup of a watch: the path of its directory, and the inode number. Added also to an existing
+/// state folder. The version stays the same, because a version of the program that does not know
+/// the columns leaves them alone.
+const LEAF: &str = "
+ALTER TABLE watches ADD COLUMN leaf BLOB;
+ALTER TABLE watches ADD COLUMN leaf_inode INTEGER;
+";
+
 /// The upgrade from version 1, which had deadlines and ages by the wall clock. The age clock starts
 /// at the time of the wall clock.
 const FROM_1: &str = "
 ALTER TABLE watches RENAME COLUMN deadline_ms TO deadline_monotonic_ms;
 ALTER TABLE records RENAME COLUMN ended_ms TO age_ms;
 ";
+
+/// Adds the columns of [`LEAF`] unless they exist.
+pub(super) fn add_leaf(db: &Connection) -> rusqlite::Result<()> {
+    let exists = "SELECT count(*) FROM pragma_table_info('watches') WHERE name = 'leaf_inode'";
+    let exists: bool = db.query_row(exists, [], |row| row.get(0))?;
+    match exists {
+        true => Ok(()),
+        false => db.execute_batch(LEAF),
+    }
+}
 
 /// Creates the tables, or upgrades them. Returns the name of the instance, and its age clock.
 pub(super) fn prepare(db: &mut Connection) -> Result<(String, AgeClock)> {
@@ -67,6 +85,7 @@ pub(super) fn prepare(db: &mut Connection) -> Result<(String, AgeClock)> {
         ),
     }
     change.execute_batch(INDEX)?;
+    add_leaf(&change)?;
     let instance = change.query_row(
         "SELECT value FROM meta WHERE name = 'instance'",
         [],

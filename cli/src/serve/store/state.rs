@@ -1,6 +1,8 @@
 //! The state folder: its lock and its database.
 
+use std::ffi::OsString;
 use std::fs::{DirBuilder, File};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +15,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::age_clock::AgeClock;
 use super::schema::prepare;
+use crate::serve::cgroups::LeafId;
 use crate::serve::sys::lock_file::{is_at, lock_file};
 use crate::serve::sys::named_file::{NamedFile, touch};
 use crate::serve::watches::WatchInfo;
@@ -159,7 +162,7 @@ impl StateFolder {
     pub(crate) fn live_watches(&self) -> Result<Vec<StoredWatch>> {
         let mut rows = self.db.prepare(
             "SELECT id, uid, client, tag, pid, start_ticks, inode, boot, spawned, reaped, began_ms, \
-             deadline_monotonic_ms, grace_ms FROM watches ORDER BY id",
+             deadline_monotonic_ms, grace_ms, leaf, leaf_inode FROM watches ORDER BY id",
         )?;
         let rows = rows.query_map([], stored_watch)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -194,9 +197,19 @@ fn stored_watch(row: &Row<'_>) -> rusqlite::Result<StoredWatch> {
             began_ms: row.get(10)?,
             deadline_ms: row.get(11)?,
             grace_ms: row.get(12)?,
+            leaf: leaf(row)?,
         },
         boot: row.get(7)?,
     })
+}
+
+fn leaf(row: &Row<'_>) -> rusqlite::Result<Option<LeafId>> {
+    let path: Option<Vec<u8>> = row.get(13)?;
+    let inode: Option<i64> = row.get(14)?;
+    Ok(path.zip(inode).map(|(path, inode)| LeafId {
+        path: OsString::from_vec(path).into(),
+        inode: inode as u64,
+    }))
 }
 
 fn database(folder: &Path) -> PathBuf {

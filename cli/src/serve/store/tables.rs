@@ -1,5 +1,7 @@
 //! The statements of the writer's transaction.
 
+use std::os::unix::ffi::OsStrExt;
+
 use exitring_protocol::WatchFor;
 use rusqlite::{Connection, Result, params};
 
@@ -12,7 +14,7 @@ const LOSSES_MAX: u32 = 64;
 pub(super) fn begin(db: &Connection, info: &WatchInfo, boot: &str) -> Result<()> {
     db.prepare_cached(
         "INSERT INTO watches (id, uid, client, tag, pid, start_ticks, inode, boot, spawned, reaped, began_ms, \
-         deadline_monotonic_ms, grace_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         deadline_monotonic_ms, grace_ms, leaf, leaf_inode) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?
     .execute(params![
         info.id,
@@ -28,6 +30,8 @@ pub(super) fn begin(db: &Connection, info: &WatchInfo, boot: &str) -> Result<()>
         info.began_ms,
         info.deadline_ms,
         info.grace_ms,
+        info.leaf.as_ref().map(|leaf| leaf.path.as_os_str().as_bytes()),
+        info.leaf.as_ref().map(|leaf| leaf.inode as i64),
     ])?;
     Ok(())
 }

@@ -134,6 +134,7 @@ fn body(seq: u64, exit: &ProcessExit) -> String {
         spawned: info.spawned,
         outcome: exit.outcome,
         usage: exit.usage,
+        cgroup: exit.cgroup,
         began_ms: info.began_ms,
         ended_ms: exit.ended_ms,
         timed_out: exit.live.timed_out(),

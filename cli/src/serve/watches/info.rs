@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use exitring_protocol::WatchFor;
 
+use crate::serve::cgroups::LeafId;
 use crate::serve::sys::process;
 
 /// The stored part of a watch: its owner, and the identity of its process.
@@ -26,6 +27,8 @@ pub(crate) struct WatchInfo {
     /// When the process times out, by the monotonic clock of its boot.
     pub(crate) deadline_ms: Option<u64>,
     pub(crate) grace_ms: u64,
+    /// The cgroup of the process, if it has one of its own.
+    pub(crate) leaf: Option<LeafId>,
 }
 
 impl WatchInfo {

@@ -185,6 +185,7 @@ mod tests {
             began_ms: 0,
             deadline_ms: None,
             grace_ms: 0,
+            leaf: None,
         }
     }
 
@@ -199,7 +200,7 @@ mod tests {
         assert_eq!(code(9), Some(Code::TooManyWatches));
         drop(third);
         let id = first.id;
-        first.register(LiveWatch::new(info(id, 7), false, false));
+        first.register(LiveWatch::new(info(id, 7), false, false, None));
         drop(second);
         assert_eq!(code(7), None);
         assert_eq!(registry.len(), 1);
@@ -214,7 +215,7 @@ mod tests {
         for uid in [7, 8, 7] {
             let permit = registry.acquire(uid).expect("a permit is left");
             let id = permit.id;
-            permit.register(LiveWatch::new(info(id, uid), false, false));
+            permit.register(LiveWatch::new(info(id, uid), false, false, None));
         }
         let of = |uid| Scope { uid, client: None };
         assert!(registry.get(2, &of(Some(7))).is_err() && registry.get(2, &of(None)).is_ok());

@@ -10,12 +10,15 @@ Pure Python, no dependencies. The protocol is in docs/PROTOCOL.md.
 
 from ._client import Client
 from ._errors import ProtocolError, ServiceError, Unwatched
-from ._types import Exit, Lost, Usage, Welcome
+from ._types import CgroupLimits, CgroupUsage, Exit, Limit, Lost, Usage, Welcome
 from ._watch import Watch
 
 __all__ = [
+    "CgroupLimits",
+    "CgroupUsage",
     "Client",
     "Exit",
+    "Limit",
     "Lost",
     "ProtocolError",
     "ServiceError",

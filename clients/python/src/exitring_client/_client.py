@@ -11,7 +11,7 @@ from ._connection import Connection, failure
 from ._errors import Unwatched
 from ._events import Events
 from ._lines import Path, connect
-from ._types import VERSION, Exit, Lost, Welcome, event
+from ._types import VERSION, CgroupLimits, Exit, Limit, Lost, Welcome, event
 from ._watch import Watch
 
 #: How many exits of unknown watches are kept. The exit of a watch may come before the answer that
@@ -105,9 +105,19 @@ class Client:
         stderr: Optional[Path] = None,
         timeout: Optional[float] = None,
         grace: Optional[float] = None,
+        limits: Optional[Mapping[str, Limit]] = None,
+        nice: Optional[int] = None,
+        umask: Optional[int] = None,
+        cgroup: Optional[CgroupLimits] = None,
         tag: str = "",
     ) -> Watch:
-        """Start a process as a child of the service. ``timeout`` and ``grace`` are in seconds."""
+        """Start a process as a child of the service. ``timeout`` and ``grace`` are in seconds.
+
+        ``limits`` has resource limits by their names in docs/PROTOCOL.md, such as
+        ``{"nofile": Limit(hard=256)}``. Only root may raise hard limits or lower the nice value.
+        With ``cgroup`` the process has a cgroup of its own, all of which a timeout kills, if the
+        service has one to offer.
+        """
         fields: Dict[str, Any] = {"argv": list(argv), "tag": tag}
         if env is not None:
             fields["env"] = dict(env)
@@ -117,6 +127,14 @@ class Client:
             fields["timeout_ms"] = round(timeout * 1000)
         if grace is not None:
             fields["grace_ms"] = round(grace * 1000)
+        if limits is not None:
+            fields["limits"] = {name: limit.fields() for name, limit in limits.items()}
+        if nice is not None:
+            fields["nice"] = nice
+        if umask is not None:
+            fields["umask"] = umask
+        if cgroup is not None:
+            fields["cgroup"] = cgroup.fields()
         return self._watched(await self.request(op="spawn", **fields))
 
     async def list(self) -> List[Dict[str, Any]]:

@@ -3,13 +3,59 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, Optional, Union
+from typing import Any, Dict, Literal, Optional, Union
 
 from ._errors import ProtocolError
 
 
 #: The version of the protocol.
 VERSION = 1
+
+
+#: A value of a resource limit: a number, or "unlimited".
+LimitValue = Union[int, Literal["unlimited"]]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The limit of one resource. What is ``None`` is inherited from the service."""
+
+    soft: Optional[LimitValue] = None
+    hard: Optional[LimitValue] = None
+
+    def fields(self) -> Dict[str, LimitValue]:
+        """Make the object of the protocol."""
+        values = {"soft": self.soft, "hard": self.hard}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class CgroupLimits:
+    """A cgroup for a process and all its descendants, with limits of all of them together."""
+
+    #: Bytes, of which none may be swap.
+    memory: Optional[int] = None
+    #: Processes and threads at a time.
+    processes: Optional[int] = None
+    #: CPU time, as a number of CPUs.
+    cpus: Optional[float] = None
+
+    def fields(self) -> Dict[str, Union[int, float]]:
+        """Make the object of the protocol."""
+        values = {"memory": self.memory, "processes": self.processes, "cpus": self.cpus}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class CgroupUsage:
+    """What the cgroup of a process reported when the process had ended."""
+
+    #: How many processes the process has left.
+    leftover: int
+    #: Known if there is a limit of memory.
+    peak_memory_bytes: Optional[int] = None
+    #: Known if there is a limit of memory.
+    oom_kills: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +89,8 @@ class Exit:
     began_ms: int
     ended_ms: int
     timed_out: bool
+    #: What the cgroup of the process reported, if it was started with one.
+    cgroup: Optional[CgroupUsage] = None
 
     @property
     def returncode(self) -> Optional[int]:
@@ -57,6 +105,7 @@ class Exit:
         outcome = record["outcome"]
         signaled = outcome.get("signaled", {})
         usage = record.get("usage")
+        cgroup = record.get("cgroup")
         return Exit(
             seq=record["seq"],
             watch=record["watch"],
@@ -79,6 +128,13 @@ class Exit:
             began_ms=record["began_ms"],
             ended_ms=record["ended_ms"],
             timed_out=record.get("timed_out", False),
+            cgroup=None
+            if cgroup is None
+            else CgroupUsage(
+                leftover=cgroup["leftover"],
+                peak_memory_bytes=cgroup.get("peak_memory_bytes"),
+                oom_kills=cgroup.get("oom_kills"),
+            ),
         )
 
 

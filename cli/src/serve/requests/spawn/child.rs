@@ -15,10 +15,11 @@ use std::ptr;
 use libc::c_uint;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::process::{Pid, Resource, Rlimit, chdir, getppid, setrlimit};
+use rustix::process::{Pid, chdir, getppid, setpriority_process, setrlimit, umask};
 use rustix::thread::{Gid, Uid, set_thread_gid, set_thread_groups, set_thread_uid};
 
-use super::messages::{ABORT, PROGRAM, READY, RELEASE, REPORT_BYTES};
+use super::attributes::{Attributes, kernel_resource};
+use super::messages::{ABORT, READY, RELEASE, REPORT_BYTES, Step};
 use super::program::Program;
 use crate::serve::service::Peer;
 
@@ -36,7 +37,7 @@ pub(super) struct ChildSetup {
     pub(super) service: Pid,
     /// The user to change to, if it is not the service's.
     pub(super) user: Option<Peer>,
-    pub(super) descriptor_limit: Rlimit,
+    pub(super) attributes: Attributes,
     pub(super) cwd: CString,
     pub(super) files: [Option<(CString, OFlags)>; 3],
     pub(super) program: Program,
@@ -52,12 +53,15 @@ impl ChildSetup {
         }
         self.report(READY, 0);
         self.wait_for_release();
-        // The service has raised its own limit.
-        if let Err(error) = setrlimit(Resource::Nofile, self.descriptor_limit) {
-            self.fail(PROGRAM, &error.into());
+        // After everything that needs memory or descriptors.
+        for index in 0..self.attributes.limits.len() {
+            let (resource, limit) = self.attributes.limits[index];
+            if let Err(error) = setrlimit(kernel_resource(resource), limit) {
+                self.fail(Step::Limit(resource), &error.into());
+            }
         }
         let error = self.program.execute();
-        self.fail(PROGRAM, &error)
+        self.fail(Step::Program, &error)
     }
 
     /// Closes all descriptors but the start gate. That includes the pipe of `std`, whose end tells
@@ -71,8 +75,9 @@ impl ChildSetup {
         }
     }
 
-    fn prepare(&self) -> Result<(), (u8, io::Error)> {
-        let of_program = |error: rustix::io::Errno| (PROGRAM, io::Error::from(error));
+    fn prepare(&self) -> Result<(), (Step, io::Error)> {
+        let of = |step: Step| move |error: rustix::io::Errno| (step, io::Error::from(error));
+        let of_program = of(Step::Program);
         if let Some(user) = self.user {
             // These system calls change only the calling thread, and there is no other.
             set_thread_groups(&[])
@@ -80,10 +85,17 @@ impl ChildSetup {
                 .and_then(|()| set_thread_uid(Uid::from_raw(user.uid)))
                 .map_err(of_program)?;
         }
+        if let Some(nice) = self.attributes.nice {
+            setpriority_process(None, nice).map_err(of(Step::Nice))?;
+        }
         chdir(self.cwd.as_c_str()).map_err(of_program)?;
+        // Before files are created.
+        if let Some(mask) = self.attributes.umask {
+            umask(mask);
+        }
         for (number, file) in (0..).zip(&self.files) {
             if let Some((path, flags)) = file {
-                open_as(path, *flags, number).map_err(|error| (number, error))?;
+                open_as(path, *flags, number).map_err(|error| (Step::File(number), error))?;
             }
         }
         Ok(())
@@ -115,15 +127,15 @@ impl ChildSetup {
         }
     }
 
-    fn report(&mut self, step: u8, number: i32) {
-        let mut message = [step; REPORT_BYTES];
+    fn report(&mut self, first: u8, number: i32) {
+        let mut message = [first; REPORT_BYTES];
         message[1..].copy_from_slice(&number.to_ne_bytes());
         // If the service is gone, `wait_for_release` notices that.
         let _ = self.gate.write_all(&message);
     }
 
-    fn fail(&mut self, step: u8, error: &io::Error) -> ! {
-        self.report(step, error.raw_os_error().unwrap_or(0));
+    fn fail(&mut self, step: Step, error: &io::Error) -> ! {
+        self.report(step.byte(), error.raw_os_error().unwrap_or(0));
         exit()
     }
 }

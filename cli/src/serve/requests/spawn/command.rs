@@ -11,8 +11,10 @@ use exitring_protocol::{Code, Error, Spawn};
 use rustix::fs::OFlags;
 use rustix::process::getpid;
 
+use super::attributes::Attributes;
 use super::child::ChildSetup;
 use super::program::Program;
+use super::refusal::out_of_range;
 use crate::serve::service::{Peer, Service};
 
 /// The environment variable that has the instance and the watch of a process.
@@ -57,7 +59,7 @@ pub(super) fn command(
         gate,
         service: getpid(),
         user: (service.uid == 0 && peer.uid != 0).then_some(peer),
-        descriptor_limit: service.descriptor_limit,
+        attributes: Attributes::new(service, peer, spawn)?,
         cwd: c_string(cwd.as_os_str().as_bytes())?,
         files: [
             file(&spawn.stdin, reading)?,
@@ -126,8 +128,4 @@ fn c_string(text: &[u8]) -> Result<CString, Error> {
         let message = "argv, env, cwd and files must not have zero bytes";
         Error::new(Code::CannotStart, message)
     })
-}
-
-fn out_of_range(message: String) -> Error {
-    Error::new(Code::OutOfRange, message)
 }

@@ -6,16 +6,19 @@
 //! if its watch is stored, and after a crash there is no unknown process to search for.
 //!
 //! - `request.rs`: the request, from the fork to the answer. `command.rs`: what to start.
+//!   `attributes.rs`: limits, nice value and umask. `refusal.rs`: refusals of both.
 //! - `start_gate.rs`: the service's end of the start gate. `messages.rs`: what goes through it.
 //! - `child.rs`: the child between fork and exec. `program.rs`: the exec.
 //!
-//! `request.rs` calls `command.rs` and `start_gate.rs`. `command.rs` sets up `child.rs`, which
-//! calls `program.rs` after the fork. Both ends of the start gate use `messages.rs`.
+//! `request.rs` calls `command.rs` and `start_gate.rs`. `command.rs` calls `attributes.rs`, and sets
+//! up `child.rs`, which calls `program.rs` after the fork. Both ends of the start gate use `messages.rs`.
 
+mod attributes;
 mod child;
 mod command;
 mod messages;
 mod program;
+mod refusal;
 mod request;
 mod start_gate;
 

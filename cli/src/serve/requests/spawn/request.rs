@@ -4,10 +4,12 @@ use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
-use exitring_protocol::{Code, Error, Spawn, WatchFor, Watched};
+use exitring_protocol::{CgroupLimits, Code, Error, Spawn, WatchFor, Watched};
 
 use super::command::command;
+use super::messages::Step;
 use super::start_gate::{StartGate, cannot_start};
+use crate::serve::cgroups::Leaf;
 use crate::serve::requests::pending_reply::PendingReply;
 use crate::serve::requests::tag::check_tag;
 use crate::serve::service::{Peer, Service, exhausted, panicked, stopping};
@@ -43,9 +45,13 @@ pub(crate) async fn spawn(
     let (mut gate, child_end) = StartGate::new().map_err(exhausted)?;
     let command = command(service, peer, &spawn, permit.id, child_end)?;
     let program = spawn.argv[0].clone();
+    let leaf = match spawn.cgroup {
+        Some(limits) => Some(acquire_leaf(service, peer, limits).await?),
+        None => None,
+    };
     let child = match service.spawner.spawn(command).await.ok_or_else(stopping)? {
         Ok(child) => child,
-        Err(error) => return Err(cannot_start(&program, &error, None)),
+        Err(error) => return Err(cannot_start(&program, &error, Step::Program)),
     };
     if let Err(error) = gate.wait_ready(&program).await {
         kill(child).await;
@@ -53,6 +59,16 @@ pub(crate) async fn spawn(
     }
     // Only the service reaps the child, so this is its pid.
     let pid = child.id() as i32;
+    let leaf = match leaf {
+        Some(leaf) => match enter(leaf, pid).await {
+            Ok(leaf) => Some(leaf),
+            Err(error) => {
+                kill(child).await;
+                return Err(error);
+            }
+        },
+        None => None,
+    };
     let prepared = process::pidfd_open(pid).map_err(exhausted).map(|pidfd| {
         let info = WatchInfo {
             id: permit.id,
@@ -70,6 +86,7 @@ pub(crate) async fn spawn(
                 .timeout_ms
                 .map(|ms| monotonic_ms().saturating_add(ms).min(i64::MAX as u64)),
             grace_ms: spawn.grace_ms.unwrap_or(GRACE_MS).min(i64::MAX as u64),
+            leaf: leaf.as_ref().map(|leaf| leaf.id().clone()),
         };
         (info, pidfd)
     });
@@ -88,7 +105,7 @@ pub(crate) async fn spawn(
         }
     };
     let id = info.id;
-    let live = LiveWatch::new(info, true, false);
+    let live = LiveWatch::new(info, true, false, leaf);
     permit.register(Arc::clone(&live));
     gate.release().await;
     if let Err(error) = gate.wait_executed(&program).await {
@@ -126,6 +143,35 @@ pub(crate) async fn spawn(
         }
         tokio::time::sleep(RETRY_AFTER).await;
     }
+}
+
+/// Takes a cgroup for the child. On another thread: groups are made.
+async fn acquire_leaf(
+    service: &Arc<Service>,
+    peer: Peer,
+    limits: CgroupLimits,
+) -> Result<Leaf, Error> {
+    let service = Arc::clone(service);
+    let acquire = move || service.cgroups.acquire(peer.uid, &limits);
+    let acquired = tokio::task::spawn_blocking(acquire).await;
+    acquired.map_err(|_| panicked())?
+}
+
+/// Moves the child to its cgroup while it waits at its start gate. So its program starts there.
+async fn enter(leaf: Leaf, pid: i32) -> Result<Leaf, Error> {
+    let enter = move || leaf.enter(pid).map(|()| leaf);
+    let entered = tokio::task::spawn_blocking(enter).await;
+    entered.map_err(|_| panicked())?.map_err(|error| {
+        let remedy = match error.raw_os_error() {
+            Some(libc::EACCES | libc::EPERM) => {
+                "; the service needs write access to cgroup.procs there, and in the group above both it and the service"
+            }
+            Some(libc::ESRCH) => "; it was killed before",
+            _ => "",
+        };
+        let message = format!("the child cannot enter its cgroup: {error}{remedy}");
+        Error::new(Code::CannotStart, message)
+    })
 }
 
 /// Kills and reaps a child. A child that is blocked on a file system which does not respond dies

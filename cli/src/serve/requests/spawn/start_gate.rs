@@ -8,7 +8,7 @@ use exitring_protocol::{Code, Error};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::error::Elapsed;
 
-use super::messages::{PROGRAM, READY, RELEASE, REPORT_BYTES};
+use super::messages::{READY, RELEASE, REPORT_BYTES, Step};
 
 /// How long a child may take to reach its start gate, and then to execute its program; each.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,7 +63,7 @@ impl StartGate {
 
 fn refusal(program: &str, (step, number): (u8, i32)) -> Error {
     let error = io::Error::from_raw_os_error(number);
-    cannot_start(program, &error, (step != PROGRAM).then_some(step))
+    cannot_start(program, &error, Step::of(step))
 }
 
 fn too_slow(program: &str, _: &Elapsed) -> Error {
@@ -75,28 +75,42 @@ fn too_slow(program: &str, _: &Elapsed) -> Error {
     Error::new(Code::CannotStart, message)
 }
 
-/// The refusal of a process that was not started. `file`: the standard stream that failed.
-pub(super) fn cannot_start(program: &str, error: &io::Error, file: Option<u8>) -> Error {
-    let file = file.and_then(|number| ["stdin", "stdout", "stderr"].get(usize::from(number)));
-    let (code, remedy) = match error.raw_os_error() {
-        Some(libc::EAGAIN) => (
+/// The refusal of a process that was not started, by the step that failed.
+pub(super) fn cannot_start(program: &str, error: &io::Error, step: Step) -> Error {
+    let errno = error.raw_os_error().unwrap_or(0);
+    let (code, remedy) = match (step, errno) {
+        (Step::Limit(_), libc::EPERM) => (
+            Code::Denied,
+            "; the service needs CAP_SYS_RESOURCE to raise a hard limit, and nofile is limited by fs.nr_open",
+        ),
+        (Step::Nice, libc::EPERM | libc::EACCES) => {
+            (Code::Denied, "; the service needs CAP_SYS_NICE to lower it")
+        }
+        (_, libc::EAGAIN) => (
             Code::Exhausted,
             "; see RLIMIT_NPROC, the cgroup's pids.max and kernel.pid_max",
         ),
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => (Code::Exhausted, ""),
-        Some(libc::ENOENT) if file.is_none() => {
-            (Code::CannotStart, "; check its path, PATH, and cwd")
-        }
-        Some(libc::ENXIO) if file.is_some() => (
+        (_, libc::EMFILE | libc::ENFILE | libc::ENOMEM) => (Code::Exhausted, ""),
+        (Step::Program, libc::ENOENT) => (Code::CannotStart, "; check its path, PATH, and cwd"),
+        (Step::File(_), libc::ENXIO) => (
             Code::CannotStart,
             "; the FIFO has no reader: open it for reading first",
         ),
-        Some(libc::E2BIG) => (Code::CannotStart, "; argv and env are too large"),
+        (_, libc::E2BIG) => (
+            Code::CannotStart,
+            "; argv and env are too large, also for the limit stack",
+        ),
         _ => (Code::CannotStart, ""),
     };
-    let message = match file {
-        Some(file) => format!("cannot start {program:?}: opening its {file}: {error}{remedy}"),
-        None => format!("cannot start {program:?}: {error}{remedy}"),
+    let doing = match step {
+        Step::File(number) => {
+            let name = ["stdin", "stdout", "stderr"].get(usize::from(number));
+            format!("opening its {}: ", name.unwrap_or(&"file"))
+        }
+        Step::Nice => "setting its nice value: ".into(),
+        Step::Limit(resource) => format!("setting its limit {resource}: "),
+        Step::Program => String::new(),
     };
+    let message = format!("cannot start {program:?}: {doing}{error}{remedy}");
     Error::new(code, message)
 }
