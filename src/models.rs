@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use loom::thread;
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::api::starters::Starters;
 use crate::dispatch::exit_queue::ExitQueue;
 use crate::record::delivery_guard::DeliveryGuard;
 use crate::record::{NewDeadline, Ownership, Record, WatchFor};
@@ -37,7 +38,15 @@ fn mailbox() -> Mailbox {
 fn shared() -> Arc<Shared> {
     let queue = ExitQueue::new(2).expect("memory");
     let mask = SignalMask::of_this_thread();
-    Arc::new(Shared::new(mailbox(), queue, 16, false, mask))
+    Arc::new(Shared::new(
+        mailbox(),
+        queue,
+        Starters::new(1),
+        16,
+        false,
+        false,
+        mask,
+    ))
 }
 
 /// Does what the ring thread does: takes commands, and sleeps if the mailbox allows it.
