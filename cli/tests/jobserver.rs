@@ -195,7 +195,7 @@ fn every_token_is_put_back_however_jobs_end() {
         ),
         (&["--stdin", "none"], "cat\n", 1),
         (&["--append", "/dev/full"], "echo x\n", 1),
-        (&["--log", "/proc"], "true\n", 2),
+        (&["--halt", "soon,fail=1"], "true\nfalse\n", 1),
         (&["--delay", "1ms"], "true\n", 0),
     ] {
         let record = Record::new();

@@ -322,6 +322,7 @@ pub(crate) struct Options {
         require_equals = true,
         default_missing_value = "pipe",
         hide_possible_values = true,
+        hide_short_help = true,
         help_heading = "Jobserver"
     )]
     pub(crate) jobserver: Option<Style>,
