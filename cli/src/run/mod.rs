@@ -14,6 +14,7 @@
 //!
 //! - [`command_spec`], [`job`], [`start_error`], [`stopped`], [`stream_id`], [`token`], [`signals`]: types that the
 //!   folders share.
+//! - [`jobserver`]: the number of jobs that programs of a build share.
 //! - [`report`]: the record of a job, the job log, the summary and the progress bar.
 //! - [`output`]: what jobs write, from their pipes or log files to standard output.
 //! - [`schedule`]: the queue of jobs that wait to start, and the threads that start them.
@@ -28,6 +29,7 @@ mod fault_signals;
 mod input;
 mod job;
 mod job_environment;
+mod jobserver;
 mod options;
 mod output;
 mod report;
@@ -50,6 +52,7 @@ use rustix::event::epoll;
 use self::input::reader::{ListCounts, Reader};
 use self::input::shard;
 use self::input::source::Source;
+use self::jobserver::role::Role;
 pub(crate) use self::options::Options;
 use self::options::Output;
 use self::output::drainer;
@@ -61,8 +64,9 @@ use self::output::submitted_jobs::SubmittedJobs;
 use self::report::joblog::JobLog;
 use self::report::progress::Progress;
 use self::report::summary::Summary;
+use self::schedule::admission::shared_limit::ReturnTokens;
 use self::setup::{
-    build_spawner, cannot, choose_foreground, choose_halt, choose_output, choose_shard,
+    JOBS_MORE, build_spawner, cannot, choose_foreground, choose_halt, choose_output, choose_shard,
     existing_log, list_options,
 };
 use self::signals::Signals;
@@ -78,6 +82,8 @@ use crate::failure::Failure;
 
 /// Runs the jobs. Returns the exit code.
 pub(crate) fn run(options: Options) -> Result<u8, Failure> {
+    // First: it must find the descriptors as they were inherited.
+    let mut jobserver = Role::choose(&options, JOBS_MORE)?;
     let foreground = choose_foreground(&options)?;
     let stopped = match (options.stopped, &foreground) {
         (Stopped::Foreground, None) => Stopped::Report,
@@ -111,10 +117,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     if let Some(dir) = &options.cwd {
         job_environment::change_directory(dir)?;
     }
-    let jobs = options.jobs.map_or_else(
-        || thread::available_parallelism().map_or(1, usize::from),
-        |jobs| jobs as usize,
-    );
+    let jobs = jobserver.jobs;
     let spawner = Arc::new(build_spawner(&options, jobs, destination)?);
     let waits_for = [
         (spawner.exits.as_fd(), Token::Exits),
@@ -125,6 +128,14 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         let added = epoll::add(&spawner.poll, what, token.data(), epoll::EventFlags::IN);
         added.map_err(|error| cannot("wait with epoll", &error.into()))?;
     }
+
+    let tokens = jobserver.take_tokens(&spawner.poll);
+    let _return_tokens = tokens
+        .map_err(|error| cannot("wait for the jobserver with epoll", &error))?
+        .map(|tokens| {
+            spawner.admission.use_tokens(tokens);
+            ReturnTokens(Arc::clone(&spawner.admission))
+        });
 
     let counts = Arc::new(ListCounts::default());
     let submitted = options.keep_order.then(Arc::<SubmittedJobs>::default);

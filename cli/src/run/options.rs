@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::input::delimiter;
 use super::input::shard::Wanted;
+use super::jobserver::role::Style;
 use super::stopped::Stopped;
 use super::supervisor::halt::HaltRule;
 use super::supervisor::shutdown::Stop;
@@ -307,6 +308,30 @@ pub(crate) struct Options {
     /// Like --resume, but run failed jobs again
     #[arg(long, requires = "joblog", help_heading = "Job log")]
     pub(crate) resume_failed: bool,
+
+    /// Share -j with jobs that are make, cargo or exitring
+    ///
+    /// The run provides a jobserver as make does. pipe, which is the default, passes descriptors
+    /// on and serves every make. fifo passes a path on and serves make 4.4 and ninja 1.13. In a run
+    /// that takes part in a jobserver the jobs share that one.
+    #[arg(
+        long,
+        value_name = "STYLE",
+        value_enum,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "pipe",
+        hide_possible_values = true,
+        hide_short_help = true,
+        help_heading = "Jobserver"
+    )]
+    pub(crate) jobserver: Option<Style>,
+
+    /// Ignore the jobserver of make that MAKEFLAGS names
+    ///
+    /// Without this option, a run in a recipe of make -j counts its jobs among those of make.
+    #[arg(long, hide_short_help = true, help_heading = "Jobserver")]
+    pub(crate) no_jobserver: bool,
 
     /// The number of threads that start jobs; each blocks in every exec
     #[arg(long, value_name = "N", default_value_t = 4, hide = true, value_parser = clap::value_parser!(u16).range(1..=64))]

@@ -27,7 +27,7 @@ use crate::diagnostics::say;
 use crate::failure::{Failure, chain};
 
 /// How far SIGUSR1 can raise the number of jobs above -j.
-const JOBS_MORE: usize = 1024;
+pub(super) const JOBS_MORE: usize = 1024;
 
 pub(super) fn choose_shard(options: &Options) -> Result<Shard, Failure> {
     let wanted = match options.shard {

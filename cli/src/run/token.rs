@@ -12,6 +12,8 @@ pub(crate) enum Token {
     Events,
     /// A signal arrived.
     Signal,
+    /// The jobserver has a token.
+    Jobserver,
     /// A pipe of a job is readable, or its writers closed it.
     Output(StreamId),
 }
@@ -25,6 +27,7 @@ impl Token {
             Self::Exits => 0,
             Self::Events => 1,
             Self::Signal => 2,
+            Self::Jobserver => 3,
             Self::Output(stream_id) => OUTPUTS + stream_id.to_bits(),
         })
     }
@@ -33,7 +36,8 @@ impl Token {
         match data.u64() {
             0 => Self::Exits,
             1 => Self::Events,
-            2 | 3 => Self::Signal,
+            2 => Self::Signal,
+            3 => Self::Jobserver,
             output => Self::Output(StreamId::from_bits(output - OUTPUTS)),
         }
     }
@@ -53,7 +57,7 @@ mod tests {
             (1, 2048, 0),
         ]
         .map(|(job, attempt, stream)| Token::Output(StreamId::new(job, attempt, stream)));
-        for token in [Token::Exits, Token::Events, Token::Signal]
+        for token in [Token::Exits, Token::Events, Token::Signal, Token::Jobserver]
             .into_iter()
             .chain(outputs)
         {

@@ -58,6 +58,9 @@ fn clean_environment(command: &mut Std) {
         "CIRCLE_NODE_TOTAL",
         "BUILDKITE_PARALLEL_JOB",
         "BUILDKITE_PARALLEL_JOB_COUNT",
+        "CARGO_MAKEFLAGS",
+        "MAKEFLAGS",
+        "MFLAGS",
     ] {
         command.env_remove(name);
     }

@@ -1,11 +1,14 @@
 //! The queue of jobs that wait to start, and the limit on those that run.
 
+pub(crate) mod shared_limit;
+
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::slots::Slots;
 use crate::run::job::Job;
+use crate::run::jobserver::tokens::Tokens;
 
 /// The most jobs that are queued. It is large enough that no spawner waits for the reader.
 const QUEUE_MAX: usize = 1024;
@@ -51,6 +54,8 @@ struct State {
     delay: Option<Duration>,
     /// No job starts before, if there is a delay.
     next_start: Option<Instant>,
+    /// The limit that a jobserver sets.
+    tokens: Option<Tokens>,
 }
 
 impl Admission {
@@ -73,6 +78,7 @@ impl Admission {
                 reader_sleeping: false,
                 delay: delay.map(|delay| delay.min(DELAY_MAX)),
                 next_start: None,
+                tokens: None,
             }),
             can_start: Condvar::new(),
             wants_input: Condvar::new(),
@@ -133,7 +139,10 @@ impl Admission {
                 state.sleeping_spawners -= 1;
                 continue;
             }
-            if may_start && let Some(mut job) = state.next() {
+            if may_start
+                && state.has_token()
+                && let Some(mut job) = state.next()
+            {
                 if let Some(delay) = state.delay {
                     state.next_start = Some(Instant::now() + delay);
                 }
@@ -165,6 +174,7 @@ impl Admission {
         state.capacity = state.active.clamp(1, state.capacity_max);
         state.released = 0;
         state.retries.push_front(job);
+        state.return_excess();
         self.wake_spawners(&state);
         Ok(state.capacity)
     }
@@ -177,7 +187,7 @@ impl Admission {
         let mut state = self.lock();
         match slot {
             Some(slot) => state.leave(slot),
-            None => state.active -= 1,
+            None => state.end_activity(),
         }
         if state.capacity < state.capacity_max {
             // The missing resource may be available again. The capacity grows by one each time as
@@ -226,6 +236,7 @@ impl Admission {
                 state.capacity += 1;
             }
             state.capacity_max += 1;
+            state.add_token();
         }
         self.wake_spawners(&state);
         state.capacity_max
@@ -234,8 +245,10 @@ impl Admission {
     /// Allows one active job fewer, but at least one. Returns the new limit.
     pub(crate) fn lower_limit(&self) -> usize {
         let mut state = self.lock();
+        state.remove_token();
         state.capacity_max = (state.capacity_max - 1).max(1);
         state.capacity = state.capacity.min(state.capacity_max);
+        state.return_excess();
         state.capacity_max
     }
 
@@ -245,6 +258,7 @@ impl Admission {
         state.closed = true;
         state.queued.clear();
         state.retries.clear();
+        state.return_excess();
         self.can_start.notify_all();
         self.wants_input.notify_all();
     }
@@ -263,9 +277,7 @@ impl Admission {
         if state.sleeping_spawners == 0 {
             return;
         }
-        let startable = (state.queued.len() + state.retries.len())
-            .min(state.capacity.saturating_sub(state.active));
-        match startable {
+        match state.worth_waking() {
             _ if state.is_over() => self.can_start.notify_all(),
             0 => {}
             1 => self.can_start.notify_one(),
@@ -288,8 +300,25 @@ impl State {
 
     /// Ends the activity of a job.
     fn leave(&mut self, slot: u32) {
-        self.active -= 1;
         self.slots.free(slot);
+        self.end_activity();
+    }
+
+    fn end_activity(&mut self) {
+        self.active -= 1;
+        if let Some(tokens) = &mut self.tokens {
+            tokens.job_ended(self.active);
+            self.return_excess();
+        }
+    }
+
+    /// The number of waiting jobs that the limit on active jobs lets start.
+    fn startable(&self) -> usize {
+        match self.closed {
+            true => 0,
+            false => (self.queued.len() + self.retries.len())
+                .min(self.capacity.saturating_sub(self.active)),
+        }
     }
 
     fn is_over(&self) -> bool {

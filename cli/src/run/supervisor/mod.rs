@@ -101,6 +101,7 @@ impl Supervisor {
                     Token::Events => self.spawner.event_queue.clear_readable(),
                     Token::Signal => self.handle_signals(),
                     Token::Exits => self.handle_exits(&mut events),
+                    Token::Jobserver => self.spawner.admission.take_tokens(),
                     Token::Output(stream_id) => self.handle_output(stream_id, hung_up, &mut events),
                 }
                 if self.std_streams.is_large() {
