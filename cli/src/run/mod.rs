@@ -15,6 +15,7 @@
 //! - [`command_spec`], [`job`], [`start_error`], [`stopped`], [`stream_id`], [`token`], [`signals`]: types that the
 //!   folders share.
 //! - [`report`]: the record of a job, the job log, the summary and the progress bar.
+//! - [`contain`]: cgroups of jobs, and their limits.
 //! - [`output`]: what jobs write, from their pipes or log files to standard output.
 //! - [`schedule`]: the queue of jobs that wait to start, and the threads that start them.
 //! - [`input`]: the list of jobs, and the thread that reads it.
@@ -23,6 +24,7 @@
 //! - [`job_environment`], [`setup`]: build the parts from the options.
 
 mod command_spec;
+mod contain;
 mod dry_run;
 mod fault_signals;
 mod input;
@@ -151,6 +153,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         pipes: Pipes::new(Arc::clone(&spawner.poll), route),
         joblog,
         records: options.output == Output::Jsonl,
+        fail_leaky: options.contain.fail_leaky,
         retries: options.retries,
         halt: choose_halt(&options),
         std_streams: StdStreams::new(submitted.map(KeepOrder::new)),
@@ -194,6 +197,11 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
             "background processes of ended jobs get SIGPIPE when they write: the process that \
              reads their pipes cannot be started: {error}\n"
         ));
+    }
+    if let Some(pool) = &supervisor.spawner.cgroups
+        && !shutdown.is_abandoned()
+    {
+        contain::pool::wait_until_empty(pool);
     }
     Ok(shutdown.exit_code(some_failed))
 }

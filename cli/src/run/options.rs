@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::contain::options::ContainOptions;
 use super::input::delimiter;
 use super::input::shard::Wanted;
 use super::stopped::Stopped;
@@ -307,6 +308,9 @@ pub(crate) struct Options {
     /// Like --resume, but run failed jobs again
     #[arg(long, requires = "joblog", help_heading = "Job log")]
     pub(crate) resume_failed: bool,
+
+    #[command(flatten)]
+    pub(crate) contain: ContainOptions,
 
     /// The number of threads that start jobs; each blocks in every exec
     #[arg(long, value_name = "N", default_value_t = 4, hide = true, value_parser = clap::value_parser!(u16).range(1..=64))]

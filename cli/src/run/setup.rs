@@ -9,6 +9,7 @@ use exitring::{Environment, Watcher};
 use rustix::event::epoll;
 use rustix::io::Errno;
 
+use super::contain;
 use super::input::shard::{Shard, Wanted};
 use super::input::source::ListOptions;
 use super::options::{Options, Output};
@@ -172,6 +173,7 @@ pub(super) fn build_spawner(
         (None, true) => Shell::Never,
         (None, false) => Shell::Auto,
     };
+    let cgroups = contain::pool::open(&options.contain, jobs, jobs + JOBS_MORE)?;
     Ok(Spawner {
         admission: Arc::new(Admission::new(jobs, jobs + JOBS_MORE, options.delay)),
         event_queue: Arc::new(
@@ -188,6 +190,7 @@ pub(super) fn build_spawner(
         environment: Environment::current(),
         timeout: options.timeout,
         grace: options.grace,
+        cgroups,
     })
 }
 

@@ -102,7 +102,10 @@ impl Supervisor {
         if cause == EndCause::Itself && !exit.success() && self.shutdown.is_interrupted() {
             cause = EndCause::Interrupted;
         }
-        let record = Record::of_exit(&job, start_time, &exit, cause);
+        let mut record = Record::of_exit(&job, start_time, &exit, cause);
+        if self.fail_leaky {
+            record.fail_if_leaky();
+        }
         let failed = !record.success && !record.interrupted;
         if failed && job.attempt <= self.retries && !self.shutdown.is_stopping() {
             drop(record);

@@ -3,8 +3,8 @@
 //! It owns all state of running jobs.
 //!
 //! [`Supervisor`] and its loop are here. Its methods are in files of their own, each with one
-//! `impl Supervisor`: `events`, `completion`, `interrupts`, `check_jobs`, `foreground_jobs` and
-//! `writer`. These import [`Supervisor`] from here. The types of its fields import nothing from
+//! `impl Supervisor`: `events`, `completion`, `interrupts`, `check_jobs`, `foreground_jobs`,
+//! `leftovers` and `writer`. These import [`Supervisor`] from here. The types of its fields import nothing from
 //! here: [`shutdown`], [`halt`], [`pending_ends`], [`grace_groups`], [`job_checks`], [`foreground`] and
 //! `running_job`.
 
@@ -17,6 +17,7 @@ pub(crate) mod grace_groups;
 pub(crate) mod halt;
 mod interrupts;
 pub(crate) mod job_checks;
+mod leftovers;
 pub(crate) mod pending_ends;
 mod running_job;
 pub(crate) mod shutdown;
@@ -62,6 +63,8 @@ pub(crate) struct Supervisor {
     pub(crate) joblog: Option<JobLog>,
     /// Whether standard output gets a record of each finished job.
     pub(crate) records: bool,
+    /// Whether a job fails that leaves processes behind.
+    pub(crate) fail_leaky: bool,
     pub(crate) retries: u32,
     pub(crate) halt: Option<Halt>,
     pub(crate) std_streams: StdStreams,
