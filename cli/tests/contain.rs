@@ -77,7 +77,7 @@ fn what_a_job_leaves_is_killed_and_reported() {
     }
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(
-        stderr.contains("job 3 left a process behind, which is killed: sleep ("),
+        stderr.contains("job 3 left a process behind, which is killed: "),
         "{stderr}"
     );
     assert!(stderr.contains("2 left processes behind"), "{stderr}");

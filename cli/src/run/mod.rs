@@ -12,7 +12,7 @@
 //!
 //! The modules, from the bottom up. A module imports only modules above it in this list.
 //!
-//! - [`command_spec`], [`job`], [`start_error`], [`stopped`], [`stream_id`], [`token`], [`signals`]: types that the
+//! - [`claim`], [`command_spec`], [`job`], [`start_error`], [`stopped`], [`stream_id`], [`token`], [`signals`]: types that the
 //!   folders share.
 //! - [`report`]: the record of a job, the job log, the summary and the progress bar.
 //! - [`contain`]: cgroups of jobs, and their limits.
@@ -23,6 +23,7 @@
 //! - [`dry_run`]: prints the commands in place of all that.
 //! - [`job_environment`], [`setup`]: build the parts from the options.
 
+mod claim;
 mod command_spec;
 mod contain;
 mod dry_run;
@@ -128,6 +129,14 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         added.map_err(|error| cannot("wait with epoll", &error.into()))?;
     }
 
+    for (index, trigger) in spawner.pressure_triggers.iter().enumerate() {
+        let Some(trigger) = trigger else { continue };
+        let data = Token::Pressure(index).data();
+        if epoll::add(&spawner.poll, trigger, data, epoll::EventFlags::PRI).is_err() {
+            spawner.admission.pressure_reported(index, false);
+        }
+    }
+
     let counts = Arc::new(ListCounts::default());
     let submitted = options.keep_order.then(Arc::<SubmittedJobs>::default);
     let reader = Reader {
@@ -169,6 +178,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         draining: VecDeque::new(),
         more_output: false,
         capacity_reported: false,
+        hold_reported: false,
         closed_pipes_reported: false,
         reported_signals: HashSet::new(),
         spawner,

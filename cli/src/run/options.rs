@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 use super::contain::options::ContainOptions;
 use super::input::delimiter;
 use super::input::shard::Wanted;
+use super::schedule::admission_options::AdmissionOptions;
 use super::stopped::Stopped;
 use super::supervisor::halt::HaltRule;
 use super::supervisor::shutdown::Stop;
@@ -308,6 +309,9 @@ pub(crate) struct Options {
     /// Like --resume, but run failed jobs again
     #[arg(long, requires = "joblog", help_heading = "Job log")]
     pub(crate) resume_failed: bool,
+
+    #[command(flatten)]
+    pub(crate) admission: AdmissionOptions,
 
     #[command(flatten)]
     pub(crate) contain: ContainOptions,

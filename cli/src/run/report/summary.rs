@@ -29,6 +29,7 @@ pub(crate) struct Summary {
     leaky: u64,
     interrupted: u64,
     retries: u64,
+    put_back: u64,
     wall_micros: Histogram<u64>,
     cpu: Duration,
     slowest: BinaryHeap<Reverse<(u64, u64, String)>>,
@@ -50,6 +51,7 @@ impl Summary {
             leaky: 0,
             interrupted: 0,
             retries: 0,
+            put_back: 0,
             wall_micros,
             cpu: Duration::ZERO,
             slowest: BinaryHeap::with_capacity(SLOWEST_SHOWN + 1),
@@ -67,6 +69,10 @@ impl Summary {
 
     pub(crate) fn add_retry(&mut self) {
         self.retries += 1;
+    }
+
+    pub(crate) fn add_put_back(&mut self) {
+        self.put_back += 1;
     }
 
     pub(crate) fn add(&mut self, record: &Record<'_>) {
@@ -131,6 +137,7 @@ impl Summary {
             (self.leaky, "left processes behind"),
             (self.interrupted, "interrupted"),
             (self.retries, "retries"),
+            (self.put_back, "put back"),
         ] {
             if count > 0 {
                 let _ = write!(text, ", {count} {what}");

@@ -4,6 +4,7 @@
 
 use std::error::Error;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -47,6 +48,8 @@ pub(crate) struct Spawner {
     pub(crate) environment: Environment,
     pub(crate) timeout: Option<Duration>,
     pub(crate) grace: Duration,
+    /// Files by which the kernel reports pressure; `None` where it cannot.
+    pub(crate) pressure_triggers: Vec<Option<File>>,
     /// Jobs have cgroups of this pool. Dropped last, when no job holds one.
     pub(crate) cgroups: Option<CgroupPool>,
 }

@@ -43,6 +43,9 @@ impl Supervisor {
                 child.pid()
             ));
         }
+        if check.put_back && exit.by_deadline() && !self.shutdown.is_stopping() {
+            return self.put_back(job);
+        }
         let timeout = self.spawner.timeout;
         let late =
             |timeout| exit.seen_at().saturating_duration_since(start_time.instant) >= timeout;
@@ -73,10 +76,19 @@ impl Supervisor {
         }
     }
 
+    /// Queues a job that was ended for lack of memory. The attempt has not failed, but it has a
+    /// number of its own: events of its pipes may still arrive.
+    fn put_back(&mut self, mut job: Job) {
+        job.attempt += 1;
+        job.details.get_or_insert_default().put_back += 1;
+        self.summary.add_put_back();
+        self.spawner.admission.retry(job);
+    }
+
     /// Decides about the job later, and releases its permit now. If the job ends the run whatever
     /// the decision is, the run ends at once.
     fn defer_end(&mut self, pending: PendingEnd) {
-        if pending.job.attempt > self.retries {
+        if pending.job.counted_attempt() > self.retries {
             self.halt_if_reached(1);
         }
         let slot = pending.job.slot;
@@ -107,7 +119,7 @@ impl Supervisor {
             record.fail_if_leaky();
         }
         let failed = !record.success && !record.interrupted;
-        if failed && job.attempt <= self.retries && !self.shutdown.is_stopping() {
+        if failed && job.counted_attempt() <= self.retries && !self.shutdown.is_stopping() {
             drop(record);
             job.attempt += 1;
             self.summary.add_retry();
