@@ -7,39 +7,38 @@ use crate::size;
 
 /// What each job may have, together with all that it starts.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Containment")]
 pub(crate) struct ContainOptions {
-    /// Run each job in a cgroup of its own, and leave nothing of it running
+    /// Run each job in a cgroup, and leave nothing running
     ///
-    /// All that a job starts stays in its cgroup, also a daemon. What is left there when the job
-    /// has ended is killed and reported. It needs a delegated cgroup v2, as in: systemd-run --user
-    /// --scope -p Delegate=yes exitring run --contain
+    /// All that a job starts stays in the cgroup of the job, also a daemon. What is left there when
+    /// the job has ended is killed and reported. It needs a delegated cgroup v2, as in: systemd-run
+    /// --user --scope -p Delegate=yes exitring run --contain
     #[arg(long)]
     contain: bool,
 
     /// A job fails if it leaves processes behind
     ///
     /// Implies --contain.
-    #[arg(long)]
+    #[arg(long, help_heading = "Containment", hide_short_help = true)]
     pub(crate) fail_leaky: bool,
 
     /// Limit the memory of each job, as in 512M or 2G
     ///
     /// The limit is that of a job and all that it starts together. A job that is out of memory is
     /// killed and fails. Implies --contain.
-    #[arg(long, value_name = "SIZE", value_parser = size::parse_positive)]
+    #[arg(long, help_heading = "Containment", hide_short_help = true, value_name = "SIZE", value_parser = size::parse_positive)]
     memory: Option<u64>,
 
     /// Limit the processes and threads of each job
     ///
     /// Beyond it a fork fails. Implies --contain.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, help_heading = "Containment", hide_short_help = true, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pids: Option<u64>,
 
-    /// Limit the processor time of each job, as in 0.5 or 2 processors
+    /// Limit the processor time of each job, as in 0.5
     ///
-    /// Implies --contain.
-    #[arg(long, value_name = "N", value_parser = parse_cpus)]
+    /// The value is a number of processors. Implies --contain.
+    #[arg(long, help_heading = "Containment", hide_short_help = true, value_name = "N", value_parser = parse_cpus)]
     cpus: Option<f64>,
 }
 

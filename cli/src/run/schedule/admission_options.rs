@@ -13,27 +13,37 @@ use crate::size;
 
 /// What the machine must be like for another job to start.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Starts")]
 pub(crate) struct AdmissionOptions {
     /// Start jobs only while the load is below N, or P% of the processors
     ///
     /// The load is the average of the last minute, or the number of threads that are running or
     /// runnable now, if that is more.
-    #[arg(long, value_name = "N|P%", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        help_heading = "Starts",
+        hide_short_help = true,
+        value_name = "N|P%",
+        allow_negative_numbers = true
+    )]
     load: Option<LoadLimit>,
 
     /// Start jobs only while SIZE of memory is free, as in 2G
     ///
     /// While less than half of that is free, the youngest job is ended and put back, unless it is
     /// the only one.
-    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    #[arg(long, help_heading = "Starts", hide_short_help = true, value_name = "SIZE", value_parser = size::parse)]
     memfree: Option<u64>,
 
     /// Start jobs only below a pressure, as in cpu=50,io=20
     ///
     /// The values are percentages of the time in which some process of the machine waits for cpu,
     /// memory or io (pressure stall information).
-    #[arg(long, value_name = "cpu=P,memory=P,io=P")]
+    #[arg(
+        long,
+        help_heading = "Starts",
+        hide_short_help = true,
+        value_name = "cpu=P,memory=P,io=P"
+    )]
     pressure: Option<PressureLimits>,
 }
 
