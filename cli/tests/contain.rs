@@ -15,7 +15,7 @@ const DAEMON: &str =
 
 /// Whether jobs can be contained here. In CI they must be.
 fn is_possible() -> bool {
-    let output = exitring(["run", "--contain", "-q", "--", "true"])
+    let output = exitring(["run", "--contain", "-q", "--", "true", ":::", "x"])
         .output()
         .unwrap();
     let possible = output.status.success();
@@ -248,10 +248,21 @@ fn limits_need_their_controllers() {
         ("--cpus", "0.5", "cpu"),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        let output = exitring(["run", "-q", limit, value, "--", "sh", "-c", "echo > ran"])
-            .current_dir(dir.path())
-            .output()
-            .unwrap();
+        let output = exitring([
+            "run",
+            "-q",
+            limit,
+            value,
+            "--",
+            "sh",
+            "-c",
+            "echo > ran",
+            ":::",
+            "x",
+        ])
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
         let ran = dir.path().join("ran").exists();
         let text = String::from_utf8_lossy(&output.stderr);
         if ran {

@@ -105,9 +105,9 @@ fn cannot_contain(error: &CgroupError) -> Failure {
             "{SCOPE}; the controller must be one of cgroup v2 (grep {controller} \
              /sys/fs/cgroup/cgroup.controllers)"
         )),
-        CgroupError::HasProcesses { .. } | CgroupError::NotDelegated { .. } => {
-            Failure::resource(cause).remedy(SCOPE)
-        }
+        CgroupError::HasProcesses { .. }
+        | CgroupError::NotDelegated { .. }
+        | CgroupError::Threaded { .. } => Failure::resource(cause).remedy(SCOPE),
         // The message of the library says what can be done.
         _ => Failure::resource(cause),
     }

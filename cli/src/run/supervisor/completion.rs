@@ -51,6 +51,8 @@ impl Supervisor {
             |timeout| exit.seen_at().saturating_duration_since(start_time.instant) >= timeout;
         let cause = match (exit.by_deadline(), check.ended_for_stop) {
             (true, Some(signal)) => EndCause::Stopped(signal),
+            // No more jobs start by now, so it cannot be put back.
+            (true, None) if check.put_back => EndCause::Interrupted,
             (true, None) if timeout.is_some_and(late) => EndCause::TimedOut,
             (true, None) if self.shutdown.has_signalled_jobs() => EndCause::Interrupted,
             _ => EndCause::Itself,
