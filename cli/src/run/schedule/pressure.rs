@@ -3,9 +3,11 @@
 //!
 //! The kernel can report pressure above a limit by a trigger (Linux 5.2), an open file that epoll
 //! waits for. Without privileges that works from Linux 6.4 on, with windows of whole multiples of
-//! 2 s. A trigger fires once in a window as long as there is that much pressure. So pressure counts
-//! as over when the trigger has not fired for a little more than a window. Where no trigger can be
-//! had, the average of 10 s is read before each start.
+//! 2 s. A trigger that has fired is silent for a time that depends on the kernel and on privileges:
+//! one to three windows were seen under constant pressure. So its silence does not mean that the
+//! pressure is over. From the report on, the time that tasks have waited (`total`) is compared every
+//! 2 s, until its growth is below the limit. Where no trigger can be had, the average of 10 s is read
+//! before each start.
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -19,10 +21,7 @@ use crate::failure::Failure;
 
 /// The window of triggers.
 const WINDOW: Duration = Duration::from_secs(2);
-/// The time after which pressure is over, if the trigger does not fire. The kernel checks a trigger
-/// ten times in a window.
-const OVER: Duration = Duration::from_millis(2300);
-/// The time after which the average is read again. The kernel updates it every 2 s.
+/// The time after which a pressure is looked at again. The kernel updates averages every 2 s.
 const RECHECK: Duration = Duration::from_secs(2);
 
 /// A resource whose pressure the kernel measures.
@@ -79,11 +78,25 @@ impl FromStr for PressureLimits {
 pub(crate) struct PressureLimit {
     of: PressureOf,
     percent: f64,
-    /// Where the average is read.
     file: File,
-    /// With a trigger: when the pressure is over, if it was reported. Without one the average is
-    /// read.
-    over_at: Option<Option<Instant>>,
+    source: Source,
+}
+
+/// How pressure is noticed.
+#[derive(Debug)]
+enum Source {
+    /// The average is read.
+    Average,
+    /// A trigger reports it, and has if there is a value.
+    Trigger(Option<Reported>),
+}
+
+/// Pressure that was reported, or found since.
+#[derive(Clone, Copy, Debug)]
+struct Reported {
+    at: Instant,
+    /// How long tasks had waited by then, in microseconds.
+    total: u64,
 }
 
 impl PressureLimits {
@@ -98,18 +111,23 @@ impl PressureLimits {
                      with psi=1, or use --load",
                 )
             })?;
-            let average = parse_average(&text).ok_or_else(|| {
+            let average = parse::<f64>(&text, "avg10=").ok_or_else(|| {
                 Failure::resource(format!("--pressure cannot use {path}: it has no avg10"))
             })?;
             let trigger = open_trigger(&path, percent);
-            // A trigger reports nothing in its first window.
-            let over_at = (average >= percent).then(|| Instant::now() + OVER);
-            let limit = PressureLimit {
+            let mut limit = PressureLimit {
                 of,
                 percent,
                 file,
-                over_at: trigger.is_some().then_some(over_at),
+                source: Source::Average,
             };
+            if trigger.is_some() {
+                limit.source = Source::Trigger(None);
+            }
+            // A trigger reports nothing in its first window.
+            if average >= percent {
+                limit.reported(Instant::now());
+            }
             Ok((limit, trigger))
         });
         limits.collect()
@@ -134,50 +152,64 @@ fn open_trigger(path: &str, percent: f64) -> Option<File> {
 impl PressureLimit {
     /// Notes that the trigger has fired.
     pub(super) fn reported(&mut self, now: Instant) {
-        if let Some(over_at) = &mut self.over_at {
-            *over_at = Some(now + OVER);
+        // Later reports add nothing to the first.
+        if let Source::Trigger(None) = self.source {
+            self.source = Source::Trigger(self.total().map(|total| Reported { at: now, total }));
         }
     }
 
-    /// Reads the average from now on, because the trigger has ended.
+    /// Reads the average from now on, because there is no trigger any more.
     pub(super) fn without_trigger(&mut self) {
-        self.over_at = None;
+        self.source = Source::Average;
     }
 
     /// Why no job may start now.
     pub(super) fn hold(&mut self, now: Instant) -> Option<Hold> {
         let (name, percent) = (self.of.name(), self.percent);
-        match &mut self.over_at {
-            Some(over_at) => {
-                let pause = over_at.map(|over_at| over_at.saturating_duration_since(now));
-                let pause = pause.filter(|pause| !pause.is_zero());
-                if pause.is_none() {
-                    *over_at = None;
-                }
-                Some(Hold {
-                    pause: pause?,
-                    reason: format!("{name} pressure >= {percent}%"),
-                })
-            }
-            None => {
-                let average = parse_average(&read(&self.file).ok()?)?;
-                (average >= percent).then(|| Hold {
+        let reported = match self.source {
+            Source::Average => {
+                let average = parse(&read(&self.file).ok()?, "avg10=")?;
+                return (average >= percent).then(|| Hold {
                     pause: RECHECK,
-                    reason: format!("{name} pressure {average}% >= {percent}%"),
-                })
+                    reason: format!("{name} pressure {average:.1}% >= {percent}%"),
+                });
             }
+            Source::Trigger(reported) => reported?,
+        };
+        let passed = now.saturating_duration_since(reported.at);
+        let left = RECHECK.saturating_sub(passed);
+        if !left.is_zero() {
+            return Some(Hold {
+                pause: left,
+                reason: format!("{name} pressure >= {percent}%"),
+            });
         }
+        self.source = Source::Trigger(None);
+        let total = self.total()?;
+        let waited = total.saturating_sub(reported.total) as f64;
+        let share = waited / passed.as_micros() as f64 * 100.0;
+        (share >= percent).then(|| {
+            self.source = Source::Trigger(Some(Reported { at: now, total }));
+            Hold {
+                pause: RECHECK,
+                reason: format!("{name} pressure {share:.1}% >= {percent}%"),
+            }
+        })
+    }
+
+    /// How long tasks have waited, in microseconds.
+    fn total(&self) -> Option<u64> {
+        parse(&read(&self.file).ok()?, "total=")
     }
 }
 
-/// `avg10` of `some`: the percentage of the last 10 s in which some task waited.
-fn parse_average(text: &str) -> Option<f64> {
+/// A value of the line `some`: of the time in which at least one task waited. `avg10=` is the
+/// percentage of the last 10 s, and `total=` the sum in microseconds.
+fn parse<T: FromStr>(text: &str, key: &str) -> Option<T> {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("some "));
     let mut fields = lines.next()?.split_ascii_whitespace();
-    fields
-        .find_map(|field| field.strip_prefix("avg10="))?
-        .parse()
-        .ok()
+    let value = fields.find_map(|field| field.strip_prefix(key))?;
+    value.parse().ok()
 }
 
 #[cfg(test)]
@@ -186,7 +218,7 @@ mod tests {
 
     use super::*;
 
-    fn limit(text: &str, percent: f64, over_at: Option<Option<Instant>>) -> PressureLimit {
+    fn limit(text: &str, percent: f64, source: Source) -> PressureLimit {
         let file = tempfile::tempfile().expect("a file");
         file.write_all_at(text.as_bytes(), 0)
             .expect("it is written");
@@ -194,7 +226,7 @@ mod tests {
             of: PressureOf::Io,
             percent,
             file,
-            over_at,
+            source,
         }
     }
 
@@ -221,37 +253,53 @@ mod tests {
         }
     }
 
-    const TEXT: &str = "some avg10=12.50 avg60=1.00 avg300=0.10 total=1\n\
+    const TEXT: &str = "some avg10=12.50 avg60=1.00 avg300=0.10 total=1000\n\
                         full avg10=99.00 avg60=0.00 avg300=0.00 total=0\n";
 
     #[test]
-    fn the_average_is_that_of_some_tasks() {
-        assert_eq!(parse_average(TEXT), Some(12.5));
-        assert_eq!(parse_average("full avg10=99.00\n"), None);
-        assert_eq!(parse_average(""), None);
+    fn values_are_those_of_some_tasks() {
+        assert_eq!(parse(TEXT, "avg10="), Some(12.5));
+        assert_eq!(parse(TEXT, "total="), Some(1000_u64));
+        assert_eq!(parse::<f64>("full avg10=99.00\n", "avg10="), None);
+        assert_eq!(parse::<f64>("", "avg10="), None);
     }
 
     #[test]
     fn without_a_trigger_the_average_counts() {
         let now = Instant::now();
-        let hold = limit(TEXT, 12.0, None).hold(now).expect("pressure");
-        assert_eq!(hold.reason, "io pressure 12.5% >= 12%");
-        assert_eq!(limit(TEXT, 13.0, None).hold(now), None);
+        let hold = limit(TEXT, 12.0, Source::Average).hold(now);
+        assert_eq!(hold.expect("pressure").reason, "io pressure 12.5% >= 12%");
+        assert_eq!(limit(TEXT, 13.0, Source::Average).hold(now), None);
     }
 
     #[test]
-    fn pressure_is_over_when_its_trigger_is_silent_for_a_window() {
-        let now = Instant::now();
+    fn reported_pressure_is_over_when_tasks_wait_less() {
+        let begun = Instant::now();
         // With a trigger the average does not count.
-        let mut limit = limit(TEXT, 1.0, Some(None));
-        assert_eq!(limit.hold(now), None);
-        limit.reported(now);
-        let hold = limit.hold(now + WINDOW).expect("pressure");
-        assert_eq!(hold.pause, OVER - WINDOW);
-        limit.reported(now + WINDOW);
-        assert!(limit.hold(now + OVER).is_some());
-        assert_eq!(limit.hold(now + WINDOW + OVER), None);
+        let mut limit = limit(TEXT, 10.0, Source::Trigger(None));
+        assert_eq!(limit.hold(begun), None);
+        limit.reported(begun);
+        let soon = begun + RECHECK / 2;
+        assert_eq!(limit.hold(soon).map(|hold| hold.pause), Some(RECHECK / 2));
+        // Another report changes nothing.
+        limit.reported(soon);
+        assert_eq!(limit.hold(soon).map(|hold| hold.pause), Some(RECHECK / 2));
+        // Tasks have waited for 1 of the 2 s, and then for 0.1 s of the next 2 s.
+        let wait = |limit: &PressureLimit, total: u64| {
+            let text = format!("some avg10=99.00 avg60=1.00 avg300=0.10 total={total}\n");
+            let written = limit.file.write_all_at(text.as_bytes(), 0);
+            written.expect("it is written");
+        };
+        wait(&limit, 1_001_000);
+        let hold = limit.hold(begun + RECHECK).expect("pressure");
+        assert_eq!(hold.reason, "io pressure 50.0% >= 10%");
+        assert_eq!(hold.pause, RECHECK);
+        wait(&limit, 1_101_000);
+        assert_eq!(limit.hold(begun + 2 * RECHECK), None);
+        // It is over until the next report.
+        wait(&limit, 9_000_000);
+        assert_eq!(limit.hold(begun + 3 * RECHECK), None);
         limit.without_trigger();
-        assert!(limit.hold(now).is_some());
+        assert!(limit.hold(begun).is_some());
     }
 }
