@@ -17,6 +17,7 @@ mod run;
 #[cfg(feature = "serve")]
 mod serve;
 mod signal_name;
+mod size;
 mod stdio;
 mod wait;
 

@@ -247,3 +247,19 @@ fn a_ctrl_c_at_a_terminal_counts_as_one_request() {
     let code = started.code();
     assert!(there("trapped"), "{code:?}");
 }
+
+#[test]
+fn jobs_of_process_1_are_contained() {
+    let folder = TempDir::new().expect("a folder can be made");
+    list(folder.path(), "setsid sleep 1000 & exit 0\n");
+    let Some(mut command) = in_namespace(&["run", "--contain", "list"], folder.path()) else {
+        return;
+    };
+    let output = command.output().expect("it starts");
+    let text = String::from_utf8_lossy(&output.stderr);
+    if text.contains("jobs cannot be contained") && std::env::var_os("CI").is_none() {
+        return eprintln!("not run: {text}");
+    }
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("left a process behind"), "{text}");
+}

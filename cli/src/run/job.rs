@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
+use super::claim::Claim;
 use super::command_spec::{CommandSpec, SlottedWord};
 
 /// One attempt at a job.
@@ -28,6 +29,10 @@ pub(crate) struct Details {
     pub(crate) tag: Option<SlottedWord>,
     /// What the job reads; `None`: /dev/null.
     pub(crate) input: Option<JobInput>,
+    /// What the job asks for.
+    pub(crate) claim: Option<Claim>,
+    /// How often the job was ended and put back (`--memfree`). These attempts have not failed.
+    pub(crate) put_back: u32,
 }
 
 /// What a job reads from its standard input.
@@ -51,6 +56,16 @@ impl Job {
     /// The same as `command_text`, without loss.
     pub(crate) fn command_bytes(&self) -> Cow<'_, [u8]> {
         self.command.bytes(self.slot)
+    }
+
+    pub(crate) fn claim(&self) -> Option<&Claim> {
+        self.details.as_ref()?.claim.as_ref()
+    }
+
+    /// The number of the attempt, without those that were put back.
+    pub(crate) fn counted_attempt(&self) -> u32 {
+        let put_back = self.details.as_ref().map_or(0, |details| details.put_back);
+        self.attempt - put_back
     }
 
     /// What precedes each line of the job's output: the tag, without line ends, and a tab.

@@ -12,10 +12,11 @@
 //!
 //! The modules, from the bottom up. A module imports only modules above it in this list.
 //!
-//! - [`command_spec`], [`job`], [`start_error`], [`stopped`], [`stream_id`], [`token`], [`signals`]: types that the
+//! - [`claim`], [`command_spec`], [`job`], [`start_error`], [`stopped`], [`stream_id`], [`token`], [`signals`]: types that the
 //!   folders share.
 //! - [`jobserver`]: the number of jobs that programs of a build share.
 //! - [`report`]: the record of a job, the job log, the summary and the progress bar.
+//! - [`contain`]: cgroups of jobs, and their limits.
 //! - [`output`]: what jobs write, from their pipes or log files to standard output.
 //! - [`schedule`]: the queue of jobs that wait to start, and the threads that start them.
 //! - [`input`]: the list of jobs, and the thread that reads it.
@@ -23,7 +24,9 @@
 //! - [`dry_run`]: prints the commands in place of all that.
 //! - [`job_environment`], [`setup`]: build the parts from the options.
 
+mod claim;
 mod command_spec;
+mod contain;
 mod dry_run;
 mod fault_signals;
 mod input;
@@ -136,6 +139,13 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
             spawner.admission.use_tokens(tokens);
             ReturnTokens(Arc::clone(&spawner.admission))
         });
+    for (index, trigger) in spawner.pressure_triggers.iter().enumerate() {
+        let Some(trigger) = trigger else { continue };
+        let data = Token::Pressure(index).data();
+        if epoll::add(&spawner.poll, trigger, data, epoll::EventFlags::PRI).is_err() {
+            spawner.admission.pressure_reported(index, false);
+        }
+    }
 
     let counts = Arc::new(ListCounts::default());
     let submitted = options.keep_order.then(Arc::<SubmittedJobs>::default);
@@ -162,6 +172,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         pipes: Pipes::new(Arc::clone(&spawner.poll), route),
         joblog,
         records: options.output == Output::Jsonl,
+        fail_leaky: options.contain.fail_leaky,
         retries: options.retries,
         halt: choose_halt(&options),
         std_streams: StdStreams::new(submitted.map(KeepOrder::new)),
@@ -177,6 +188,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         draining: VecDeque::new(),
         more_output: false,
         capacity_reported: false,
+        hold_reported: false,
         closed_pipes_reported: false,
         reported_signals: HashSet::new(),
         spawner,
@@ -205,6 +217,11 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
             "background processes of ended jobs get SIGPIPE when they write: the process that \
              reads their pipes cannot be started: {error}\n"
         ));
+    }
+    if let Some(pool) = &supervisor.spawner.cgroups
+        && !shutdown.is_abandoned()
+    {
+        contain::pool::wait_until_empty(pool);
     }
     Ok(shutdown.exit_code(some_failed))
 }

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::contain::options::ContainOptions;
 use super::input::delimiter;
 use super::input::shard::Wanted;
 use super::jobserver::role::Style;
+use super::schedule::admission_options::AdmissionOptions;
 use super::stopped::Stopped;
 use super::supervisor::halt::HaltRule;
 use super::supervisor::shutdown::Stop;
@@ -332,6 +334,11 @@ pub(crate) struct Options {
     /// Without this option, a run in a recipe of make -j counts its jobs among those of make.
     #[arg(long, hide_short_help = true, help_heading = "Jobserver")]
     pub(crate) no_jobserver: bool,
+    #[command(flatten)]
+    pub(crate) admission: AdmissionOptions,
+
+    #[command(flatten)]
+    pub(crate) contain: ContainOptions,
 
     /// The number of threads that start jobs; each blocks in every exec
     #[arg(long, value_name = "N", default_value_t = 4, hide = true, value_parser = clap::value_parser!(u16).range(1..=64))]

@@ -9,6 +9,7 @@ use exitring::{Environment, Watcher};
 use rustix::event::epoll;
 use rustix::io::Errno;
 
+use super::contain;
 use super::input::shard::{Shard, Wanted};
 use super::input::source::ListOptions;
 use super::options::{Options, Output};
@@ -172,8 +173,11 @@ pub(super) fn build_spawner(
         (None, true) => Shell::Never,
         (None, false) => Shell::Auto,
     };
+    let (conditions, pressure_triggers) = options.admission.open()?;
+    let cgroups = contain::pool::open(&options.contain, jobs, jobs + JOBS_MORE)?;
+    let admission = Admission::new(jobs, jobs + JOBS_MORE, options.delay);
     Ok(Spawner {
-        admission: Arc::new(Admission::new(jobs, jobs + JOBS_MORE, options.delay)),
+        admission: Arc::new(admission.with_conditions(conditions)),
         event_queue: Arc::new(
             EventQueue::new().map_err(|error| cannot("create an eventfd", &error))?,
         ),
@@ -188,6 +192,8 @@ pub(super) fn build_spawner(
         environment: Environment::current(),
         timeout: options.timeout,
         grace: options.grace,
+        pressure_triggers,
+        cgroups,
     })
 }
 

@@ -16,10 +16,14 @@ pub(crate) enum Token {
     Jobserver,
     /// A pipe of a job is readable, or its writers closed it.
     Output(StreamId),
+    /// The kernel reports pressure, by the trigger with this index.
+    Pressure(usize),
 }
 
 /// Smaller tokens belong to no job.
 const OUTPUTS: u64 = 4;
+/// The highest bit, which no identifier of a stream has.
+const PRESSURES: u64 = 1 << 63;
 
 impl Token {
     pub(crate) fn data(self) -> EventData {
@@ -29,6 +33,7 @@ impl Token {
             Self::Signal => 2,
             Self::Jobserver => 3,
             Self::Output(stream_id) => OUTPUTS + stream_id.to_bits(),
+            Self::Pressure(index) => PRESSURES + index as u64,
         })
     }
 
@@ -38,6 +43,7 @@ impl Token {
             1 => Self::Events,
             2 => Self::Signal,
             3 => Self::Jobserver,
+            pressure if pressure >= PRESSURES => Self::Pressure((pressure - PRESSURES) as usize),
             output => Self::Output(StreamId::from_bits(output - OUTPUTS)),
         }
     }
@@ -57,10 +63,15 @@ mod tests {
             (1, 2048, 0),
         ]
         .map(|(job, attempt, stream)| Token::Output(StreamId::new(job, attempt, stream)));
-        for token in [Token::Exits, Token::Events, Token::Signal, Token::Jobserver]
-            .into_iter()
-            .chain(outputs)
-        {
+        let others = [
+            Token::Exits,
+            Token::Events,
+            Token::Signal,
+            Token::Jobserver,
+            Token::Pressure(0),
+            Token::Pressure(2),
+        ];
+        for token in others.into_iter().chain(outputs) {
             assert_eq!(Token::from_data(token.data()), token);
         }
     }

@@ -8,6 +8,7 @@ use super::placeholder::ArgumentCount;
 use super::source::ListOptions;
 use super::word::Word;
 use crate::failure::Failure;
+use crate::run::claim::Claim;
 use crate::run::job::Details;
 
 /// The options with placeholders.
@@ -32,6 +33,22 @@ impl Extras {
         })
     }
 
+    /// The details of a job of a list of commands.
+    pub(super) fn fill_line(
+        &self,
+        number: u64,
+        line: &OsStr,
+        claim: Option<Claim>,
+    ) -> Option<Box<Details>> {
+        let details = self.fill(number, &[line]);
+        if claim.is_none() {
+            return details;
+        }
+        let mut details = details.unwrap_or_default();
+        details.claim = claim;
+        Some(details)
+    }
+
     /// The details of a job. For a line of a list of commands the line is its argument.
     pub(super) fn fill(&self, number: u64, arguments: &[&OsStr]) -> Option<Box<Details>> {
         if self.tag.is_none() && self.stdin.is_none() {
@@ -42,6 +59,7 @@ impl Extras {
         Some(Box::new(Details {
             tag: tag.map(|tag| tag.fill_one(number, arguments)),
             input: stdin.map(|stdin| stdin.fill(number, arguments)),
+            ..Details::default()
         }))
     }
 }

@@ -111,6 +111,11 @@ impl Lines {
         &self.name
     }
 
+    /// Whether lines are commands, which may end with a comment.
+    pub(super) fn have_comments(&self) -> bool {
+        self.kind == ItemKind::Commands
+    }
+
     /// Whether the next item can be read without blocking.
     pub(crate) fn has_buffered_item(&self) -> bool {
         self.input.buffer().contains(&self.kind.end())

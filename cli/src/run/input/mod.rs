@@ -10,6 +10,7 @@
 
 mod batches;
 pub(crate) mod delimiter;
+mod directive;
 mod extras;
 mod foreign_placeholders;
 mod held_list;

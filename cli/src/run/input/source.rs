@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, open};
 
 use super::batches::Batches;
+use super::directive;
 use super::extras::Extras;
 use super::held_list::HeldList;
 use super::lines::{ItemKind, Line, Lines};
@@ -84,18 +85,28 @@ impl Source {
         let number = self.number + 1;
         let extras = &self.extras;
         let item = match &mut self.input {
-            Input::Commands(lines) => lines.next()?.map(|line| match line {
-                Line::Whole(line) => {
-                    let line = OsStr::from_bytes(line);
-                    Combination::Arguments((
-                        CommandSpec::Line(line.to_owned()),
-                        extras.fill(number, &[line]),
-                    ))
-                }
-                Line::Invalid(why, start) => {
-                    Combination::Invalid(why, OsString::from_vec(start.to_vec()))
-                }
-            }),
+            Input::Commands(lines) => {
+                let have_comments = lines.have_comments();
+                lines.next()?.map(|line| match line {
+                    Line::Whole(line) => match have_comments {
+                        true => directive::split(line),
+                        false => Ok((line, None)),
+                    }
+                    .map(|(line, claim)| {
+                        let line = OsStr::from_bytes(line);
+                        Combination::Arguments((
+                            CommandSpec::Line(line.to_owned()),
+                            extras.fill_line(number, line, claim),
+                        ))
+                    })
+                    .unwrap_or_else(|why| {
+                        Combination::Invalid(why, OsString::from_vec(line.to_vec()))
+                    }),
+                    Line::Invalid(why, start) => {
+                        Combination::Invalid(why, OsString::from_vec(start.to_vec()))
+                    }
+                })
+            }
             Input::Arguments(template, product) => product.next(|arguments| {
                 (
                     template.fill(number, arguments),

@@ -1,10 +1,11 @@
 //! What a run reports about its jobs.
 //!
-//! [`record`] describes a finished job. It goes to standard output ([`json`]), to the job log
+//! [`record`] describes a finished job, and `containment` what its cgroup says. It goes to standard output ([`json`]), to the job log
 //! ([`joblog`]), and into the [`summary`]. [`resume`] reads the job log of an earlier run.
 //! [`progress`] draws the progress bar on `bar_terminal`.
 
 mod bar_terminal;
+mod containment;
 pub(crate) mod joblog;
 pub(crate) mod json;
 pub(crate) mod progress;

@@ -24,12 +24,14 @@ pub(crate) struct Progress {
 }
 
 /// The numbers that the bar shows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ProgressCounts {
     pub(crate) running: usize,
     pub(crate) done: u64,
     pub(crate) failed: u64,
     pub(crate) expected: Option<u64>,
+    /// Why no further job starts.
+    pub(crate) hold_reason: Option<String>,
 }
 
 impl Progress {
@@ -69,6 +71,7 @@ impl Progress {
             done,
             failed,
             expected,
+            hold_reason,
         } = counts();
         if let Some(expected) = expected
             && bar.length() != Some(expected)
@@ -78,7 +81,11 @@ impl Progress {
             }
             bar.set_length(expected.max(done));
         }
-        bar.set_message(format!("{running} running, {done} done, {failed} failed"));
+        let mut message = format!("{running} running, {done} done, {failed} failed");
+        if let Some(reason) = hold_reason {
+            message.push_str(&format!("; waiting: {reason}"));
+        }
+        bar.set_message(message);
         bar.set_position(done);
     }
 

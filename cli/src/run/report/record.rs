@@ -6,6 +6,7 @@ use std::time::Duration;
 use exitring::{Exit, Outcome, Usage};
 use serde::Serialize;
 
+use super::containment::Containment;
 use super::json::base64_unless_text;
 use crate::run::job::{Job, StartTime};
 use crate::run::start_error::StartError;
@@ -38,6 +39,9 @@ pub(crate) struct Record<'a> {
     user_seconds: Option<f64>,
     system_seconds: Option<f64>,
     max_rss_bytes: Option<u64>,
+    /// Only of contained jobs.
+    #[serde(flatten)]
+    pub(crate) containment: Option<Containment>,
 }
 
 /// How a job ended.
@@ -81,6 +85,8 @@ impl<'a> Record<'a> {
             EndCause::Stopped(signal) => Some(stopped_by(signal)),
             _ => reason,
         };
+        let containment = Containment::of(exit, cause);
+        let out_of_memory = containment.is_some_and(|contained| contained.out_of_memory);
         let seconds =
             |of: fn(&Usage) -> Duration| exit.usage().map(|usage| of(&usage).as_secs_f64());
         Self {
@@ -88,7 +94,7 @@ impl<'a> Record<'a> {
             exit_code,
             signal,
             reason,
-            success: exit.success() && cause == EndCause::Itself,
+            success: exit.success() && cause == EndCause::Itself && !out_of_memory,
             timed_out: cause == EndCause::TimedOut,
             interrupted: cause == EndCause::Interrupted,
             wall_seconds: micros(
@@ -99,8 +105,14 @@ impl<'a> Record<'a> {
             user_seconds: seconds(Usage::user),
             system_seconds: seconds(Usage::system),
             max_rss_bytes: exit.usage().map(|usage| usage.max_rss_bytes()),
+            containment,
             ..Self::blank(job, start_time)
         }
+    }
+
+    /// Lets the job fail if it left processes behind.
+    pub(crate) fn fail_if_leaky(&mut self) {
+        self.success &= self.containment.is_none_or(|contained| !contained.leaky);
     }
 
     /// The record of a job that could not be started.
@@ -142,6 +154,7 @@ impl<'a> Record<'a> {
             user_seconds: None,
             system_seconds: None,
             max_rss_bytes: None,
+            containment: None,
         }
     }
 
@@ -162,8 +175,14 @@ impl<'a> Record<'a> {
             (_, _, Some(signal)) => format!("signal {signal}{}", signal_name(signal)),
             _ => self.reason.clone().unwrap_or_default(),
         };
+        let contained = self.containment.unwrap_or_default();
         match &self.reason {
             _ if self.timed_out => format!("timed out, {text}"),
+            _ if contained.out_of_memory => format!("out of memory, {text}"),
+            // Without --fail-leaky such a job is not described here: it has succeeded.
+            _ if contained.leaky && self.exit_code == Some(0) => {
+                format!("left processes behind, {text}")
+            }
             _ if self.outcome == OutcomeKind::NotStarted => text,
             Some(reason) if self.exit_code.is_some() || self.signal.is_some() => {
                 format!("{reason}; {text}")

@@ -25,8 +25,11 @@ pub(crate) struct Summary {
     succeeded: u64,
     failed: u64,
     timed_out: u64,
+    out_of_memory: u64,
+    leaky: u64,
     interrupted: u64,
     retries: u64,
+    put_back: u64,
     wall_micros: Histogram<u64>,
     cpu: Duration,
     slowest: BinaryHeap<Reverse<(u64, u64, String)>>,
@@ -44,8 +47,11 @@ impl Summary {
             succeeded: 0,
             failed: 0,
             timed_out: 0,
+            out_of_memory: 0,
+            leaky: 0,
             interrupted: 0,
             retries: 0,
+            put_back: 0,
             wall_micros,
             cpu: Duration::ZERO,
             slowest: BinaryHeap::with_capacity(SLOWEST_SHOWN + 1),
@@ -65,13 +71,20 @@ impl Summary {
         self.retries += 1;
     }
 
+    pub(crate) fn add_put_back(&mut self) {
+        self.put_back += 1;
+    }
+
     pub(crate) fn add(&mut self, record: &Record<'_>) {
+        let contained = record.containment.unwrap_or_default();
+        self.leaky += u64::from(contained.leaky);
         match (record.interrupted, record.success) {
             (true, _) => self.interrupted += 1,
             (_, true) => self.succeeded += 1,
             _ => {
                 self.failed += 1;
                 self.timed_out += u64::from(record.timed_out);
+                self.out_of_memory += u64::from(contained.out_of_memory);
                 if self.first_failed.len() < FAILED_SHOWN {
                     self.first_failed.push((
                         record.job,
@@ -120,8 +133,11 @@ impl Summary {
         let _ = write!(text, ", {colour}{} failed{colour:#}", self.failed);
         for (count, what) in [
             (self.timed_out, "of them timed out"),
+            (self.out_of_memory, "of them out of memory"),
+            (self.leaky, "left processes behind"),
             (self.interrupted, "interrupted"),
             (self.retries, "retries"),
+            (self.put_back, "put back"),
         ] {
             if count > 0 {
                 let _ = write!(text, ", {count} {what}");

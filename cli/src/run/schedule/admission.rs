@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::claims::Claims;
+use super::conditions::{Conditions, SPACING};
 use super::slots::Slots;
 use crate::run::job::Job;
 use crate::run::jobserver::tokens::Tokens;
@@ -56,6 +58,12 @@ struct State {
     next_start: Option<Instant>,
     /// The limit that a jobserver sets.
     tokens: Option<Tokens>,
+    /// What some jobs ask for, and jobs that wait for another one of their group.
+    claims: Claims,
+    /// What the machine must be like for a start.
+    conditions: Option<Conditions>,
+    /// Which of them holds up a job that could start.
+    hold_reason: Option<String>,
 }
 
 impl Admission {
@@ -79,10 +87,23 @@ impl Admission {
                 delay: delay.map(|delay| delay.min(DELAY_MAX)),
                 next_start: None,
                 tokens: None,
+                claims: Claims::default(),
+                conditions: None,
+                hold_reason: None,
             }),
             can_start: Condvar::new(),
             wants_input: Condvar::new(),
         }
+    }
+
+    /// Holds up starts as long as a condition does not hold.
+    pub(crate) fn with_conditions(mut self, conditions: Option<Conditions>) -> Self {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if conditions.is_some() {
+            state.delay = Some(state.delay.unwrap_or_default().max(SPACING));
+        }
+        state.conditions = conditions;
+        self
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -98,8 +119,8 @@ impl Admission {
         let mut state = self.lock();
         state.queued.extend(jobs.drain(..));
         self.wake_spawners(&state);
-        if state.queued.len() >= QUEUE_MAX {
-            while state.queued.len() > QUEUE_REFILL && !state.closed {
+        if state.unstarted() >= QUEUE_MAX {
+            while state.unstarted() > QUEUE_REFILL && !state.closed {
                 state.reader_sleeping = true;
                 state = self
                     .wants_input
@@ -131,7 +152,7 @@ impl Admission {
             if state.is_over() {
                 return None;
             }
-            let may_start = !state.closed && state.active < state.capacity;
+            let may_start = !state.closed && state.used() < state.capacity;
             if may_start && let Some(pause) = state.pause() {
                 state.sleeping_spawners += 1;
                 let woken = self.can_start.wait_timeout(state, pause);
@@ -148,7 +169,10 @@ impl Admission {
                 }
                 state.active += 1;
                 job.slot = state.slots.take();
-                if state.reader_sleeping && state.queued.len() <= QUEUE_REFILL {
+                if let Some(claim) = job.claim() {
+                    state.claims.add(job.slot, claim);
+                }
+                if state.reader_sleeping && state.unstarted() <= QUEUE_REFILL {
                     self.wants_input.notify_one();
                 }
                 return Some(job);
@@ -171,7 +195,7 @@ impl Admission {
             return Err(job);
         }
         state.leave(job.slot);
-        state.capacity = state.active.clamp(1, state.capacity_max);
+        state.capacity = state.used().clamp(1, state.capacity_max);
         state.released = 0;
         state.retries.push_front(job);
         state.return_excess();
@@ -259,6 +283,8 @@ impl Admission {
         state.queued.clear();
         state.retries.clear();
         state.return_excess();
+        state.claims.clear_waiting();
+        state.hold_reason = None;
         self.can_start.notify_all();
         self.wants_input.notify_all();
     }
@@ -266,6 +292,30 @@ impl Admission {
     /// Whether no job is active, and none will be.
     pub(crate) fn is_over(&self) -> bool {
         self.lock().is_over()
+    }
+
+    /// Why a job that could start does not.
+    pub(crate) fn hold_reason(&self) -> Option<String> {
+        self.lock().hold_reason.clone()
+    }
+
+    /// Notes pressure that the kernel has reported, or that it will report none (`works` is false).
+    pub(crate) fn pressure_reported(&self, index: usize, works: bool) {
+        let mut state = self.lock();
+        let conditions = state.conditions.as_mut();
+        let Some(limit) = conditions.and_then(|conditions| conditions.pressure.get_mut(index))
+        else {
+            return;
+        };
+        match works {
+            true => limit.reported(Instant::now()),
+            false => limit.without_trigger(),
+        }
+    }
+
+    /// The available memory, if it is less than half of what a start needs.
+    pub(crate) fn memory_shortage(&self) -> Option<u64> {
+        self.lock().conditions.as_ref()?.memory_shortage()
     }
 
     /// The number of active jobs.
@@ -287,20 +337,62 @@ impl Admission {
 }
 
 impl State {
+    /// The next job. A job whose group is busy steps aside for those after it. A job that is too
+    /// heavy does not, because lighter ones might overtake it for ever.
     fn next(&mut self) -> Option<Job> {
-        self.retries.pop_front().or_else(|| self.queued.pop_front())
+        loop {
+            let first = self.retries.front().or(self.queued.front())?;
+            let weight = first.claim().map_or(1, |claim| claim.weight as usize);
+            let busy = first
+                .claim()
+                .is_some_and(|claim| self.claims.is_busy(claim));
+            // A job that is heavier than the capacity runs alone.
+            if !busy && self.active > 0 && self.used() + weight > self.capacity {
+                return None;
+            }
+            let job = self
+                .retries
+                .pop_front()
+                .or_else(|| self.queued.pop_front())?;
+            if let Some(job) = self.claims.wait(job) {
+                return Some(job);
+            }
+        }
+    }
+
+    /// The sum of the weights of the active jobs.
+    fn used(&self) -> usize {
+        self.active + self.claims.extra()
+    }
+
+    /// The jobs of the list that have never started.
+    fn unstarted(&self) -> usize {
+        self.queued.len() + self.claims.waiting()
     }
 
     /// The time for which a job that could start has to wait.
-    fn pause(&self) -> Option<Duration> {
-        let pause = self.next_start?.checked_duration_since(Instant::now())?;
-        let waits = !self.queued.is_empty() || !self.retries.is_empty();
-        (waits && pause > Duration::ZERO).then_some(pause)
+    fn pause(&mut self) -> Option<Duration> {
+        self.hold_reason = None;
+        if self.next_start.is_none() && self.conditions.is_none()
+            || self.queued.is_empty() && self.retries.is_empty()
+        {
+            return None;
+        }
+        let now = Instant::now();
+        let pause = self.next_start.map(|at| at.saturating_duration_since(now));
+        if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
+            return Some(pause);
+        }
+        let hold = self.conditions.as_mut()?.hold(now)?;
+        self.hold_reason = Some(hold.reason);
+        Some(hold.pause)
     }
 
     /// Ends the activity of a job.
     fn leave(&mut self, slot: u32) {
         self.slots.free(slot);
+        // It was before all that is queued.
+        self.retries.extend(self.claims.remove(slot));
         self.end_activity();
     }
 
@@ -317,12 +409,12 @@ impl State {
         match self.closed {
             true => 0,
             false => (self.queued.len() + self.retries.len())
-                .min(self.capacity.saturating_sub(self.active)),
+                .min(self.capacity.saturating_sub(self.used())),
         }
     }
 
     fn is_over(&self) -> bool {
-        let none_waits = self.queued.is_empty() && self.retries.is_empty();
+        let none_waits = self.unstarted() == 0 && self.retries.is_empty();
         self.active == 0 && self.deferred == 0 && (self.closed || self.input_ended && none_waits)
     }
 }

@@ -4,6 +4,7 @@
 
 use std::error::Error;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use exitring::{Child, Command, Environment, Exits, SpawnError, Stdio, Watcher};
+use exitring::{CgroupPool, Child, Command, Environment, Exits, SpawnError, Stdio, Watcher};
 use rustix::event::epoll;
 use rustix::io::Errno;
 
@@ -47,6 +48,10 @@ pub(crate) struct Spawner {
     pub(crate) environment: Environment,
     pub(crate) timeout: Option<Duration>,
     pub(crate) grace: Duration,
+    /// Files by which the kernel reports pressure; `None` where it cannot.
+    pub(crate) pressure_triggers: Vec<Option<File>>,
+    /// Jobs have cgroups of this pool. Dropped last, when no job holds one.
+    pub(crate) cgroups: Option<CgroupPool>,
 }
 
 impl Spawner {
@@ -127,6 +132,9 @@ impl Spawner {
         // terminal reaches exitring and not the job.
         command.process_group(0).environment(&self.environment);
         environment::describe_job(&mut command, job);
+        if let Some(pool) = &self.cgroups {
+            command.cgroup(pool);
+        }
         // Standard input is /dev/null, inherited from this process, but with --stdin.
         if let Some(stdin) = job_stdin::open(job).map_err(stdin_failure)? {
             command.stdin(stdin);
@@ -239,7 +247,9 @@ impl From<SpawnError> for StartFailure {
         let reason = chain(&error);
         match error {
             error if error.is_throttling() => Self::Throttled(reason),
-            SpawnError::Refused(_) | SpawnError::Watch(_) => Self::Fatal(cannot_start_any(&reason)),
+            SpawnError::Refused(_) | SpawnError::Watch(_) | SpawnError::Cgroup(_) => {
+                Self::Fatal(cannot_start_any(&reason))
+            }
             SpawnError::NotExecutable { source, .. }
                 if source.raw_os_error() == Some(libc::ENOEXEC) =>
             {

@@ -21,6 +21,8 @@ impl Supervisor {
             return;
         }
         self.check_terminal();
+        self.end_youngest_if_short();
+        self.report_hold();
         let mut texts = Vec::new();
         let mut left = Vec::new();
         for (&number, running) in &mut self.running {

@@ -43,11 +43,16 @@ impl Supervisor {
                 child.pid()
             ));
         }
+        if check.put_back && exit.by_deadline() && !self.shutdown.is_stopping() {
+            return self.put_back(job);
+        }
         let timeout = self.spawner.timeout;
         let late =
             |timeout| exit.seen_at().saturating_duration_since(start_time.instant) >= timeout;
         let cause = match (exit.by_deadline(), check.ended_for_stop) {
             (true, Some(signal)) => EndCause::Stopped(signal),
+            // No more jobs start by now, so it cannot be put back.
+            (true, None) if check.put_back => EndCause::Interrupted,
             (true, None) if timeout.is_some_and(late) => EndCause::TimedOut,
             (true, None) if self.shutdown.has_signalled_jobs() => EndCause::Interrupted,
             _ => EndCause::Itself,
@@ -73,10 +78,19 @@ impl Supervisor {
         }
     }
 
+    /// Queues a job that was ended for lack of memory. The attempt has not failed, but it has a
+    /// number of its own: events of its pipes may still arrive.
+    fn put_back(&mut self, mut job: Job) {
+        job.attempt += 1;
+        job.details.get_or_insert_default().put_back += 1;
+        self.summary.add_put_back();
+        self.spawner.admission.retry(job);
+    }
+
     /// Decides about the job later, and releases its permit now. If the job ends the run whatever
     /// the decision is, the run ends at once.
     fn defer_end(&mut self, pending: PendingEnd) {
-        if pending.job.attempt > self.retries {
+        if pending.job.counted_attempt() > self.retries {
             self.halt_if_reached(1);
         }
         let slot = pending.job.slot;
@@ -102,9 +116,12 @@ impl Supervisor {
         if cause == EndCause::Itself && !exit.success() && self.shutdown.is_interrupted() {
             cause = EndCause::Interrupted;
         }
-        let record = Record::of_exit(&job, start_time, &exit, cause);
+        let mut record = Record::of_exit(&job, start_time, &exit, cause);
+        if self.fail_leaky {
+            record.fail_if_leaky();
+        }
         let failed = !record.success && !record.interrupted;
-        if failed && job.attempt <= self.retries && !self.shutdown.is_stopping() {
+        if failed && job.counted_attempt() <= self.retries && !self.shutdown.is_stopping() {
             drop(record);
             job.attempt += 1;
             self.summary.add_retry();

@@ -96,6 +96,7 @@ impl Supervisor {
     /// Continues with a job whose process has ended, and with it the grace of its group.
     fn end_or_drain(&mut self, number: u64) {
         self.end_grant(number);
+        self.kill_leftovers(number);
         let Some(running) = self.running.get(&number) else {
             return;
         };

@@ -3,13 +3,14 @@
 //! It owns all state of running jobs.
 //!
 //! [`Supervisor`] and its loop are here. Its methods are in files of their own, each with one
-//! `impl Supervisor`: `events`, `completion`, `interrupts`, `check_jobs`, `foreground_jobs` and
-//! `writer`. These import [`Supervisor`] from here. The types of its fields import nothing from
+//! `impl Supervisor`: `events`, `completion`, `conditions`, `interrupts`, `check_jobs`, `foreground_jobs`,
+//! `leftovers` and `writer`. These import [`Supervisor`] from here. The types of its fields import nothing from
 //! here: [`shutdown`], [`halt`], [`pending_ends`], [`grace_groups`], [`job_checks`], [`foreground`] and
 //! `running_job`.
 
 mod check_jobs;
 mod completion;
+mod conditions;
 mod events;
 pub(crate) mod foreground;
 mod foreground_jobs;
@@ -17,6 +18,7 @@ pub(crate) mod grace_groups;
 pub(crate) mod halt;
 mod interrupts;
 pub(crate) mod job_checks;
+mod leftovers;
 pub(crate) mod pending_ends;
 mod running_job;
 pub(crate) mod shutdown;
@@ -62,6 +64,8 @@ pub(crate) struct Supervisor {
     pub(crate) joblog: Option<JobLog>,
     /// Whether standard output gets a record of each finished job.
     pub(crate) records: bool,
+    /// Whether a job fails that leaves processes behind.
+    pub(crate) fail_leaky: bool,
     pub(crate) retries: u32,
     pub(crate) halt: Option<Halt>,
     pub(crate) std_streams: StdStreams,
@@ -81,6 +85,7 @@ pub(crate) struct Supervisor {
     /// Output whose turn has come was not forwarded yet.
     pub(crate) more_output: bool,
     pub(crate) capacity_reported: bool,
+    pub(crate) hold_reported: bool,
     /// The closing of pipes of background processes was reported.
     pub(crate) closed_pipes_reported: bool,
     /// Signals without a meaning that were reported.
@@ -102,6 +107,7 @@ impl Supervisor {
                     Token::Signal => self.handle_signals(),
                     Token::Exits => self.handle_exits(&mut events),
                     Token::Jobserver => self.spawner.admission.take_tokens(),
+                    Token::Pressure(index) => self.handle_pressure(index, flags),
                     Token::Output(stream_id) => self.handle_output(stream_id, hung_up, &mut events),
                 }
                 if self.std_streams.is_large() {

@@ -42,4 +42,6 @@ pub(crate) struct CheckState {
     pub(super) denied_reported: bool,
     /// The job is being ended because this signal had stopped it.
     pub(super) ended_for_stop: Option<i32>,
+    /// The job is being ended, and runs again later.
+    pub(super) put_back: bool,
 }

@@ -154,6 +154,7 @@ impl Supervisor {
             done: summary.finished() + counts.done_before(),
             failed: summary.failed() + counts.failed_before(),
             expected: counts.expected(),
+            hold_reason: spawner.admission.hold_reason(),
         });
     }
 }
