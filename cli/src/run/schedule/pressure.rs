@@ -168,7 +168,7 @@ impl PressureLimit {
         let (name, percent) = (self.of.name(), self.percent);
         let reported = match self.source {
             Source::Average => {
-                let average = parse(&read(&self.file).ok()?, "avg10=")?;
+                let average: f64 = parse(&read(&self.file).ok()?, "avg10=")?;
                 return (average >= percent).then(|| Hold {
                     pause: RECHECK,
                     reason: format!("{name} pressure {average:.1}% >= {percent}%"),
