@@ -62,8 +62,8 @@ use self::report::joblog::JobLog;
 use self::report::progress::Progress;
 use self::report::summary::Summary;
 use self::setup::{
-    build_spawner, cannot, choose_foreground, choose_halt, choose_output, choose_shard,
-    existing_log, list_options,
+    build_observers, build_spawner, cannot, check_files, choose_foreground, choose_halt,
+    choose_output, choose_shard, existing_log, list_options,
 };
 use self::signals::Signals;
 use self::stopped::Stopped;
@@ -73,6 +73,7 @@ use self::supervisor::job_checks::JobChecks;
 use self::supervisor::pending_ends::PendingEnds;
 use self::supervisor::shutdown::Shutdown;
 use self::token::Token;
+use crate::code;
 use crate::diagnostics::say;
 use crate::failure::Failure;
 
@@ -96,6 +97,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         let source = Source::open(&list_options(&options))?;
         return dry_run::print(source, shard, resume, options.output == Output::Jsonl);
     }
+    check_files(&options)?;
     let (destination, route) = choose_output(&options)?;
     // Opening a FIFO blocks until it has a writer. Signals keep their default effect until then, so
     // Ctrl-C still ends the process.
@@ -107,6 +109,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         }
         None => (None, None),
     };
+    let observers = build_observers(&options)?;
 
     if let Some(dir) = &options.cwd {
         job_environment::change_directory(dir)?;
@@ -150,6 +153,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         counts: Arc::clone(&counts),
         pipes: Pipes::new(Arc::clone(&spawner.poll), route),
         joblog,
+        observers,
         records: options.output == Output::Jsonl,
         retries: options.retries,
         halt: choose_halt(&options),
@@ -180,6 +184,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     let Supervisor {
         summary,
         shutdown,
+        observers,
         mut std_streams,
         mut signals,
         ..
@@ -189,13 +194,24 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         let text = summary.render(counts.done_before(), counts.failed_before());
         std_streams.report_last(&text, &mut signals, shutdown.is_interrupted());
     }
+    let (failures, files_complete) = match observers {
+        Some(observers) => observers.finish(),
+        None => (Vec::new(), true),
+    };
+    for failure in failures {
+        failure.report();
+    }
     if let Err(error) = drainer::start(open_pipes) {
         say(&format!(
             "background processes of ended jobs get SIGPIPE when they write: the process that \
              reads their pipes cannot be started: {error}\n"
         ));
     }
-    Ok(shutdown.exit_code(some_failed))
+    // The result of the jobs comes first.
+    Ok(match shutdown.exit_code(some_failed) {
+        code::OK if !files_complete => code::RESOURCE,
+        code => code,
+    })
 }
 
 fn start_thread(

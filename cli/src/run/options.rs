@@ -308,6 +308,18 @@ pub(crate) struct Options {
     #[arg(long, requires = "joblog", help_heading = "Job log")]
     pub(crate) resume_failed: bool,
 
+    /// Write a trace of the run to FILE, for ui.perfetto.dev
+    ///
+    /// It has a lane for each slot and an event for each attempt, in the trace event format of
+    /// Chrome. It is written while the run goes on.
+    #[arg(
+        long,
+        value_name = "FILE",
+        hide_short_help = true,
+        help_heading = "Reports"
+    )]
+    pub(crate) trace: Option<PathBuf>,
+
     /// The number of threads that start jobs; each blocks in every exec
     #[arg(long, value_name = "N", default_value_t = 4, hide = true, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) starters: u16,

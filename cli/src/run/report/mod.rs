@@ -3,11 +3,18 @@
 //! [`record`] describes a finished job. It goes to standard output ([`json`]), to the job log
 //! ([`joblog`]), and into the [`summary`]. [`resume`] reads the job log of an earlier run.
 //! [`progress`] draws the progress bar on `bar_terminal`.
+//!
+//! [`observers`] collect every attempt for the [`trace`]. [`file_clash`] refuses files that are
+//! something else of the run.
 
 mod bar_terminal;
+pub(crate) mod file_clash;
 pub(crate) mod joblog;
 pub(crate) mod json;
+pub(crate) mod observers;
 pub(crate) mod progress;
 pub(crate) mod record;
 pub(crate) mod resume;
 pub(crate) mod summary;
+mod text;
+pub(crate) mod trace;

@@ -61,6 +61,9 @@ impl Supervisor {
             return;
         };
         let inside = self.spawner.admission.active();
+        if let Some(observers) = &mut self.observers {
+            observers.interrupted(signal);
+        }
         self.stop(stop, None);
         let why = match signal {
             libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT => "interrupted".into(),

@@ -3,8 +3,8 @@
 //! It owns all state of running jobs.
 //!
 //! [`Supervisor`] and its loop are here. Its methods are in files of their own, each with one
-//! `impl Supervisor`: `events`, `completion`, `interrupts`, `check_jobs`, `foreground_jobs` and
-//! `writer`. These import [`Supervisor`] from here. The types of its fields import nothing from
+//! `impl Supervisor`: `events`, `completion`, `interrupts`, `check_jobs`, `foreground_jobs`,
+//! `observation` and `writer`. These import [`Supervisor`] from here. The types of its fields import nothing from
 //! here: [`shutdown`], [`halt`], [`pending_ends`], [`grace_groups`], [`job_checks`], [`foreground`] and
 //! `running_job`.
 
@@ -17,6 +17,7 @@ pub(crate) mod grace_groups;
 pub(crate) mod halt;
 mod interrupts;
 pub(crate) mod job_checks;
+mod observation;
 pub(crate) mod pending_ends;
 mod running_job;
 pub(crate) mod shutdown;
@@ -41,6 +42,7 @@ use super::input::reader::ListCounts;
 use super::output::pipes::Pipes;
 use super::output::std_streams::StdStreams;
 use super::report::joblog::JobLog;
+use super::report::observers::Observers;
 use super::report::progress::Progress;
 use super::report::summary::Summary;
 use super::schedule::spawner::Spawner;
@@ -60,6 +62,8 @@ pub(crate) struct Supervisor {
     pub(crate) counts: Arc<ListCounts>,
     pub(crate) pipes: Pipes,
     pub(crate) joblog: Option<JobLog>,
+    /// What collects every attempt, if anything does.
+    pub(crate) observers: Option<Box<Observers>>,
     /// Whether standard output gets a record of each finished job.
     pub(crate) records: bool,
     pub(crate) retries: u32,
@@ -117,6 +121,7 @@ impl Supervisor {
             self.check_jobs();
             self.forward_in_order();
             self.flush();
+            self.flush_observers();
             self.update_progress();
         }
         self.reclaim_terminal();
@@ -125,6 +130,7 @@ impl Supervisor {
         }
         // Events that arrived before the end.
         self.handle_events(&mut events);
+        self.flush_observers();
         let open = self.pipes.finish(&mut self.std_streams);
         self.forward_remaining();
         self.flush_remaining();

@@ -1,0 +1,23 @@
+//! What the supervisor passes on to the observers of the run.
+
+use super::Supervisor;
+use crate::run::report::record::Record;
+
+impl Supervisor {
+    /// Passes on an attempt that has ended. `last`: the job is not run again.
+    pub(super) fn observe(&mut self, record: &Record<'_>, last: bool) {
+        if let Some(observers) = &mut self.observers {
+            observers.attempt_ended(record, last);
+        }
+    }
+
+    /// Writes what the observers have collected. A file that cannot be written is reported once,
+    /// and the run continues without it: the jobs do not depend on it.
+    pub(super) fn flush_observers(&mut self) {
+        if let Some(observers) = &mut self.observers
+            && let Err(failure) = observers.flush()
+        {
+            self.report(&failure.to_lines());
+        }
+    }
+}
