@@ -27,7 +27,7 @@ fn each_attempt_is_an_event_on_the_lane_of_its_slot() {
         "--retries",
         "1",
         "--timeout",
-        "2s",
+        "3s",
         "--grace",
         "100ms",
         "--trace",
@@ -105,7 +105,7 @@ fn each_attempt_is_an_event_on_the_lane_of_its_slot() {
     for (mark, attempt) in marks.iter().zip(&attempts[3..5]) {
         assert_eq!(mark["name"], "timeout of job 3");
         let [begun, marked] = [attempt, mark].map(|event| event["ts"].as_u64().unwrap());
-        assert_eq!(marked, begun + 2_000_000);
+        assert_eq!(marked, begun + 3_000_000);
     }
 }
 

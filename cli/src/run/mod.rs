@@ -58,6 +58,8 @@ use self::output::keep_order::KeepOrder;
 use self::output::pipes::Pipes;
 use self::output::std_streams::StdStreams;
 use self::output::submitted_jobs::SubmittedJobs;
+use self::output::tails::Tails;
+use self::report::html::collector::RunEnd;
 use self::report::joblog::JobLog;
 use self::report::progress::Progress;
 use self::report::summary::Summary;
@@ -151,7 +153,11 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     let mut supervisor = Supervisor {
         signals,
         counts: Arc::clone(&counts),
-        pipes: Pipes::new(Arc::clone(&spawner.poll), route),
+        pipes: Pipes::new(
+            Arc::clone(&spawner.poll),
+            route,
+            options.report.as_ref().map(|_| Tails::default()),
+        ),
         joblog,
         observers,
         records: options.output == Output::Jsonl,
@@ -194,12 +200,20 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         let text = summary.render(counts.done_before(), counts.failed_before());
         std_streams.report_last(&text, &mut signals, shutdown.is_interrupted());
     }
-    let (failures, files_complete) = match observers {
-        Some(observers) => observers.finish(),
-        None => (Vec::new(), true),
-    };
-    for failure in failures {
-        failure.report();
+    let mut exit_code = shutdown.exit_code(some_failed);
+    if let Some(observers) = observers {
+        let (failures, complete) = observers.finish(RunEnd {
+            exit_code,
+            done_before: counts.done_before(),
+            failed_before: counts.failed_before(),
+        });
+        for failure in failures {
+            failure.report();
+        }
+        // The result of the jobs comes first.
+        if exit_code == code::OK && !complete {
+            exit_code = code::RESOURCE;
+        }
     }
     if let Err(error) = drainer::start(open_pipes) {
         say(&format!(
@@ -207,11 +221,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
              reads their pipes cannot be started: {error}\n"
         ));
     }
-    // The result of the jobs comes first.
-    Ok(match shutdown.exit_code(some_failed) {
-        code::OK if !files_complete => code::RESOURCE,
-        code => code,
-    })
+    Ok(exit_code)
 }
 
 fn start_thread(

@@ -308,6 +308,19 @@ pub(crate) struct Options {
     #[arg(long, requires = "joblog", help_heading = "Job log")]
     pub(crate) resume_failed: bool,
 
+    /// Write a page about the run to FILE, as in run.html
+    ///
+    /// It shows a timeline, distributions of time and memory, failed jobs with the end of their
+    /// output, and the slowest and largest jobs. It refers to no other file and needs no network.
+    /// It is written at the end of the run.
+    #[arg(
+        long,
+        value_name = "FILE",
+        hide_short_help = true,
+        help_heading = "Reports"
+    )]
+    pub(crate) report: Option<PathBuf>,
+
     /// Write a trace of the run to FILE, for ui.perfetto.dev
     ///
     /// It has a lane for each slot and an event for each attempt, in the trace event format of

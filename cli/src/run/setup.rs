@@ -16,6 +16,7 @@ use super::output::destination::Destination;
 use super::output::job_stream::Route;
 use super::output::logs::Logs;
 use super::report::file_clash::{self, NamedFile};
+use super::report::html::page_file::PageFile;
 use super::report::joblog::ExistingLog;
 use super::report::observers::Observers;
 use super::report::trace::Trace;
@@ -147,9 +148,9 @@ pub(super) fn choose_halt(options: &Options) -> Option<Halt> {
     }
 }
 
-/// Refuses files of `--trace` that the run uses for something else. Changes nothing.
+/// Refuses files of `--trace` and `--report` that the run uses for something else. Changes nothing.
 pub(super) fn check_files(options: &Options) -> Result<(), Failure> {
-    let written = [("--trace", &options.trace)];
+    let written = [("--report", &options.report), ("--trace", &options.trace)];
     let others = [
         ("the list", &options.file),
         ("--joblog", &options.joblog),
@@ -172,9 +173,11 @@ fn named_files<'a>(files: &[(&'a str, &'a Option<PathBuf>)]) -> Vec<NamedFile<'a
 
 /// Opens the files that the options ask for.
 pub(super) fn build_observers(options: &Options) -> Result<Option<Box<Observers>>, Failure> {
+    // This changes nothing yet.
+    let page = options.report.as_deref().map(PageFile::check).transpose()?;
     let trace = options.trace.as_ref();
     let trace = trace.map(|path| Trace::create(path, options.timeout));
-    Ok(Observers::new(trace.transpose()?))
+    Ok(Observers::new(trace.transpose()?, page))
 }
 
 pub(super) fn existing_log(options: &Options) -> ExistingLog {

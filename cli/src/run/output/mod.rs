@@ -4,6 +4,7 @@
 //! [`pipes`] reads the pipes and forwards them line by line (`job_stream`, `output_line`, `long_line`) to
 //! [`std_streams`]. With `--keep-order` they wait in [`keep_order`], which knows [`submitted_jobs`]
 //! and uses `spool`; [`job_output`] connects it to the streams.
+//! With `--report` [`tails`] keeps what each job wrote last.
 //! At the end of the run [`drainer`] keeps pipes readable that background processes still write to.
 
 pub(crate) mod destination;
@@ -18,3 +19,4 @@ pub(crate) mod pipes;
 mod spool;
 pub(crate) mod std_streams;
 pub(crate) mod submitted_jobs;
+pub(crate) mod tails;

@@ -4,11 +4,12 @@
 //! ([`joblog`]), and into the [`summary`]. [`resume`] reads the job log of an earlier run.
 //! [`progress`] draws the progress bar on `bar_terminal`.
 //!
-//! [`observers`] collect every attempt for the [`trace`]. [`file_clash`] refuses files that are
+//! [`observers`] collect every attempt for the [`trace`] and the page ([`html`]). [`file_clash`] refuses files that are
 //! something else of the run.
 
 mod bar_terminal;
 pub(crate) mod file_clash;
+pub(crate) mod html;
 pub(crate) mod joblog;
 pub(crate) mod json;
 pub(crate) mod observers;

@@ -1,5 +1,7 @@
 //! What collects every attempt of a run.
 
+use super::html::collector::{Collector, RunEnd};
+use super::html::page_file::PageFile;
 use super::record::Record;
 use super::trace::Trace;
 use crate::failure::Failure;
@@ -7,24 +9,42 @@ use crate::failure::Failure;
 /// The observers of a run. Without any of them there is no value of this type.
 pub(crate) struct Observers {
     trace: Option<Trace>,
+    page: Option<(PageFile, Collector)>,
     /// A file could not be written, which was reported.
     incomplete: bool,
 }
 
 impl Observers {
     /// `None` if there is nothing to collect for.
-    pub(crate) fn new(trace: Option<Trace>) -> Option<Box<Self>> {
-        trace.as_ref()?;
+    pub(crate) fn new(trace: Option<Trace>, page: Option<PageFile>) -> Option<Box<Self>> {
+        if trace.is_none() && page.is_none() {
+            return None;
+        }
         Some(Box::new(Self {
             trace,
+            page: page.map(|file| (file, Collector::new())),
             incomplete: false,
         }))
     }
 
-    /// Adds an attempt that has ended. `last`: the job is not run again.
-    pub(crate) fn attempt_ended(&mut self, record: &Record<'_>, _last: bool) {
+    /// Whether the output of failed jobs is shown.
+    pub(crate) fn wants_output(&self) -> bool {
+        self.page.is_some()
+    }
+
+    /// Adds an attempt that has ended. `last`: the job is not run again. `output`: the end of what
+    /// it wrote, if that is known.
+    pub(crate) fn attempt_ended(
+        &mut self,
+        record: &Record<'_>,
+        last: bool,
+        output: Option<Vec<u8>>,
+    ) {
         if let Some(trace) = &mut self.trace {
             trace.add(record);
+        }
+        if let Some((_, collector)) = &mut self.page {
+            collector.add(record, last, output);
         }
     }
 
@@ -32,6 +52,9 @@ impl Observers {
     pub(crate) fn interrupted(&mut self, signal: i32) {
         if let Some(trace) = &mut self.trace {
             trace.interrupted(signal);
+        }
+        if let Some((_, collector)) = &mut self.page {
+            collector.interrupted(signal);
         }
     }
 
@@ -48,12 +71,12 @@ impl Observers {
 
     /// Completes the files at the end of the run. Returns the failures, and whether every file is
     /// complete.
-    pub(crate) fn finish(self) -> (Vec<Failure>, bool) {
-        let failures: Vec<_> = self
-            .trace
-            .and_then(|trace| trace.finish().err())
-            .into_iter()
-            .collect();
+    pub(crate) fn finish(self, end: RunEnd) -> (Vec<Failure>, bool) {
+        let trace = self.trace.map_or(Ok(()), Trace::finish);
+        let page = self
+            .page
+            .map_or(Ok(()), |(file, collector)| file.write(&collector.page(end)));
+        let failures: Vec<_> = [trace, page].into_iter().filter_map(Result::err).collect();
         let complete = !self.incomplete && failures.is_empty();
         (failures, complete)
     }

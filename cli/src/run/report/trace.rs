@@ -71,13 +71,10 @@ impl Trace {
         if isatty(&file) {
             return Err(other_kind());
         }
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::WOULDBLOCK) => {
-                let failure = Failure::usage(format!("another run is writing the trace {name}"));
-                return Err(failure.remedy("wait for it to end, or give each run its own trace"));
-            }
-            // A file system without locks.
-            _ => {}
+        // On a file system without locks there are other errors.
+        if flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+            let failure = Failure::usage(format!("another run is writing the trace {name}"));
+            return Err(failure.remedy("wait for it to end, or give each run its own trace"));
         }
         if file.metadata().map_err(unusable)?.is_file() {
             file.set_len(0).map_err(unusable)?;

@@ -6,9 +6,18 @@ use crate::run::report::record::Record;
 impl Supervisor {
     /// Passes on an attempt that has ended. `last`: the job is not run again.
     pub(super) fn observe(&mut self, record: &Record<'_>, last: bool) {
-        if let Some(observers) = &mut self.observers {
-            observers.attempt_ended(record, last);
+        let Some(observers) = &mut self.observers else {
+            return;
+        };
+        let mut output = None;
+        if observers.wants_output() {
+            let piped = self.pipes.end_tail(record.job);
+            let failed = last && !record.success && !record.interrupted;
+            // Files are read only where they are shown.
+            let read = || self.spawner.destination.tail(record.job);
+            output = failed.then(|| piped.or_else(read)).flatten();
         }
+        observers.attempt_ended(record, last, output);
     }
 
     /// Writes what the observers have collected. A file that cannot be written is reported once,
