@@ -18,6 +18,7 @@
 //! - [`output`]: what jobs write, from their pipes or log files to standard output.
 //! - [`schedule`]: the queue of jobs that wait to start, and the threads that start them.
 //! - [`input`]: the list of jobs, and the thread that reads it.
+//! - [`watch`]: the full-screen view.
 //! - [`supervisor`]: the thread that observes jobs until they end.
 //! - [`dry_run`]: prints the commands in place of all that.
 //! - [`job_environment`], [`setup`]: build the parts from the options.
@@ -39,6 +40,7 @@ mod stopped;
 mod stream_id;
 mod supervisor;
 mod token;
+mod watch;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::AsFd;
@@ -65,7 +67,7 @@ use self::report::progress::Progress;
 use self::report::summary::Summary;
 use self::setup::{
     build_observers, build_spawner, cannot, check_files, choose_foreground, choose_halt,
-    choose_output, choose_shard, existing_log, list_options,
+    choose_output, choose_shard, choose_watch, existing_log, list_options,
 };
 use self::signals::Signals;
 use self::stopped::Stopped;
@@ -100,6 +102,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         return dry_run::print(source, shard, resume, options.output == Output::Jsonl);
     }
     check_files(&options)?;
+    let watch = choose_watch(&options)?;
     let (destination, route) = choose_output(&options)?;
     // Opening a FIFO blocks until it has a writer. Signals keep their default effect until then, so
     // Ctrl-C still ends the process.
@@ -133,13 +136,18 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
 
     let counts = Arc::new(ListCounts::default());
     let submitted = options.keep_order.then(Arc::<SubmittedJobs>::default);
+    let mut std_streams = StdStreams::new(submitted.clone().map(KeepOrder::new));
+    if watch.is_some() {
+        let held = std_streams.hold();
+        held.map_err(|error| cannot("create a temporary file for --watch", &error))?;
+    }
     let reader = Reader {
         source,
         shard,
         resume,
         admission: Arc::clone(&spawner.admission),
         event_queue: Arc::clone(&spawner.event_queue),
-        submitted: submitted.clone(),
+        submitted,
         counts: Arc::clone(&counts),
     };
     // The thread is not joined: it may block on input that never arrives.
@@ -156,15 +164,16 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         pipes: Pipes::new(
             Arc::clone(&spawner.poll),
             route,
-            options.report.as_ref().map(|_| Tails::default()),
+            (options.report.is_some() || options.watch).then(Tails::default),
         ),
         joblog,
         observers,
         records: options.output == Output::Jsonl,
         retries: options.retries,
         halt: choose_halt(&options),
-        std_streams: StdStreams::new(submitted.map(KeepOrder::new)),
-        progress: Progress::new(options.bar || !options.quiet && !options.no_bar),
+        std_streams,
+        progress: Progress::new(options.bar || !options.quiet && !options.no_bar && !options.watch),
+        watch,
         summary: Summary::new(),
         shutdown: Shutdown::new(options.grace),
         stopped,

@@ -294,6 +294,18 @@ pub(crate) struct Options {
     )]
     pub(crate) no_bar: bool,
 
+    /// Show running and failed jobs in a full-screen view
+    ///
+    /// Standard error must be a terminal. The output of jobs to the terminal, and messages, follow
+    /// when the run has ended. Until then they are in an unlinked file in TMPDIR or /tmp.
+    #[arg(
+        long,
+        conflicts_with_all = ["inherit", "bar"],
+        hide_short_help = true,
+        help_heading = "Output"
+    )]
+    pub(crate) watch: bool,
+
     /// Write a record of each finished job to FILE
     #[arg(long, value_name = "FILE", help_heading = "Job log")]
     pub(crate) joblog: Option<PathBuf>,

@@ -27,6 +27,7 @@ use super::schedule::spawner::Spawner;
 use super::stopped::Stopped;
 use super::supervisor::foreground::Foreground;
 use super::supervisor::halt::{Halt, HaltRule};
+use super::watch::display::Display;
 use crate::diagnostics::say;
 use crate::failure::{Failure, chain};
 
@@ -178,6 +179,18 @@ pub(super) fn build_observers(options: &Options) -> Result<Option<Box<Observers>
     let trace = options.trace.as_ref();
     let trace = trace.map(|path| Trace::create(path, options.timeout));
     Ok(Observers::new(trace.transpose()?, page))
+}
+
+/// The view of `--watch`.
+pub(super) fn choose_watch(options: &Options) -> Result<Option<Box<Display>>, Failure> {
+    if !options.watch {
+        return Ok(None);
+    }
+    if options.stopped == Stopped::Foreground {
+        let cause = "--watch cannot be combined with --stopped foreground: both need the terminal";
+        return Err(Failure::usage(cause).remedy("remove one of them"));
+    }
+    Ok(Some(Box::new(Display::new()?)))
 }
 
 pub(super) fn existing_log(options: &Options) -> ExistingLog {

@@ -36,7 +36,7 @@ pub(crate) struct Pipes {
     paused: Vec<StreamId>,
     buffer: Vec<u8>,
     /// What jobs wrote last, if that is wanted.
-    tails: Option<Tails>,
+    pub(super) tails: Option<Tails>,
 }
 
 impl Pipes {
@@ -72,11 +72,6 @@ impl Pipes {
                     .insert(stream_id, JobStream::new(pipe, attempt, tag.clone()));
             }
         }
-    }
-
-    /// Ends an attempt. Returns what it wrote last, if that is wanted and went through pipes.
-    pub(crate) fn end_tail(&mut self, job: u64) -> Option<Vec<u8>> {
-        self.tails.as_mut()?.end(job)
     }
 
     pub(crate) fn has(&self, stream_id: StreamId) -> bool {

@@ -1,10 +1,11 @@
-//! The last bytes that each running job has written (`--report`).
+//! The last bytes that each running job has written (`--report`, `--watch`).
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use super::pipes::Pipes;
 use crate::run::report::html::collector::OUTPUT_MAX;
 use crate::run::stream_id::StreamId;
 
@@ -43,11 +44,32 @@ impl Tails {
         }
     }
 
+    /// The last line of an attempt that is not blank, or the end of it.
+    fn last_line(&self, job: u64) -> Option<&[u8]> {
+        let bytes = &self.0.get(&job)?.bytes;
+        let mut lines = bytes.rsplit(|&byte| byte == b'\n' || byte == b'\r');
+        lines.find(|line| !line.trim_ascii().is_empty())
+    }
+
     /// Ends an attempt. Returns the last bytes that it wrote, up to `OUTPUT_MAX`.
-    pub(super) fn end(&mut self, job: u64) -> Option<Vec<u8>> {
+    fn end(&mut self, job: u64) -> Option<Vec<u8>> {
         let mut bytes = self.0.remove(&job)?.bytes;
         bytes.drain(..bytes.len().saturating_sub(OUTPUT_MAX));
         Some(bytes)
+    }
+}
+
+impl Pipes {
+    /// The last line that a running job wrote, without escape sequences.
+    pub(crate) fn last_line(&self, job: u64) -> Option<String> {
+        let line = self.tails.as_ref()?.last_line(job)?;
+        let line = String::from_utf8_lossy(line);
+        Some(anstream::adapter::strip_str(&line).to_string())
+    }
+
+    /// Ends an attempt. Returns what it wrote last, if that is wanted and went through pipes.
+    pub(crate) fn end_tail(&mut self, job: u64) -> Option<Vec<u8>> {
+        self.tails.as_mut()?.end(job)
     }
 }
 
@@ -56,6 +78,10 @@ impl Tails {
 pub(super) fn of_files(paths: &[impl AsRef<Path>; 2]) -> Vec<u8> {
     let read = |path: &Path| -> io::Result<Vec<u8>> {
         let max = OUTPUT_MAX as u64 / 2;
+        // The job may have put a FIFO there, whose opening would block.
+        if !fs::symlink_metadata(path)?.is_file() {
+            return Ok(Vec::new());
+        }
         let mut file = File::open(path)?;
         let length = file.metadata()?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(max)))?;

@@ -17,5 +17,5 @@ pub(crate) mod progress;
 pub(crate) mod record;
 pub(crate) mod resume;
 pub(crate) mod summary;
-mod text;
+pub(crate) mod text;
 pub(crate) mod trace;

@@ -11,7 +11,7 @@ pub(super) fn shortened(text: &str, max: usize) -> Cow<'_, str> {
 }
 
 /// The same on one line, without control characters.
-pub(super) fn one_line(text: &str, max: usize) -> String {
+pub(crate) fn one_line(text: &str, max: usize) -> String {
     shortened(text, max).replace(char::is_control, " ")
 }
 

@@ -35,6 +35,9 @@ impl Supervisor {
                 SignalAction::Stop => {
                     self.stop_foreground_job();
                     self.progress.clear();
+                    if let Some(watch) = &mut self.watch {
+                        watch.leave();
+                    }
                     // If that fails, this process continues, and nothing is lost.
                     let _ = dispositions::raise_default(signal);
                 }

@@ -4,7 +4,7 @@
 //!
 //! [`Supervisor`] and its loop are here. Its methods are in files of their own, each with one
 //! `impl Supervisor`: `events`, `completion`, `interrupts`, `check_jobs`, `foreground_jobs`,
-//! `observation` and `writer`. These import [`Supervisor`] from here. The types of its fields import nothing from
+//! `observation`, `watching` and `writer`. These import [`Supervisor`] from here. The types of its fields import nothing from
 //! here: [`shutdown`], [`halt`], [`pending_ends`], [`grace_groups`], [`job_checks`], [`foreground`] and
 //! `running_job`.
 
@@ -21,6 +21,7 @@ mod observation;
 pub(crate) mod pending_ends;
 mod running_job;
 pub(crate) mod shutdown;
+mod watching;
 mod writer;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -49,6 +50,7 @@ use super::schedule::spawner::Spawner;
 use super::signals::Signals;
 use super::stopped::Stopped;
 use super::token::Token;
+use super::watch::display::Display;
 use crate::failure::Failure;
 
 /// How soon the supervisor retries a write after a reader did not accept it.
@@ -70,6 +72,8 @@ pub(crate) struct Supervisor {
     pub(crate) halt: Option<Halt>,
     pub(crate) std_streams: StdStreams,
     pub(crate) progress: Progress,
+    /// The full-screen view, which takes the place of the progress bar.
+    pub(crate) watch: Option<Box<Display>>,
     pub(crate) summary: Summary,
     pub(crate) shutdown: Shutdown,
     pub(crate) stopped: Stopped,
@@ -123,6 +127,7 @@ impl Supervisor {
             self.flush();
             self.flush_observers();
             self.update_progress();
+            self.update_watch();
         }
         self.reclaim_terminal();
         while let Some(pending) = self.pending_ends.pop(true) {
@@ -133,6 +138,7 @@ impl Supervisor {
         self.flush_observers();
         let open = self.pipes.finish(&mut self.std_streams);
         self.forward_remaining();
+        self.end_watch();
         self.flush_remaining();
         self.progress.finish();
         open
@@ -148,6 +154,7 @@ impl Supervisor {
         let more_output = self.more_output.then_some(Duration::ZERO);
         let timeouts = [
             self.progress.wait_timeout(),
+            self.watch.as_ref().map(|watch| watch.wait_timeout()),
             drained,
             write_retry,
             more_output,

@@ -6,17 +6,18 @@ use crate::run::report::record::Record;
 impl Supervisor {
     /// Passes on an attempt that has ended. `last`: the job is not run again.
     pub(super) fn observe(&mut self, record: &Record<'_>, last: bool) {
+        let failed = last && !record.success && !record.interrupted;
+        if let (Some(watch), true) = (&mut self.watch, failed) {
+            watch.add_failed(record);
+        }
+        let piped = self.pipes.end_tail(record.job);
         let Some(observers) = &mut self.observers else {
             return;
         };
-        let mut output = None;
-        if observers.wants_output() {
-            let piped = self.pipes.end_tail(record.job);
-            let failed = last && !record.success && !record.interrupted;
-            // Files are read only where they are shown.
-            let read = || self.spawner.destination.tail(record.job);
-            output = failed.then(|| piped.or_else(read)).flatten();
-        }
+        // Files are read only where they are shown.
+        let read = || self.spawner.destination.tail(record.job);
+        let shown = failed && observers.wants_output();
+        let output = shown.then(|| piped.or_else(read)).flatten();
         observers.attempt_ended(record, last, output);
     }
 
