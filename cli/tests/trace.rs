@@ -110,7 +110,7 @@ fn each_attempt_is_an_event_on_the_lane_of_its_slot() {
 }
 
 #[test]
-fn a_trace_can_be_read_while_the_run_goes_on_and_after_a_kill() {
+fn a_trace_can_be_read_while_the_run_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let trace = dir.path().join("trace");
     let mut command = std_exitring([

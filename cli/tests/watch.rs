@@ -135,18 +135,26 @@ fn much_output_waits_and_is_complete() {
     wait_until("the end", || dir.path().join("done").exists());
     let out = fs::read_to_string(dir.path().join("out")).unwrap();
     assert_eq!(out.lines().count(), 60_001);
-    let script = format!("{EXITRING} run --watch -q -j 1 -- seq ::: 30000 30001");
-    let terminal = Terminal::new("watch-much", dir.path(), &script);
-    let screen = terminal.wait_for(&["code 0"]);
-    let lines: Vec<_> = screen
-        .lines()
-        .filter_map(|line| line.parse::<u32>().ok())
-        .collect();
-    assert_eq!(lines.last(), Some(&30_001));
-    assert!(
-        lines.windows(2).all(|pair| pair[0] + 1 == pair[1]),
-        "{screen}"
-    );
+    // With -k the second job waits for the first, and ends before it.
+    let slow = "seq 30000; until [ -e second ]; do sleep 0.05; done; seq 30000 1 30002";
+    fs::write(
+        dir.path().join("list"),
+        format!("{slow}\nseq 40000; touch second\n"),
+    )
+    .unwrap();
+    for (name, arguments, last) in [
+        ("much", "-j 1 -- seq ::: 30000 30001", 30_001),
+        ("order", "-j 2 -k list", 40_000),
+    ] {
+        let script = format!("{EXITRING} run --watch -q {arguments}");
+        let terminal = Terminal::new(&format!("watch-{name}"), dir.path(), &script);
+        let screen = terminal.wait_for(&["code 0"]);
+        let lines = screen.lines().filter_map(|line| line.parse::<u32>().ok());
+        let lines: Vec<_> = lines.collect();
+        assert_eq!(lines.last(), Some(&last), "{screen}");
+        let in_order = lines.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+        assert!(in_order, "{screen}");
+    }
 }
 
 #[test]

@@ -137,8 +137,10 @@ impl Supervisor {
         self.handle_events(&mut events);
         self.flush_observers();
         let open = self.pipes.finish(&mut self.std_streams);
-        self.forward_remaining();
+        // What waits for its turn comes after what waits for the end of the view, and does not wait
+        // for that itself.
         self.end_watch();
+        self.forward_remaining();
         self.flush_remaining();
         self.progress.finish();
         open
