@@ -20,6 +20,7 @@
 //! - [`output`]: what jobs write, from their pipes or log files to standard output.
 //! - [`schedule`]: the queue of jobs that wait to start, and the threads that start them.
 //! - [`input`]: the list of jobs, and the thread that reads it.
+//! - [`watch`]: the full-screen view.
 //! - [`supervisor`]: the thread that observes jobs until they end.
 //! - [`dry_run`]: prints the commands in place of all that.
 //! - [`job_environment`], [`setup`]: build the parts from the options.
@@ -44,6 +45,7 @@ mod stopped;
 mod stream_id;
 mod supervisor;
 mod token;
+mod watch;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::os::fd::AsFd;
@@ -64,13 +66,15 @@ use self::output::keep_order::KeepOrder;
 use self::output::pipes::Pipes;
 use self::output::std_streams::StdStreams;
 use self::output::submitted_jobs::SubmittedJobs;
+use self::output::tails::Tails;
+use self::report::html::collector::RunEnd;
 use self::report::joblog::JobLog;
 use self::report::progress::Progress;
 use self::report::summary::Summary;
 use self::schedule::admission::shared_limit::ReturnTokens;
 use self::setup::{
-    JOBS_MORE, build_spawner, cannot, choose_foreground, choose_halt, choose_output, choose_shard,
-    existing_log, list_options,
+    JOBS_MORE, build_observers, build_spawner, cannot, check_files, choose_foreground, choose_halt,
+    choose_output, choose_shard, choose_watch, existing_log, list_options,
 };
 use self::signals::Signals;
 use self::stopped::Stopped;
@@ -80,6 +84,7 @@ use self::supervisor::job_checks::JobChecks;
 use self::supervisor::pending_ends::PendingEnds;
 use self::supervisor::shutdown::Shutdown;
 use self::token::Token;
+use crate::code;
 use crate::diagnostics::say;
 use crate::failure::Failure;
 
@@ -105,6 +110,8 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         let source = Source::open(&list_options(&options))?;
         return dry_run::print(source, shard, resume, options.output == Output::Jsonl);
     }
+    check_files(&options)?;
+    let watch = choose_watch(&options)?;
     let (destination, route) = choose_output(&options)?;
     // Opening a FIFO blocks until it has a writer. Signals keep their default effect until then, so
     // Ctrl-C still ends the process.
@@ -116,6 +123,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         }
         None => (None, None),
     };
+    let observers = build_observers(&options)?;
 
     if let Some(dir) = &options.cwd {
         job_environment::change_directory(dir)?;
@@ -149,13 +157,18 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
 
     let counts = Arc::new(ListCounts::default());
     let submitted = options.keep_order.then(Arc::<SubmittedJobs>::default);
+    let mut std_streams = StdStreams::new(submitted.clone().map(KeepOrder::new));
+    if watch.is_some() {
+        let held = std_streams.hold();
+        held.map_err(|error| cannot("create a temporary file for --watch", &error))?;
+    }
     let reader = Reader {
         source,
         shard,
         resume,
         admission: Arc::clone(&spawner.admission),
         event_queue: Arc::clone(&spawner.event_queue),
-        submitted: submitted.clone(),
+        submitted,
         counts: Arc::clone(&counts),
     };
     // The thread is not joined: it may block on input that never arrives.
@@ -169,14 +182,20 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     let mut supervisor = Supervisor {
         signals,
         counts: Arc::clone(&counts),
-        pipes: Pipes::new(Arc::clone(&spawner.poll), route),
+        pipes: Pipes::new(
+            Arc::clone(&spawner.poll),
+            route,
+            (options.report.is_some() || options.watch).then(Tails::default),
+        ),
         joblog,
+        observers,
         records: options.output == Output::Jsonl,
         fail_leaky: options.contain.fail_leaky,
         retries: options.retries,
         halt: choose_halt(&options),
-        std_streams: StdStreams::new(submitted.map(KeepOrder::new)),
-        progress: Progress::new(options.bar || !options.quiet && !options.no_bar),
+        std_streams,
+        progress: Progress::new(options.bar || !options.quiet && !options.no_bar && !options.watch),
+        watch,
         summary: Summary::new(),
         shutdown: Shutdown::new(options.grace),
         stopped,
@@ -203,6 +222,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     let Supervisor {
         summary,
         shutdown,
+        observers,
         mut std_streams,
         mut signals,
         ..
@@ -211,6 +231,21 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     if !options.quiet {
         let text = summary.render(counts.done_before(), counts.failed_before());
         std_streams.report_last(&text, &mut signals, shutdown.is_interrupted());
+    }
+    let mut exit_code = shutdown.exit_code(some_failed);
+    if let Some(observers) = observers {
+        let (failures, complete) = observers.finish(RunEnd {
+            exit_code,
+            done_before: counts.done_before(),
+            failed_before: counts.failed_before(),
+        });
+        for failure in failures {
+            failure.report();
+        }
+        // The result of the jobs comes first.
+        if exit_code == code::OK && !complete {
+            exit_code = code::RESOURCE;
+        }
     }
     if let Err(error) = drainer::start(open_pipes) {
         say(&format!(
@@ -223,7 +258,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     {
         contain::pool::wait_until_empty(pool);
     }
-    Ok(shutdown.exit_code(some_failed))
+    Ok(exit_code)
 }
 
 fn start_thread(

@@ -297,6 +297,18 @@ pub(crate) struct Options {
     )]
     pub(crate) no_bar: bool,
 
+    /// Show running and failed jobs in a full-screen view
+    ///
+    /// Standard error must be a terminal. The output of jobs to the terminal, and messages, follow
+    /// when the run has ended. Until then they are in an unlinked file in TMPDIR or /tmp.
+    #[arg(
+        long,
+        conflicts_with_all = ["inherit", "bar"],
+        hide_short_help = true,
+        help_heading = "Output"
+    )]
+    pub(crate) watch: bool,
+
     /// Write a record of each finished job to FILE
     #[arg(long, value_name = "FILE", help_heading = "Job log")]
     pub(crate) joblog: Option<PathBuf>,
@@ -339,6 +351,30 @@ pub(crate) struct Options {
 
     #[command(flatten)]
     pub(crate) contain: ContainOptions,
+    /// Write a page about the run to FILE, as in run.html
+    ///
+    /// It shows a timeline, distributions of time and memory, failed jobs with the end of their
+    /// output, and the slowest and largest jobs. It refers to no other file and needs no network.
+    /// It is written at the end of the run.
+    #[arg(
+        long,
+        value_name = "FILE",
+        hide_short_help = true,
+        help_heading = "Reports"
+    )]
+    pub(crate) report: Option<PathBuf>,
+
+    /// Write a trace of the run to FILE, for ui.perfetto.dev
+    ///
+    /// It has a lane for each slot and an event for each attempt, in the trace event format of
+    /// Chrome. It is written while the run goes on.
+    #[arg(
+        long,
+        value_name = "FILE",
+        hide_short_help = true,
+        help_heading = "Reports"
+    )]
+    pub(crate) trace: Option<PathBuf>,
 
     /// The number of threads that start jobs; each blocks in every exec
     #[arg(long, value_name = "N", default_value_t = 4, hide = true, value_parser = clap::value_parser!(u16).range(1..=64))]

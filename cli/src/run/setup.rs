@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::path;
+use std::path::{self, PathBuf};
 use std::sync::Arc;
 
 use exitring::{Environment, Watcher};
@@ -16,7 +16,11 @@ use super::options::{Options, Output};
 use super::output::destination::Destination;
 use super::output::job_stream::Route;
 use super::output::logs::Logs;
+use super::report::file_clash::{self, NamedFile};
+use super::report::html::page_file::PageFile;
 use super::report::joblog::ExistingLog;
+use super::report::observers::Observers;
+use super::report::trace::Trace;
 use super::schedule::admission::Admission;
 use super::schedule::event_queue::EventQueue;
 use super::schedule::shell::Shell;
@@ -24,6 +28,7 @@ use super::schedule::spawner::Spawner;
 use super::stopped::Stopped;
 use super::supervisor::foreground::Foreground;
 use super::supervisor::halt::{Halt, HaltRule};
+use super::watch::display::Display;
 use crate::diagnostics::say;
 use crate::failure::{Failure, chain};
 
@@ -143,6 +148,50 @@ pub(super) fn choose_halt(options: &Options) -> Option<Halt> {
         Some(HaltRule(halt)) => halt,
         None => options.fail_fast.map(Halt::fail_fast),
     }
+}
+
+/// Refuses files of `--trace` and `--report` that the run uses for something else. Changes nothing.
+pub(super) fn check_files(options: &Options) -> Result<(), Failure> {
+    let written = [("--report", &options.report), ("--trace", &options.trace)];
+    let others = [
+        ("the list", &options.file),
+        ("--joblog", &options.joblog),
+        ("--append", &options.append),
+    ];
+    file_clash::check(
+        &named_files(&written),
+        &named_files(&others),
+        options.log.as_deref(),
+    )
+}
+
+fn named_files<'a>(files: &[(&'a str, &'a Option<PathBuf>)]) -> Vec<NamedFile<'a>> {
+    let named = |&(name, path): &(&'a str, &'a Option<PathBuf>)| {
+        let path = path.as_deref()?;
+        Some(NamedFile { name, path })
+    };
+    files.iter().filter_map(named).collect()
+}
+
+/// Opens the files that the options ask for.
+pub(super) fn build_observers(options: &Options) -> Result<Option<Box<Observers>>, Failure> {
+    // This changes nothing yet.
+    let page = options.report.as_deref().map(PageFile::check).transpose()?;
+    let trace = options.trace.as_ref();
+    let trace = trace.map(|path| Trace::create(path, options.timeout));
+    Ok(Observers::new(trace.transpose()?, page))
+}
+
+/// The view of `--watch`.
+pub(super) fn choose_watch(options: &Options) -> Result<Option<Box<Display>>, Failure> {
+    if !options.watch {
+        return Ok(None);
+    }
+    if options.stopped == Stopped::Foreground {
+        let cause = "--watch cannot be combined with --stopped foreground: both need the terminal";
+        return Err(Failure::usage(cause).remedy("remove one of them"));
+    }
+    Ok(Some(Box::new(Display::new()?)))
 }
 
 pub(super) fn existing_log(options: &Options) -> ExistingLog {

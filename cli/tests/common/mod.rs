@@ -2,6 +2,7 @@
 
 #![allow(dead_code, missing_docs)]
 
+pub mod html;
 pub mod terminal;
 
 use std::fs;

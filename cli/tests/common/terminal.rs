@@ -25,6 +25,10 @@ pub struct Terminal {
 
 impl Terminal {
     pub fn new(name: &str, dir: &Path, script: &str) -> Self {
+        Self::with_size(name, dir, script, 120, 40)
+    }
+
+    pub fn with_size(name: &str, dir: &Path, script: &str, columns: u16, rows: u16) -> Self {
         let terminal = Self {
             socket: format!("exitring-{name}-{}", std::process::id()),
         };
@@ -39,9 +43,9 @@ impl Terminal {
             "new-session",
             "-d",
             "-x",
-            "120",
+            &columns.to_string(),
             "-y",
-            "40",
+            &rows.to_string(),
             "bash",
             "-c",
             &script,

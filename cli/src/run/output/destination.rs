@@ -7,6 +7,7 @@ use exitring::Stdio;
 use rustix::process::{Resource, getrlimit};
 
 use super::logs::{self, Logs};
+use super::tails;
 use crate::failure::Failure;
 
 /// Where the standard output and error of jobs go.
@@ -38,6 +39,16 @@ impl Destination {
                 logs.finish_job(job);
                 logs.full_error(job)
             }
+            _ => None,
+        }
+    }
+}
+
+impl Destination {
+    /// The end of what a job wrote to files of its own.
+    pub(crate) fn tail(&self, job: u64) -> Option<Vec<u8>> {
+        match self {
+            Self::Logged(logs) => Some(tails::of_files(&logs.paths(job))),
             _ => None,
         }
     }

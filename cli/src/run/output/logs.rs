@@ -49,7 +49,7 @@ impl Logs {
         })
     }
 
-    fn paths(&self, job: u64) -> [PathBuf; 2] {
+    pub(super) fn paths(&self, job: u64) -> [PathBuf; 2] {
         ["out", "err"].map(|stream| self.dir.join(format!("{job}.{stream}")))
     }
 

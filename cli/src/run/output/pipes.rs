@@ -15,6 +15,7 @@ use rustix::process::{Resource, getrlimit};
 use super::job_stream::{JobStream, Route};
 use super::long_line::LongLine;
 use super::std_streams::StdStreams;
+use super::tails::Tails;
 use crate::run::stream_id::StreamId;
 use crate::run::token::Token;
 
@@ -34,10 +35,12 @@ pub(crate) struct Pipes {
     /// Streams that wait for the end of a long line. They are removed from `poll` meanwhile.
     paused: Vec<StreamId>,
     buffer: Vec<u8>,
+    /// What jobs wrote last, if that is wanted.
+    pub(super) tails: Option<Tails>,
 }
 
 impl Pipes {
-    pub(crate) fn new(poll: Arc<OwnedFd>, route: Route) -> Self {
+    pub(crate) fn new(poll: Arc<OwnedFd>, route: Route, tails: Option<Tails>) -> Self {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         Self {
             poll,
@@ -48,6 +51,7 @@ impl Pipes {
             long_lines: [None, None],
             paused: Vec::new(),
             buffer: vec![0; READ_AT_ONCE],
+            tails,
         }
     }
 
@@ -59,6 +63,9 @@ impl Pipes {
         pipes: [Option<OwnedFd>; 2],
         tag: Option<Rc<[u8]>>,
     ) {
+        if let (Some(tails), true) = (&mut self.tails, pipes.iter().any(Option::is_some)) {
+            tails.begin(job, attempt);
+        }
         for (stream_id, pipe) in StreamId::both(job, attempt).into_iter().zip(pipes) {
             if let Some(pipe) = pipe {
                 self.streams
@@ -108,6 +115,9 @@ impl Pipes {
             stream.read(&mut self.buffer)
         } {
             Some(bytes) => {
+                if let Some(tails) = &mut self.tails {
+                    tails.add(stream_id, bytes);
+                }
                 stream.forward(stream_id, bytes, self.route, std_streams);
                 let count = bytes.len();
                 self.track_stream(stream_id, count, std_streams);
@@ -288,6 +298,9 @@ impl Pipes {
         if stream.is_readable() && !waits {
             let mut buffer = vec![0; PIPE_MAX];
             if let Some(bytes) = stream.read(&mut buffer) {
+                if let Some(tails) = &mut self.tails {
+                    tails.add(stream_id, bytes);
+                }
                 stream.forward(stream_id, bytes, self.route, std_streams);
                 let count = bytes.len();
                 self.track_stream(stream_id, count, std_streams);

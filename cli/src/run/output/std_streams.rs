@@ -12,6 +12,7 @@ use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use rustix::termios::isatty;
 
+use super::held_output::{HeldOutput, IN_MEMORY_MAX};
 use super::keep_order::KeepOrder;
 use crate::diagnostics::styled;
 use crate::run::signals::Signals;
@@ -47,6 +48,10 @@ pub(crate) struct StdStreams {
     stdout_failed: bool,
     /// The output of jobs is in the order of the list.
     pub(super) order: Option<KeepOrder>,
+    /// What waits for the end of `--watch`.
+    pub(super) held: Option<HeldOutput>,
+    /// The same, while it is written at the end.
+    pub(super) releasing: Option<HeldOutput>,
 }
 
 impl StdStreams {
@@ -60,6 +65,8 @@ impl StdStreams {
             held_messages: None,
             stdout_failed: false,
             order,
+            held: None,
+            releasing: None,
         }
     }
 
@@ -71,12 +78,18 @@ impl StdStreams {
     /// The buffer for a stream of a job.
     pub(super) fn buffer_for(&mut self, stream: usize) -> &mut Vec<u8> {
         match stream {
-            STDOUT => &mut self.out,
+            STDOUT => match &mut self.held {
+                Some(held) if held.holds_stdout => &mut held.buffer,
+                _ => &mut self.out,
+            },
             _ => self.stderr(),
         }
     }
 
     fn stderr(&mut self) -> &mut Vec<u8> {
+        if let Some(held) = &mut self.held {
+            return &mut held.buffer;
+        }
         match self.shared && !self.stdout_failed {
             true => &mut self.out,
             false => &mut self.err,
@@ -109,7 +122,8 @@ impl StdStreams {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.out.is_empty() && self.err.is_empty()
+        let few = |held: &HeldOutput| held.buffer.len() <= IN_MEMORY_MAX;
+        self.out.is_empty() && self.err.is_empty() && self.held.as_ref().is_none_or(few)
     }
 
     /// Whether the buffered output may go to the terminal of the progress bar.
@@ -129,6 +143,9 @@ impl StdStreams {
         signal: BorrowedFd<'_>,
         until: Option<Instant>,
     ) -> Result<(), WriteError> {
+        if let Some(held) = &mut self.held {
+            held.limit();
+        }
         if self.stdout_failed {
             self.out.clear();
         }

@@ -117,7 +117,7 @@ impl Progress {
 
 /// Whether the terminal accepts output without blocking. A terminal that no process drains must not
 /// block the run.
-fn is_writable() -> bool {
+pub(crate) fn is_writable() -> bool {
     let stderr = stderr();
     let mut end = [PollFd::new(&stderr, PollFlags::OUT)];
     poll(&mut end, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
@@ -126,7 +126,7 @@ fn is_writable() -> bool {
 /// Whether this process is in the foreground of the terminal. In the background the terminal
 /// belongs to other processes, and with `stty tostop` a write would stop this one. There is no
 /// background if the query fails, because the terminal is not the controlling one.
-fn in_foreground() -> bool {
+pub(crate) fn in_foreground() -> bool {
     tcgetpgrp(stderr()).map_or(true, |foreground| foreground == getpgrp())
 }
 

@@ -1,7 +1,7 @@
 //! The record of a finished job, for standard output (`--output jsonl`) and the job log.
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use exitring::{Exit, Outcome, Usage};
 use serde::Serialize;
@@ -23,12 +23,12 @@ pub(crate) struct Record<'a> {
     /// The exact bytes, where the command is not UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     command_base64: Option<String>,
-    attempts: u32,
+    pub(crate) attempts: u32,
     pub(crate) outcome: OutcomeKind,
-    exit_code: Option<i32>,
-    signal: Option<i32>,
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) signal: Option<i32>,
     /// Why the outcome is unknown, why the job was not started, or why it was ended after a stop.
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// It exited with code 0, by itself, in time.
     pub(crate) success: bool,
     pub(crate) timed_out: bool,
@@ -38,7 +38,12 @@ pub(crate) struct Record<'a> {
     pub(crate) wall_seconds: f64,
     user_seconds: Option<f64>,
     system_seconds: Option<f64>,
-    max_rss_bytes: Option<u64>,
+    pub(crate) max_rss_bytes: Option<u64>,
+    /// Not in the JSON: the slot of the attempt, and its start on the monotonic clock.
+    #[serde(skip)]
+    pub(crate) slot: u32,
+    #[serde(skip)]
+    pub(crate) started: Instant,
     /// Only of contained jobs.
     #[serde(flatten)]
     pub(crate) containment: Option<Containment>,
@@ -155,6 +160,8 @@ impl<'a> Record<'a> {
             system_seconds: None,
             max_rss_bytes: None,
             containment: None,
+            slot: job.slot,
+            started: start_time.instant,
         }
     }
 

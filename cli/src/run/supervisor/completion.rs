@@ -122,6 +122,7 @@ impl Supervisor {
         }
         let failed = !record.success && !record.interrupted;
         if failed && job.counted_attempt() <= self.retries && !self.shutdown.is_stopping() {
+            self.observe(&record, false);
             drop(record);
             job.attempt += 1;
             self.summary.add_retry();
@@ -133,6 +134,7 @@ impl Supervisor {
 
     pub(super) fn finish_job(&mut self, job: &Job, record: &Record<'_>) {
         self.summary.add(record);
+        self.observe(record, true);
         if let Some(joblog) = &mut self.joblog
             && let Err(failure) = joblog.write(job, record)
         {

@@ -35,6 +35,9 @@ impl Supervisor {
                 SignalAction::Stop => {
                     self.stop_foreground_job();
                     self.progress.clear();
+                    if let Some(watch) = &mut self.watch {
+                        watch.leave();
+                    }
                     // If that fails, this process continues, and nothing is lost.
                     let _ = dispositions::raise_default(signal);
                 }
@@ -61,6 +64,9 @@ impl Supervisor {
             return;
         };
         let inside = self.spawner.admission.active();
+        if let Some(observers) = &mut self.observers {
+            observers.interrupted(signal);
+        }
         self.stop(stop, None);
         let why = match signal {
             libc::SIGINT | libc::SIGTERM | libc::SIGHUP | libc::SIGQUIT => "interrupted".into(),

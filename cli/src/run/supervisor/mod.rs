@@ -4,7 +4,7 @@
 //!
 //! [`Supervisor`] and its loop are here. Its methods are in files of their own, each with one
 //! `impl Supervisor`: `events`, `completion`, `conditions`, `interrupts`, `check_jobs`, `foreground_jobs`,
-//! `leftovers` and `writer`. These import [`Supervisor`] from here. The types of its fields import nothing from
+//! `leftovers`, `observation`, `watching` and `writer`. These import [`Supervisor`] from here. The types of its fields import nothing from
 //! here: [`shutdown`], [`halt`], [`pending_ends`], [`grace_groups`], [`job_checks`], [`foreground`] and
 //! `running_job`.
 
@@ -19,9 +19,11 @@ pub(crate) mod halt;
 mod interrupts;
 pub(crate) mod job_checks;
 mod leftovers;
+mod observation;
 pub(crate) mod pending_ends;
 mod running_job;
 pub(crate) mod shutdown;
+mod watching;
 mod writer;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -43,12 +45,14 @@ use super::input::reader::ListCounts;
 use super::output::pipes::Pipes;
 use super::output::std_streams::StdStreams;
 use super::report::joblog::JobLog;
+use super::report::observers::Observers;
 use super::report::progress::Progress;
 use super::report::summary::Summary;
 use super::schedule::spawner::Spawner;
 use super::signals::Signals;
 use super::stopped::Stopped;
 use super::token::Token;
+use super::watch::display::Display;
 use crate::failure::Failure;
 
 /// How soon the supervisor retries a write after a reader did not accept it.
@@ -62,6 +66,8 @@ pub(crate) struct Supervisor {
     pub(crate) counts: Arc<ListCounts>,
     pub(crate) pipes: Pipes,
     pub(crate) joblog: Option<JobLog>,
+    /// What collects every attempt, if anything does.
+    pub(crate) observers: Option<Box<Observers>>,
     /// Whether standard output gets a record of each finished job.
     pub(crate) records: bool,
     /// Whether a job fails that leaves processes behind.
@@ -70,6 +76,8 @@ pub(crate) struct Supervisor {
     pub(crate) halt: Option<Halt>,
     pub(crate) std_streams: StdStreams,
     pub(crate) progress: Progress,
+    /// The full-screen view, which takes the place of the progress bar.
+    pub(crate) watch: Option<Box<Display>>,
     pub(crate) summary: Summary,
     pub(crate) shutdown: Shutdown,
     pub(crate) stopped: Stopped,
@@ -124,7 +132,9 @@ impl Supervisor {
             self.check_jobs();
             self.forward_in_order();
             self.flush();
+            self.flush_observers();
             self.update_progress();
+            self.update_watch();
         }
         self.reclaim_terminal();
         while let Some(pending) = self.pending_ends.pop(true) {
@@ -132,7 +142,11 @@ impl Supervisor {
         }
         // Events that arrived before the end.
         self.handle_events(&mut events);
+        self.flush_observers();
         let open = self.pipes.finish(&mut self.std_streams);
+        // What waits for its turn comes after what waits for the end of the view, and does not wait
+        // for that itself.
+        self.end_watch();
         self.forward_remaining();
         self.flush_remaining();
         self.progress.finish();
@@ -149,6 +163,7 @@ impl Supervisor {
         let more_output = self.more_output.then_some(Duration::ZERO);
         let timeouts = [
             self.progress.wait_timeout(),
+            self.watch.as_ref().map(|watch| watch.wait_timeout()),
             drained,
             write_retry,
             more_output,
