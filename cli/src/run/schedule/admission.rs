@@ -1,5 +1,6 @@
 //! The queue of jobs that wait to start, and the limit on those that run.
 
+mod holds;
 pub(crate) mod shared_limit;
 
 use std::collections::VecDeque;
@@ -7,7 +8,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::claims::Claims;
-use super::conditions::{Conditions, SPACING};
+use super::conditions::Conditions;
 use super::slots::Slots;
 use crate::run::job::Job;
 use crate::run::jobserver::tokens::Tokens;
@@ -94,16 +95,6 @@ impl Admission {
             can_start: Condvar::new(),
             wants_input: Condvar::new(),
         }
-    }
-
-    /// Holds up starts as long as a condition does not hold.
-    pub(crate) fn with_conditions(mut self, conditions: Option<Conditions>) -> Self {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if conditions.is_some() {
-            state.delay = Some(state.delay.unwrap_or_default().max(SPACING));
-        }
-        state.conditions = conditions;
-        self
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -294,30 +285,6 @@ impl Admission {
         self.lock().is_over()
     }
 
-    /// Why a job that could start does not.
-    pub(crate) fn hold_reason(&self) -> Option<String> {
-        self.lock().hold_reason.clone()
-    }
-
-    /// Notes pressure that the kernel has reported, or that it will report none (`works` is false).
-    pub(crate) fn pressure_reported(&self, index: usize, works: bool) {
-        let mut state = self.lock();
-        let conditions = state.conditions.as_mut();
-        let Some(limit) = conditions.and_then(|conditions| conditions.pressure.get_mut(index))
-        else {
-            return;
-        };
-        match works {
-            true => limit.reported(Instant::now()),
-            false => limit.without_trigger(),
-        }
-    }
-
-    /// The available memory, if it is less than half of what a start needs.
-    pub(crate) fn memory_shortage(&self) -> Option<u64> {
-        self.lock().conditions.as_ref()?.memory_shortage()
-    }
-
     /// The number of active jobs.
     pub(crate) fn active(&self) -> usize {
         self.lock().active
@@ -358,34 +325,6 @@ impl State {
                 return Some(job);
             }
         }
-    }
-
-    /// The sum of the weights of the active jobs.
-    fn used(&self) -> usize {
-        self.active + self.claims.extra()
-    }
-
-    /// The jobs of the list that have never started.
-    fn unstarted(&self) -> usize {
-        self.queued.len() + self.claims.waiting()
-    }
-
-    /// The time for which a job that could start has to wait.
-    fn pause(&mut self) -> Option<Duration> {
-        self.hold_reason = None;
-        if self.next_start.is_none() && self.conditions.is_none()
-            || self.queued.is_empty() && self.retries.is_empty()
-        {
-            return None;
-        }
-        let now = Instant::now();
-        let pause = self.next_start.map(|at| at.saturating_duration_since(now));
-        if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
-            return Some(pause);
-        }
-        let hold = self.conditions.as_mut()?.hold(now)?;
-        self.hold_reason = Some(hold.reason);
-        Some(hold.pause)
     }
 
     /// Ends the activity of a job.

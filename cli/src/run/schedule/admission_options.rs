@@ -7,7 +7,7 @@ use std::thread;
 use clap::Args;
 
 use super::conditions::Conditions;
-use super::pressure::PressureLimits;
+use super::pressure_limits::PressureLimits;
 use crate::failure::Failure;
 use crate::size;
 

@@ -17,61 +17,13 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use super::conditions::{Hold, read};
+use super::pressure_limits::{PressureLimits, PressureOf};
 use crate::failure::Failure;
 
 /// The window of triggers.
 const WINDOW: Duration = Duration::from_secs(2);
 /// The time after which a pressure is looked at again. The kernel updates averages every 2 s.
 const RECHECK: Duration = Duration::from_secs(2);
-
-/// A resource whose pressure the kernel measures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PressureOf {
-    Cpu,
-    Memory,
-    Io,
-}
-
-impl PressureOf {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-            Self::Memory => "memory",
-            Self::Io => "io",
-        }
-    }
-}
-
-/// The value of `--pressure`: percentages of the time in which some task waits.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct PressureLimits(Vec<(PressureOf, f64)>);
-
-impl FromStr for PressureLimits {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        const WANTED: &str = "a pressure is cpu=P, memory=P or io=P, with a percentage of the time, \
-                              as in cpu=50,io=20";
-        let mut limits: Vec<(PressureOf, f64)> = Vec::new();
-        for part in text.split(',') {
-            let (name, percent) = part.split_once('=').ok_or(WANTED)?;
-            let of = [PressureOf::Cpu, PressureOf::Memory, PressureOf::Io]
-                .into_iter()
-                .find(|of| of.name() == name)
-                .ok_or(WANTED)?;
-            let percent = percent.strip_suffix('%').unwrap_or(percent);
-            let percent: f64 = percent.parse().map_err(|_| WANTED)?;
-            if !(0.01..=100.0).contains(&percent) {
-                return Err(format!("a percentage is from 0.01 to 100; {WANTED}"));
-            }
-            if limits.iter().any(|(other, _)| *other == of) {
-                return Err(format!("{name} is given twice; {WANTED}"));
-            }
-            limits.push((of, percent));
-        }
-        Ok(Self(limits))
-    }
-}
 
 /// The pressure of one resource, above which no job starts.
 #[derive(Debug)]
@@ -80,6 +32,8 @@ pub(crate) struct PressureLimit {
     percent: f64,
     file: File,
     source: Source,
+    /// The value of `total` when the trigger was opened, until its first report.
+    unreported: Option<u64>,
 }
 
 /// How pressure is noticed.
@@ -120,13 +74,14 @@ impl PressureLimits {
                 percent,
                 file,
                 source: Source::Average,
+                unreported: parse(&text, "total="),
             };
             if trigger.is_some() {
                 limit.source = Source::Trigger(None);
             }
             // A trigger reports nothing in its first window.
             if average >= percent {
-                limit.reported(Instant::now());
+                limit.hold_from(Instant::now());
             }
             Ok((limit, trigger))
         });
@@ -142,16 +97,32 @@ fn open_trigger(path: &str, percent: f64) -> Option<File> {
     let mut file = options.custom_flags(libc::O_NONBLOCK).open(path).ok()?;
     let mut line = String::new();
     let window = WINDOW.as_micros();
-    let stall = (percent / 100.0 * window as f64).round() as u64;
+    let stall = stall(percent);
     let _ = write!(line, "some {stall} {window}\0");
     // The kernel takes the whole line, or nothing.
     file.write_all(line.as_bytes()).ok()?;
     Some(file)
 }
 
+/// How many microseconds of a window tasks wait at a pressure.
+fn stall(percent: f64) -> u64 {
+    (percent / 100.0 * WINDOW.as_micros() as f64).round() as u64
+}
+
 impl PressureLimit {
     /// Notes that the trigger has fired.
     pub(super) fn reported(&mut self, now: Instant) {
+        // Without privileges the first report comes at once, whatever the pressure is: the kernel
+        // compares with a count that it keeps for privileged triggers only (seen with Linux 6.18).
+        if let (Some(opened), Some(total)) = (self.unreported.take(), self.total())
+            && total.saturating_sub(opened) < stall(self.percent)
+        {
+            return;
+        }
+        self.hold_from(now);
+    }
+
+    fn hold_from(&mut self, now: Instant) {
         // Later reports add nothing to the first.
         if let Source::Trigger(None) = self.source {
             self.source = Source::Trigger(self.total().map(|total| Reported { at: now, total }));
@@ -234,29 +205,7 @@ mod tests {
             percent,
             file,
             source,
-        }
-    }
-
-    #[test]
-    fn limits_are_parsed() {
-        let limits: PressureLimits = "cpu=50,io=0.5%".parse().expect("limits");
-        assert_eq!(limits.0, [(PressureOf::Cpu, 50.0), (PressureOf::Io, 0.5)]);
-        for text in [
-            "",
-            "cpu",
-            "cpu=",
-            "cpu=x",
-            "cpu=0",
-            "cpu=101",
-            "cpu=-1",
-            "cpu=nan",
-            "gpu=1",
-            "cpu=1,",
-            "cpu=1,cpu=2",
-            "50",
-            "CPU=1",
-        ] {
-            text.parse::<PressureLimits>().expect_err(text);
+            unreported: None,
         }
     }
 
@@ -277,6 +226,18 @@ mod tests {
         let hold = limit(TEXT, 12.0, Source::Average).hold(now);
         assert_eq!(hold.expect("pressure").reason, "io pressure 12.5% >= 12%");
         assert_eq!(limit(TEXT, 13.0, Source::Average).hold(now), None);
+    }
+
+    #[test]
+    fn a_first_report_without_pressure_is_ignored() {
+        let now = Instant::now();
+        let mut limit = limit(TEXT, 10.0, Source::Trigger(None));
+        // 10 % of 2 s since the trigger was opened are needed, and 1 ms was waited.
+        limit.unreported = Some(0);
+        limit.reported(now);
+        assert_eq!(limit.hold(now), None);
+        limit.reported(now);
+        assert!(limit.hold(now).is_some());
     }
 
     #[test]
