@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
+use super::attempt::FailedAttempts;
 use super::command_spec::{CommandSpec, SlottedWord};
 
 /// One attempt at a job.
@@ -28,6 +29,10 @@ pub(crate) struct Details {
     pub(crate) tag: Option<SlottedWord>,
     /// What the job reads; `None`: /dev/null.
     pub(crate) input: Option<JobInput>,
+    /// The name of the job in a report.
+    pub(crate) name: Option<SlottedWord>,
+    /// Earlier attempts, for a report.
+    pub(crate) attempts: FailedAttempts,
 }
 
 /// What a job reads from its standard input.
@@ -51,6 +56,15 @@ impl Job {
     /// The same as `command_text`, without loss.
     pub(crate) fn command_bytes(&self) -> Cow<'_, [u8]> {
         self.command.bytes(self.slot)
+    }
+
+    /// The name of the job in a report: its arguments, or its command.
+    pub(crate) fn name(&self) -> Cow<'_, [u8]> {
+        let name = self.details.as_ref().and_then(|it| it.name.as_ref());
+        match name {
+            Some(name) => name.with_slot(self.slot).into(),
+            None => self.command_bytes(),
+        }
     }
 
     /// What precedes each line of the job's output: the tag, without line ends, and a tab.

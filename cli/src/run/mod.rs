@@ -12,7 +12,7 @@
 //!
 //! The modules, from the bottom up. A module imports only modules above it in this list.
 //!
-//! - [`command_spec`], [`job`], [`start_error`], [`stopped`], [`stream_id`], [`token`], [`signals`]: types that the
+//! - [`output_tail`], [`attempt`], [`command_spec`], [`job`], [`start_error`], [`stopped`], [`stream_id`], [`token`], [`signals`]: types that the
 //!   folders share.
 //! - [`report`]: the record of a job, the job log, the summary and the progress bar.
 //! - [`output`]: what jobs write, from their pipes or log files to standard output.
@@ -22,6 +22,7 @@
 //! - [`dry_run`]: prints the commands in place of all that.
 //! - [`job_environment`], [`setup`]: build the parts from the options.
 
+mod attempt;
 mod command_spec;
 mod dry_run;
 mod fault_signals;
@@ -30,6 +31,7 @@ mod job;
 mod job_environment;
 mod options;
 mod output;
+mod output_tail;
 mod report;
 mod schedule;
 mod setup;
@@ -59,11 +61,12 @@ use self::output::pipes::Pipes;
 use self::output::std_streams::StdStreams;
 use self::output::submitted_jobs::SubmittedJobs;
 use self::report::joblog::JobLog;
+use self::report::junit::JunitReport;
 use self::report::progress::Progress;
 use self::report::summary::Summary;
 use self::setup::{
     build_spawner, cannot, choose_foreground, choose_halt, choose_output, choose_shard,
-    existing_log, list_options,
+    existing_log, list_options, open_junit,
 };
 use self::signals::Signals;
 use self::stopped::Stopped;
@@ -108,6 +111,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         None => (None, None),
     };
 
+    let junit = open_junit(&options)?;
     if let Some(dir) = &options.cwd {
         job_environment::change_directory(dir)?;
     }
@@ -148,8 +152,9 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     let mut supervisor = Supervisor {
         signals,
         counts: Arc::clone(&counts),
-        pipes: Pipes::new(Arc::clone(&spawner.poll), route),
+        pipes: Pipes::new(Arc::clone(&spawner.poll), route, junit.is_some()),
         joblog,
+        junit,
         records: options.output == Output::Jsonl,
         retries: options.retries,
         halt: choose_halt(&options),
@@ -179,7 +184,8 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     }
     let Supervisor {
         summary,
-        shutdown,
+        mut shutdown,
+        junit,
         mut std_streams,
         mut signals,
         ..
@@ -188,6 +194,11 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     if !options.quiet {
         let text = summary.render(counts.done_before(), counts.failed_before());
         std_streams.report_last(&text, &mut signals, shutdown.is_interrupted());
+    }
+    if let Some(Err(failure)) = junit.map(JunitReport::finish)
+        && let Some(text) = shutdown.fail(failure)
+    {
+        say(&text);
     }
     if let Err(error) = drainer::start(open_pipes) {
         say(&format!(

@@ -308,6 +308,13 @@ pub(crate) struct Options {
     #[arg(long, requires = "joblog", help_heading = "Job log")]
     pub(crate) resume_failed: bool,
 
+    /// Write a report as JUnit XML to FILE
+    ///
+    /// CI services read it. The name of a test case is the line of the job, or its arguments. It has
+    /// the end of the job's output, 32 KiB of each stream. FILE is replaced at the end of the run.
+    #[arg(long, value_name = "FILE", help_heading = "Tests")]
+    pub(crate) junit: Option<PathBuf>,
+
     /// The number of threads that start jobs; each blocks in every exec
     #[arg(long, value_name = "N", default_value_t = 4, hide = true, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) starters: u16,

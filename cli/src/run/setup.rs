@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use super::output::destination::Destination;
 use super::output::job_stream::Route;
 use super::output::logs::Logs;
 use super::report::joblog::ExistingLog;
+use super::report::junit::JunitReport;
 use super::schedule::admission::Admission;
 use super::schedule::event_queue::EventQueue;
 use super::schedule::shell::Shell;
@@ -62,7 +64,26 @@ pub(super) fn list_options(options: &Options) -> ListOptions {
             false => options.tagstring.clone(),
         },
         stdin: options.stdin.clone(),
+        names: options.junit.is_some(),
     }
+}
+
+/// Begins the report of `--junit`. Its suite has the name of the list, or is the template.
+pub(super) fn open_junit(options: &Options) -> Result<Option<JunitReport>, Failure> {
+    let Some(path) = &options.junit else {
+        return Ok(None);
+    };
+    let words = options.command.iter();
+    let words: Vec<_> = words
+        .map(|word| word.as_bytes())
+        .take_while(|word| !word.starts_with(b":::"))
+        .collect();
+    let suite = match (&options.file, words.is_empty()) {
+        (_, false) => words.join(&b' '),
+        (Some(file), true) => file.as_os_str().as_bytes().to_vec(),
+        (None, true) => b"-".to_vec(),
+    };
+    JunitReport::create(path, &suite).map(Some)
 }
 
 /// Opens the terminal for jobs, if the options ask for it and there is one.

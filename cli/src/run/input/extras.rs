@@ -8,12 +8,14 @@ use super::placeholder::ArgumentCount;
 use super::source::ListOptions;
 use super::word::Word;
 use crate::failure::Failure;
+use crate::run::attempt::FailedAttempts;
 use crate::run::job::Details;
 
 /// The options with placeholders.
 pub(super) struct Extras {
     tag: Option<Word>,
     stdin: Option<StdinTemplate>,
+    name: Option<Word>,
 }
 
 impl Extras {
@@ -26,15 +28,18 @@ impl Extras {
         let stdin = stdin
             .map(|value| StdinTemplate::parse(value, count))
             .transpose()?;
+        // The arguments.
+        let name = options.names.then(|| Word::parse(b"{}", count));
         Ok(Self {
             tag,
             stdin: stdin.flatten(),
+            name: name.transpose()?,
         })
     }
 
     /// The details of a job. For a line of a list of commands the line is its argument.
     pub(super) fn fill(&self, number: u64, arguments: &[&OsStr]) -> Option<Box<Details>> {
-        if self.tag.is_none() && self.stdin.is_none() {
+        if self.tag.is_none() && self.stdin.is_none() && self.name.is_none() {
             return None;
         }
         let tag = self.tag.as_ref();
@@ -42,6 +47,11 @@ impl Extras {
         Some(Box::new(Details {
             tag: tag.map(|tag| tag.fill_one(number, arguments)),
             input: stdin.map(|stdin| stdin.fill(number, arguments)),
+            name: self
+                .name
+                .as_ref()
+                .map(|name| name.fill_one(number, arguments)),
+            attempts: FailedAttempts::default(),
         }))
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct ListOptions {
     pub(crate) tag: Option<OsString>,
     /// What jobs read: `null`, `arg`, or a template for the name of a file.
     pub(crate) stdin: Option<OsString>,
+    /// Jobs need names for a report.
+    pub(crate) names: bool,
 }
 
 pub(crate) struct Source {

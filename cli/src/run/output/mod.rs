@@ -4,6 +4,7 @@
 //! [`pipes`] reads the pipes and forwards them line by line (`job_stream`, `output_line`, `long_line`) to
 //! [`std_streams`]. With `--keep-order` they wait in [`keep_order`], which knows [`submitted_jobs`]
 //! and uses `spool`; [`job_output`] connects it to the streams.
+//! `output_tails` keeps the ends of what running jobs have written, for a report.
 //! At the end of the run [`drainer`] keeps pipes readable that background processes still write to.
 
 pub(crate) mod destination;
@@ -14,6 +15,7 @@ pub(crate) mod keep_order;
 pub(crate) mod logs;
 mod long_line;
 mod output_line;
+mod output_tails;
 pub(crate) mod pipes;
 mod spool;
 pub(crate) mod std_streams;

@@ -14,7 +14,9 @@ use rustix::process::{Resource, getrlimit};
 
 use super::job_stream::{JobStream, Route};
 use super::long_line::LongLine;
+use super::output_tails::OutputTails;
 use super::std_streams::StdStreams;
+use crate::run::output_tail::OutputTail;
 use crate::run::stream_id::StreamId;
 use crate::run::token::Token;
 
@@ -34,10 +36,12 @@ pub(crate) struct Pipes {
     /// Streams that wait for the end of a long line. They are removed from `poll` meanwhile.
     paused: Vec<StreamId>,
     buffer: Vec<u8>,
+    /// The ends of what running jobs have written, if a report needs them.
+    tails: Option<OutputTails>,
 }
 
 impl Pipes {
-    pub(crate) fn new(poll: Arc<OwnedFd>, route: Route) -> Self {
+    pub(crate) fn new(poll: Arc<OwnedFd>, route: Route, keep_tails: bool) -> Self {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         Self {
             poll,
@@ -48,6 +52,7 @@ impl Pipes {
             long_lines: [None, None],
             paused: Vec::new(),
             buffer: vec![0; READ_AT_ONCE],
+            tails: keep_tails.then(OutputTails::default),
         }
     }
 
@@ -59,6 +64,11 @@ impl Pipes {
         pipes: [Option<OwnedFd>; 2],
         tag: Option<Rc<[u8]>>,
     ) {
+        if let Some(tails) = &mut self.tails
+            && pipes.iter().any(Option::is_some)
+        {
+            tails.add(job, attempt);
+        }
         for (stream_id, pipe) in StreamId::both(job, attempt).into_iter().zip(pipes) {
             if let Some(pipe) = pipe {
                 self.streams
@@ -108,6 +118,9 @@ impl Pipes {
             stream.read(&mut self.buffer)
         } {
             Some(bytes) => {
+                if let Some(tails) = &mut self.tails {
+                    tails.push(stream_id, bytes);
+                }
                 stream.forward(stream_id, bytes, self.route, std_streams);
                 let count = bytes.len();
                 self.track_stream(stream_id, count, std_streams);
@@ -276,6 +289,11 @@ impl Pipes {
         !oldest.is_empty()
     }
 
+    /// Takes the end of what an ended job has written.
+    pub(crate) fn take_tail(&mut self, job: u64, attempt: u32) -> Option<OutputTail> {
+        self.tails.as_mut()?.take(job, attempt)
+    }
+
     /// Forwards what a pipe contains. With many pipes, or a slow reader of this process, its turn
     /// may not have come. It reads at most the content of a full pipe, because the writer may be
     /// endless.
@@ -288,6 +306,9 @@ impl Pipes {
         if stream.is_readable() && !waits {
             let mut buffer = vec![0; PIPE_MAX];
             if let Some(bytes) = stream.read(&mut buffer) {
+                if let Some(tails) = &mut self.tails {
+                    tails.push(stream_id, bytes);
+                }
                 stream.forward(stream_id, bytes, self.route, std_streams);
                 let count = bytes.len();
                 self.track_stream(stream_id, count, std_streams);

@@ -145,6 +145,16 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// The time at which the job was started, as in the record.
+    pub(crate) fn started_at(&self) -> &str {
+        &self.started_at
+    }
+
+    /// The time from the start of the job to its end.
+    pub(crate) fn wall(&self) -> Duration {
+        Duration::try_from_secs_f64(self.wall_seconds).unwrap_or_default()
+    }
+
     /// Processor time, user and system.
     pub(crate) fn cpu(&self) -> Duration {
         let seconds = self.user_seconds.unwrap_or(0.0) + self.system_seconds.unwrap_or(0.0);

@@ -6,7 +6,9 @@ use super::pending_ends::{PendingEnd, died_of_shutdown_signal};
 use super::running_job::RunningJob;
 use super::shutdown::Stop;
 use crate::run::job::Job;
+use crate::run::output_tail::OutputTail;
 use crate::run::report::json::to_json_line;
+use crate::run::report::junit_case;
 use crate::run::report::record::{EndCause, Record};
 use crate::run::stream_id::STDOUT;
 
@@ -36,6 +38,7 @@ impl Supervisor {
             self.report_closed_pipes();
         }
         let Some(exit) = exit else { return };
+        let output = self.take_output(&job);
         if denied {
             self.report(&format!(
                 "job {number} has ended, but processes of its group (number {}) run as another user \
@@ -57,6 +60,7 @@ impl Supervisor {
             start_time,
             exit,
             cause,
+            output,
         };
         if cause == EndCause::Itself && !pending.exit.success() {
             // The signal that ended the job may have been sent to this process too.
@@ -96,6 +100,7 @@ impl Supervisor {
             start_time,
             exit,
             mut cause,
+            output,
         } = pending;
         // The job failed just before or after a request to end, which may have gone to the job as
         // well.
@@ -105,17 +110,33 @@ impl Supervisor {
         let record = Record::of_exit(&job, start_time, &exit, cause);
         let failed = !record.success && !record.interrupted;
         if failed && job.attempt <= self.retries && !self.shutdown.is_stopping() {
+            let attempt = self
+                .junit
+                .is_some()
+                .then(|| junit_case::failed_attempt(&record, output.unwrap_or_default()));
             drop(record);
+            if let (Some(attempt), Some(details)) = (attempt, &mut job.details) {
+                details.attempts.push(attempt);
+            }
             job.attempt += 1;
             self.summary.add_retry();
             return Some(job);
         }
-        self.finish_job(&job, &record);
+        self.finish_job(&job, &record, output);
         None
     }
 
-    pub(super) fn finish_job(&mut self, job: &Job, record: &Record<'_>) {
+    /// Records a job. `output` is the end of what it wrote.
+    pub(super) fn finish_job(
+        &mut self,
+        job: &Job,
+        record: &Record<'_>,
+        output: Option<OutputTail>,
+    ) {
         self.summary.add(record);
+        if self.junit.is_some() {
+            self.add_test_case(job, record, &output.unwrap_or_default());
+        }
         if let Some(joblog) = &mut self.joblog
             && let Err(failure) = joblog.write(job, record)
         {

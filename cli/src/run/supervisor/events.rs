@@ -31,7 +31,8 @@ impl Supervisor {
                         "job {} was not started: {}\n",
                         job.number, error.reason
                     ));
-                    self.finish_job(&job, &Record::of_start_error(&job, start_time, error));
+                    let record = Record::of_start_error(&job, start_time, error);
+                    self.finish_job(&job, &record, None);
                     self.spawner.admission.release(Some(job.slot));
                 }
                 Event::StartDropped => self.spawner.admission.release(None),

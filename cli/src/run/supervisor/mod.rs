@@ -18,6 +18,7 @@ pub(crate) mod halt;
 mod interrupts;
 pub(crate) mod job_checks;
 pub(crate) mod pending_ends;
+mod report_case;
 mod running_job;
 pub(crate) mod shutdown;
 mod writer;
@@ -41,6 +42,7 @@ use super::input::reader::ListCounts;
 use super::output::pipes::Pipes;
 use super::output::std_streams::StdStreams;
 use super::report::joblog::JobLog;
+use super::report::junit::JunitReport;
 use super::report::progress::Progress;
 use super::report::summary::Summary;
 use super::schedule::spawner::Spawner;
@@ -60,6 +62,7 @@ pub(crate) struct Supervisor {
     pub(crate) counts: Arc<ListCounts>,
     pub(crate) pipes: Pipes,
     pub(crate) joblog: Option<JobLog>,
+    pub(crate) junit: Option<JunitReport>,
     /// Whether standard output gets a record of each finished job.
     pub(crate) records: bool,
     pub(crate) retries: u32,
