@@ -157,6 +157,8 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         junit,
         records: options.output == Output::Jsonl,
         retries: options.retries,
+        retry_delay: options.retry_delay,
+        fail_flaky: options.fail_flaky,
         halt: choose_halt(&options),
         std_streams: StdStreams::new(submitted.map(KeepOrder::new)),
         progress: Progress::new(options.bar || !options.quiet && !options.no_bar),

@@ -1,6 +1,6 @@
 //! The test case of a job, for the JUnit report.
 
-use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestRerun};
+use quick_junit::{FlakyOrRerun, NonSuccessKind, TestCase, TestCaseStatus, TestRerun};
 
 use super::junit_text::{name_of, output_of};
 use super::record::{OutcomeKind, Record};
@@ -17,6 +17,9 @@ pub(crate) fn of_job(suite: &str, job: &Job, record: &Record<'_>, output: &Outpu
             let mut status = TestCaseStatus::non_success(kind_of(record));
             status.set_message(name_of(record.description().as_bytes()));
             status.set_type(failure_type(record));
+            if record.flaky {
+                status.set_rerun_kind(FlakyOrRerun::Flaky);
+            }
             status
         }
     };
@@ -49,6 +52,7 @@ fn failure_type(record: &Record<'_>) -> &'static str {
     match record.outcome {
         _ if record.timed_out => "timeout",
         _ if record.interrupted => "interrupted",
+        _ if record.flaky => "flaky",
         OutcomeKind::NotStarted => "not started",
         OutcomeKind::Exited => "exit code",
         OutcomeKind::Signaled => "signal",

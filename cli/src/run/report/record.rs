@@ -33,6 +33,8 @@ pub(crate) struct Record<'a> {
     pub(crate) timed_out: bool,
     /// The run ended the job after a request to end. The job is not done.
     pub(crate) interrupted: bool,
+    /// It succeeded after an attempt that failed. With `--fail-flaky` it is no success.
+    pub(crate) flaky: bool,
     started_at: String,
     pub(crate) wall_seconds: f64,
     user_seconds: Option<f64>,
@@ -83,12 +85,14 @@ impl<'a> Record<'a> {
         };
         let seconds =
             |of: fn(&Usage) -> Duration| exit.usage().map(|usage| of(&usage).as_secs_f64());
+        let success = exit.success() && cause == EndCause::Itself;
         Self {
             outcome,
             exit_code,
             signal,
             reason,
-            success: exit.success() && cause == EndCause::Itself,
+            success,
+            flaky: success && job.attempt > 1,
             timed_out: cause == EndCause::TimedOut,
             interrupted: cause == EndCause::Interrupted,
             wall_seconds: micros(
@@ -100,6 +104,14 @@ impl<'a> Record<'a> {
             system_seconds: seconds(Usage::system),
             max_rss_bytes: exit.usage().map(|usage| usage.max_rss_bytes()),
             ..Self::blank(job, start_time)
+        }
+    }
+
+    /// Counts a flaky job as failed.
+    pub(crate) fn fail_flaky(&mut self) {
+        if self.flaky {
+            self.success = false;
+            self.reason = Some(format!("only attempt {} succeeded", self.attempts));
         }
     }
 
@@ -137,6 +149,7 @@ impl<'a> Record<'a> {
             success: false,
             timed_out: false,
             interrupted: false,
+            flaky: false,
             started_at: format!("{:.6}", start_time.time),
             wall_seconds: 0.0,
             user_seconds: None,

@@ -27,6 +27,7 @@ pub(crate) struct Summary {
     timed_out: u64,
     interrupted: u64,
     retries: u64,
+    flaky: u64,
     wall_micros: Histogram<u64>,
     cpu: Duration,
     slowest: BinaryHeap<Reverse<(u64, u64, String)>>,
@@ -46,6 +47,7 @@ impl Summary {
             timed_out: 0,
             interrupted: 0,
             retries: 0,
+            flaky: 0,
             wall_micros,
             cpu: Duration::ZERO,
             slowest: BinaryHeap::with_capacity(SLOWEST_SHOWN + 1),
@@ -66,6 +68,7 @@ impl Summary {
     }
 
     pub(crate) fn add(&mut self, record: &Record<'_>) {
+        self.flaky += u64::from(record.flaky);
         match (record.interrupted, record.success) {
             (true, _) => self.interrupted += 1,
             (_, true) => self.succeeded += 1,
@@ -121,6 +124,7 @@ impl Summary {
         for (count, what) in [
             (self.timed_out, "of them timed out"),
             (self.interrupted, "interrupted"),
+            (self.flaky, "flaky"),
             (self.retries, "retries"),
         ] {
             if count > 0 {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::delayed_jobs::{DelayedJobs, Retry};
 use super::slots::Slots;
 use crate::run::job::Job;
 
@@ -11,6 +12,10 @@ use crate::run::job::Job;
 const QUEUE_MAX: usize = 1024;
 /// The reader sleeps until the queue is this short.
 const QUEUE_REFILL: usize = QUEUE_MAX / 2;
+
+/// If as many jobs wait for the time of their next attempt, no others start. Each of them may hold
+/// what a report says about its attempts.
+const DELAYED_MAX: usize = 1024;
 
 /// A longer delay counts as this long: a hundred years.
 const DELAY_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -28,6 +33,8 @@ struct State {
     queued: VecDeque<Job>,
     /// Jobs for another attempt, and jobs that were put back. They start first.
     retries: VecDeque<Job>,
+    /// Jobs whose next attempt has to wait. They have no slot and no permit.
+    delayed: DelayedJobs,
     /// Jobs that run or are being started.
     active: usize,
     /// The slots of the active jobs.
@@ -60,6 +67,7 @@ impl Admission {
             state: Mutex::new(State {
                 queued: VecDeque::new(),
                 retries: VecDeque::new(),
+                delayed: DelayedJobs::default(),
                 active: 0,
                 slots: Slots::default(),
                 capacity,
@@ -125,6 +133,7 @@ impl Admission {
             if state.is_over() {
                 return None;
             }
+            state.end_delays();
             let may_start = !state.closed && state.active < state.capacity;
             if may_start && let Some(pause) = state.pause() {
                 state.sleeping_spawners += 1;
@@ -145,10 +154,18 @@ impl Admission {
                 return Some(job);
             }
             state.sleeping_spawners += 1;
-            state = self
-                .can_start
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            // A spawner that sleeps was woken up when a job was delayed, so each of them knows the
+            // time of the first one.
+            state = match state.delayed.wait_timeout() {
+                None => {
+                    let woken = self.can_start.wait(state);
+                    woken.unwrap_or_else(PoisonError::into_inner)
+                }
+                Some(timeout) => {
+                    let woken = self.can_start.wait_timeout(state, timeout);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
             state.sleeping_spawners -= 1;
         }
     }
@@ -192,11 +209,21 @@ impl Admission {
     }
 
     /// Queues a job that has ended for another attempt.
-    pub(crate) fn retry(&self, job: Job) {
+    pub(crate) fn retry(&self, retry: Retry) {
         let mut state = self.lock();
-        state.leave(job.slot);
-        state.retries.push_back(job);
+        state.leave(retry.job.slot);
+        self.add_retry(&mut state, retry);
         self.wake_spawners(&state);
+    }
+
+    fn add_retry(&self, state: &mut State, Retry { job, delay }: Retry) {
+        match delay {
+            None => state.retries.push_back(job),
+            Some(delay) => {
+                state.delayed.add(Instant::now() + delay, job);
+                self.can_start.notify_all();
+            }
+        }
     }
 
     /// Releases the permit of a job that has ended. Whether it gets another attempt is decided
@@ -209,11 +236,11 @@ impl Admission {
     }
 
     /// Reports the decision about a deferred job.
-    pub(crate) fn resolve_deferred(&self, retry: Option<Job>) {
+    pub(crate) fn resolve_deferred(&self, retry: Option<Retry>) {
         let mut state = self.lock();
         state.deferred -= 1;
-        if !state.closed {
-            state.retries.extend(retry);
+        if let (Some(retry), false) = (retry, state.closed) {
+            self.add_retry(&mut state, retry);
         }
         self.wake_spawners(&state);
     }
@@ -245,6 +272,7 @@ impl Admission {
         state.closed = true;
         state.queued.clear();
         state.retries.clear();
+        state.delayed.clear();
         self.can_start.notify_all();
         self.wants_input.notify_all();
     }
@@ -276,7 +304,18 @@ impl Admission {
 
 impl State {
     fn next(&mut self) -> Option<Job> {
-        self.retries.pop_front().or_else(|| self.queued.pop_front())
+        let retry = self.retries.pop_front();
+        if retry.is_some() || self.delayed.len() >= DELAYED_MAX {
+            return retry;
+        }
+        self.queued.pop_front()
+    }
+
+    /// Queues the jobs whose time has come.
+    fn end_delays(&mut self) {
+        while let Some(job) = self.delayed.pop_due() {
+            self.retries.push_back(job);
+        }
     }
 
     /// The time for which a job that could start has to wait.
@@ -293,7 +332,8 @@ impl State {
     }
 
     fn is_over(&self) -> bool {
-        let none_waits = self.queued.is_empty() && self.retries.is_empty();
+        let none_waits =
+            self.queued.is_empty() && self.retries.is_empty() && self.delayed.is_empty();
         self.active == 0 && self.deferred == 0 && (self.closed || self.input_ended && none_waits)
     }
 }

@@ -3,12 +3,15 @@
 //! The reader submits jobs to [`admission`], and the threads of [`spawner`] take them from there.
 //! [`shell`] decides how a line is executed, and [`environment`] which variables a job has;
 //! `job_stdin` opens what it reads. `slots`
-//! numbers the running jobs. [`event_queue`] carries the result to the supervisor.
+//! numbers the running jobs. [`delayed_jobs`] wait for their next attempt, as [`retry_delay`] says.
+//! [`event_queue`] carries the result to the supervisor.
 
 pub(crate) mod admission;
+pub(crate) mod delayed_jobs;
 pub(crate) mod environment;
 pub(crate) mod event_queue;
 mod job_stdin;
+pub(crate) mod retry_delay;
 pub(crate) mod shell;
 mod slots;
 pub(crate) mod spawner;

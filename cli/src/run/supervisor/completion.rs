@@ -10,6 +10,7 @@ use crate::run::output_tail::OutputTail;
 use crate::run::report::json::to_json_line;
 use crate::run::report::junit_case;
 use crate::run::report::record::{EndCause, Record};
+use crate::run::schedule::delayed_jobs::Retry;
 use crate::run::stream_id::STDOUT;
 
 impl Supervisor {
@@ -72,7 +73,7 @@ impl Supervisor {
         let slot = pending.job.slot;
         let again = self.record_or_retry(pending);
         match again {
-            Some(job) => self.spawner.admission.retry(job),
+            Some(retry) => self.spawner.admission.retry(retry),
             None => self.spawner.admission.release(Some(slot)),
         }
     }
@@ -94,7 +95,7 @@ impl Supervisor {
     }
 
     /// Records how a job ended, or returns it for another attempt.
-    fn record_or_retry(&mut self, pending: PendingEnd) -> Option<Job> {
+    fn record_or_retry(&mut self, pending: PendingEnd) -> Option<Retry> {
         let PendingEnd {
             mut job,
             start_time,
@@ -107,7 +108,7 @@ impl Supervisor {
         if cause == EndCause::Itself && !exit.success() && self.shutdown.is_interrupted() {
             cause = EndCause::Interrupted;
         }
-        let record = Record::of_exit(&job, start_time, &exit, cause);
+        let mut record = Record::of_exit(&job, start_time, &exit, cause);
         let failed = !record.success && !record.interrupted;
         if failed && job.attempt <= self.retries && !self.shutdown.is_stopping() {
             let attempt = self
@@ -120,7 +121,11 @@ impl Supervisor {
             }
             job.attempt += 1;
             self.summary.add_retry();
-            return Some(job);
+            let delay = self.retry_delay.map(|delay| delay.after(job.attempt - 1));
+            return Some(Retry { job, delay });
+        }
+        if self.fail_flaky {
+            record.fail_flaky();
         }
         self.finish_job(&job, &record, output);
         None

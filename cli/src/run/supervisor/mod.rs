@@ -45,6 +45,7 @@ use super::report::joblog::JobLog;
 use super::report::junit::JunitReport;
 use super::report::progress::Progress;
 use super::report::summary::Summary;
+use super::schedule::retry_delay::RetryDelay;
 use super::schedule::spawner::Spawner;
 use super::signals::Signals;
 use super::stopped::Stopped;
@@ -66,6 +67,9 @@ pub(crate) struct Supervisor {
     /// Whether standard output gets a record of each finished job.
     pub(crate) records: bool,
     pub(crate) retries: u32,
+    pub(crate) retry_delay: Option<RetryDelay>,
+    /// A job that succeeds after a failed attempt counts as failed.
+    pub(crate) fail_flaky: bool,
     pub(crate) halt: Option<Halt>,
     pub(crate) std_streams: StdStreams,
     pub(crate) progress: Progress,
