@@ -17,6 +17,8 @@ pub(crate) struct Job {
     pub(crate) attempt: u32,
     /// A number from 1 that no other job has while this one runs; 0 before the job is started.
     pub(crate) slot: u32,
+    /// An attempt ran for the time of `--slow-after`.
+    pub(crate) slow: bool,
     pub(crate) command: CommandSpec,
     /// What only some runs need.
     pub(crate) details: Option<Box<Details>>,

@@ -40,6 +40,7 @@ mod start_error;
 mod stopped;
 mod stream_id;
 mod supervisor;
+mod test_options;
 mod token;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -75,6 +76,7 @@ use self::supervisor::grace_groups::GraceGroups;
 use self::supervisor::job_checks::JobChecks;
 use self::supervisor::pending_ends::PendingEnds;
 use self::supervisor::shutdown::Shutdown;
+use self::supervisor::slow_jobs::SlowJobs;
 use self::token::Token;
 use crate::diagnostics::say;
 use crate::failure::Failure;
@@ -157,8 +159,9 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         junit,
         records: options.output == Output::Jsonl,
         retries: options.retries,
-        retry_delay: options.retry_delay,
-        fail_flaky: options.fail_flaky,
+        retry_delay: options.tests.retry_delay,
+        fail_flaky: options.tests.fail_flaky,
+        slow_jobs: options.tests.slow_after.map(SlowJobs::new),
         halt: choose_halt(&options),
         std_streams: StdStreams::new(submitted.map(KeepOrder::new)),
         progress: Progress::new(options.bar || !options.quiet && !options.no_bar),

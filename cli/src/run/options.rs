@@ -8,10 +8,10 @@ use clap::{Args, ValueEnum};
 
 use super::input::delimiter;
 use super::input::shard::Wanted;
-use super::schedule::retry_delay::RetryDelay;
 use super::stopped::Stopped;
 use super::supervisor::halt::HaltRule;
 use super::supervisor::shutdown::Stop;
+use super::test_options::TestOptions;
 use crate::duration;
 
 const EXAMPLES: &str = "\
@@ -309,34 +309,8 @@ pub(crate) struct Options {
     #[arg(long, requires = "joblog", help_heading = "Job log")]
     pub(crate) resume_failed: bool,
 
-    /// Time until a failed job runs again, as in 2s or 1s..30s
-    ///
-    /// With 1s..30s the time doubles with each attempt, from 1 s up to 30 s. Other jobs run
-    /// meanwhile.
-    #[arg(
-        long,
-        value_name = "TIME",
-        requires = "retries",
-        hide_short_help = true,
-        help_heading = "Tests"
-    )]
-    pub(crate) retry_delay: Option<RetryDelay>,
-
-    /// Count a job as failed if only a retry succeeded
-    #[arg(long, hide_short_help = true, help_heading = "Tests")]
-    pub(crate) fail_flaky: bool,
-
-    /// Write a report as JUnit XML to FILE
-    ///
-    /// CI services read it. The name of a test case is the line of the job, or its arguments. It has
-    /// the end of the job's output, 32 KiB of each stream. FILE is replaced at the end of the run.
-    #[arg(
-        long,
-        value_name = "FILE",
-        hide_short_help = true,
-        help_heading = "Tests"
-    )]
-    pub(crate) junit: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) tests: TestOptions,
 
     /// The number of threads that start jobs; each blocks in every exec
     #[arg(long, value_name = "N", default_value_t = 4, hide = true, value_parser = clap::value_parser!(u16).range(1..=64))]

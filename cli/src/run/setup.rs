@@ -64,13 +64,13 @@ pub(super) fn list_options(options: &Options) -> ListOptions {
             false => options.tagstring.clone(),
         },
         stdin: options.stdin.clone(),
-        names: options.junit.is_some(),
+        names: options.tests.junit.is_some(),
     }
 }
 
 /// Begins the report of `--junit`. Its suite has the name of the list, or is the template.
 pub(super) fn open_junit(options: &Options) -> Result<Option<JunitReport>, Failure> {
-    let Some(path) = &options.junit else {
+    let Some(path) = &options.tests.junit else {
         return Ok(None);
     };
     let words = options.command.iter();

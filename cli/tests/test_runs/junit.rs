@@ -8,6 +8,7 @@ use quick_junit::{FlakyOrRerun, NonSuccessKind, Report, TestCase, TestCaseStatus
 
 use crate::common::{Started, code, exitring, signal, std_exitring, wait_until};
 
+/// Reads a report. The parser removes line ends at the ends of texts.
 pub(crate) fn read(path: &Path) -> Report {
     let text = fs::read_to_string(path).unwrap();
     Report::deserialize_from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -69,12 +70,12 @@ fn jobs_are_test_cases_with_their_output_and_their_failures() {
     };
     let passed = case("echo a");
     assert_eq!(passed.status, TestCaseStatus::success());
-    assert_eq!(passed.system_out.as_deref(), Some("a\n"));
-    assert_eq!(passed.system_err.as_deref(), Some("A\n"));
+    assert_eq!(passed.system_out.as_deref(), Some("a"));
+    assert_eq!(passed.system_err.as_deref(), Some("A"));
     let failed = case("echo b");
     let expected = (NonSuccessKind::Failure, "exit code", "exit code 3");
     assert_eq!(failure(failed), expected);
-    assert_eq!(failed.system_out.as_deref(), Some("b\n"));
+    assert_eq!(failed.system_out.as_deref(), Some("b"));
     assert_eq!(failed.system_err, None);
     let (kind, ty, message) = failure(case("exec"));
     assert_eq!((kind, ty), (NonSuccessKind::Failure, "timeout"));
@@ -123,13 +124,13 @@ fn attempts_before_a_success_are_flaky_failures_and_before_a_failure_reruns() {
         .iter()
         .map(|run| run.system_out.as_deref())
         .collect();
-    assert_eq!(outputs, [Some("n1\n"), Some("n2\n")]);
+    assert_eq!(outputs, [Some("n1"), Some("n2")]);
     assert!(
         flaky_runs
             .iter()
             .all(|run| run.message.as_deref() == Some("exit code 1"))
     );
-    assert_eq!(flaky.system_out.as_deref(), Some("n3\n"));
+    assert_eq!(flaky.system_out.as_deref(), Some("n3"));
     let failed = cases
         .iter()
         .find(|case| case.name.ends_with("failed"))
@@ -163,7 +164,7 @@ fn bytes_that_xml_cannot_represent_are_replaced() {
     assert!(case.name.ends_with("# \\xff\\u{1}<\"&'>"), "{case:?}");
     assert_eq!(
         case.system_out.as_deref(),
-        Some("a\u{fffd}red\u{fffd}<&]]>\n")
+        Some("a\u{fffd}red\u{fffd}<&]]>")
     );
 }
 
@@ -182,10 +183,10 @@ fn only_the_end_of_long_output_is_in_the_report() {
             out.starts_with("[556127 bytes before this are left out]\n"),
             "{out}"
         );
-        assert!(out.ends_with("\n99999\n100000\n"));
+        assert!(out.ends_with("\n99999\n100000"));
         assert_eq!(
             case.system_err.as_deref(),
-            Some("1\n2\n3\n4\n5\n"),
+            Some("1\n2\n3\n4\n5"),
             "{option:?}"
         );
     }

@@ -4,3 +4,4 @@
 mod common;
 mod flaky;
 mod junit;
+mod slow;

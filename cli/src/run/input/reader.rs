@@ -85,6 +85,7 @@ impl Reader {
                     number,
                     attempt: 1,
                     slot: 0,
+                    slow: false,
                     command,
                     details,
                 });

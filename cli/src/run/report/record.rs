@@ -35,6 +35,8 @@ pub(crate) struct Record<'a> {
     pub(crate) interrupted: bool,
     /// It succeeded after an attempt that failed. With `--fail-flaky` it is no success.
     pub(crate) flaky: bool,
+    /// An attempt ran for the time of `--slow-after`.
+    pub(crate) slow: bool,
     started_at: String,
     pub(crate) wall_seconds: f64,
     user_seconds: Option<f64>,
@@ -150,6 +152,7 @@ impl<'a> Record<'a> {
             timed_out: false,
             interrupted: false,
             flaky: false,
+            slow: job.slow,
             started_at: format!("{:.6}", start_time.time),
             wall_seconds: 0.0,
             user_seconds: None,

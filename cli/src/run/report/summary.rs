@@ -28,6 +28,7 @@ pub(crate) struct Summary {
     interrupted: u64,
     retries: u64,
     flaky: u64,
+    slow: u64,
     wall_micros: Histogram<u64>,
     cpu: Duration,
     slowest: BinaryHeap<Reverse<(u64, u64, String)>>,
@@ -48,6 +49,7 @@ impl Summary {
             interrupted: 0,
             retries: 0,
             flaky: 0,
+            slow: 0,
             wall_micros,
             cpu: Duration::ZERO,
             slowest: BinaryHeap::with_capacity(SLOWEST_SHOWN + 1),
@@ -69,6 +71,7 @@ impl Summary {
 
     pub(crate) fn add(&mut self, record: &Record<'_>) {
         self.flaky += u64::from(record.flaky);
+        self.slow += u64::from(record.slow);
         match (record.interrupted, record.success) {
             (true, _) => self.interrupted += 1,
             (_, true) => self.succeeded += 1,
@@ -125,6 +128,7 @@ impl Summary {
             (self.timed_out, "of them timed out"),
             (self.interrupted, "interrupted"),
             (self.flaky, "flaky"),
+            (self.slow, "slow"),
             (self.retries, "retries"),
         ] {
             if count > 0 {
@@ -185,7 +189,7 @@ impl Summary {
 }
 
 /// The start of a command, on one line and without control characters.
-fn excerpt(command: &str) -> String {
+pub(crate) fn excerpt(command: &str) -> String {
     let clean = command
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c });

@@ -22,7 +22,7 @@ impl Supervisor {
             .get(&number)
             .is_some_and(|running| running.was_in_grace && running.is_denied());
         let Some(RunningJob {
-            job,
+            mut job,
             start_time,
             child,
             exit,
@@ -39,6 +39,10 @@ impl Supervisor {
             self.report_closed_pipes();
         }
         let Some(exit) = exit else { return };
+        if let Some(slow_jobs) = &self.slow_jobs {
+            let time = exit.seen_at().saturating_duration_since(start_time.instant);
+            job.slow |= slow_jobs.is_slow(time);
+        }
         let output = self.take_output(&job);
         if denied {
             self.report(&format!(

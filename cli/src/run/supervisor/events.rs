@@ -58,6 +58,8 @@ impl Supervisor {
         self.shutdown.signal_job(&child);
         let tag = job.tag().map(Rc::from);
         self.pipes.add(job.number, job.attempt, pipes, tag);
+        let slow_jobs = self.slow_jobs.as_mut();
+        let slow_due = slow_jobs.and_then(|slow_jobs| slow_jobs.add(start_time.instant));
         let running = RunningJob {
             job,
             start_time,
@@ -66,6 +68,7 @@ impl Supervisor {
             in_grace: false,
             was_in_grace: false,
             check: CheckState::default(),
+            slow_due,
         };
         self.running.insert(running.job.number, running);
     }

@@ -3,9 +3,9 @@
 //! It owns all state of running jobs.
 //!
 //! [`Supervisor`] and its loop are here. Its methods are in files of their own, each with one
-//! `impl Supervisor`: `events`, `completion`, `interrupts`, `check_jobs`, `foreground_jobs` and
-//! `writer`. These import [`Supervisor`] from here. The types of its fields import nothing from
-//! here: [`shutdown`], [`halt`], [`pending_ends`], [`grace_groups`], [`job_checks`], [`foreground`] and
+//! `impl Supervisor`: `events`, `completion`, `interrupts`, `check_jobs`, `foreground_jobs`,
+//! `writer`, `report_case` and `report_slow_jobs`. These import [`Supervisor`] from here. The types of its fields import nothing from
+//! here: [`shutdown`], [`halt`], [`pending_ends`], [`grace_groups`], [`job_checks`], [`foreground`], [`slow_jobs`] and
 //! `running_job`.
 
 mod check_jobs;
@@ -19,8 +19,10 @@ mod interrupts;
 pub(crate) mod job_checks;
 pub(crate) mod pending_ends;
 mod report_case;
+mod report_slow_jobs;
 mod running_job;
 pub(crate) mod shutdown;
+pub(crate) mod slow_jobs;
 mod writer;
 
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -38,6 +40,7 @@ use self::job_checks::JobChecks;
 use self::pending_ends::PendingEnds;
 use self::running_job::{DrainingJob, RunningJob};
 use self::shutdown::Shutdown;
+use self::slow_jobs::SlowJobs;
 use super::input::reader::ListCounts;
 use super::output::pipes::Pipes;
 use super::output::std_streams::StdStreams;
@@ -70,6 +73,8 @@ pub(crate) struct Supervisor {
     pub(crate) retry_delay: Option<RetryDelay>,
     /// A job that succeeds after a failed attempt counts as failed.
     pub(crate) fail_flaky: bool,
+    /// With `--slow-after`.
+    pub(crate) slow_jobs: Option<SlowJobs>,
     pub(crate) halt: Option<Halt>,
     pub(crate) std_streams: StdStreams,
     pub(crate) progress: Progress,
@@ -122,6 +127,7 @@ impl Supervisor {
                 self.finish_pending(pending);
             }
             self.check_jobs();
+            self.report_slow_jobs();
             self.forward_in_order();
             self.flush();
             self.update_progress();
@@ -157,6 +163,7 @@ impl Supervisor {
             // Jobs may be running whose start is not known here yet.
             Some(self.job_checks.wait_timeout()),
             self.pending_ends.wait_timeout(),
+            self.slow_jobs.as_ref().and_then(SlowJobs::wait_timeout),
         ];
         let timeout = timeouts.into_iter().flatten().min();
         // The conversion cannot fail, because each timeout is short.
