@@ -17,6 +17,8 @@ pub(crate) struct Job {
     pub(crate) attempt: u32,
     /// A number from 1 that no other job has while this one runs; 0 before the job is started.
     pub(crate) slot: u32,
+    /// Which of the times of `--repeat` this is, from 1; 0 without that option.
+    pub(crate) repeat: u32,
     /// An attempt ran for the time of `--slow-after`.
     pub(crate) slow: bool,
     pub(crate) command: CommandSpec,

@@ -51,6 +51,7 @@ use std::thread;
 use rustix::event::epoll;
 
 use self::input::reader::{ListCounts, Reader};
+use self::input::selection::Selection;
 use self::input::shard;
 use self::input::source::Source;
 pub(crate) use self::options::Options;
@@ -61,6 +62,8 @@ use self::output::keep_order::KeepOrder;
 use self::output::pipes::Pipes;
 use self::output::std_streams::StdStreams;
 use self::output::submitted_jobs::SubmittedJobs;
+use self::report::durations::Durations;
+use self::report::failed_jobs::FailedJobs;
 use self::report::joblog::JobLog;
 use self::report::junit::JunitReport;
 use self::report::progress::Progress;
@@ -89,6 +92,17 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         (stopped, _) => stopped,
     };
     let shard = choose_shard(&options)?;
+    let failed = match &options.tests.rerun_failed {
+        Some(log) => Some(FailedJobs::read(log)?),
+        None => None,
+    };
+    if failed.as_ref().is_some_and(FailedJobs::is_empty) {
+        return setup::nothing_failed(&options);
+    }
+    let durations = match &options.tests.durations {
+        Some(log) => Some(Durations::read(log)?),
+        None => None,
+    };
     shard::describe_to_jobs(shard);
     job_environment::set_variables(&options.env)?;
     if options.dry_run {
@@ -99,7 +113,12 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
             _ => None,
         };
         let source = Source::open(&list_options(&options))?;
-        return dry_run::print(source, shard, resume, options.output == Output::Jsonl);
+        let selection = Selection {
+            failed,
+            durations,
+            ..Selection::new(source, shard, resume)
+        };
+        return dry_run::print(selection, options.output == Output::Jsonl);
     }
     let (destination, route) = choose_output(&options)?;
     // Opening a FIFO blocks until it has a writer. Signals keep their default effect until then, so
@@ -135,12 +154,14 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     let counts = Arc::new(ListCounts::default());
     let submitted = options.keep_order.then(Arc::<SubmittedJobs>::default);
     let reader = Reader {
-        source,
-        shard,
-        resume,
+        selection: Selection {
+            failed,
+            durations,
+            submitted: submitted.clone(),
+            ..Selection::new(source, shard, resume)
+        },
         admission: Arc::clone(&spawner.admission),
         event_queue: Arc::clone(&spawner.event_queue),
-        submitted: submitted.clone(),
         counts: Arc::clone(&counts),
     };
     // The thread is not joined: it may block on input that never arrives.

@@ -11,7 +11,7 @@ use rustix::event::epoll;
 use rustix::io::Errno;
 
 use super::input::shard::{Shard, Wanted};
-use super::input::source::ListOptions;
+use super::input::source::{ListOptions, Repeat};
 use super::options::{Options, Output};
 use super::output::destination::Destination;
 use super::output::job_stream::Route;
@@ -25,6 +25,8 @@ use super::schedule::spawner::Spawner;
 use super::stopped::Stopped;
 use super::supervisor::foreground::Foreground;
 use super::supervisor::halt::{Halt, HaltRule};
+use super::supervisor::shutdown::Stop;
+use crate::code;
 use crate::diagnostics::say;
 use crate::failure::{Failure, chain};
 
@@ -65,6 +67,13 @@ pub(super) fn list_options(options: &Options) -> ListOptions {
         },
         stdin: options.stdin.clone(),
         names: options.tests.junit.is_some(),
+        repeat: match (options.tests.repeat, options.tests.until_fail) {
+            (Some(times), _) => Repeat::Times(times),
+            (None, false) => Repeat::Once,
+            // Without an end all that can be shown is the list.
+            (None, true) if options.dry_run => Repeat::Once,
+            (None, true) => Repeat::WithoutEnd,
+        },
     }
 }
 
@@ -84,6 +93,21 @@ pub(super) fn open_junit(options: &Options) -> Result<Option<JunitReport>, Failu
         (None, true) => b"-".to_vec(),
     };
     JunitReport::create(path, &suite).map(Some)
+}
+
+/// Ends a run of `--rerun-failed` that has no jobs. The list is not read. Returns the exit code.
+pub(super) fn nothing_failed(options: &Options) -> Result<u8, Failure> {
+    if let Some(log) = &options.tests.rerun_failed {
+        let log = log.display();
+        say(&format!(
+            "no job failed in {log}: there is nothing to run again\n"
+        ));
+    }
+    // A CI service expects the report.
+    if let (Some(junit), false) = (open_junit(options)?, options.dry_run) {
+        junit.finish()?;
+    }
+    Ok(code::OK)
 }
 
 /// Opens the terminal for jobs, if the options ask for it and there is one.
@@ -161,7 +185,10 @@ pub(super) fn choose_output(options: &Options) -> Result<(Destination, Route), F
 pub(super) fn choose_halt(options: &Options) -> Option<Halt> {
     match options.halt {
         Some(HaltRule(halt)) => halt,
-        None => options.fail_fast.map(Halt::fail_fast),
+        None => {
+            let until_fail = options.tests.until_fail.then_some(Stop::Soon);
+            options.fail_fast.or(until_fail).map(Halt::fail_fast)
+        }
     }
 }
 

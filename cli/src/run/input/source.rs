@@ -14,6 +14,7 @@ use super::held_list::HeldList;
 use super::lines::{ItemKind, Line, Lines};
 use super::placeholder::ArgumentCount;
 use super::product::{Combination, Product};
+use super::rounds::{Repeated, Rounds};
 use super::separator::{Join, ListSource, ListSpec};
 use super::template::{self, Template};
 use crate::failure::Failure;
@@ -37,19 +38,49 @@ pub(crate) struct ListOptions {
     pub(crate) stdin: Option<OsString>,
     /// Jobs need names for a report.
     pub(crate) names: bool,
+    /// How often the list runs.
+    pub(crate) repeat: Repeat,
+}
+
+/// How often a list runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    Once,
+    Times(u32),
+    WithoutEnd,
 }
 
 pub(crate) struct Source {
     input: Input,
     extras: Extras,
     number: u64,
+    /// If the list runs several times.
+    rounds: Option<Rounds>,
 }
 
 /// A job of the list.
 pub(crate) struct Item {
+    /// It differs between all jobs of a run, repeated ones included.
     pub(crate) number: u64,
+    /// The position in the list, from 1.
+    pub(crate) position: u64,
+    /// Which of the times of `--repeat` this is, from 1; 0 without that option.
+    pub(crate) repeat: u32,
     pub(crate) command: CommandSpec,
     pub(crate) details: Option<Box<Details>>,
+}
+
+impl Item {
+    /// About how much memory it takes.
+    pub(super) fn size(&self) -> usize {
+        let command = self.command.size();
+        // The details are a name, a tag, and an input, each of about the size of the arguments.
+        let details = self
+            .details
+            .as_ref()
+            .map_or(0, |_| size_of::<Details>() + 3 * command);
+        size_of::<Self>() + command + details
+    }
 }
 
 enum Input {
@@ -78,17 +109,32 @@ impl Source {
             input,
             extras,
             number: 0,
+            rounds: match options.repeat {
+                Repeat::Once => None,
+                Repeat::Times(times) => Some(Rounds::new(Some(times))),
+                Repeat::WithoutEnd => Some(Rounds::new(None)),
+            },
         })
     }
 
-    /// The next job.
+    /// The next job. `None` at the end of the list, which may begin again.
     pub(crate) fn next(&mut self) -> Result<Option<Item>, Failure> {
+        if self.later_round().is_some() {
+            return Ok(self.next_repeated());
+        }
         let number = self.number + 1;
         let extras = &self.extras;
+        let rounds = &mut self.rounds;
+        let mut hold = |arguments: &[&OsStr]| {
+            if let Some(rounds) = rounds {
+                rounds.hold(arguments.iter().map(|argument| argument.as_bytes()));
+            }
+        };
         let item = match &mut self.input {
             Input::Commands(lines) => lines.next()?.map(|line| match line {
                 Line::Whole(line) => {
                     let line = OsStr::from_bytes(line);
+                    hold(&[line]);
                     Combination::Arguments((
                         CommandSpec::Line(line.to_owned()),
                         extras.fill(number, &[line]),
@@ -99,12 +145,14 @@ impl Source {
                 }
             }),
             Input::Arguments(template, product) => product.next(|arguments| {
+                hold(arguments);
                 (
                     template.fill(number, arguments),
                     extras.fill(number, arguments),
                 )
             })?,
             Input::Batches(template, batches) => batches.next(|arguments| {
+                hold(arguments);
                 (
                     template.fill(number, arguments),
                     extras.fill(number, arguments),
@@ -116,18 +164,76 @@ impl Source {
         };
         let (command, details) = match item {
             Combination::Arguments(filled) => filled,
-            Combination::Invalid(why, start) => (CommandSpec::Invalid(why, start), None),
+            Combination::Invalid(why, start) => {
+                if let Some(rounds) = &mut self.rounds {
+                    rounds.hold_invalid(why, start.as_bytes());
+                }
+                (CommandSpec::Invalid(why, start), None)
+            }
         };
         self.number = number;
+        if let Some(rounds) = &self.rounds {
+            rounds.check_size()?;
+        }
         Ok(Some(Item {
             number,
+            position: number,
+            repeat: self.rounds.as_ref().map_or(0, Rounds::round),
             command,
             details,
         }))
     }
 
+    /// The next job of a later round.
+    fn next_repeated(&mut self) -> Option<Item> {
+        let number = self.number + 1;
+        let rounds = self.rounds.as_mut()?;
+        let repeat = rounds.round();
+        let (position, job) = rounds.next()?;
+        let (command, details) = match job {
+            Repeated::Invalid(why, start) => (CommandSpec::Invalid(why, start.to_owned()), None),
+            Repeated::Arguments(arguments) => {
+                let command = match &self.input {
+                    Input::Commands(_) => {
+                        let line = arguments.first().copied().unwrap_or_default();
+                        CommandSpec::Line(line.to_owned())
+                    }
+                    Input::Arguments(template, _) | Input::Batches(template, _) => {
+                        template.fill(number, &arguments)
+                    }
+                };
+                (command, self.extras.fill(number, &arguments))
+            }
+        };
+        self.number = number;
+        Some(Item {
+            number,
+            position,
+            repeat,
+            command,
+            details,
+        })
+    }
+
+    /// Begins the list again. `false`: it has run as often as asked for, or is empty.
+    pub(crate) fn next_round(&mut self) -> bool {
+        self.rounds.as_mut().is_some_and(Rounds::begin_next)
+    }
+
+    /// How often the list runs; `None`: without end.
+    pub(crate) fn rounds(&self) -> Option<u32> {
+        self.rounds.as_ref().map_or(Some(1), Rounds::limit)
+    }
+
+    fn later_round(&self) -> Option<&Rounds> {
+        self.rounds.as_ref().filter(|rounds| !rounds.is_first())
+    }
+
     /// Whether the next command can be read without blocking.
     pub(crate) fn has_buffered_item(&self) -> bool {
+        if self.later_round().is_some() {
+            return true;
+        }
         match &self.input {
             Input::Commands(lines) => lines.has_buffered_item(),
             Input::Arguments(_, product) => product.has_buffered_item(),
@@ -136,8 +242,11 @@ impl Source {
         }
     }
 
-    /// The estimated number of commands.
+    /// The estimated number of commands in the list.
     pub(crate) fn estimate(&self) -> Option<u64> {
+        if let Some(rounds) = self.later_round() {
+            return Some(rounds.len());
+        }
         let (lines, known) = match &self.input {
             Input::Commands(lines) => (Some(lines), None),
             Input::Arguments(_, product) => (product.streamed(), product.len()),

@@ -1,5 +1,7 @@
 //! The test case of a job, for the JUnit report.
 
+use std::fmt::Write as _;
+
 use quick_junit::{FlakyOrRerun, NonSuccessKind, TestCase, TestCaseStatus, TestRerun};
 
 use super::junit_text::{name_of, output_of};
@@ -23,7 +25,11 @@ pub(crate) fn of_job(suite: &str, job: &Job, record: &Record<'_>, output: &Outpu
             status
         }
     };
-    let mut case = TestCase::new(name_of(&job.name()), status);
+    let mut name = name_of(&job.name());
+    if job.repeat > 0 {
+        let _ = write!(name, " (repeat {})", job.repeat);
+    }
+    let mut case = TestCase::new(name, status);
     case.set_classname(suite);
     case.set_time(record.wall());
     case.timestamp = record.started_at().parse().ok();

@@ -1,6 +1,7 @@
 //! The record of a finished job, for standard output (`--output jsonl`) and the job log.
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use exitring::{Exit, Outcome, Usage};
@@ -37,6 +38,9 @@ pub(crate) struct Record<'a> {
     pub(crate) flaky: bool,
     /// An attempt ran for the time of `--slow-after`.
     pub(crate) slow: bool,
+    /// With `--repeat`: which of the times this is, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repeat: Option<NonZeroU32>,
     started_at: String,
     pub(crate) wall_seconds: f64,
     user_seconds: Option<f64>,
@@ -153,6 +157,7 @@ impl<'a> Record<'a> {
             interrupted: false,
             flaky: false,
             slow: job.slow,
+            repeat: NonZeroU32::new(job.repeat),
             started_at: format!("{:.6}", start_time.time),
             wall_seconds: 0.0,
             user_seconds: None,

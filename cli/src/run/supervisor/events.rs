@@ -41,6 +41,7 @@ impl Supervisor {
                 }
                 Event::CannotContinue(failure) => self.stop(Stop::Soon, Some(failure)),
                 Event::WatcherFailed(failure) => self.watcher_failed(failure),
+                Event::Notice(text) => self.report(&text),
                 // The number of jobs is known now.
                 Event::ListRead => self.halt_if_reached(0),
             }
