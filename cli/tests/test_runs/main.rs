@@ -6,5 +6,6 @@ mod common;
 mod durations;
 mod flaky;
 mod junit;
+mod recipes;
 mod repeat;
 mod slow;
