@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::output_tail::{OutputTail, Tail};
 
-/// The most attempts of a job that are kept; the first ones are dropped.
+/// The most attempts of a job that are kept: the first one and the last ones.
 const ATTEMPTS_MAX: usize = 100;
-/// The most bytes of output of all attempts of a job; that of the first ones is dropped.
+/// The most bytes of output of all attempts of a job. That of early ones is dropped, and that of the
+/// first one at last.
 const OUTPUT_MAX: usize = 64 * 1024;
 
 /// An attempt that failed.
@@ -30,12 +31,16 @@ impl FailedAttempts {
     /// Adds an attempt. The size is bounded, because many jobs may wait for their next attempt.
     pub(crate) fn push(&mut self, attempt: FailedAttempt) {
         if self.0.len() == ATTEMPTS_MAX {
-            self.0.remove(0);
+            self.0.remove(1);
         }
         self.0.push(attempt);
         let length = |attempt: &FailedAttempt| attempt.output.iter().map(Tail::len).sum::<usize>();
         let mut excess = self.0.iter().map(length).sum::<usize>();
-        for attempt in &mut self.0 {
+        // The first one is what a report shows of a job that failed at all attempts.
+        let Some((first, others)) = self.0.split_first_mut() else {
+            return;
+        };
+        for attempt in others.iter_mut().chain([first]) {
             if excess <= OUTPUT_MAX {
                 break;
             }
@@ -44,8 +49,8 @@ impl FailedAttempts {
         }
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &FailedAttempt> {
-        self.0.iter()
+    pub(crate) fn as_slice(&self) -> &[FailedAttempt] {
+        &self.0
     }
 }
 
@@ -65,10 +70,16 @@ mod tests {
                 output: [Tail::after(0, &[b'x'; 30_000]), Tail::default()],
             });
         }
-        let sizes: Vec<_> = attempts.iter().map(|it| it.output[0].len()).collect();
-        assert_eq!(sizes.len(), ATTEMPTS_MAX);
-        assert_eq!(sizes.iter().sum::<usize>(), 60_000);
-        let last = attempts.iter().last().map(|it| it.description.clone());
-        assert_eq!(last, Some("299".into()));
+        let attempts = attempts.as_slice();
+        assert_eq!(attempts.len(), ATTEMPTS_MAX);
+        let size = |attempt: &FailedAttempt| attempt.output[0].len();
+        assert_eq!(attempts.iter().map(size).sum::<usize>(), 60_000);
+        // The first one and the last ones.
+        let last = &attempts[ATTEMPTS_MAX - 1];
+        assert_eq!([size(&attempts[0]), size(last)], [30_000; 2]);
+        assert_eq!(
+            [&*attempts[0].description, &*last.description],
+            ["0", "299"]
+        );
     }
 }

@@ -135,7 +135,9 @@ fn attempts_before_a_success_are_flaky_failures_and_before_a_failure_reruns() {
         .iter()
         .find(|case| case.name.ends_with("failed"))
         .unwrap();
-    assert_eq!(failure(failed).2, "exit code 3");
+    // The failure of the first attempt, and the others.
+    assert_eq!(failure(failed).2, "exit code 1");
+    assert_eq!(failed.system_out.as_deref(), Some("n1"));
     let TestCaseStatus::NonSuccess { reruns, .. } = &failed.status else {
         panic!("{failed:?}");
     };
@@ -145,7 +147,7 @@ fn attempts_before_a_success_are_flaky_failures_and_before_a_failure_reruns() {
         .iter()
         .map(|run| run.message.as_deref())
         .collect();
-    assert_eq!(messages, [Some("exit code 1"), Some("exit code 2")]);
+    assert_eq!(messages, [Some("exit code 2"), Some("exit code 3")]);
     assert_eq!(reruns.runs[1].ty.as_deref(), Some("exit code"));
 }
 

@@ -48,7 +48,16 @@ fn templates_are_filled_again() {
     ]);
     let output = stdout(run.write_stdin("a\nb\nc\n"));
     assert_eq!(output, "1 a b\n2 c\n3 a b\n4 c\n");
-    let mut run = exitring(["run", "--dry-run", "--repeat", "2", "--", "echo", "{#}", "{}"]);
+    let mut run = exitring([
+        "run",
+        "--dry-run",
+        "--repeat",
+        "2",
+        "--",
+        "echo",
+        "{#}",
+        "{}",
+    ]);
     assert_eq!(stdout(run.write_stdin("a\n")), "echo 1 a\necho 2 a\n");
 }
 

@@ -103,8 +103,8 @@ impl JunitReport {
         let begin = text.find(CASE_BEGINS).unwrap_or(text.len());
         let end = text.rfind(SUITE_ENDS).unwrap_or(text.len());
         let case = text.get(begin..end).unwrap_or_default();
-        let written = self.cases.write_all(case.trim_end().as_bytes());
-        let written = written.and_then(|()| self.cases.write_all(b"\n        "));
+        let written = self.cases.write_all(b"\n        ");
+        let written = written.and_then(|()| self.cases.write_all(case.trim_end().as_bytes()));
         written.map_err(|error| self.failed(&error))
     }
 
@@ -125,9 +125,9 @@ impl JunitReport {
             .tempfile_in(directory(&self.path))?;
         let cases = self.cases.get_mut();
         cases.rewind()?;
-        file.write_all(head.as_bytes())?;
+        file.write_all(head.trim_end().as_bytes())?;
         io::copy(cases, &mut file)?;
-        file.write_all(tail.trim_start().as_bytes())?;
+        file.write_all(tail.as_bytes())?;
         file.persist(&self.path)?;
         Ok(())
     }
