@@ -1,6 +1,7 @@
 //! Test runners: reports, flaky and slow jobs, repeats, and shards by durations.
 
 mod clock;
+mod combinations;
 #[path = "../common/mod.rs"]
 mod common;
 mod durations;
