@@ -79,6 +79,24 @@ impl CommandSpec {
         }
     }
 
+    /// About how much memory it takes beside the value itself.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Line(line) | Self::Invalid(_, line) => line.len(),
+            Self::Argv(words) => {
+                let words = words.iter().map(|word| word.len() + size_of::<OsString>());
+                words.sum()
+            }
+            Self::SlottedArgv(words) => {
+                let size = |word: &SlottedWord| word.text.len() + size_of_val(&*word.slots);
+                let words = words
+                    .iter()
+                    .map(|word| size(word) + size_of::<SlottedWord>());
+                words.sum()
+            }
+        }
+    }
+
     /// A hash of the exact bytes, which detects a list that changed. It is the same in every
     /// version, on every machine, and in every slot.
     pub(crate) fn hash(&self) -> u64 {

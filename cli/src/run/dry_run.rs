@@ -5,10 +5,9 @@ use std::io;
 
 use serde::Serialize;
 
-use super::input::shard::Shard;
-use super::input::source::{Item, Source};
+use super::input::selection::{Selected, Selection};
+use super::input::source::Item;
 use super::report::json::{base64_unless_text, to_json_line};
-use super::report::resume::{Resume, ResumeAction};
 use crate::code;
 use crate::diagnostics::say;
 use crate::failure::Failure;
@@ -30,17 +29,12 @@ struct PlannedCommand<'a> {
 }
 
 /// Prints the commands, one per line, or as records. Returns the exit code.
-pub(super) fn print(
-    mut source: Source,
-    shard: Shard,
-    mut resume: Option<Resume>,
-    records: bool,
-) -> Result<u8, Failure> {
+pub(super) fn print(mut selection: Selection, records: bool) -> Result<u8, Failure> {
     let mut buffer = Vec::new();
     let mut exit_code = code::OK;
     loop {
-        let item = source.next()?;
-        if item.is_none() || buffer.len() > BUFFERED_MAX || !source.has_buffered_item() {
+        let selected = selection.next()?;
+        if selected.is_none() || buffer.len() > BUFFERED_MAX || !selection.has_buffered_item() {
             match write_out(&buffer) {
                 Ok(()) => buffer.clear(),
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -49,20 +43,17 @@ pub(super) fn print(
                 Err(error) => return Err(Failure::writing("standard output", &error)),
             }
         }
-        let Some(Item {
-            number, command, ..
-        }) = item
-        else {
-            return Ok(exit_code);
+        let (number, command) = match selected {
+            None => return Ok(exit_code),
+            Some(Selected::Run(Item {
+                number, command, ..
+            })) => (number, command),
+            Some(Selected::Notice(text)) => {
+                say(&text);
+                continue;
+            }
+            Some(Selected::DoneBefore { .. } | Selected::Skipped) => continue,
         };
-        if !shard.contains(number) {
-            continue;
-        }
-        if let Some(resume) = &mut resume
-            && resume.action(number, &command)? != ResumeAction::Run
-        {
-            continue;
-        }
         if let CommandSpec::Invalid(why, _) = command {
             say(&format!("job {number} could not be started: {why}\n"));
             exit_code = code::SOME_FAILED;

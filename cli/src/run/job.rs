@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
+use super::attempt::FailedAttempts;
 use super::claim::Claim;
 use super::command_spec::{CommandSpec, SlottedWord};
 
@@ -17,6 +18,10 @@ pub(crate) struct Job {
     pub(crate) attempt: u32,
     /// A number from 1 that no other job has while this one runs; 0 before the job is started.
     pub(crate) slot: u32,
+    /// Which of the times of `--repeat` this is, from 1; 0 without that option.
+    pub(crate) repeat: u32,
+    /// An attempt ran for the time of `--slow-after`.
+    pub(crate) slow: bool,
     pub(crate) command: CommandSpec,
     /// What only some runs need.
     pub(crate) details: Option<Box<Details>>,
@@ -33,6 +38,10 @@ pub(crate) struct Details {
     pub(crate) claim: Option<Claim>,
     /// How often the job was ended and put back (`--memfree`). These attempts have not failed.
     pub(crate) put_back: u32,
+    /// The name of the job in a report.
+    pub(crate) name: Option<SlottedWord>,
+    /// Earlier attempts, for a report.
+    pub(crate) attempts: FailedAttempts,
 }
 
 /// What a job reads from its standard input.
@@ -66,6 +75,15 @@ impl Job {
     pub(crate) fn counted_attempt(&self) -> u32 {
         let put_back = self.details.as_ref().map_or(0, |details| details.put_back);
         self.attempt - put_back
+    }
+
+    /// The name of the job in a report: its arguments, or its command.
+    pub(crate) fn name(&self) -> Cow<'_, [u8]> {
+        let name = self.details.as_ref().and_then(|it| it.name.as_ref());
+        match name {
+            Some(name) => name.with_slot(self.slot).into(),
+            None => self.command_bytes(),
+        }
     }
 
     /// What precedes each line of the job's output: the tag, without line ends, and a tab.

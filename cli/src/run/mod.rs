@@ -12,7 +12,7 @@
 //!
 //! The modules, from the bottom up. A module imports only modules above it in this list.
 //!
-//! - [`claim`], [`command_spec`], [`job`], [`start_error`], [`stopped`], [`stream_id`], [`token`], [`signals`]: types that the
+//! - [`output_tail`], [`attempt`], [`claim`], [`command_spec`], [`job`], [`start_error`], [`stopped`], [`stream_id`], [`token`], [`signals`]: types that the
 //!   folders share.
 //! - [`jobserver`]: the number of jobs that programs of a build share.
 //! - [`report`]: the record of a job, the job log, the summary and the progress bar.
@@ -25,6 +25,7 @@
 //! - [`dry_run`]: prints the commands in place of all that.
 //! - [`job_environment`], [`setup`]: build the parts from the options.
 
+mod attempt;
 mod claim;
 mod command_spec;
 mod contain;
@@ -36,6 +37,7 @@ mod job_environment;
 mod jobserver;
 mod options;
 mod output;
+mod output_tail;
 mod report;
 mod schedule;
 mod setup;
@@ -44,6 +46,7 @@ mod start_error;
 mod stopped;
 mod stream_id;
 mod supervisor;
+mod test_options;
 mod token;
 mod watch;
 
@@ -55,6 +58,7 @@ use std::thread;
 use rustix::event::epoll;
 
 use self::input::reader::{ListCounts, Reader};
+use self::input::selection::Selection;
 use self::input::shard;
 use self::input::source::Source;
 use self::jobserver::role::Role;
@@ -67,14 +71,17 @@ use self::output::pipes::Pipes;
 use self::output::std_streams::StdStreams;
 use self::output::submitted_jobs::SubmittedJobs;
 use self::output::tails::Tails;
+use self::report::durations::Durations;
+use self::report::failed_jobs::FailedJobs;
 use self::report::html::collector::RunEnd;
 use self::report::joblog::JobLog;
+use self::report::junit::JunitReport;
 use self::report::progress::Progress;
 use self::report::summary::Summary;
 use self::schedule::admission::shared_limit::ReturnTokens;
 use self::setup::{
     JOBS_MORE, build_observers, build_spawner, cannot, check_files, choose_foreground, choose_halt,
-    choose_output, choose_shard, choose_watch, existing_log, list_options,
+    choose_output, choose_shard, choose_watch, existing_log, list_options, open_junit,
 };
 use self::signals::Signals;
 use self::stopped::Stopped;
@@ -83,6 +90,7 @@ use self::supervisor::grace_groups::GraceGroups;
 use self::supervisor::job_checks::JobChecks;
 use self::supervisor::pending_ends::PendingEnds;
 use self::supervisor::shutdown::Shutdown;
+use self::supervisor::slow_jobs::SlowJobs;
 use self::token::Token;
 use crate::code;
 use crate::diagnostics::say;
@@ -98,6 +106,17 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         (stopped, _) => stopped,
     };
     let shard = choose_shard(&options)?;
+    let failed = match &options.tests.rerun_failed {
+        Some(log) => Some(FailedJobs::read(log)?),
+        None => None,
+    };
+    if failed.as_ref().is_some_and(FailedJobs::is_empty) {
+        return setup::nothing_failed(&options);
+    }
+    let durations = match &options.tests.durations {
+        Some(log) => Some(Durations::read(log)?),
+        None => None,
+    };
     shard::describe_to_jobs(shard);
     job_environment::set_variables(&options.env)?;
     if options.dry_run {
@@ -108,7 +127,12 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
             _ => None,
         };
         let source = Source::open(&list_options(&options))?;
-        return dry_run::print(source, shard, resume, options.output == Output::Jsonl);
+        let selection = Selection {
+            failed,
+            durations,
+            ..Selection::new(source, shard, resume)
+        };
+        return dry_run::print(selection, options.output == Output::Jsonl);
     }
     check_files(&options)?;
     let watch = choose_watch(&options)?;
@@ -125,6 +149,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     };
     let observers = build_observers(&options)?;
 
+    let junit = open_junit(&options)?;
     if let Some(dir) = &options.cwd {
         job_environment::change_directory(dir)?;
     }
@@ -163,12 +188,14 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         held.map_err(|error| cannot("create a temporary file for --watch", &error))?;
     }
     let reader = Reader {
-        source,
-        shard,
-        resume,
+        selection: Selection {
+            failed,
+            durations,
+            submitted: submitted.clone(),
+            ..Selection::new(source, shard, resume)
+        },
         admission: Arc::clone(&spawner.admission),
         event_queue: Arc::clone(&spawner.event_queue),
-        submitted,
         counts: Arc::clone(&counts),
     };
     // The thread is not joined: it may block on input that never arrives.
@@ -186,12 +213,17 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
             Arc::clone(&spawner.poll),
             route,
             (options.report.is_some() || options.watch).then(Tails::default),
+            junit.is_some(),
         ),
         joblog,
         observers,
+        junit,
         records: options.output == Output::Jsonl,
         fail_leaky: options.contain.fail_leaky,
         retries: options.retries,
+        retry_delay: options.tests.retry_delay,
+        fail_flaky: options.tests.fail_flaky,
+        slow_jobs: options.tests.slow_after.map(SlowJobs::new),
         halt: choose_halt(&options),
         std_streams,
         progress: Progress::new(options.bar || !options.quiet && !options.no_bar && !options.watch),
@@ -221,8 +253,9 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     }
     let Supervisor {
         summary,
-        shutdown,
+        mut shutdown,
         observers,
+        junit,
         mut std_streams,
         mut signals,
         ..
@@ -231,6 +264,11 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     if !options.quiet {
         let text = summary.render(counts.done_before(), counts.failed_before());
         std_streams.report_last(&text, &mut signals, shutdown.is_interrupted());
+    }
+    if let Some(Err(failure)) = junit.map(JunitReport::finish)
+        && let Some(text) = shutdown.fail(failure)
+    {
+        say(&text);
     }
     let mut exit_code = shutdown.exit_code(some_failed);
     if let Some(observers) = observers {

@@ -14,6 +14,7 @@ use super::schedule::admission_options::AdmissionOptions;
 use super::stopped::Stopped;
 use super::supervisor::halt::HaltRule;
 use super::supervisor::shutdown::Stop;
+use super::test_options::TestOptions;
 use crate::duration;
 
 const EXAMPLES: &str = "\
@@ -375,6 +376,9 @@ pub(crate) struct Options {
         help_heading = "Reports"
     )]
     pub(crate) trace: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) tests: TestOptions,
 
     /// The number of threads that start jobs; each blocks in every exec
     #[arg(long, value_name = "N", default_value_t = 4, hide = true, value_parser = clap::value_parser!(u16).range(1..=64))]

@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{self, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use rustix::io::Errno;
 
 use super::contain;
 use super::input::shard::{Shard, Wanted};
-use super::input::source::ListOptions;
+use super::input::source::{ListOptions, Repeat};
 use super::options::{Options, Output};
 use super::output::destination::Destination;
 use super::output::job_stream::Route;
@@ -19,6 +20,7 @@ use super::output::logs::Logs;
 use super::report::file_clash::{self, NamedFile};
 use super::report::html::page_file::PageFile;
 use super::report::joblog::ExistingLog;
+use super::report::junit::JunitReport;
 use super::report::observers::Observers;
 use super::report::trace::Trace;
 use super::schedule::admission::Admission;
@@ -28,7 +30,9 @@ use super::schedule::spawner::Spawner;
 use super::stopped::Stopped;
 use super::supervisor::foreground::Foreground;
 use super::supervisor::halt::{Halt, HaltRule};
+use super::supervisor::shutdown::Stop;
 use super::watch::display::Display;
+use crate::code;
 use crate::diagnostics::say;
 use crate::failure::{Failure, chain};
 
@@ -68,7 +72,48 @@ pub(super) fn list_options(options: &Options) -> ListOptions {
             false => options.tagstring.clone(),
         },
         stdin: options.stdin.clone(),
+        names: options.tests.junit.is_some(),
+        repeat: match (options.tests.repeat, options.tests.until_fail) {
+            (Some(times), _) => Repeat::Times(times),
+            (None, false) => Repeat::Once,
+            // Without an end all that can be shown is the list.
+            (None, true) if options.dry_run => Repeat::Once,
+            (None, true) => Repeat::WithoutEnd,
+        },
     }
+}
+
+/// Begins the report of `--junit`. Its suite has the name of the list, or is the template.
+pub(super) fn open_junit(options: &Options) -> Result<Option<JunitReport>, Failure> {
+    let Some(path) = &options.tests.junit else {
+        return Ok(None);
+    };
+    let words = options.command.iter();
+    let words: Vec<_> = words
+        .map(|word| word.as_bytes())
+        .take_while(|word| !word.starts_with(b":::"))
+        .collect();
+    let suite = match (&options.file, words.is_empty()) {
+        (_, false) => words.join(&b' '),
+        (Some(file), true) => file.as_os_str().as_bytes().to_vec(),
+        (None, true) => b"-".to_vec(),
+    };
+    JunitReport::create(path, &suite).map(Some)
+}
+
+/// Ends a run of `--rerun-failed` that has no jobs. The list is not read. Returns the exit code.
+pub(super) fn nothing_failed(options: &Options) -> Result<u8, Failure> {
+    if let Some(log) = &options.tests.rerun_failed {
+        let log = log.display();
+        say(&format!(
+            "no job failed in {log}: there is nothing to run again\n"
+        ));
+    }
+    // A CI service expects the report.
+    if let (Some(junit), false) = (open_junit(options)?, options.dry_run) {
+        junit.finish()?;
+    }
+    Ok(code::OK)
 }
 
 /// Opens the terminal for jobs, if the options ask for it and there is one.
@@ -146,7 +191,10 @@ pub(super) fn choose_output(options: &Options) -> Result<(Destination, Route), F
 pub(super) fn choose_halt(options: &Options) -> Option<Halt> {
     match options.halt {
         Some(HaltRule(halt)) => halt,
-        None => options.fail_fast.map(Halt::fail_fast),
+        None => {
+            let until_fail = options.tests.until_fail.then_some(Stop::Soon);
+            options.fail_fast.or(until_fail).map(Halt::fail_fast)
+        }
     }
 }
 
@@ -157,6 +205,9 @@ pub(super) fn check_files(options: &Options) -> Result<(), Failure> {
         ("the list", &options.file),
         ("--joblog", &options.joblog),
         ("--append", &options.append),
+        ("--junit", &options.tests.junit),
+        ("--durations", &options.tests.durations),
+        ("--rerun-failed", &options.tests.rerun_failed),
     ];
     file_clash::check(
         &named_files(&written),

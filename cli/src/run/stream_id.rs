@@ -42,6 +42,11 @@ impl StreamId {
         }
     }
 
+    /// The first stream of the same attempt.
+    pub(crate) fn first(self) -> Self {
+        Self { stream: 0, ..self }
+    }
+
     /// Both streams of an attempt.
     pub(crate) fn both(job: u64, attempt: u32) -> [Self; 2] {
         [0, 1].map(|stream| Self::new(job, attempt, stream))

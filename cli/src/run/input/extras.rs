@@ -15,6 +15,7 @@ use crate::run::job::Details;
 pub(super) struct Extras {
     tag: Option<Word>,
     stdin: Option<StdinTemplate>,
+    name: Option<Word>,
 }
 
 impl Extras {
@@ -27,9 +28,12 @@ impl Extras {
         let stdin = stdin
             .map(|value| StdinTemplate::parse(value, count))
             .transpose()?;
+        // The arguments.
+        let name = options.names.then(|| Word::parse(b"{}", count));
         Ok(Self {
             tag,
             stdin: stdin.flatten(),
+            name: name.transpose()?,
         })
     }
 
@@ -51,7 +55,7 @@ impl Extras {
 
     /// The details of a job. For a line of a list of commands the line is its argument.
     pub(super) fn fill(&self, number: u64, arguments: &[&OsStr]) -> Option<Box<Details>> {
-        if self.tag.is_none() && self.stdin.is_none() {
+        if self.tag.is_none() && self.stdin.is_none() && self.name.is_none() {
             return None;
         }
         let tag = self.tag.as_ref();
@@ -59,6 +63,10 @@ impl Extras {
         Some(Box::new(Details {
             tag: tag.map(|tag| tag.fill_one(number, arguments)),
             input: stdin.map(|stdin| stdin.fill(number, arguments)),
+            name: self
+                .name
+                .as_ref()
+                .map(|name| name.fill_one(number, arguments)),
             ..Details::default()
         }))
     }

@@ -7,7 +7,7 @@ use super::lines::{Line, Lines};
 use crate::failure::Failure;
 
 /// The largest size of a list in memory, with 8 bytes for each item.
-const SIZE_MAX: usize = 256 * 1024 * 1024;
+pub(super) const SIZE_MAX: usize = 256 * 1024 * 1024;
 
 /// Arguments, one after the other in one allocation.
 #[derive(Debug, Default)]
@@ -70,7 +70,7 @@ impl HeldList {
         self.bytes.len() + self.len()
     }
 
-    fn size(&self) -> usize {
+    pub(super) fn size(&self) -> usize {
         self.bytes.len() + self.len() * size_of::<usize>()
     }
 

@@ -1,13 +1,15 @@
 //! The list of jobs: its sources, and the thread that reads it.
 //!
-//! [`reader`] takes commands from [`source`], selects those of its [`shard`], and submits them to
-//! the admission. [`source`] reads `lines` of a file or combines the arguments of a [`template`]:
+//! [`reader`] submits the jobs of a [`selection`] to the admission. The selection takes commands
+//! from [`source`], has those of its [`shard`], and may sort them; `balance` makes shards that take
+//! equally long. `rounds` repeats the list. [`source`] reads `lines` of a file or combines the arguments of a [`template`]:
 //! `product` has the arguments, `batches` takes several at a time, `held_list` has those in memory,
 //! and `separator` and [`delimiter`] say how lists are written. `word` is a word of a template, and
 //! `placeholder` says what stands where; `extras` are words of other options, with
 //! `job_stdin`. `foreign_placeholders` recognises the syntax of other
 //! tools, which `word` refuses.
 
+mod balance;
 mod batches;
 pub(crate) mod delimiter;
 mod directive;
@@ -19,6 +21,8 @@ mod lines;
 mod placeholder;
 mod product;
 pub(crate) mod reader;
+mod rounds;
+pub(crate) mod selection;
 mod separator;
 pub(crate) mod shard;
 pub(crate) mod source;

@@ -1,15 +1,12 @@
-//! The thread that reads the list and submits the jobs of this shard.
+//! The thread that reads the list and submits the jobs of this run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::shard::Shard;
-use super::source::{Item, Source};
+use super::selection::{Selected, Selection};
+use super::source::Item;
 use crate::failure::Failure;
-use crate::run::command_spec::CommandSpec;
 use crate::run::job::Job;
-use crate::run::output::submitted_jobs::SubmittedJobs;
-use crate::run::report::resume::{Resume, ResumeAction};
 use crate::run::schedule::admission::Admission;
 use crate::run::schedule::event_queue::{Event, EventQueue};
 
@@ -17,13 +14,9 @@ use crate::run::schedule::event_queue::{Event, EventQueue};
 const BATCH: usize = 64;
 
 pub(crate) struct Reader {
-    pub(crate) source: Source,
-    pub(crate) shard: Shard,
-    pub(crate) resume: Option<Resume>,
+    pub(crate) selection: Selection,
     pub(crate) admission: Arc<Admission>,
     pub(crate) event_queue: Arc<EventQueue>,
-    /// The jobs whose output is kept in the order of the list.
-    pub(crate) submitted: Option<Arc<SubmittedJobs>>,
     pub(crate) counts: Arc<ListCounts>,
 }
 
@@ -44,6 +37,12 @@ impl ListCounts {
     /// The same without those that an earlier run has done.
     pub(crate) fn expected_now(&self) -> Option<u64> {
         Some(self.expected()?.saturating_sub(self.done_before()))
+    }
+
+    fn add_done_before(&self, failed: bool) {
+        self.done_before.fetch_add(1, Ordering::Relaxed);
+        self.failed_before
+            .fetch_add(u64::from(failed), Ordering::Relaxed);
     }
 
     /// How many jobs an earlier run has done.
@@ -72,60 +71,52 @@ impl Reader {
 
     fn read(&mut self) -> Result<(), Failure> {
         let mut batch = Vec::with_capacity(BATCH);
-        let mut last = 0;
-        while let Some(Item {
-            number,
-            command,
-            details,
-        }) = self.source.next()?
-        {
-            last = number;
-            if self.shard.contains(number) && self.should_run(number, &command)? {
-                batch.push(Job {
+        while let Some(selected) = self.selection.next()? {
+            match selected {
+                Selected::Run(Item {
+                    number,
+                    repeat,
+                    command,
+                    details,
+                    ..
+                }) => batch.push(Job {
                     number,
                     attempt: 1,
                     slot: 0,
+                    repeat,
+                    slow: false,
                     command,
                     details,
-                });
+                }),
+                Selected::DoneBefore { failed } => self.counts.add_done_before(failed),
+                Selected::Notice(text) => self.event_queue.push(Event::Notice(text)),
+                Selected::Skipped => {}
             }
             // Submit everything that was read before a read can block.
-            if batch.len() == BATCH || !self.source.has_buffered_item() {
-                self.set_expected(self.source.estimate());
+            if batch.len() == BATCH || !self.selection.has_buffered_item() {
+                self.set_expected(self.selection.estimate());
                 if !self.submit(&mut batch) {
                     return Ok(());
                 }
             }
         }
-        self.set_expected(Some(last));
+        self.set_expected(Some(self.selection.selected()));
         self.submit(&mut batch);
         Ok(())
     }
 
     fn submit(&self, batch: &mut Vec<Job>) -> bool {
-        if let Some(submitted) = &self.submitted {
+        if let Some(submitted) = &self.selection.submitted
+            && !self.selection.has_submitted()
+        {
             submitted.add(batch.iter().map(|job| job.number));
         }
         self.admission.submit(batch)
     }
 
-    fn should_run(&mut self, number: u64, command: &CommandSpec) -> Result<bool, Failure> {
-        let Some(resume) = &mut self.resume else {
-            return Ok(true);
-        };
-        let ResumeAction::Skip { failed } = resume.action(number, command)? else {
-            return Ok(true);
-        };
-        self.counts.done_before.fetch_add(1, Ordering::Relaxed);
-        self.counts
-            .failed_before
-            .fetch_add(u64::from(failed), Ordering::Relaxed);
-        Ok(false)
-    }
-
     fn set_expected(&self, numbers: Option<u64>) {
-        let here = numbers.map_or(0, |numbers| self.shard.count_in(numbers));
-        self.counts.expected.store(here, Ordering::Relaxed);
+        let expected = numbers.unwrap_or_default();
+        self.counts.expected.store(expected, Ordering::Relaxed);
     }
 }
 

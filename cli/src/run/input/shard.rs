@@ -74,6 +74,15 @@ const LAUNCHERS: [Launcher; 5] = [
 impl Shard {
     pub(crate) const WHOLE: Self = Self { index: 1, count: 1 };
 
+    /// From 1.
+    pub(super) fn index(self) -> u64 {
+        self.index
+    }
+
+    pub(super) fn count(self) -> u64 {
+        self.count
+    }
+
     pub(crate) fn contains(self, number: u64) -> bool {
         (number - 1) % self.count == self.index - 1
     }

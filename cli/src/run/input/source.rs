@@ -15,9 +15,11 @@ use super::held_list::HeldList;
 use super::lines::{ItemKind, Line, Lines};
 use super::placeholder::ArgumentCount;
 use super::product::{Combination, Product};
+use super::rounds::{Repeated, Rounds};
 use super::separator::{Join, ListSource, ListSpec};
 use super::template::{self, Template};
 use crate::failure::Failure;
+use crate::run::claim::Claim;
 use crate::run::command_spec::CommandSpec;
 use crate::run::job::Details;
 
@@ -36,19 +38,52 @@ pub(crate) struct ListOptions {
     pub(crate) tag: Option<OsString>,
     /// What jobs read: `null`, `arg`, or a template for the name of a file.
     pub(crate) stdin: Option<OsString>,
+    /// Jobs need names for a report.
+    pub(crate) names: bool,
+    /// How often the list runs.
+    pub(crate) repeat: Repeat,
+}
+
+/// How often a list runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    Once,
+    Times(u32),
+    WithoutEnd,
 }
 
 pub(crate) struct Source {
     input: Input,
     extras: Extras,
     number: u64,
+    /// If the list runs several times.
+    rounds: Option<Rounds>,
 }
 
 /// A job of the list.
 pub(crate) struct Item {
+    /// It differs between all jobs of a run, repeated ones included.
     pub(crate) number: u64,
+    /// The position in the list, from 1.
+    pub(crate) position: u64,
+    /// Which of the times of `--repeat` this is, from 1; 0 without that option.
+    pub(crate) repeat: u32,
     pub(crate) command: CommandSpec,
     pub(crate) details: Option<Box<Details>>,
+}
+
+impl Item {
+    /// About how much memory it takes.
+    pub(super) fn size(&self) -> usize {
+        let command = self.command.size();
+        // The details are a name, a tag, and an input, each of about the size of the arguments, and
+        // the name of a group.
+        let details = self.details.as_ref().map_or(0, |details| {
+            let group = details.claim.as_ref().and_then(|it| it.group.as_ref());
+            size_of::<Details>() + 3 * command + group.map_or(0, |group| group.len())
+        });
+        size_of::<Self>() + command + details
+    }
 }
 
 enum Input {
@@ -77,43 +112,57 @@ impl Source {
             input,
             extras,
             number: 0,
+            rounds: match options.repeat {
+                Repeat::Once => None,
+                Repeat::Times(times) => Some(Rounds::new(Some(times))),
+                Repeat::WithoutEnd => Some(Rounds::new(None)),
+            },
         })
     }
 
-    /// The next job.
+    /// The next job. `None` at the end of the list, which may begin again.
     pub(crate) fn next(&mut self) -> Result<Option<Item>, Failure> {
+        if self.later_round().is_some() {
+            return Ok(self.next_repeated());
+        }
         let number = self.number + 1;
         let extras = &self.extras;
+        let rounds = &mut self.rounds;
+        let mut hold = |arguments: &[&OsStr]| {
+            if let Some(rounds) = rounds {
+                rounds.hold(arguments.iter().map(|argument| argument.as_bytes()));
+            }
+        };
         let item = match &mut self.input {
             Input::Commands(lines) => {
                 let have_comments = lines.have_comments();
                 lines.next()?.map(|line| match line {
-                    Line::Whole(line) => match have_comments {
-                        true => directive::split(line),
-                        false => Ok((line, None)),
-                    }
-                    .map(|(line, claim)| {
-                        let line = OsStr::from_bytes(line);
-                        Combination::Arguments((
-                            CommandSpec::Line(line.to_owned()),
-                            extras.fill_line(number, line, claim),
-                        ))
-                    })
-                    .unwrap_or_else(|why| {
-                        Combination::Invalid(why, OsString::from_vec(line.to_vec()))
-                    }),
+                    Line::Whole(whole) => split_line(whole, have_comments)
+                        .map(|(line, claim)| {
+                            // Later rounds split it again.
+                            hold(&[OsStr::from_bytes(whole)]);
+                            Combination::Arguments((
+                                CommandSpec::Line(line.to_owned()),
+                                extras.fill_line(number, line, claim),
+                            ))
+                        })
+                        .unwrap_or_else(|why| {
+                            Combination::Invalid(why, OsString::from_vec(whole.to_vec()))
+                        }),
                     Line::Invalid(why, start) => {
                         Combination::Invalid(why, OsString::from_vec(start.to_vec()))
                     }
                 })
             }
             Input::Arguments(template, product) => product.next(|arguments| {
+                hold(arguments);
                 (
                     template.fill(number, arguments),
                     extras.fill(number, arguments),
                 )
             })?,
             Input::Batches(template, batches) => batches.next(|arguments| {
+                hold(arguments);
                 (
                     template.fill(number, arguments),
                     extras.fill(number, arguments),
@@ -125,18 +174,80 @@ impl Source {
         };
         let (command, details) = match item {
             Combination::Arguments(filled) => filled,
-            Combination::Invalid(why, start) => (CommandSpec::Invalid(why, start), None),
+            Combination::Invalid(why, start) => {
+                if let Some(rounds) = &mut self.rounds {
+                    rounds.hold_invalid(why, start.as_bytes());
+                }
+                (CommandSpec::Invalid(why, start), None)
+            }
         };
         self.number = number;
+        if let Some(rounds) = &self.rounds {
+            rounds.check_size()?;
+        }
         Ok(Some(Item {
             number,
+            position: number,
+            repeat: self.rounds.as_ref().map_or(0, Rounds::round),
             command,
             details,
         }))
     }
 
+    /// The next job of a later round.
+    fn next_repeated(&mut self) -> Option<Item> {
+        let number = self.number + 1;
+        let rounds = self.rounds.as_mut()?;
+        let repeat = rounds.round();
+        let (position, job) = rounds.next()?;
+        let (command, details) = match job {
+            Repeated::Invalid(why, start) => (CommandSpec::Invalid(why, start.to_owned()), None),
+            Repeated::Arguments(arguments) => match &self.input {
+                Input::Commands(lines) => {
+                    let whole = arguments.first().copied().unwrap_or_default();
+                    match split_line(whole.as_bytes(), lines.have_comments()) {
+                        Ok((line, claim)) => (
+                            CommandSpec::Line(line.to_owned()),
+                            self.extras.fill_line(number, line, claim),
+                        ),
+                        Err(why) => (CommandSpec::Invalid(why, whole.to_owned()), None),
+                    }
+                }
+                Input::Arguments(template, _) | Input::Batches(template, _) => (
+                    template.fill(number, &arguments),
+                    self.extras.fill(number, &arguments),
+                ),
+            },
+        };
+        self.number = number;
+        Some(Item {
+            number,
+            position,
+            repeat,
+            command,
+            details,
+        })
+    }
+
+    /// Begins the list again. `false`: it has run as often as asked for, or is empty.
+    pub(crate) fn next_round(&mut self) -> bool {
+        self.rounds.as_mut().is_some_and(Rounds::begin_next)
+    }
+
+    /// How often the list runs; `None`: without end.
+    pub(crate) fn rounds(&self) -> Option<u32> {
+        self.rounds.as_ref().map_or(Some(1), Rounds::limit)
+    }
+
+    fn later_round(&self) -> Option<&Rounds> {
+        self.rounds.as_ref().filter(|rounds| !rounds.is_first())
+    }
+
     /// Whether the next command can be read without blocking.
     pub(crate) fn has_buffered_item(&self) -> bool {
+        if self.later_round().is_some() {
+            return true;
+        }
         match &self.input {
             Input::Commands(lines) => lines.has_buffered_item(),
             Input::Arguments(_, product) => product.has_buffered_item(),
@@ -145,8 +256,11 @@ impl Source {
         }
     }
 
-    /// The estimated number of commands.
+    /// The estimated number of commands in the list.
     pub(crate) fn estimate(&self) -> Option<u64> {
+        if let Some(rounds) = self.later_round() {
+            return Some(rounds.len());
+        }
         let (lines, known) = match &self.input {
             Input::Commands(lines) => (Some(lines), None),
             Input::Arguments(_, product) => (product.streamed(), product.len()),
@@ -155,6 +269,15 @@ impl Source {
         let estimated = || Some((self.number as f64 * lines?.inverse_progress()?) as u64);
         known.or_else(estimated)
     }
+}
+
+/// The command of a line, and the claim of its job.
+fn split_line(line: &[u8], have_comment: bool) -> Result<(&OsStr, Option<Claim>), &'static str> {
+    let (line, claim) = match have_comment {
+        true => directive::split(line)?,
+        false => (line, None),
+    };
+    Ok((OsStr::from_bytes(line), claim))
 }
 
 fn item_kind(options: &ListOptions, without_delimiter: ItemKind) -> ItemKind {

@@ -9,6 +9,7 @@ use rustix::process::{Resource, getrlimit};
 use super::logs::{self, Logs};
 use super::tails;
 use crate::failure::Failure;
+use crate::run::output_tail::OutputTail;
 
 /// Where the standard output and error of jobs go.
 pub(crate) enum Destination {
@@ -28,6 +29,14 @@ impl Destination {
     pub(crate) fn appended(file: File) -> io::Result<Self> {
         let of_jobs = Stdio::from(file.try_clone()?);
         Ok(Self::Appended(file, of_jobs))
+    }
+
+    /// The end of what a job has written to files of its own.
+    pub(crate) fn output_tail(&self, job: u64) -> Option<OutputTail> {
+        match self {
+            Self::Logged(logs) => Some(logs.output_tail(job)),
+            _ => None,
+        }
     }
 
     /// Completes a job that has ended or was not started. A job that writes to a file itself fails

@@ -5,7 +5,7 @@
 //! removed, unless a process may still write to it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -15,6 +15,7 @@ use rustix::process::{Resource, getrlimit};
 use signal_hook::consts::SIGIO;
 
 use crate::failure::Failure;
+use crate::run::output_tail::{OutputTail, TAIL_MAX, Tail};
 
 /// How many empty files are checked again at the end of the run.
 const KEPT_MAX: usize = 10_000;
@@ -66,6 +67,12 @@ impl Logs {
             file.map_err(|error| (path, error))
         };
         Ok([create(out)?, create(err)?])
+    }
+
+    /// The ends of a job's files.
+    pub(crate) fn output_tail(&self, job: u64) -> OutputTail {
+        self.paths(job)
+            .map(|path| read_tail(&path).unwrap_or_default())
     }
 
     /// Completes a job that has ended or was not started: removes its empty files.
@@ -124,6 +131,16 @@ pub(crate) fn is_full(disk: rustix::io::Result<rustix::fs::StatVfs>) -> bool {
         false => disk.f_bavail,
     };
     disk.f_blocks > 0 && available == 0
+}
+
+fn read_tail(path: &Path) -> io::Result<Tail> {
+    let mut file = File::open(path)?;
+    let omitted = file.metadata()?.len().saturating_sub(TAIL_MAX as u64);
+    file.seek(SeekFrom::Start(omitted))?;
+    let mut bytes = Vec::new();
+    // Another process may still write to the file.
+    file.take(TAIL_MAX as u64).read_to_end(&mut bytes)?;
+    Ok(Tail::after(omitted, &bytes))
 }
 
 fn is_empty(path: &Path) -> bool {

@@ -5,7 +5,7 @@
 //! [`std_streams`]. With `--keep-order` they wait in [`keep_order`], which knows [`submitted_jobs`]
 //! and uses `spool`; [`job_output`] connects it to the streams.
 //! With `--watch` it waits for the end in `held_output` (`hold`).
-//! With `--report` [`tails`] keeps what each job wrote last.
+//! With `--report` [`tails`] keeps what each job wrote last, and with `--junit` `output_tails`.
 //! At the end of the run [`drainer`] keeps pipes readable that background processes still write to.
 
 pub(crate) mod destination;
@@ -18,6 +18,7 @@ pub(crate) mod keep_order;
 pub(crate) mod logs;
 mod long_line;
 mod output_line;
+mod output_tails;
 pub(crate) mod pipes;
 mod spool;
 pub(crate) mod std_streams;

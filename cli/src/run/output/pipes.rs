@@ -14,8 +14,10 @@ use rustix::process::{Resource, getrlimit};
 
 use super::job_stream::{JobStream, Route};
 use super::long_line::LongLine;
+use super::output_tails::OutputTails;
 use super::std_streams::StdStreams;
 use super::tails::Tails;
+use crate::run::output_tail::OutputTail;
 use crate::run::stream_id::StreamId;
 use crate::run::token::Token;
 
@@ -37,10 +39,17 @@ pub(crate) struct Pipes {
     buffer: Vec<u8>,
     /// What jobs wrote last, if that is wanted.
     pub(super) tails: Option<Tails>,
+    /// The ends of what running jobs have written, if a report needs them.
+    output_tails: Option<OutputTails>,
 }
 
 impl Pipes {
-    pub(crate) fn new(poll: Arc<OwnedFd>, route: Route, tails: Option<Tails>) -> Self {
+    pub(crate) fn new(
+        poll: Arc<OwnedFd>,
+        route: Route,
+        tails: Option<Tails>,
+        keep_output: bool,
+    ) -> Self {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         Self {
             poll,
@@ -52,6 +61,7 @@ impl Pipes {
             paused: Vec::new(),
             buffer: vec![0; READ_AT_ONCE],
             tails,
+            output_tails: keep_output.then(OutputTails::default),
         }
     }
 
@@ -63,8 +73,13 @@ impl Pipes {
         pipes: [Option<OwnedFd>; 2],
         tag: Option<Rc<[u8]>>,
     ) {
-        if let (Some(tails), true) = (&mut self.tails, pipes.iter().any(Option::is_some)) {
-            tails.begin(job, attempt);
+        if pipes.iter().any(Option::is_some) {
+            if let Some(tails) = &mut self.tails {
+                tails.begin(job, attempt);
+            }
+            if let Some(tails) = &mut self.output_tails {
+                tails.add(job, attempt);
+            }
         }
         for (stream_id, pipe) in StreamId::both(job, attempt).into_iter().zip(pipes) {
             if let Some(pipe) = pipe {
@@ -117,6 +132,9 @@ impl Pipes {
             Some(bytes) => {
                 if let Some(tails) = &mut self.tails {
                     tails.add(stream_id, bytes);
+                }
+                if let Some(tails) = &mut self.output_tails {
+                    tails.push(stream_id, bytes);
                 }
                 stream.forward(stream_id, bytes, self.route, std_streams);
                 let count = bytes.len();
@@ -286,6 +304,11 @@ impl Pipes {
         !oldest.is_empty()
     }
 
+    /// Takes the end of what an ended job has written.
+    pub(crate) fn take_tail(&mut self, job: u64, attempt: u32) -> Option<OutputTail> {
+        self.output_tails.as_mut()?.take(job, attempt)
+    }
+
     /// Forwards what a pipe contains. With many pipes, or a slow reader of this process, its turn
     /// may not have come. It reads at most the content of a full pipe, because the writer may be
     /// endless.
@@ -300,6 +323,9 @@ impl Pipes {
             if let Some(bytes) = stream.read(&mut buffer) {
                 if let Some(tails) = &mut self.tails {
                     tails.add(stream_id, bytes);
+                }
+                if let Some(tails) = &mut self.output_tails {
+                    tails.push(stream_id, bytes);
                 }
                 stream.forward(stream_id, bytes, self.route, std_streams);
                 let count = bytes.len();

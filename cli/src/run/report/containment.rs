@@ -57,6 +57,8 @@ mod tests {
             number: 1,
             attempt: 1,
             slot: 1,
+            repeat: 0,
+            slow: false,
             command: CommandSpec::Line("a".into()),
             details: None,
         };

@@ -129,6 +129,29 @@ impl JobLog {
         Resume::read(path, complete, retry_failed).map(Some)
     }
 
+    /// The length of the complete records of a log, which is not changed. An incomplete last line
+    /// that is not the start of a record is an error.
+    pub(crate) fn records_length(path: &Path) -> Result<u64, Failure> {
+        let name = path.display();
+        let unreadable = |error: io::Error| {
+            Failure::usage(format!("cannot read the job log {name}: {error}"))
+                .remedy("give a log that `exitring run --joblog` wrote; an empty one is /dev/null")
+        };
+        let file = File::open(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        if metadata.is_dir() {
+            return Err(unreadable(io::ErrorKind::IsADirectory.into()));
+        }
+        let log = Self {
+            file,
+            path: path.into(),
+            length: metadata.len(),
+        };
+        let complete = log.complete_length().map_err(unreadable)?;
+        log.check_incomplete(complete)?;
+        Ok(complete)
+    }
+
     /// The length up to the end of the last complete line.
     fn complete_length(&self) -> io::Result<u64> {
         let mut reader = BufReader::new(File::open(&self.path)?);
@@ -154,9 +177,19 @@ impl JobLog {
         if complete == self.length {
             return Ok(());
         }
+        self.check_incomplete(complete)?;
         let name = self.path.display();
         let unreadable =
             |error| Failure::usage(format!("cannot repair the job log {name}: {error}"));
+        self.file.set_len(complete).map_err(unreadable)?;
+        self.length = complete;
+        Ok(())
+    }
+
+    /// Checks that an incomplete last line is the start of a record.
+    fn check_incomplete(&self, complete: u64) -> Result<(), Failure> {
+        let name = self.path.display();
+        let unreadable = |error| Failure::usage(format!("cannot read the job log {name}: {error}"));
         let mut begun = vec![0; RECORD_BEGINS.len().min((self.length - complete) as usize)];
         FileExt::read_exact_at(&self.file, &mut begun, complete).map_err(unreadable)?;
         if !RECORD_BEGINS.starts_with(&begun) {
@@ -167,8 +200,6 @@ impl JobLog {
                 "if this is a job log, remove the line with truncate -s {complete}"
             )));
         }
-        self.file.set_len(complete).map_err(unreadable)?;
-        self.length = complete;
         Ok(())
     }
 

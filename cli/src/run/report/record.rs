@@ -1,6 +1,7 @@
 //! The record of a finished job, for standard output (`--output jsonl`) and the job log.
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use exitring::{Exit, Outcome, Usage};
@@ -34,6 +35,13 @@ pub(crate) struct Record<'a> {
     pub(crate) timed_out: bool,
     /// The run ended the job after a request to end. The job is not done.
     pub(crate) interrupted: bool,
+    /// It succeeded after an attempt that failed. With `--fail-flaky` it is no success.
+    pub(crate) flaky: bool,
+    /// An attempt ran for the time of `--slow-after`.
+    pub(crate) slow: bool,
+    /// With `--repeat`: which of the times this is, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repeat: Option<NonZeroU32>,
     started_at: String,
     pub(crate) wall_seconds: f64,
     user_seconds: Option<f64>,
@@ -94,12 +102,14 @@ impl<'a> Record<'a> {
         let out_of_memory = containment.is_some_and(|contained| contained.out_of_memory);
         let seconds =
             |of: fn(&Usage) -> Duration| exit.usage().map(|usage| of(&usage).as_secs_f64());
+        let success = exit.success() && cause == EndCause::Itself && !out_of_memory;
         Self {
             outcome,
             exit_code,
             signal,
             reason,
-            success: exit.success() && cause == EndCause::Itself && !out_of_memory,
+            success,
+            flaky: success && job.counted_attempt() > 1,
             timed_out: cause == EndCause::TimedOut,
             interrupted: cause == EndCause::Interrupted,
             wall_seconds: micros(
@@ -118,6 +128,15 @@ impl<'a> Record<'a> {
     /// Lets the job fail if it left processes behind.
     pub(crate) fn fail_if_leaky(&mut self) {
         self.success &= self.containment.is_none_or(|contained| !contained.leaky);
+        self.flaky &= self.success;
+    }
+
+    /// Counts a flaky job as failed.
+    pub(crate) fn fail_flaky(&mut self) {
+        if self.flaky {
+            self.success = false;
+            self.reason = Some(format!("only attempt {} succeeded", self.attempts));
+        }
     }
 
     /// The record of a job that could not be started.
@@ -154,6 +173,9 @@ impl<'a> Record<'a> {
             success: false,
             timed_out: false,
             interrupted: false,
+            flaky: false,
+            slow: job.slow,
+            repeat: NonZeroU32::new(job.repeat),
             started_at: format!("{:.6}", start_time.time),
             wall_seconds: 0.0,
             user_seconds: None,
@@ -163,6 +185,16 @@ impl<'a> Record<'a> {
             slot: job.slot,
             started: start_time.instant,
         }
+    }
+
+    /// The time at which the job was started, as in the record.
+    pub(crate) fn started_at(&self) -> &str {
+        &self.started_at
+    }
+
+    /// The time from the start of the job to its end.
+    pub(crate) fn wall(&self) -> Duration {
+        Duration::try_from_secs_f64(self.wall_seconds).unwrap_or_default()
     }
 
     /// Processor time, user and system.
@@ -187,7 +219,7 @@ impl<'a> Record<'a> {
             _ if self.timed_out => format!("timed out, {text}"),
             _ if contained.out_of_memory => format!("out of memory, {text}"),
             // Without --fail-leaky such a job is not described here: it has succeeded.
-            _ if contained.leaky && self.exit_code == Some(0) => {
+            _ if contained.leaky && self.exit_code == Some(0) && !self.flaky => {
                 format!("left processes behind, {text}")
             }
             _ if self.outcome == OutcomeKind::NotStarted => text,

@@ -134,10 +134,9 @@ impl Resume {
             };
             Some((logged.job, hash, state))
         });
-        record.map(Some).ok_or_else(|| {
-            let cause = format!("line {} of the job log {} is not a record of a job", self.line, self.path.display());
-            Failure::usage(cause).remedy("give a log that `exitring run --joblog` wrote, or remove the line: its job then runs again")
-        })
+        record
+            .map(Some)
+            .ok_or_else(|| not_a_record(&self.path, self.line))
     }
 }
 
@@ -157,13 +156,13 @@ struct LoggedRecord {
 }
 
 /// Lines of a file up to a position, each without its end.
-struct Lines {
+pub(super) struct Lines {
     reader: io::Take<BufReader<File>>,
     line: Vec<u8>,
 }
 
 impl Lines {
-    fn open(path: &Path, length: u64) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, length: u64) -> io::Result<Self> {
         let reader = io::Read::take(BufReader::new(File::open(path)?), length);
         Ok(Self {
             reader,
@@ -171,13 +170,22 @@ impl Lines {
         })
     }
 
-    fn next(&mut self) -> io::Result<Option<&[u8]>> {
+    pub(super) fn next(&mut self) -> io::Result<Option<&[u8]>> {
         self.line.clear();
         match self.reader.read_until(b'\n', &mut self.line)? {
             0 => Ok(None),
             _ => Ok(Some(self.line.trim_ascii_end())),
         }
     }
+}
+
+/// The error that a line of a log is something else.
+pub(super) fn not_a_record(path: &Path, line: u64) -> Failure {
+    let cause = format!(
+        "line {line} of the job log {} is not a record of a job",
+        path.display()
+    );
+    Failure::usage(cause).remedy("give a log that `exitring run --joblog` wrote, or remove the line: its job then runs again")
 }
 
 fn cannot_read(path: &Path, error: &io::Error) -> Failure {

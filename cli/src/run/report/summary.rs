@@ -30,6 +30,8 @@ pub(crate) struct Summary {
     interrupted: u64,
     retries: u64,
     put_back: u64,
+    flaky: u64,
+    slow: u64,
     wall_micros: Histogram<u64>,
     cpu: Duration,
     slowest: BinaryHeap<Reverse<(u64, u64, String)>>,
@@ -52,6 +54,8 @@ impl Summary {
             interrupted: 0,
             retries: 0,
             put_back: 0,
+            flaky: 0,
+            slow: 0,
             wall_micros,
             cpu: Duration::ZERO,
             slowest: BinaryHeap::with_capacity(SLOWEST_SHOWN + 1),
@@ -78,6 +82,8 @@ impl Summary {
     pub(crate) fn add(&mut self, record: &Record<'_>) {
         let contained = record.containment.unwrap_or_default();
         self.leaky += u64::from(contained.leaky);
+        self.flaky += u64::from(record.flaky);
+        self.slow += u64::from(record.slow);
         match (record.interrupted, record.success) {
             (true, _) => self.interrupted += 1,
             (_, true) => self.succeeded += 1,
@@ -136,6 +142,8 @@ impl Summary {
             (self.out_of_memory, "of them out of memory"),
             (self.leaky, "left processes behind"),
             (self.interrupted, "interrupted"),
+            (self.flaky, "flaky"),
+            (self.slow, "slow"),
             (self.retries, "retries"),
             (self.put_back, "put back"),
         ] {
@@ -197,7 +205,7 @@ impl Summary {
 }
 
 /// The start of a command, on one line and without control characters.
-fn excerpt(command: &str) -> String {
+pub(crate) fn excerpt(command: &str) -> String {
     let clean = command
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c });

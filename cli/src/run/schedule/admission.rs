@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::claims::Claims;
 use super::conditions::Conditions;
+use super::delayed_jobs::{DelayedJobs, Retry};
 use super::slots::Slots;
 use crate::run::job::Job;
 use crate::run::jobserver::tokens::Tokens;
@@ -17,6 +18,10 @@ use crate::run::jobserver::tokens::Tokens;
 const QUEUE_MAX: usize = 1024;
 /// The reader sleeps until the queue is this short.
 const QUEUE_REFILL: usize = QUEUE_MAX / 2;
+
+/// If as many jobs wait for the time of their next attempt, no others start. Each of them may hold
+/// what a report says about its attempts.
+const DELAYED_MAX: usize = 1024;
 
 /// A longer delay counts as this long: a hundred years.
 const DELAY_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -34,6 +39,8 @@ struct State {
     queued: VecDeque<Job>,
     /// Jobs for another attempt, and jobs that were put back. They start first.
     retries: VecDeque<Job>,
+    /// Jobs whose next attempt has to wait. They have no slot and no permit.
+    delayed: DelayedJobs,
     /// Jobs that run or are being started.
     active: usize,
     /// The slots of the active jobs.
@@ -74,6 +81,7 @@ impl Admission {
             state: Mutex::new(State {
                 queued: VecDeque::new(),
                 retries: VecDeque::new(),
+                delayed: DelayedJobs::default(),
                 active: 0,
                 slots: Slots::default(),
                 capacity,
@@ -143,6 +151,7 @@ impl Admission {
             if state.is_over() {
                 return None;
             }
+            state.end_delays();
             let may_start = !state.closed && state.used() < state.capacity;
             if may_start && let Some(pause) = state.pause() {
                 state.sleeping_spawners += 1;
@@ -169,10 +178,18 @@ impl Admission {
                 return Some(job);
             }
             state.sleeping_spawners += 1;
-            state = self
-                .can_start
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            // A spawner that sleeps was woken up when a job was delayed, so each of them knows the
+            // time of the first one.
+            state = match state.delayed.wait_timeout() {
+                None => {
+                    let woken = self.can_start.wait(state);
+                    woken.unwrap_or_else(PoisonError::into_inner)
+                }
+                Some(timeout) => {
+                    let woken = self.can_start.wait_timeout(state, timeout);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
             state.sleeping_spawners -= 1;
         }
     }
@@ -217,11 +234,21 @@ impl Admission {
     }
 
     /// Queues a job that has ended for another attempt.
-    pub(crate) fn retry(&self, job: Job) {
+    pub(crate) fn retry(&self, retry: Retry) {
         let mut state = self.lock();
-        state.leave(job.slot);
-        state.retries.push_back(job);
+        state.leave(retry.job.slot);
+        self.add_retry(&mut state, retry);
         self.wake_spawners(&state);
+    }
+
+    fn add_retry(&self, state: &mut State, Retry { job, delay }: Retry) {
+        match delay {
+            None => state.retries.push_back(job),
+            Some(delay) => {
+                state.delayed.add(Instant::now() + delay, job);
+                self.can_start.notify_all();
+            }
+        }
     }
 
     /// Releases the permit of a job that has ended. Whether it gets another attempt is decided
@@ -234,11 +261,11 @@ impl Admission {
     }
 
     /// Reports the decision about a deferred job.
-    pub(crate) fn resolve_deferred(&self, retry: Option<Job>) {
+    pub(crate) fn resolve_deferred(&self, retry: Option<Retry>) {
         let mut state = self.lock();
         state.deferred -= 1;
-        if !state.closed {
-            state.retries.extend(retry);
+        if let (Some(retry), false) = (retry, state.closed) {
+            self.add_retry(&mut state, retry);
         }
         self.wake_spawners(&state);
     }
@@ -273,6 +300,7 @@ impl Admission {
         state.closed = true;
         state.queued.clear();
         state.retries.clear();
+        state.delayed.clear();
         state.return_excess();
         state.claims.clear_waiting();
         state.hold_reason = None;
@@ -308,7 +336,11 @@ impl State {
     /// heavy does not, because lighter ones might overtake it for ever.
     fn next(&mut self) -> Option<Job> {
         loop {
-            let first = self.retries.front().or(self.queued.front())?;
+            let first = match self.retries.front() {
+                Some(first) => first,
+                None if self.holds_up_list() => return None,
+                None => self.queued.front()?,
+            };
             let weight = first.claim().map_or(1, |claim| claim.weight as usize);
             let busy = first
                 .claim()
@@ -324,6 +356,26 @@ impl State {
             if let Some(job) = self.claims.wait(job) {
                 return Some(job);
             }
+        }
+    }
+
+    /// Whether so many jobs wait for their next attempt that no jobs of the list start.
+    fn holds_up_list(&self) -> bool {
+        self.delayed.len() >= DELAYED_MAX
+    }
+
+    /// The jobs that could start now.
+    fn ready(&self) -> usize {
+        match self.holds_up_list() {
+            true => self.retries.len(),
+            false => self.retries.len() + self.queued.len(),
+        }
+    }
+
+    /// Queues the jobs whose time has come.
+    fn end_delays(&mut self) {
+        while let Some(job) = self.delayed.pop_due() {
+            self.retries.push_back(job);
         }
     }
 
@@ -347,13 +399,13 @@ impl State {
     fn startable(&self) -> usize {
         match self.closed {
             true => 0,
-            false => (self.queued.len() + self.retries.len())
-                .min(self.capacity.saturating_sub(self.used())),
+            false => self.ready().min(self.capacity.saturating_sub(self.used())),
         }
     }
 
     fn is_over(&self) -> bool {
-        let none_waits = self.unstarted() == 0 && self.retries.is_empty();
+        let none_waits =
+            self.unstarted() == 0 && self.retries.is_empty() && self.delayed.is_empty();
         self.active == 0 && self.deferred == 0 && (self.closed || self.input_ended && none_waits)
     }
 }

@@ -11,10 +11,13 @@ const SLOT: &str = "EXITRING_SLOT";
 /// The number of the attempt, from 1.
 const ATTEMPT: &str = "EXITRING_ATTEMPT";
 
+/// With `--repeat`: which of the times this is, from 1.
+const REPEAT: &str = "EXITRING_REPEAT";
+
 /// The part of the list that the run has. It is the same for all jobs.
 pub(crate) const RUN_SHARD: &str = "EXITRING_RUN_SHARD";
 /// All variables that describe a job.
-pub(crate) const OF_EACH_JOB: [&str; 4] = [JOB, SLOT, ATTEMPT, RUN_SHARD];
+pub(crate) const OF_EACH_JOB: [&str; 5] = [JOB, SLOT, ATTEMPT, REPEAT, RUN_SHARD];
 
 /// Sets the variables of a job. Those that are the same for all jobs are in the environment of this
 /// process, which jobs inherit.
@@ -23,4 +26,7 @@ pub(super) fn describe_job(command: &mut Command, job: &Job) {
         .env(JOB, job.number.to_string())
         .env(SLOT, job.slot.to_string())
         .env(ATTEMPT, job.attempt.to_string());
+    if job.repeat > 0 {
+        command.env(REPEAT, job.repeat.to_string());
+    }
 }

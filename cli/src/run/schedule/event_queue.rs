@@ -30,6 +30,8 @@ pub(crate) enum Event {
     StartDropped,
     /// The watcher no longer reports the ends of jobs.
     WatcherFailed(Failure),
+    /// A message about the list.
+    Notice(String),
     /// The list was read to its end.
     ListRead,
 }

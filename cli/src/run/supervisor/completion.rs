@@ -6,8 +6,11 @@ use super::pending_ends::{PendingEnd, died_of_shutdown_signal};
 use super::running_job::RunningJob;
 use super::shutdown::Stop;
 use crate::run::job::Job;
+use crate::run::output_tail::OutputTail;
 use crate::run::report::json::to_json_line;
+use crate::run::report::junit_case;
 use crate::run::report::record::{EndCause, Record};
+use crate::run::schedule::delayed_jobs::Retry;
 use crate::run::stream_id::STDOUT;
 
 impl Supervisor {
@@ -19,7 +22,7 @@ impl Supervisor {
             .get(&number)
             .is_some_and(|running| running.was_in_grace && running.is_denied());
         let Some(RunningJob {
-            job,
+            mut job,
             start_time,
             child,
             exit,
@@ -36,6 +39,11 @@ impl Supervisor {
             self.report_closed_pipes();
         }
         let Some(exit) = exit else { return };
+        if let Some(slow_jobs) = &self.slow_jobs {
+            let time = exit.seen_at().saturating_duration_since(start_time.instant);
+            job.slow |= slow_jobs.is_slow(time);
+        }
+        let output = self.take_output(&job);
         if denied {
             self.report(&format!(
                 "job {number} has ended, but processes of its group (number {}) run as another user \
@@ -62,6 +70,7 @@ impl Supervisor {
             start_time,
             exit,
             cause,
+            output,
         };
         if cause == EndCause::Itself && !pending.exit.success() {
             // The signal that ended the job may have been sent to this process too.
@@ -73,7 +82,7 @@ impl Supervisor {
         let slot = pending.job.slot;
         let again = self.record_or_retry(pending);
         match again {
-            Some(job) => self.spawner.admission.retry(job),
+            Some(retry) => self.spawner.admission.retry(retry),
             None => self.spawner.admission.release(Some(slot)),
         }
     }
@@ -84,7 +93,8 @@ impl Supervisor {
         job.attempt += 1;
         job.details.get_or_insert_default().put_back += 1;
         self.summary.add_put_back();
-        self.spawner.admission.retry(job);
+        let delay = None;
+        self.spawner.admission.retry(Retry { job, delay });
     }
 
     /// Decides about the job later, and releases its permit now. If the job ends the run whatever
@@ -104,12 +114,13 @@ impl Supervisor {
     }
 
     /// Records how a job ended, or returns it for another attempt.
-    fn record_or_retry(&mut self, pending: PendingEnd) -> Option<Job> {
+    fn record_or_retry(&mut self, pending: PendingEnd) -> Option<Retry> {
         let PendingEnd {
             mut job,
             start_time,
             exit,
             mut cause,
+            output,
         } = pending;
         // The job failed just before or after a request to end, which may have gone to the job as
         // well.
@@ -123,18 +134,39 @@ impl Supervisor {
         let failed = !record.success && !record.interrupted;
         if failed && job.counted_attempt() <= self.retries && !self.shutdown.is_stopping() {
             self.observe(&record, false);
+            let attempt = self
+                .junit
+                .is_some()
+                .then(|| junit_case::failed_attempt(&record, output.unwrap_or_default()));
             drop(record);
+            if let (Some(attempt), Some(details)) = (attempt, &mut job.details) {
+                details.attempts.push(attempt);
+            }
+            let delay = self.retry_delay;
+            let delay = delay.map(|delay| delay.after(job.counted_attempt()));
             job.attempt += 1;
             self.summary.add_retry();
-            return Some(job);
+            return Some(Retry { job, delay });
         }
-        self.finish_job(&job, &record);
+        if self.fail_flaky {
+            record.fail_flaky();
+        }
+        self.finish_job(&job, &record, output);
         None
     }
 
-    pub(super) fn finish_job(&mut self, job: &Job, record: &Record<'_>) {
+    /// Records a job. `output` is the end of what it wrote.
+    pub(super) fn finish_job(
+        &mut self,
+        job: &Job,
+        record: &Record<'_>,
+        output: Option<OutputTail>,
+    ) {
         self.summary.add(record);
         self.observe(record, true);
+        if self.junit.is_some() {
+            self.add_test_case(job, record, &output.unwrap_or_default());
+        }
         if let Some(joblog) = &mut self.joblog
             && let Err(failure) = joblog.write(job, record)
         {

@@ -31,7 +31,8 @@ impl Supervisor {
                         "job {} was not started: {}\n",
                         job.number, error.reason
                     ));
-                    self.finish_job(&job, &Record::of_start_error(&job, start_time, error));
+                    let record = Record::of_start_error(&job, start_time, error);
+                    self.finish_job(&job, &record, None);
                     self.spawner.admission.release(Some(job.slot));
                 }
                 Event::StartDropped => self.spawner.admission.release(None),
@@ -40,6 +41,7 @@ impl Supervisor {
                 }
                 Event::CannotContinue(failure) => self.stop(Stop::Soon, Some(failure)),
                 Event::WatcherFailed(failure) => self.watcher_failed(failure),
+                Event::Notice(text) => self.report(&text),
                 // The number of jobs is known now.
                 Event::ListRead => self.halt_if_reached(0),
             }
@@ -57,6 +59,8 @@ impl Supervisor {
         self.shutdown.signal_job(&child);
         let tag = job.tag().map(Rc::from);
         self.pipes.add(job.number, job.attempt, pipes, tag);
+        let slow_jobs = self.slow_jobs.as_mut();
+        let slow_due = slow_jobs.and_then(|slow_jobs| slow_jobs.add(start_time.instant));
         let running = RunningJob {
             job,
             start_time,
@@ -65,6 +69,7 @@ impl Supervisor {
             in_grace: false,
             was_in_grace: false,
             check: CheckState::default(),
+            slow_due,
         };
         self.running.insert(running.job.number, running);
     }

@@ -151,7 +151,8 @@ impl Supervisor {
         ));
         let reason = format!("left running as process {pid}: {why}");
         let record = Record::of_left_running(&running.job, running.start_time, reason);
-        self.finish_job(&running.job, &record);
+        let output = self.take_output(&running.job);
+        self.finish_job(&running.job, &record, output);
         if self
             .pipes
             .release_job(number, running.job.attempt, &mut self.std_streams)

@@ -4,8 +4,8 @@
 //!
 //! [`Supervisor`] and its loop are here. Its methods are in files of their own, each with one
 //! `impl Supervisor`: `events`, `completion`, `conditions`, `interrupts`, `check_jobs`, `foreground_jobs`,
-//! `leftovers`, `observation`, `watching` and `writer`. These import [`Supervisor`] from here. The types of its fields import nothing from
-//! here: [`shutdown`], [`halt`], [`pending_ends`], [`grace_groups`], [`job_checks`], [`foreground`] and
+//! `leftovers`, `observation`, `report_case`, `report_slow_jobs`, `watching` and `writer`. These import [`Supervisor`] from here. The types of its fields import nothing from
+//! here: [`shutdown`], [`halt`], [`pending_ends`], [`grace_groups`], [`job_checks`], [`foreground`], [`slow_jobs`] and
 //! `running_job`.
 
 mod check_jobs;
@@ -21,8 +21,11 @@ pub(crate) mod job_checks;
 mod leftovers;
 mod observation;
 pub(crate) mod pending_ends;
+mod report_case;
+mod report_slow_jobs;
 mod running_job;
 pub(crate) mod shutdown;
+pub(crate) mod slow_jobs;
 mod watching;
 mod writer;
 
@@ -41,13 +44,16 @@ use self::job_checks::JobChecks;
 use self::pending_ends::PendingEnds;
 use self::running_job::{DrainingJob, RunningJob};
 use self::shutdown::Shutdown;
+use self::slow_jobs::SlowJobs;
 use super::input::reader::ListCounts;
 use super::output::pipes::Pipes;
 use super::output::std_streams::StdStreams;
 use super::report::joblog::JobLog;
+use super::report::junit::JunitReport;
 use super::report::observers::Observers;
 use super::report::progress::Progress;
 use super::report::summary::Summary;
+use super::schedule::retry_delay::RetryDelay;
 use super::schedule::spawner::Spawner;
 use super::signals::Signals;
 use super::stopped::Stopped;
@@ -68,11 +74,17 @@ pub(crate) struct Supervisor {
     pub(crate) joblog: Option<JobLog>,
     /// What collects every attempt, if anything does.
     pub(crate) observers: Option<Box<Observers>>,
+    pub(crate) junit: Option<JunitReport>,
     /// Whether standard output gets a record of each finished job.
     pub(crate) records: bool,
     /// Whether a job fails that leaves processes behind.
     pub(crate) fail_leaky: bool,
     pub(crate) retries: u32,
+    pub(crate) retry_delay: Option<RetryDelay>,
+    /// A job that succeeds after a failed attempt counts as failed.
+    pub(crate) fail_flaky: bool,
+    /// With `--slow-after`.
+    pub(crate) slow_jobs: Option<SlowJobs>,
     pub(crate) halt: Option<Halt>,
     pub(crate) std_streams: StdStreams,
     pub(crate) progress: Progress,
@@ -130,6 +142,7 @@ impl Supervisor {
                 self.finish_pending(pending);
             }
             self.check_jobs();
+            self.report_slow_jobs();
             self.forward_in_order();
             self.flush();
             self.flush_observers();
@@ -172,6 +185,7 @@ impl Supervisor {
             // Jobs may be running whose start is not known here yet.
             Some(self.job_checks.wait_timeout()),
             self.pending_ends.wait_timeout(),
+            self.slow_jobs.as_ref().and_then(SlowJobs::wait_timeout),
         ];
         let timeout = timeouts.into_iter().flatten().min();
         // The conversion cannot fail, because each timeout is short.

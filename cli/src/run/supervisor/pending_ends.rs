@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use exitring::{Exit, Outcome};
 
 use crate::run::job::{Job, StartTime};
+use crate::run::output_tail::OutputTail;
 use crate::run::report::record::EndCause;
 
 /// How long after a job's end a request to end may still arrive that explains the job's end.
@@ -24,6 +25,8 @@ pub(crate) struct PendingEnd {
     pub(crate) start_time: StartTime,
     pub(crate) exit: Exit,
     pub(crate) cause: EndCause,
+    /// The end of what it wrote, if a report needs it.
+    pub(crate) output: Option<OutputTail>,
 }
 
 impl PendingEnds {

@@ -22,6 +22,8 @@ pub(crate) struct RunningJob {
     pub(super) in_grace: bool,
     pub(super) was_in_grace: bool,
     pub(super) check: CheckState,
+    /// When the job is reported as slow, if it still runs then.
+    pub(super) slow_due: Option<Instant>,
 }
 
 impl RunningJob {

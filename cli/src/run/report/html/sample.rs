@@ -196,6 +196,8 @@ mod tests {
                 number,
                 attempt: 1,
                 slot: 1,
+                repeat: 0,
+                slow: false,
                 command: CommandSpec::Argv(vec!["true".into()]),
                 details: None,
             };

@@ -57,9 +57,7 @@ impl State {
     /// The time for which a job that could start has to wait.
     pub(super) fn pause(&mut self) -> Option<Duration> {
         self.hold_reason = None;
-        if self.next_start.is_none() && self.conditions.is_none()
-            || self.queued.is_empty() && self.retries.is_empty()
-        {
+        if self.next_start.is_none() && self.conditions.is_none() || self.ready() == 0 {
             return None;
         }
         let now = Instant::now();

@@ -1,0 +1,27 @@
+//! The supervisor's entries in the JUnit report.
+
+use super::Supervisor;
+use super::shutdown::Stop;
+use crate::run::job::Job;
+use crate::run::output_tail::OutputTail;
+use crate::run::report::junit_case;
+use crate::run::report::record::Record;
+
+impl Supervisor {
+    /// Takes the end of what an attempt has written, if a report needs it.
+    pub(super) fn take_output(&mut self, job: &Job) -> Option<OutputTail> {
+        self.junit.as_ref()?;
+        let piped = self.pipes.take_tail(job.number, job.attempt);
+        piped.or_else(|| self.spawner.destination.output_tail(job.number))
+    }
+
+    /// Adds a job that has ended to the report. An error ends the run.
+    pub(super) fn add_test_case(&mut self, job: &Job, record: &Record<'_>, output: &OutputTail) {
+        let Some(junit) = &mut self.junit else { return };
+        let case = junit_case::of_job(junit.suite(), job, record, output);
+        if let Err(failure) = junit.add(case) {
+            self.junit = None;
+            self.stop(Stop::Soon, Some(failure));
+        }
+    }
+}
