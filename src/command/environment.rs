@@ -19,7 +19,7 @@ use super::c_strings::CStrings;
 pub struct Environment(Arc<CStrings>);
 
 impl Environment {
-    /// Copies the environment of this process, under the lock of [`std::env`]. Entries without `=`
+    /// Copies the environment of this process, under the lock of [`std::env`](mod@std::env). Entries without `=`
     /// are left out.
     pub fn current() -> Self {
         let variables = env::vars_os();
