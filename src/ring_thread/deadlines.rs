@@ -150,8 +150,11 @@ impl Deadlines {
                     Deadline::ConfirmKill(record, group, until)
                 });
             }
-            Err(error) if until <= now => record.set_group_kill_error(error),
-            Ok(()) if until <= now => {}
+            // The leader is there, and what its own signal met is known.
+            Err(error) if until <= now && error.raw_os_error() != Some(libc::ESRCH) => {
+                record.set_group_kill_error(error);
+            }
+            _ if until <= now => {}
             _ => self.insert(now + KILL_CHECK_INTERVAL, record, |record| {
                 Deadline::ConfirmKill(record, group, until)
             }),
