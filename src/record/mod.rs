@@ -66,6 +66,9 @@ pub(crate) struct Record {
     status_queries: AtomicU16,
     /// No handle is left and nothing is to be notified. Set under the lock, and never cleared.
     abandoned: AtomicBool,
+    /// Whether the child was started in a cgroup. Set before the record is shared, so that the exits
+    /// of others take no lock for it.
+    has_cgroup: AtomicBool,
     /// The engine's token of this watch. Only the ring thread writes it.
     token: AtomicU64,
     ended: OnceLock<Box<Ended>>,
@@ -158,6 +161,7 @@ impl Record {
             watch_for,
             status_queries: AtomicU16::new(0),
             abandoned: AtomicBool::new(false),
+            has_cgroup: AtomicBool::new(false),
             token: AtomicU64::new(0),
             ended: OnceLock::new(),
             state: Mutex::new(State {
@@ -176,6 +180,7 @@ impl Record {
         let extra = state.extra();
         extra.cgroup = Some(leaf);
         extra.kill_leftovers = kill_leftovers;
+        self.has_cgroup.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn pid(&self) -> Pid {

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -90,6 +91,9 @@ impl Record {
     }
 
     fn cgroup(&self) -> Option<Arc<CgroupLeaf>> {
+        if !self.has_cgroup.load(Ordering::Relaxed) {
+            return None;
+        }
         let state = self.lock();
         state.extra.as_ref().and_then(|extra| extra.cgroup.clone())
     }
@@ -101,6 +105,9 @@ impl Record {
 
     /// The cgroup of a child that has ended and left processes that are to be killed.
     pub(crate) fn leftovers_to_kill(&self) -> Option<Arc<CgroupLeaf>> {
+        if !self.has_cgroup.load(Ordering::Relaxed) {
+            return None;
+        }
         let state = self.lock();
         let extra = state.extra.as_ref().filter(|extra| extra.kill_leftovers)?;
         // It was taken out if nothing was left.
