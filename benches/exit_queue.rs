@@ -36,7 +36,7 @@ fn transfer(workers: usize, exits: u64) -> Duration {
         for first in (0..exits).step_by(BATCH as usize) {
             backlog.extend(first..exits.min(first + BATCH));
             while !backlog.is_empty() {
-                if queue.push_from(&mut backlog) == 0 {
+                if queue.push_from(&mut backlog, |_| ()) == 0 {
                     std::thread::yield_now();
                 }
             }

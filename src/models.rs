@@ -180,7 +180,7 @@ fn each_exit_goes_through_a_full_queue_once() {
         loop {
             // A worker may be on its way, or idle, or have found the queue empty.
             queue.announce();
-            queue.push_from(&mut backlog);
+            queue.push_from(&mut backlog, |_| ());
             if backlog.is_empty() {
                 break;
             }
@@ -216,8 +216,8 @@ fn an_announcement_leaves_no_exit_behind_while_a_worker_is_idle() {
             })
             .collect();
         queue.announce();
-        queue.push_from(&mut VecDeque::from([1]));
-        queue.push_from(&mut VecDeque::from([2]));
+        queue.push_from(&mut VecDeque::from([1]), |_| ());
+        queue.push_from(&mut VecDeque::from([2]), |_| ());
         queue.close();
         for worker in workers {
             worker.join().expect("no panic");

@@ -83,10 +83,17 @@ impl<T> ExitQueue<T> {
 
     /// Moves as much of `backlog` as fits, in order, and returns how many entries that was. If some
     /// are left, a worker will wake the producer when there is capacity.
-    pub(crate) fn push_from(&self, backlog: &mut VecDeque<T>) -> usize {
+    ///
+    /// `account` gets that number before a worker can pop one of the entries.
+    pub(crate) fn push_from(
+        &self,
+        backlog: &mut VecDeque<T>,
+        account: impl FnOnce(usize),
+    ) -> usize {
         let now = Instant::now();
         let mut inner = self.lock();
         let count = backlog.len().min(self.capacity - inner.entries.len());
+        account(count);
         inner
             .entries
             .extend(backlog.drain(..count).map(|value| (value, now)));
@@ -203,9 +210,9 @@ mod tests {
     fn entries_that_do_not_fit_stay_in_the_backlog() {
         let queue = ExitQueue::new(3).expect("enough memory");
         let mut backlog: VecDeque<_> = (0..5).collect();
-        assert_eq!(queue.push_from(&mut backlog), 3);
+        assert_eq!(queue.push_from(&mut backlog, |_| ()), 3);
         assert_eq!(backlog, [3, 4]);
-        assert_eq!(queue.push_from(&mut backlog), 0);
+        assert_eq!(queue.push_from(&mut backlog, |_| ()), 0);
 
         // The producer is woken once, at half: a capacity of 3 is half empty with one entry left.
         let woken: Vec<_> = (0..3)
@@ -216,11 +223,41 @@ mod tests {
             })
             .collect();
         assert_eq!(woken, [false, true, false]);
-        assert_eq!(queue.push_from(&mut backlog), 2);
+        assert_eq!(queue.push_from(&mut backlog, |_| ()), 2);
         queue.close();
         assert_eq!(queue.pop().map(|p| p.value), Some(3));
         assert_eq!(queue.pop().map(|p| p.value), Some(4));
         assert!(queue.pop().is_none());
+    }
+
+    #[test]
+    fn entries_are_accounted_for_before_a_worker_has_them() {
+        let queue = ExitQueue::new(1).expect("enough memory");
+        let accounted = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(|| {
+                let mut seen = Vec::new();
+                while let Some(popped) = queue.pop() {
+                    seen.push((popped.value, accounted.load(Ordering::SeqCst)));
+                }
+                seen
+            });
+            for value in 1..=20 {
+                // The last entry is popped, and the worker waits, or spins for the entry.
+                while queue.lock().entries.len() == 1 {
+                    std::thread::yield_now();
+                }
+                queue.announce();
+                queue.push_from(&mut VecDeque::from([value]), |count| {
+                    std::thread::sleep(Duration::from_millis(1));
+                    accounted.fetch_add(count, Ordering::SeqCst);
+                });
+            }
+            queue.close();
+            for (value, accounted) in worker.join().expect("no panic") {
+                assert!(accounted >= value, "{accounted} of {value}");
+            }
+        });
     }
 
     #[test]
@@ -248,7 +285,7 @@ mod tests {
                         std::thread::yield_now();
                     }
                 }
-                queue.push_from(&mut VecDeque::from([value]));
+                queue.push_from(&mut VecDeque::from([value]), |_| ());
             }
             queue.announce();
             queue.close();
@@ -277,8 +314,8 @@ mod tests {
                 }
                 // The announced worker may not run before both are pushed.
                 queue.announce();
-                assert_eq!(queue.push_from(&mut VecDeque::from([1])), 1);
-                assert_eq!(queue.push_from(&mut VecDeque::from([2])), 1);
+                assert_eq!(queue.push_from(&mut VecDeque::from([1]), |_| ()), 1);
+                assert_eq!(queue.push_from(&mut VecDeque::from([2]), |_| ()), 1);
             }
             queue.close();
         });
@@ -304,7 +341,7 @@ mod tests {
             let mut backlog: VecDeque<_> = (0..ITEMS).collect();
             let mut woken = 0;
             loop {
-                queue.push_from(&mut backlog);
+                queue.push_from(&mut backlog, |_| ());
                 if backlog.is_empty() {
                     break;
                 }

@@ -287,9 +287,13 @@ impl RingThread {
             }
             return;
         }
-        let moved = self.shared.queue.push_from(&mut self.backlog);
+        // The permits are returned before the callbacks run, which may register the next watches.
+        let watched = &self.shared.counters.watched;
+        let moved = self
+            .shared
+            .queue
+            .push_from(&mut self.backlog, |moved| watched.sub(moved as u64));
         self.backlog.shrink_if_sparse();
-        self.shared.counters.watched.sub(moved as u64);
         let stalled_before = self.stalled.saturating_sub(moved);
         self.stalled = self.backlog.len();
         let stalls = self.stalled - stalled_before;
