@@ -281,10 +281,14 @@ impl RingThread {
         if self.shared.inline {
             // Commands that callbacks send are carried out in the next turn, so that each turn
             // ends.
-            for guard in std::mem::take(&mut self.backlog) {
+            for _ in 0..self.backlog.len() {
+                let Some(guard) = self.backlog.pop_front() else {
+                    break;
+                };
                 self.shared.counters.watched.sub(1);
                 guard.run_callbacks(&self.shared, None);
             }
+            self.backlog.shrink_if_sparse();
             return;
         }
         // The permits are returned before the callbacks run, which may register the next watches.
