@@ -215,7 +215,7 @@ fn no_entry_stays_in_the_queue_while_a_worker_is_idle() {
             })
             .collect();
         for value in [1, 2] {
-            if let Err(value) = queue.push_to_idle(value, || ()) {
+            if let Err(value) = queue.push_to_idle(value) {
                 queue.push_from(&mut VecDeque::from([value]), |_| ());
             }
         }
@@ -223,6 +223,41 @@ fn no_entry_stays_in_the_queue_while_a_worker_is_idle() {
         for worker in workers {
             worker.join().expect("no panic");
         }
+    });
+}
+
+/// The callback of the first exit waits for the second exit, if that was passed to an idle worker
+/// unread. There is one worker.
+#[test]
+fn no_callback_waits_for_an_entry_that_only_its_own_worker_can_pop() {
+    check(|| {
+        let queue = Arc::new(ExitQueue::new(2).expect("memory"));
+        let pushed = Arc::new((ModelNotifier::default(), AtomicU32::new(0)));
+        let popped = Arc::new(ModelNotifier::default());
+        let worker = {
+            let (queue, pushed, popped) =
+                (Arc::clone(&queue), Arc::clone(&pushed), Arc::clone(&popped));
+            thread::spawn(move || {
+                while let Some(entry) = queue.pop() {
+                    match entry.value {
+                        1 => {
+                            pushed.0.wait();
+                            if pushed.1.load(Ordering::SeqCst) == 1 {
+                                popped.wait();
+                            }
+                        }
+                        _ => popped.notify(),
+                    }
+                }
+            })
+        };
+        queue.push_from(&mut VecDeque::from([1]), |_| ());
+        if queue.push_to_idle(2).is_ok() {
+            pushed.1.store(1, Ordering::SeqCst);
+        }
+        pushed.0.notify();
+        queue.close();
+        worker.join().expect("no panic");
     });
 }
 

@@ -16,6 +16,8 @@ use crate::spawn::starts::Starts;
 use crate::sync::per_process::ProcessIdentity;
 use crate::sync::wait_graph::Node;
 use crate::sys::SignalMask;
+#[cfg(test)]
+use crate::types::stats::Counter;
 use crate::types::stats::{Counters, Stats};
 
 /// The shared state of one watcher.
@@ -37,6 +39,9 @@ pub(crate) struct Shared {
     /// The signal mask of the thread that built the watcher.
     pub(crate) signal_mask: SignalMask,
     pub(crate) stop: Arc<Stop>,
+    /// How many exits were passed to workers unread.
+    #[cfg(test)]
+    pub(crate) passed: Counter,
     /// The node of the ring thread in the wait graph.
     pub(crate) ring_thread: Node,
     death: OnceLock<String>,
@@ -67,6 +72,8 @@ impl Shared {
             orphan_queue: OrphanQueue::default(),
             signal_mask,
             stop: Arc::default(),
+            #[cfg(test)]
+            passed: Counter::default(),
             ring_thread: Node::next(),
             death: OnceLock::new(),
             backend: OnceLock::new(),

@@ -210,7 +210,13 @@ impl Builder {
             let worker = faults::inject("clone").and_then(|()| {
                 let shared = Arc::clone(&shared);
                 let thread = thread::Builder::new().name(format!("exitring-w{index}"));
-                signal_mask::start_thread(thread, move || worker::run(&shared, node))
+                #[cfg(test)]
+                let plan = faults::plan();
+                signal_mask::start_thread(thread, move || {
+                    #[cfg(test)]
+                    faults::set_plan(plan);
+                    worker::run(&shared, node);
+                })
             });
             match worker {
                 Ok(worker) => threads.push((worker, node)),

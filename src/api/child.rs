@@ -43,7 +43,7 @@ use crate::{Exit, Exited, Output, Pipe, Watch};
 /// |---|---|
 /// | `stdin`, `stdout`, `stderr` | the same: `child.stdout.take()`, `child.stdin.as_mut()` ([`Pipe`]) |
 /// | `wait` (closes standard input) | [`wait`](Self::wait), [`wait_timeout`](Self::wait_timeout), `child.await` and [`exited`](Self::exited), which all close it. A wait on its [`Watch`] (`Watch::wait(&child)`), a callback, and [`Exits`](crate::Exits) leave it open. All can be repeated |
-/// | `try_wait` | [`try_wait`](Watch::try_wait), or [`exit`](Watch::exit). They report what the ring thread has received, a moment after the end |
+/// | `try_wait` | [`try_wait`](Watch::try_wait), or [`exit`](Watch::exit). They report what the watcher has read, a moment after the end |
 /// | `wait_with_output` | [`wait_with_output`](Self::wait_with_output) and [`output`](Self::output), which block; with the feature `tokio` also `output_async` |
 /// | `kill` | [`kill`](Self::kill), which succeeds if the child has ended. tokio's also waits; call `kill` and then wait |
 /// | `start_kill` (tokio) | [`kill`](Self::kill) |

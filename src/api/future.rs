@@ -13,7 +13,7 @@ use crate::{Child, Closed, Exit, Watch};
 /// [`Watch::exited`], [`Child::exited`], and awaiting a reference to either make it.
 ///
 /// It works with any executor, can be dropped at any time, and a process can have any number of
-/// them: the cost of each does not depend on their number. The ring thread calls the waker. The
+/// them: the cost of each does not depend on their number. A thread of the watcher calls the waker. The
 /// output is [`Closed`] if the watcher ends before the process.
 #[must_use = "a future does nothing until it is awaited"]
 pub struct Exited<'a> {

@@ -5,8 +5,8 @@ use crate::shared::Shared;
 
 /// A permit for one watch, within [`Builder::max_watches`](crate::Builder::max_watches).
 ///
-/// Dropping it returns the permit. The ring thread returns the permit of a watch that was
-/// registered when it dispatches the exit.
+/// Dropping it returns the permit. The permit of a watch that was registered is returned when its
+/// exit is dispatched: by the ring thread, or by the worker that has read the exit.
 pub(crate) struct WatchPermit<'a>(&'a Shared);
 
 impl<'a> WatchPermit<'a> {

@@ -2,7 +2,7 @@
 //!
 //! Only children that are ours to reap can be watched this way. A wait by pid applies to the
 //! process that has the pid, and nothing keeps the pid of any other process from being reused. A
-//! thread waits with `WNOWAIT`; the ring thread reaps, as with the other backends. The number of
+//! thread waits with `WNOWAIT`; the ring thread or a worker reaps, as with the other backends. The number of
 //! threads is limited; children beyond it are polled until a thread is free.
 //!
 //! A child that outlives the watcher keeps its thread until the child ends, because nothing

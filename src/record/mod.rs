@@ -244,7 +244,8 @@ impl Record {
     }
 
     /// Whether there are callbacks to run once the process has ended, and nothing else depends on
-    /// its end: no thread, future or queue waits, and no deadline or cgroup is set.
+    /// its end: no thread, future or queue waits, and no deadline or cgroup is set. A record
+    /// that once had one of these may count as if it still had.
     pub(crate) fn is_for_callbacks_only(&self) -> bool {
         let state = self.lock();
         !state.callbacks.is_empty() && state.waiters == 0 && state.extra.is_none()

@@ -42,7 +42,7 @@ impl Record {
         until: Option<Instant>,
     ) -> Result<Option<&Exit>, WaitError> {
         // The exit comes from the ring thread, which may wait for the callback that this thread
-        // runs.
+        // runs. A worker that reads it in its place waits for nothing.
         let _waiting = wait_graph::wait_for(shared.ring_thread).ok_or(WaitError::WouldDeadlock)?;
         let mut state = self.lock();
         loop {

@@ -25,8 +25,8 @@ const COMMANDS_PER_TURN: usize = 256;
 
 /// Registrations with shorter pauses are frequent.
 const FREQUENT_MAX: Duration = Duration::from_millis(1);
-/// After a wait of this length without an event, a worker is woken up before a process is reaped.
-/// With less between exits, that would only take a processor from others.
+/// After a wait of this length without an event, a worker reaps the child. With less between exits,
+/// processors are awake, and a wake-up would only take one from others.
 const PAUSE_MIN: Duration = Duration::from_micros(200);
 
 pub(crate) struct RingThread {

@@ -11,8 +11,8 @@
 //! wake it from any sleep.
 //!
 //! The capacity needs no limit: each watch has at most one registration, one removal, one request
-//! to run callbacks, and one notice of a new deadline, however often the deadline was set
-//! meanwhile.
+//! to run callbacks, one report of a worker, and one notice of a new deadline, however often the
+//! deadline was set meanwhile.
 
 use std::collections::VecDeque;
 use std::mem;

@@ -38,6 +38,15 @@ pub(crate) enum ReadExit {
 }
 
 impl UnreadExit {
+    /// Whether this is a child of ours of which a later read can tell whether its pid is in use
+    /// again.
+    pub(super) fn is_identified_child(&self) -> bool {
+        match &self.source {
+            StatusSource::Owned { pidfd, inode, .. } => pidfd.is_some() || inode.is_some(),
+            _ => false,
+        }
+    }
+
     /// Reads the status, stores the exit in the record, and notifies those that wait for it.
     pub(crate) fn read(self) -> ReadExit {
         let Self {

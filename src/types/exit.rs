@@ -80,7 +80,7 @@ impl Exit {
     }
 
     /// When the exit entered the queue to the workers. The time from here to the callback was
-    /// spent waiting for a worker.
+    /// spent waiting for a worker, and if the worker reaped the child, also with that.
     ///
     /// `Some` in callbacks that run on workers; `None` elsewhere, and with
     /// [`workers(0)`](crate::Builder::workers). The distance from [`seen_at`](Self::seen_at)

@@ -144,6 +144,26 @@ pub(super) fn exercise_watcher(case: &str, errno: i32, workers: usize, with_pidf
             is_dead(&watcher) || watched.iter().all(|watched| ran(watched) == 1)
         });
     }
+    // A worker may reap a single child for which only a callback waits.
+    if !is_dead(&watcher) {
+        let code = 66;
+        // SAFETY: the child ends after a pause.
+        let pid = unsafe {
+            let pid = libc::fork();
+            if pid == 0 {
+                libc::usleep(5000);
+                libc::_exit(code);
+            }
+            pid
+        };
+        let child = watcher
+            .adopt_pid(pid)
+            .expect("adopting a child needs no resource");
+        let alone = with_callback(Handle::Own(child), code);
+        wait_until(&format!("{case}: the callback runs"), || {
+            is_dead(&watcher) || ran(&alone) == 1
+        });
+    }
     // Once the plan has no failures left, everything works as before.
     if !is_dead(&watcher) {
         let code = 77;
