@@ -13,7 +13,9 @@ const EXAMPLES: &str = "\
 Examples:
   exitring completions bash > /etc/bash_completion.d/exitring
   exitring completions zsh > ~/.zfunc/_exitring
-  exitring completions fish > ~/.config/fish/completions/exitring.fish";
+  exitring completions fish > ~/.config/fish/completions/exitring.fish
+
+All about it: man exitring-completions, or exitring man completions.";
 
 /// Print a completion script for a shell
 #[derive(Debug, Args)]

@@ -30,10 +30,11 @@ Examples:
 Exit status: 0 all jobs succeeded; 1 some failed; 2 usage; 3 a resource ran out; 130 interrupted; \
     141 standard output was closed.
 
-The reference is exitring-run(1): lists, templates, process groups, signals, JSON records, the job log. \
-    `exitring man DIR` writes it.";
+All about each option, with examples, and about lists, templates, signals, records and the job log: \
+    man exitring-run, or exitring man run.";
 
-const POINTERS: &str = "Details and examples: --help. Reference: exitring-run(1).";
+const POINTERS: &str =
+    "All options: --help. All about them: man exitring-run, or exitring man run.";
 
 /// Run many commands, a number of them at a time, and report how each ended
 ///
