@@ -248,7 +248,6 @@ fn run(command: &str, dir: &Path, in_terminal: bool) -> (String, Option<i32>) {
         .env("PATH", path.expect("no colon in the path"))
         .env("TERMINAL", if in_terminal { "1" } else { "0" })
         .env("TERM", "xterm")
-        .env_remove("EXITRING_JOB")
         .output()
         .expect("runs");
     let text = String::from_utf8_lossy(&output.stdout).replace('\r', "");

@@ -165,7 +165,7 @@ pub(crate) struct Options {
     ///
     /// none runs all of the list. auto takes the part from the environment, as Slurm, Kubernetes or
     /// a CI service sets it. Without this option the variable EXITRING_SHARD, which has the same
-    /// values, decides.
+    /// values, decides, but not in a job of another run.
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<Wanted>,
 

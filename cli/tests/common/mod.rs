@@ -48,6 +48,7 @@ pub fn shell(script: &str) -> Command {
 
 fn clean_environment(command: &mut Std) {
     for name in [
+        "EXITRING_JOB",
         "EXITRING_SHARD",
         "EXITRING_SHARD_COUNT",
         "SLURM_PROCID",
