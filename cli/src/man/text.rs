@@ -88,6 +88,6 @@ mod tests {
         let mut page = String::new();
         wrap(&mut page, INDENT, &["word"; 40].join(" "));
         let lines: Vec<_> = page.lines().map(str::len).collect();
-        assert_eq!(lines, [76, 76, 61]);
+        assert_eq!(lines, [76, 76, 66]);
     }
 }

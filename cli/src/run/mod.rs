@@ -67,10 +67,10 @@ use self::options::Output;
 use self::output::drainer;
 pub(crate) use self::output::drainer::drain;
 use self::output::keep_order::KeepOrder;
+use self::output::output_tails::OutputTails;
 use self::output::pipes::Pipes;
 use self::output::std_streams::StdStreams;
 use self::output::submitted_jobs::SubmittedJobs;
-use self::output::tails::Tails;
 use self::report::durations::Durations;
 use self::report::failed_jobs::FailedJobs;
 use self::report::html::collector::RunEnd;
@@ -212,8 +212,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         pipes: Pipes::new(
             Arc::clone(&spawner.poll),
             route,
-            (options.report.is_some() || options.watch).then(Tails::default),
-            junit.is_some(),
+            OutputTails::new(junit.is_some(), options.report.is_some() || options.watch),
         ),
         joblog,
         observers,

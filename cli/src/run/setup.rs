@@ -18,8 +18,9 @@ use super::output::destination::Destination;
 use super::output::job_stream::Route;
 use super::output::logs::Logs;
 use super::report::file_clash::{self, NamedFile};
+use super::report::html::collector::RunEnd;
 use super::report::html::page_file::PageFile;
-use super::report::joblog::ExistingLog;
+use super::report::joblog::{ExistingLog, JobLog};
 use super::report::junit::JunitReport;
 use super::report::observers::Observers;
 use super::report::trace::Trace;
@@ -101,7 +102,8 @@ pub(super) fn open_junit(options: &Options) -> Result<Option<JunitReport>, Failu
     JunitReport::create(path, &suite).map(Some)
 }
 
-/// Ends a run of `--rerun-failed` that has no jobs. The list is not read. Returns the exit code.
+/// Ends a run of `--rerun-failed` that has no jobs: the files of the run are written, and
+/// have no jobs. The list is not read. Returns the exit code.
 pub(super) fn nothing_failed(options: &Options) -> Result<u8, Failure> {
     if let Some(log) = &options.tests.rerun_failed {
         let log = log.display();
@@ -109,11 +111,30 @@ pub(super) fn nothing_failed(options: &Options) -> Result<u8, Failure> {
             "no job failed in {log}: there is nothing to run again\n"
         ));
     }
-    // A CI service expects the report.
-    if let (Some(junit), false) = (open_junit(options)?, options.dry_run) {
+    if options.dry_run {
+        return Ok(code::OK);
+    }
+    // A CI service expects the reports.
+    check_files(options)?;
+    if let Some(log) = &options.joblog {
+        JobLog::open(log, existing_log(options))?;
+    }
+    let observers = build_observers(options)?;
+    if let Some(junit) = open_junit(options)? {
         junit.finish()?;
     }
-    Ok(code::OK)
+    let complete = observers.is_none_or(|observers| {
+        let (failures, complete) = observers.finish(RunEnd {
+            exit_code: code::OK,
+            done_before: 0,
+            failed_before: 0,
+        });
+        for failure in failures {
+            failure.report();
+        }
+        complete
+    });
+    Ok(if complete { code::OK } else { code::RESOURCE })
 }
 
 /// Opens the terminal for jobs, if the options ask for it and there is one.

@@ -5,7 +5,7 @@
 //! [`std_streams`]. With `--keep-order` they wait in [`keep_order`], which knows [`submitted_jobs`]
 //! and uses `spool`; [`job_output`] connects it to the streams.
 //! With `--watch` it waits for the end in `held_output` (`hold`).
-//! With `--report` [`tails`] keeps what each job wrote last, and with `--junit` `output_tails`.
+//! With `--report`, `--watch` and `--junit` [`output_tails`] keeps what each job wrote last.
 //! At the end of the run [`drainer`] keeps pipes readable that background processes still write to.
 
 pub(crate) mod destination;
@@ -18,9 +18,8 @@ pub(crate) mod keep_order;
 pub(crate) mod logs;
 mod long_line;
 mod output_line;
-mod output_tails;
+pub(crate) mod output_tails;
 pub(crate) mod pipes;
 mod spool;
 pub(crate) mod std_streams;
 pub(crate) mod submitted_jobs;
-pub(crate) mod tails;

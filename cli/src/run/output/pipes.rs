@@ -16,8 +16,7 @@ use super::job_stream::{JobStream, Route};
 use super::long_line::LongLine;
 use super::output_tails::OutputTails;
 use super::std_streams::StdStreams;
-use super::tails::Tails;
-use crate::run::output_tail::OutputTail;
+use crate::run::output_tail::AttemptTail;
 use crate::run::stream_id::StreamId;
 use crate::run::token::Token;
 
@@ -37,19 +36,12 @@ pub(crate) struct Pipes {
     /// Streams that wait for the end of a long line. They are removed from `poll` meanwhile.
     paused: Vec<StreamId>,
     buffer: Vec<u8>,
-    /// What jobs wrote last, if that is wanted.
-    pub(super) tails: Option<Tails>,
-    /// The ends of what running jobs have written, if a report needs them.
+    /// The ends of what running jobs have written, if something shows them.
     output_tails: Option<OutputTails>,
 }
 
 impl Pipes {
-    pub(crate) fn new(
-        poll: Arc<OwnedFd>,
-        route: Route,
-        tails: Option<Tails>,
-        keep_output: bool,
-    ) -> Self {
+    pub(crate) fn new(poll: Arc<OwnedFd>, route: Route, output_tails: Option<OutputTails>) -> Self {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         Self {
             poll,
@@ -60,8 +52,7 @@ impl Pipes {
             long_lines: [None, None],
             paused: Vec::new(),
             buffer: vec![0; READ_AT_ONCE],
-            tails,
-            output_tails: keep_output.then(OutputTails::default),
+            output_tails,
         }
     }
 
@@ -73,13 +64,10 @@ impl Pipes {
         pipes: [Option<OwnedFd>; 2],
         tag: Option<Rc<[u8]>>,
     ) {
-        if pipes.iter().any(Option::is_some) {
-            if let Some(tails) = &mut self.tails {
-                tails.begin(job, attempt);
-            }
-            if let Some(tails) = &mut self.output_tails {
-                tails.add(job, attempt);
-            }
+        if let Some(tails) = &mut self.output_tails
+            && pipes.iter().any(Option::is_some)
+        {
+            tails.begin(job, attempt);
         }
         for (stream_id, pipe) in StreamId::both(job, attempt).into_iter().zip(pipes) {
             if let Some(pipe) = pipe {
@@ -130,9 +118,6 @@ impl Pipes {
             stream.read(&mut self.buffer)
         } {
             Some(bytes) => {
-                if let Some(tails) = &mut self.tails {
-                    tails.add(stream_id, bytes);
-                }
                 if let Some(tails) = &mut self.output_tails {
                     tails.push(stream_id, bytes);
                 }
@@ -304,8 +289,13 @@ impl Pipes {
         !oldest.is_empty()
     }
 
+    /// The last line that a running job wrote, if that is wanted.
+    pub(crate) fn last_line(&self, job: u64, attempt: u32) -> Option<String> {
+        self.output_tails.as_ref()?.last_line(job, attempt)
+    }
+
     /// Takes the end of what an ended job has written.
-    pub(crate) fn take_tail(&mut self, job: u64, attempt: u32) -> Option<OutputTail> {
+    pub(crate) fn take_tail(&mut self, job: u64, attempt: u32) -> Option<AttemptTail> {
         self.output_tails.as_mut()?.take(job, attempt)
     }
 
@@ -321,9 +311,6 @@ impl Pipes {
         if stream.is_readable() && !waits {
             let mut buffer = vec![0; PIPE_MAX];
             if let Some(bytes) = stream.read(&mut buffer) {
-                if let Some(tails) = &mut self.tails {
-                    tails.add(stream_id, bytes);
-                }
                 if let Some(tails) = &mut self.output_tails {
                     tails.push(stream_id, bytes);
                 }
