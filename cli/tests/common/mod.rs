@@ -3,6 +3,7 @@
 #![allow(dead_code, missing_docs)]
 
 pub mod html;
+pub mod job_record;
 pub mod terminal;
 
 use std::fs;
