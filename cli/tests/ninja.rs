@@ -104,7 +104,8 @@ fn ninja_in_a_run_in_make_shares_the_jobs_of_make() {
     let record = Record::new();
     record.write("list", builds(&record, &ninja, &["a", "b", "c"], 4));
     record.write("job-of-make", record.job(4));
-    let makefile = "all: run other\nrun:\n\t+@$(EXITRING) run -q -j8 list\nother:\n\t@sh job-of-make\n";
+    let makefile =
+        "all: run other\nrun:\n\t+@$(EXITRING) run -q -j8 list\nother:\n\t@sh job-of-make\n";
     assert_eq!(make(&record, options, makefile), "");
     assert_eq!((record.started(), record.overlap()), (31, 4));
 }
