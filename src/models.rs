@@ -178,8 +178,6 @@ fn each_exit_goes_through_a_full_queue_once() {
             .collect();
         let mut backlog: VecDeque<u32> = (0..2).collect();
         loop {
-            // A worker may be on its way, or idle, or have found the queue empty.
-            queue.announce();
             queue.push_from(&mut backlog, |_| ());
             if backlog.is_empty() {
                 break;
@@ -196,9 +194,10 @@ fn each_exit_goes_through_a_full_queue_once() {
     });
 }
 
-/// The callback of the first exit waits for that of the second, and there are two workers.
+/// The callback of the first exit waits for that of the second, and there are two workers. An entry
+/// is pushed to an idle worker, or waits for the next push.
 #[test]
-fn an_announcement_leaves_no_exit_behind_while_a_worker_is_idle() {
+fn no_entry_stays_in_the_queue_while_a_worker_is_idle() {
     check(|| {
         let queue = Arc::new(ExitQueue::new(2).expect("memory"));
         let second = Arc::new(ModelNotifier::default());
@@ -215,9 +214,11 @@ fn an_announcement_leaves_no_exit_behind_while_a_worker_is_idle() {
                 })
             })
             .collect();
-        queue.announce();
-        queue.push_from(&mut VecDeque::from([1]), |_| ());
-        queue.push_from(&mut VecDeque::from([2]), |_| ());
+        for value in [1, 2] {
+            if let Err(value) = queue.push_to_idle(value, || ()) {
+                queue.push_from(&mut VecDeque::from([value]), |_| ());
+            }
+        }
         queue.close();
         for worker in workers {
             worker.join().expect("no panic");

@@ -9,8 +9,8 @@ use crate::api::starters::Starters;
 use crate::backend::{SelectedBackend, Stop};
 use crate::dispatch::exit_queue::ExitQueue;
 use crate::dispatch::orphan_queue::OrphanQueue;
+use crate::dispatch::queued::Queued;
 use crate::error::{Closed, WatchError};
-use crate::record::delivery_guard::DeliveryGuard;
 use crate::ring_thread::mailbox::Mailbox;
 use crate::spawn::starts::Starts;
 use crate::sync::per_process::ProcessIdentity;
@@ -24,7 +24,7 @@ pub(crate) struct Shared {
     /// may stay locked there forever.
     process: ProcessIdentity,
     pub(crate) mailbox: Mailbox,
-    pub(crate) queue: ExitQueue<DeliveryGuard>,
+    pub(crate) queue: ExitQueue<Queued>,
     pub(crate) starters: Starters,
     pub(crate) max_watches: usize,
     /// Whether callbacks run on the ring thread, because there are no workers.
@@ -47,7 +47,7 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(
         mailbox: Mailbox,
-        queue: ExitQueue<DeliveryGuard>,
+        queue: ExitQueue<Queued>,
         starters: Starters,
         max_watches: usize,
         inline: bool,

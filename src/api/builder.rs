@@ -85,7 +85,7 @@ impl Builder {
     /// Sets the capacity of the queue to the workers, in exits: 1 to 16,777,216; the default is
     /// 1,024.
     ///
-    /// The entries are allocated when the watcher is built: 24 bytes each on 64-bit machines.
+    /// The entries are allocated when the watcher is built: 32 bytes each on 64-bit machines.
     ///
     /// A full queue loses no exit: exits wait in the ring thread until the queue has capacity
     /// again. [`Stats::stalls`](crate::Stats) counts them.
@@ -300,17 +300,14 @@ fn check(option: &'static str, value: usize, min: usize, max: usize) -> Result<(
 mod tests {
     use super::*;
     use crate::Tagged;
-    use crate::record::delivery_guard::DeliveryGuard;
+    use crate::dispatch::queued::Queued;
 
     /// Reads the documentation of `Builder::queue_capacity` and `Watcher::exits`.
     #[cfg(target_pointer_width = "64")]
     #[test]
     fn the_documented_sizes_of_queue_entries_are_true() {
         for (source, bytes) in [
-            (
-                include_str!("builder.rs"),
-                ExitQueue::<DeliveryGuard>::ENTRY_BYTES,
-            ),
+            (include_str!("builder.rs"), ExitQueue::<Queued>::ENTRY_BYTES),
             (include_str!("exits/mod.rs"), size_of::<Tagged>()),
         ] {
             let words = source.split_whitespace().filter(|word| *word != "///");

@@ -4,27 +4,17 @@
 //! lock and never waits: what does not fit stays in its backlog, and the queue reports when it has
 //! capacity again. Workers pop one entry at a time: the entries of a batch would have to wait for a
 //! slow callback of its worker while another worker is free.
-//!
-//! A sleeping processor takes longer to wake up than the ring thread takes to reap a process. So,
-//! when the program is otherwise idle, the ring thread *announces* an exit before it reaps: a worker
-//! wakes up meanwhile, and finds the exit in the queue, or spins for a few microseconds until it is.
 
 use std::collections::{TryReserveError, VecDeque};
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::sync::{Condvar, Mutex, MutexGuard};
-
-/// How long a worker spins after an announcement. A reap takes a few microseconds.
-const SPIN_MAX: Duration = Duration::from_micros(20);
 
 pub(crate) struct ExitQueue<T> {
     inner: Mutex<Inner<T>>,
     capacity: usize,
     filled: Condvar,
-    /// The number of pushes, for workers that spin.
-    pushes: AtomicU64,
 }
 
 struct Inner<T> {
@@ -32,12 +22,6 @@ struct Inner<T> {
     entries: VecDeque<(T, Instant)>,
     /// Workers that wait on `filled`.
     idle_workers: usize,
-    /// Announcements that no worker has woken up for yet.
-    ///
-    /// For each, `filled` was notified while a worker waited on it. So a worker will check the
-    /// queue after the announcement, and one entry needs no notification. If a worker that was not
-    /// notified counts it down first, a push notifies one too many.
-    announced: usize,
     /// The producer has a backlog, and is to be woken when there is capacity.
     producer_waits: bool,
     /// No more entries will be pushed.
@@ -66,13 +50,11 @@ impl<T> ExitQueue<T> {
             inner: Mutex::new(Inner {
                 entries,
                 idle_workers: 0,
-                announced: 0,
                 producer_waits: false,
                 closed: false,
             }),
             capacity,
             filled: Condvar::new(),
-            pushes: AtomicU64::new(0),
         })
     }
 
@@ -98,13 +80,8 @@ impl<T> ExitQueue<T> {
             .entries
             .extend(backlog.drain(..count).map(|value| (value, now)));
         inner.producer_waits = !backlog.is_empty();
-        // As many workers as there are entries check the queue, with those that wake up already.
-        let wake = inner.idle_workers.saturating_sub(inner.announced);
-        let wake = wake
-            .min(inner.entries.len().saturating_sub(inner.announced))
-            .min(count);
-        // Spinning workers check the queue under the lock afterwards.
-        self.pushes.fetch_add(1, Ordering::Relaxed);
+        // Each call wakes another worker, as those that were woken before no longer wait.
+        let wake = inner.idle_workers.min(count);
         drop(inner);
         for _ in 0..wake {
             self.filled.notify_one();
@@ -112,15 +89,23 @@ impl<T> ExitQueue<T> {
         count
     }
 
-    /// Wakes up an idle worker, because a push will follow within microseconds.
-    pub(crate) fn announce(&self) {
+    /// Pushes an entry if there is an idle worker for it, which is woken. Otherwise returns it. The
+    /// caller has no backlog, which this entry would overtake.
+    ///
+    /// `account` is called before the worker can pop the entry.
+    pub(crate) fn push_to_idle(&self, value: T, account: impl FnOnce()) -> Result<(), T> {
+        let now = Instant::now();
         let mut inner = self.lock();
-        if inner.idle_workers <= inner.announced {
-            return;
+        // Each entry in the queue takes one of the idle workers.
+        let idle = inner.idle_workers > inner.entries.len();
+        if !idle || inner.entries.len() >= self.capacity || inner.closed {
+            return Err(value);
         }
-        inner.announced += 1;
+        account();
+        inner.entries.push_back((value, now));
         drop(inner);
         self.filled.notify_one();
+        Ok(())
     }
 
     /// Pops the oldest entry, and waits for one. `None`: the queue is closed and empty.
@@ -137,27 +122,6 @@ impl<T> ExitQueue<T> {
                 .wait(inner)
                 .unwrap_or_else(PoisonError::into_inner);
             inner.idle_workers -= 1;
-            if inner.announced > 0 {
-                inner.announced -= 1;
-                if inner.entries.is_empty() && !inner.closed {
-                    let pushes = self.pushes.load(Ordering::Relaxed);
-                    drop(inner);
-                    self.spin_until_push(pushes);
-                    inner = self.lock();
-                }
-            }
-        }
-    }
-
-    /// Spins until there are more than `pushes` pushes, for a short time at most.
-    fn spin_until_push(&self, pushes: u64) {
-        // A model has no time.
-        if cfg!(exitring_loom) {
-            return;
-        }
-        let start = Instant::now();
-        while self.pushes.load(Ordering::Relaxed) == pushes && start.elapsed() < SPIN_MAX {
-            std::hint::spin_loop();
         }
     }
 
@@ -205,6 +169,7 @@ impl<T> ExitQueue<T> {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
 
     #[test]
     fn entries_that_do_not_fit_stay_in_the_backlog() {
@@ -234,6 +199,10 @@ mod tests {
     fn entries_are_accounted_for_before_a_worker_has_them() {
         let queue = ExitQueue::new(1).expect("enough memory");
         let accounted = AtomicUsize::new(0);
+        let account = |count| {
+            std::thread::sleep(Duration::from_millis(1));
+            accounted.fetch_add(count, Ordering::SeqCst);
+        };
         std::thread::scope(|scope| {
             let worker = scope.spawn(|| {
                 let mut seen = Vec::new();
@@ -243,83 +212,62 @@ mod tests {
                 seen
             });
             for value in 1..=20 {
-                // The last entry is popped, and the worker waits, or spins for the entry.
-                while queue.lock().entries.len() == 1 {
-                    std::thread::yield_now();
+                until_idle(&queue, 1);
+                match value % 2 {
+                    0 => assert_eq!(queue.push_to_idle(value, || account(1)), Ok(())),
+                    _ => {
+                        let pushed = queue.push_from(&mut VecDeque::from([value]), account);
+                        assert_eq!(pushed, 1);
+                    }
                 }
-                queue.announce();
-                queue.push_from(&mut VecDeque::from([value]), |count| {
-                    std::thread::sleep(Duration::from_millis(1));
-                    accounted.fetch_add(count, Ordering::SeqCst);
-                });
             }
             queue.close();
-            for (value, accounted) in worker.join().expect("no panic") {
+            let seen = worker.join().expect("no panic");
+            assert!(seen.iter().map(|(value, _)| *value).eq(1..=20));
+            for (value, accounted) in seen {
                 assert!(accounted >= value, "{accounted} of {value}");
             }
         });
     }
 
-    #[test]
-    fn an_announced_entry_is_popped_and_an_announcement_without_one_does_no_harm() {
-        let queue = ExitQueue::new(100).expect("enough memory");
-        // No worker is idle.
-        queue.announce();
-        std::thread::scope(|scope| {
-            let worker = scope.spawn(|| {
-                let mut seen = Vec::new();
-                while let Some(popped) = queue.pop() {
-                    seen.push(popped.value);
-                }
-                seen
-            });
-            for value in 0..100 {
-                while queue.lock().idle_workers == 0 {
-                    std::thread::yield_now();
-                }
-                queue.announce();
-                queue.announce();
-                if value % 3 == 0 {
-                    // The worker gives up spinning.
-                    while queue.lock().announced > 0 {
-                        std::thread::yield_now();
-                    }
-                }
-                queue.push_from(&mut VecDeque::from([value]), |_| ());
+    /// Waits until so many workers wait for entries, and none is queued.
+    fn until_idle<T>(queue: &ExitQueue<T>, workers: usize) {
+        loop {
+            let inner = queue.lock();
+            if inner.idle_workers == workers && inner.entries.is_empty() {
+                return;
             }
-            queue.announce();
-            queue.close();
-            assert_eq!(worker.join().expect("no panic"), Vec::from_iter(0..100));
-        });
+            drop(inner);
+            std::thread::yield_now();
+        }
     }
 
     #[test]
-    fn one_announcement_covers_one_entry() {
-        let queue = ExitQueue::new(2).expect("enough memory");
-        let both_popped = std::sync::Barrier::new(2);
-        let done = AtomicUsize::new(0);
+    fn an_entry_for_an_idle_worker_is_refused_unless_one_is_free_for_it() {
+        let queue = ExitQueue::new(3).expect("enough memory");
+        let unaccounted = || panic!("it is not pushed");
+        assert_eq!(queue.push_to_idle(0, unaccounted), Err(0));
+        let refused = std::sync::Barrier::new(3);
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| {
                     while queue.pop().is_some() {
-                        // Neither returns before both entries are popped.
-                        both_popped.wait();
-                        done.fetch_add(1, Ordering::SeqCst);
+                        // Each pops one entry.
+                        refused.wait();
                     }
                 });
             }
-            for round in 0..50 {
-                while done.load(Ordering::SeqCst) < 2 * round || queue.lock().idle_workers < 2 {
-                    std::thread::yield_now();
-                }
-                // The announced worker may not run before both are pushed.
-                queue.announce();
-                assert_eq!(queue.push_from(&mut VecDeque::from([1]), |_| ()), 1);
-                assert_eq!(queue.push_from(&mut VecDeque::from([2]), |_| ()), 1);
+            for _ in 0..50 {
+                until_idle(&queue, 2);
+                // The workers may have popped by the next push, or not.
+                let pushed = [1, 2, 3].map(|value| queue.push_to_idle(value, || ()));
+                refused.wait();
+                assert_eq!(pushed, [Ok(()), Ok(()), Err(3)]);
             }
+            until_idle(&queue, 2);
             queue.close();
+            assert_eq!(queue.push_to_idle(0, unaccounted), Err(0));
         });
-        assert_eq!(done.into_inner(), 100);
     }
 
     #[test]

@@ -18,7 +18,9 @@ pub(crate) fn run(shared: &Shared, me: Node) {
                 if popped.wake_producer {
                     shared.mailbox.wake_reader();
                 }
-                popped.value.run_callbacks(shared, Some(popped.queued_at));
+                if let Some(guard) = popped.value.into_exit(shared) {
+                    guard.run_callbacks(shared, Some(popped.queued_at));
+                }
             }
         });
     });

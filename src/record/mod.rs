@@ -62,7 +62,7 @@ pub(crate) struct Record {
     pid: Pid,
     ownership: Ownership,
     watch_for: WatchFor,
-    /// How often the ring thread queried the status before it was available.
+    /// How often the status was queried before it was available.
     status_queries: AtomicU16,
     /// No handle is left and nothing is to be notified. Set under the lock, and never cleared.
     abandoned: AtomicBool,
@@ -203,7 +203,7 @@ impl Record {
         self.token.load(Ordering::Relaxed)
     }
 
-    /// Counts a query that came too early. Ring thread only.
+    /// Counts a query that came too early. Only the holder of the delivery guard calls this.
     pub(crate) fn count_status_query(&self) -> u32 {
         u32::from(self.status_queries.fetch_add(1, Ordering::Relaxed)) + 1
     }
@@ -243,9 +243,16 @@ impl Record {
         }
     }
 
-    /// Whether there are callbacks to run once the process has ended.
-    pub(crate) fn has_callbacks(&self) -> bool {
-        !self.lock().callbacks.is_empty()
+    /// Whether there are callbacks to run once the process has ended, and nothing else depends on
+    /// its end: no thread, future or queue waits, and no deadline or cgroup is set.
+    pub(crate) fn is_for_callbacks_only(&self) -> bool {
+        let state = self.lock();
+        !state.callbacks.is_empty() && state.waiters == 0 && state.extra.is_none()
+    }
+
+    /// Whether the record has state that few watches need, such as a deadline.
+    pub(crate) fn has_extra(&self) -> bool {
+        self.lock().extra.is_some()
     }
 
     /// Called when the last handle is dropped. Returns whether that abandons the watch: the process

@@ -33,6 +33,10 @@ pub(crate) enum Command {
     Unwatch(Arc<Record>),
     /// The process has already ended; run the callbacks that were added since.
     Schedule(DeliveryGuard),
+    /// The process has ended, which a worker has seen.
+    Ended(Arc<Record>),
+    /// The process has ended, but a worker could not read its status yet.
+    Retry(DeliveryGuard, Option<OwnedFd>),
     /// Panic. For tests.
     #[cfg(test)]
     Panic,

@@ -1,17 +1,16 @@
 //! Delivery: reads the status of each ended process, and stores the exit in its record.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Instant;
 
-use crate::backend::{Event, PID_REUSE_MIN, StatusSource};
-use crate::record::Record;
-use crate::record::delivery_guard::{DeliveryGuard, Reaped};
+use crate::backend::{Event, StatusSource};
+use crate::dispatch::queued::Queued;
+use crate::record::delivery_guard::DeliveryGuard;
+use crate::record::{Ownership, Record};
 use crate::ring_thread::event_loop::RingThread;
-use crate::ring_thread::status_query::{self, QueryResult};
+use crate::ring_thread::unread_exit::{ReadExit, UnreadExit};
 use crate::sync::shrink::ShrinkIfSparse;
-use crate::sys::{self, WaitTarget};
 use crate::types::exit::Outcome;
 
 /// How many exits in one wake-up begin a burst. In a burst it pays to wait for a batch, because
@@ -26,20 +25,19 @@ impl RingThread {
     pub(super) fn deliver(&mut self) -> io::Result<()> {
         let mut ended = 0;
         let mut events = std::mem::take(&mut self.events);
-        if let ([Event::Ended(guard, _)], true, false) =
-            (&events[..], self.after_pause, self.shared.inline)
-        {
-            if guard.record().has_callbacks() {
-                self.shared.queue.announce();
-            }
-        }
-        let seen_at = self.waited_at;
+        let is_single = matches!(events[..], [Event::Ended(..)]);
         for event in events.drain(..) {
             match event {
                 Event::Disarmed => self.shared.counters.watched.sub(1),
                 Event::Ended(guard, source) => {
                     ended += 1;
-                    self.deliver_one(guard, source, seen_at)?;
+                    let unread = match is_single {
+                        true => self.pass_to_worker(guard, source),
+                        false => Some(self.unread(guard, source)),
+                    };
+                    if let Some(unread) = unread {
+                        self.deliver_one(unread)?;
+                    }
                 }
             }
         }
@@ -53,93 +51,78 @@ impl RingThread {
         Ok(())
     }
 
-    fn deliver_one(
-        &mut self,
-        guard: DeliveryGuard,
-        source: StatusSource,
-        seen_at: Instant,
-    ) -> io::Result<()> {
-        if let StatusSource::Owned {
-            pidfd,
-            inode,
-            maybe_reused,
-        } = source
-        {
-            let inode = inode.filter(|_| maybe_reused || self.is_late());
-            return self.reap(guard, pidfd, inode, seen_at);
+    /// Passes a single exit to an idle worker, which reads the status and runs the callbacks.
+    ///
+    /// A sleeping processor takes longer to wake up than the status takes to read, so the worker
+    /// should wake up as early as possible. It is worth a wake-up only after a pause: in a burst the
+    /// workers do not sleep. Returns the event if this thread has to deliver the exit: something
+    /// other than callbacks waits for it, no worker is idle, or other exits are queued before it.
+    fn pass_to_worker(&mut self, guard: DeliveryGuard, source: StatusSource) -> Option<UnreadExit> {
+        let unread = self.unread(guard, source);
+        let may_pass = self.after_pause
+            && !self.shared.inline
+            && self.orphans.is_none()
+            && self.backlog.is_empty()
+            && matches!(
+                unread.source,
+                StatusSource::Owned { .. } | StatusSource::Pidfd(_)
+            )
+            && unread.guard.record().is_for_callbacks_only();
+        if !may_pass {
+            return Some(unread);
         }
-        let result = status_query::query(guard.record(), &source);
-        match (result, source) {
-            (QueryResult::Status(outcome, usage), source) => {
-                let record = Arc::clone(guard.record());
-                let guard = guard.finish(outcome, usage, seen_at);
-                self.ended(&record);
-                self.finished(outcome, guard);
-                match source {
-                    StatusSource::Pidfd(pidfd) => self.engine.close(pidfd),
-                    _ => Ok(()),
-                }
-            }
-            (QueryResult::NotYet, StatusSource::Pidfd(pidfd)) if guard.record().is_abandoned() => {
-                self.abandoned(guard, Some(pidfd))
-            }
-            (QueryResult::NotYet, StatusSource::Pidfd(pidfd)) => {
-                self.engine.arm_after_delay(guard, Some(pidfd))
-            }
-            // Only a query by pidfd returns `NotYet`.
-            (QueryResult::NotYet, _) => Ok(()),
+        let watched = &self.shared.counters.watched;
+        let queued = Queued::Unread(Box::new(unread));
+        match self.shared.queue.push_to_idle(queued, || watched.sub(1)) {
+            Ok(()) => None,
+            Err(Queued::Unread(unread)) => Some(*unread),
+            Err(Queued::Exit(_)) => None, // Only what was pushed is returned.
         }
     }
 
-    /// Reaps a child that is ours by its pid, which is not reused before that, as nothing else may
-    /// reap the child.
-    ///
-    /// In case something else does, the pidfd detects it, where there is one. `inode` is given if
-    /// the pid may have been reused meanwhile, and is compared as long as a descriptor is
-    /// available.
-    fn reap(
-        &mut self,
-        guard: DeliveryGuard,
-        pidfd: Option<OwnedFd>,
-        inode: Option<u64>,
-        seen_at: Instant,
-    ) -> io::Result<()> {
-        let record = Arc::clone(guard.record());
-        let reopened = match (&pidfd, inode) {
-            (None, Some(inode)) => match sys::pidfd_open(record.pid()) {
-                Ok(pidfd) if sys::inode(pidfd.as_fd()) == Some(inode) => Some(pidfd),
-                Err(error) if error.raw_os_error() != Some(libc::ESRCH) => None,
-                Ok(_) | Err(_) => {
-                    let outcome = Outcome::Unknown(status_query::why_reaped(&record));
-                    let guard = guard.finish(outcome, None, seen_at);
-                    self.ended(&record);
-                    self.finished(outcome, guard);
-                    return Ok(());
-                }
-            },
-            _ => None,
-        };
-        let target = match pidfd.as_ref().or(reopened.as_ref()) {
-            Some(pidfd) => WaitTarget::ReapPidfd(pidfd.as_fd()),
-            None => WaitTarget::ReapPid(record.pid()),
-        };
-        let reaped = guard.reap(target, || Some(status_query::why_reaped(&record)), seen_at);
-        if let Some(pidfd) = pidfd {
-            self.engine.close(pidfd)?;
+    fn unread(&self, guard: DeliveryGuard, source: StatusSource) -> UnreadExit {
+        UnreadExit {
+            guard,
+            source,
+            seen_at: self.waited_at,
+            maybe_reused: self.late,
         }
-        match reaped {
-            Reaped::Finished(outcome, guard) => {
+    }
+
+    fn deliver_one(&mut self, unread: UnreadExit) -> io::Result<()> {
+        let pidfd = match unread.read() {
+            ReadExit::Stored {
+                record,
+                outcome,
+                guard,
+                pidfd,
+            } => {
                 self.ended(&record);
                 self.finished(outcome, guard);
-                Ok(())
+                pidfd
             }
-            // A tracer must see the end first.
-            Reaped::NotYet(guard) => self.engine.arm_after_delay(guard, None),
+            // Something else (a tracer, a wait in progress) must see the end first.
+            ReadExit::NotYet(guard, pidfd) => return self.retry(guard, pidfd),
+        };
+        pidfd.map_or(Ok(()), |pidfd| self.engine.close(pidfd))
+    }
+
+    /// Arms a watch again whose status is not available yet.
+    pub(super) fn retry(&mut self, guard: DeliveryGuard, pidfd: Option<OwnedFd>) -> io::Result<()> {
+        match (guard.record().ownership(), pidfd) {
+            (Ownership::Owned, pidfd) => {
+                if let Some(pidfd) = pidfd {
+                    self.engine.close(pidfd)?;
+                }
+                self.engine.arm_after_delay(guard, None)
+            }
+            (_, pidfd) if guard.record().is_abandoned() => self.abandoned(guard, pidfd),
+            (_, pidfd) => self.engine.arm_after_delay(guard, pidfd),
         }
     }
 
     /// Handles what depends on the end of a process, whose exit is stored.
-    fn ended(&mut self, record: &Arc<Record>) {
+    pub(super) fn ended(&mut self, record: &Arc<Record>) {
         self.deadlines.ended(record);
         self.deadlines.kill_leftovers(record);
         if let Some(orphans) = &mut self.orphans {
@@ -148,20 +131,10 @@ impl RingThread {
     }
 
     fn finished(&mut self, outcome: Outcome, guard: Option<DeliveryGuard>) {
-        let counters = &self.shared.counters;
-        counters.delivered.add(1);
-        if matches!(outcome, Outcome::Unknown(_)) {
-            counters.unknown.add(1);
-        }
+        self.shared.counters.count_delivery(outcome);
         match guard {
-            Some(guard) => self.backlog.push_back(guard),
-            None => counters.watched.sub(1),
+            Some(guard) => self.backlog.push_back(Queued::Exit(guard)),
+            None => self.shared.counters.watched.sub(1),
         }
-    }
-
-    /// Whether the exits of this turn may be so old that a process which something else reaped may
-    /// have lost its pid to a new process. User code can cause that, before the wait or since.
-    fn is_late(&self) -> bool {
-        self.late || self.waited_at.elapsed() > PID_REUSE_MIN
     }
 }

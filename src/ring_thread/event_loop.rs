@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::backend::{Engine, Event, PID_REUSE_MIN, SHORT_SLEEP, StatusSource, WaitMode};
+use crate::dispatch::queued::Queued;
 use crate::record::Ownership;
 use crate::record::delivery_guard::DeliveryGuard;
 use crate::ring_thread::command::{Command, Registered};
@@ -33,7 +34,7 @@ pub(crate) struct RingThread {
     pub(super) engine: Box<dyn Engine>,
     /// Ended processes whose callbacks do not fit the queue yet, in the order in which they ended.
     /// Each watch is here at most once, so the limit of watches bounds the backlog.
-    pub(super) backlog: VecDeque<DeliveryGuard>,
+    pub(super) backlog: VecDeque<Queued>,
     /// How many of these have found the queue full before.
     stalled: usize,
     pub(super) deadlines: Deadlines,
@@ -134,8 +135,10 @@ impl RingThread {
                 Command::Deadline(record) => self.deadlines.set(record),
                 Command::Schedule(guard) => {
                     self.shared.counters.watched.add(1);
-                    self.backlog.push_back(guard);
+                    self.backlog.push_back(Queued::Exit(guard));
                 }
+                Command::Ended(record) => self.ended(&record),
+                Command::Retry(guard, pidfd) => self.retry(guard, pidfd)?,
                 #[cfg(test)]
                 Command::Panic => panic!("requested by a test"),
             }
@@ -281,10 +284,14 @@ impl RingThread {
         if self.shared.inline {
             // Commands that callbacks send are carried out in the next turn, so that each turn
             // ends.
-            for guard in std::mem::take(&mut self.backlog) {
+            for _ in 0..self.backlog.len() {
+                let Some(Queued::Exit(guard)) = self.backlog.pop_front() else {
+                    break;
+                };
                 self.shared.counters.watched.sub(1);
                 guard.run_callbacks(&self.shared, None);
             }
+            self.backlog.shrink_if_sparse();
             return;
         }
         // The permits are returned before the callbacks run, which may register the next watches.

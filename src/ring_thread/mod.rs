@@ -11,8 +11,8 @@
 //!
 //! Callers' threads use [`mailbox`] and [`notifier`] through `Shared`. Only the ring thread uses
 //! everything else here. Nothing here is called by `backend`, `record` or `dispatch`, except that a
-//! worker wakes the ring thread through the mailbox and that callbacks added after the exit are
-//! sent to it.
+//! worker reads an [`unread_exit`] that was passed to it, wakes the ring thread through the mailbox,
+//! and sends it commands.
 
 pub(crate) mod command;
 mod deadlines;
@@ -24,3 +24,4 @@ pub(crate) mod model_notifier;
 pub(crate) mod notifier;
 mod orphans;
 mod status_query;
+pub(crate) mod unread_exit;

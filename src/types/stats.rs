@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::types::exit::Outcome;
+
 /// A snapshot of a watcher's counters and gauges.
 ///
 /// Each number is exact. They are read one after the other while the watcher keeps running, so
@@ -68,6 +70,16 @@ pub(crate) struct Counters {
     pub(crate) enters: Counter,
     pub(crate) callbacks: Counter,
     pub(crate) panics: Counter,
+}
+
+impl Counters {
+    /// Counts an exit that was stored.
+    pub(crate) fn count_delivery(&self, outcome: Outcome) {
+        self.delivered.add(1);
+        if matches!(outcome, Outcome::Unknown(_)) {
+            self.unknown.add(1);
+        }
+    }
 }
 
 #[derive(Default)]

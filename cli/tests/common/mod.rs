@@ -54,6 +54,8 @@ fn clean_environment(command: &mut Std) {
         "EXITRING_SHARD_COUNT",
         "SLURM_PROCID",
         "SLURM_NTASKS",
+        "SLURM_STEP_ID",
+        "SLURM_ARRAY_TASK_ID",
         "JOB_COMPLETION_INDEX",
         "CI_NODE_INDEX",
         "CI_NODE_TOTAL",

@@ -83,13 +83,15 @@ impl Exitring {
         let recorder = Arc::clone(&self.recorder);
         watch.on_exit(move |exit| {
             let delivery = Delivery::begin(index);
-            let now = Instant::now();
-            let queued = exit.queued_at().map(|at| now - at);
-            delivery.stages(&recorder, now - exit.seen_at(), queued);
             let code = code_of(exit).filter(|code| match reaper {
                 Reaper::Watcher => true,
                 Reaper::Callback => reap(exit.pid()) == Some(*code),
             });
+            // The stages are recorded after the time was taken: others record none.
+            let delivery = delivery.known_now();
+            let now = Instant::now();
+            let queued = exit.queued_at().map(|at| now - at);
+            delivery.stages(&recorder, now - exit.seen_at(), queued);
             delivery.end(&recorder, exit.pid(), code);
         })?;
         Ok(())

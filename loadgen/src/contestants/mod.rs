@@ -12,6 +12,7 @@ mod exitring;
 mod external;
 mod forked_children;
 mod job_threads;
+mod poll_floor;
 mod posix_spawn;
 mod requirements;
 mod service;
@@ -69,6 +70,8 @@ pub(crate) fn make(spec: &RunSpec, recorder: &Arc<Recorder>) -> Result<Box<dyn C
         Kind::SigchldScan => Box::new(sigchld_scan::SigchldScan::new(recorder)?),
         Kind::ThreadPerChild => Box::new(thread_per_child::ThreadPerChild::new(recorder)),
         Kind::UringWaitid => Box::new(uring_waitid::UringWaitid::new(recorder)?),
+        Kind::PollFloor => Box::new(poll_floor::PollFloor::new(false, recorder)?),
+        Kind::PollFloorWorker => Box::new(poll_floor::PollFloor::new(true, recorder)?),
         Kind::PythonAsyncio | Kind::Node | Kind::Go | Kind::Libuv | Kind::SdEvent => {
             Box::new(external::External::new(spec, recorder)?)
         }

@@ -1,6 +1,6 @@
 //! The scenarios that each contestant can take part in.
 
-use super::{service, starter, toolchain, uring_waitid};
+use super::{poll_floor, service, starter, toolchain, uring_waitid};
 use crate::types::kind::Kind;
 use crate::types::scenario::Scenario;
 
@@ -44,6 +44,7 @@ pub(crate) fn reason_unable(kind: Kind, scenario: &Scenario) -> Option<String> {
         _ if kind.is_service() => Some("the service takes part in serve only".into()),
         _ if kind == Kind::ExitringCgroup => starter::reason_without_cgroups(),
         _ if kind == Kind::UringWaitid => uring_waitid::missing(),
+        _ if kind.is_floor() => poll_floor::missing(),
         _ => toolchain::missing(kind),
     }
 }

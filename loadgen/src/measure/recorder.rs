@@ -171,10 +171,20 @@ impl Delivery {
         }
     }
 
-    /// Records how long ago the watcher saw the exit and queued it, if it reports that.
+    /// Takes the time at which the status is known, if more is to be done before [`Delivery::end`].
+    pub(crate) fn known_now(self) -> Self {
+        Self {
+            known_ns: Some(now_ns()),
+            ..self
+        }
+    }
+
+    /// Records how long ago the watcher saw the exit and queued it, if it reports that. Both are
+    /// counted back from [`Delivery::known_now`].
     pub(crate) fn stages(&self, recorder: &Recorder, seen: Duration, queued: Option<Duration>) {
         let slot = &recorder.table.slots()[self.index];
-        let before = |ago: Duration| self.begun_ns.saturating_sub(ago.as_nanos() as u64);
+        let now_ns = self.known_ns.unwrap_or(self.begun_ns);
+        let before = |ago: Duration| now_ns.saturating_sub(ago.as_nanos() as u64);
         slot.seen_ns.store(before(seen), Ordering::Relaxed);
         if let Some(queued) = queued {
             slot.queued_ns.store(before(queued), Ordering::Relaxed);

@@ -57,12 +57,12 @@ impl Plan {
     pub(crate) fn scale(scenarios: Vec<Scenario>, options: &Options) -> Self {
         let by_name = !options.with.is_empty();
         // Programs in other languages need a long time to start this many children. They take part
-        // only if they are named.
+        // only if they are named, and so do the lower bounds of exitring itself.
         let all = || {
             Kind::value_variants()
                 .iter()
                 .copied()
-                .filter(|kind| !kind.is_external() && !kind.is_service())
+                .filter(|kind| !kind.is_external() && !kind.is_service() && !kind.is_floor())
                 .collect()
         };
         Self {

@@ -50,6 +50,11 @@ pub(crate) enum Kind {
     ThreadPerChild,
     /// One IORING_OP_WAITID per child
     UringWaitid,
+    /// The least that one thread with an io_uring and POLL_ADD must do: the lower bound of
+    /// exitring-inline
+    PollFloor,
+    /// The same, and a second thread that runs the callbacks: the lower bound of exitring
+    PollFloorWorker,
     /// Python's asyncio; needs python3
     PythonAsyncio,
     /// Node's child_process; needs node
@@ -96,6 +101,8 @@ impl Kind {
             Self::SigchldScan => "SIGCHLD scan".into(),
             Self::ThreadPerChild => "thread per child".into(),
             Self::UringWaitid => "IORING_OP_WAITID".into(),
+            Self::PollFloor => "floor: POLL_ADD in one thread".into(),
+            Self::PollFloorWorker => "floor: POLL_ADD, one worker".into(),
             Self::PythonAsyncio => "Python asyncio".into(),
             Self::Node => "Node child_process".into(),
             Self::WaitLoop => "bare wait loop".into(),
@@ -140,6 +147,11 @@ impl Kind {
             self,
             Self::PythonAsyncio | Self::Node | Self::Go | Self::Libuv | Self::SdEvent
         )
+    }
+
+    /// Whether it is a lower bound that has none of exitring's features.
+    pub(crate) fn is_floor(self) -> bool {
+        matches!(self, Self::PollFloor | Self::PollFloorWorker)
     }
 
     /// Whether it is exitring with another way to start programs.

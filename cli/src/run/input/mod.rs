@@ -1,7 +1,7 @@
 //! The list of jobs: its sources, and the thread that reads it.
 //!
 //! [`reader`] submits the jobs of a [`selection`] to the admission. The selection takes commands
-//! from [`source`], has those of its [`shard`], and may sort them; `balance` makes shards that take
+//! from [`source`], has those of its [`shard`], which `slurm` or another launcher may select, and may sort them; `balance` makes shards that take
 //! equally long. `rounds` repeats the list. [`source`] makes each [`item`] from `lines` of a file or from the arguments of a [`template`], which `opening` opens:
 //! `product` has the arguments, `batches` takes several at a time, `held_list` has those in memory,
 //! and `separator` and [`delimiter`] say how lists are written. `word` is a word of a template, and
@@ -27,6 +27,7 @@ mod rounds;
 pub(crate) mod selection;
 mod separator;
 pub(crate) mod shard;
+mod slurm;
 pub(crate) mod source;
 mod template;
 mod word;

@@ -4,6 +4,7 @@ use std::env;
 use std::fmt;
 use std::str::FromStr;
 
+use super::slurm;
 use crate::failure::Failure;
 use crate::run::schedule::environment;
 
@@ -38,13 +39,8 @@ const VARIABLE: &str = environment::SHARD;
 /// The value that selects the whole list.
 const NONE: &str = "none";
 
-const LAUNCHERS: [Launcher; 5] = [
-    Launcher {
-        name: "Slurm",
-        index: "SLURM_PROCID",
-        first: 0,
-        count: "SLURM_NTASKS",
-    },
+/// Those besides Slurm, which comes first.
+const LAUNCHERS: [Launcher; 4] = [
     Launcher {
         name: "Kubernetes",
         index: "JOB_COMPLETION_INDEX",
@@ -74,6 +70,14 @@ const LAUNCHERS: [Launcher; 5] = [
 impl Shard {
     pub(crate) const WHOLE: Self = Self { index: 1, count: 1 };
 
+    /// Part `index`, from 0, of `count`, if there is such a part.
+    pub(super) fn from_zero(index: u64, count: u64) -> Option<Self> {
+        (index < count).then(|| Self {
+            index: index + 1,
+            count,
+        })
+    }
+
     /// From 1.
     pub(super) fn index(self) -> u64 {
         self.index
@@ -100,6 +104,9 @@ impl Shard {
     fn from_variables(
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<(Self, Option<String>), Failure> {
+        if let Some(part) = slurm::part(&variable)? {
+            return Ok(part);
+        }
         for Launcher {
             name,
             index,
@@ -131,14 +138,13 @@ impl Shard {
                     "{count}={count_text}, and one of them is not a number"
                 )));
             };
-            if i < first || i - first >= n {
+            let Some(shard) = i
+                .checked_sub(first)
+                .and_then(|index| Self::from_zero(index, n))
+            else {
                 return Err(bad(&format!(
                     "{count}={count_text}, and there is no such part"
                 )));
-            }
-            let shard = Self {
-                index: i - first + 1,
-                count: n,
             };
             let launcher =
                 (n > 1).then(|| format!("{name} ({index}={index_text}, {count}={count_text})"));
@@ -265,10 +271,15 @@ mod tests {
                 .map(|(shard, _)| shard.to_string())
                 .map_err(|error| error.to_string())
         };
-        assert_eq!(
-            shard(&[("SLURM_PROCID", "0"), ("SLURM_NTASKS", "4")]),
-            Ok("1/4".into())
+        // Slurm comes first, but selects nothing in a batch script that is not of an array.
+        let (slurm, ci) = (
+            [("SLURM_PROCID", "1"), ("SLURM_NTASKS", "4")],
+            [("CI_NODE_INDEX", "3"), ("CI_NODE_TOTAL", "3")],
         );
+        let both: &[_] = Vec::leak([slurm, ci].concat());
+        assert_eq!(shard(both), Ok("2/4".into()));
+        let script: &[_] = Vec::leak([[("SLURM_PROCID", "0"), ("SLURM_NTASKS", "4")], ci].concat());
+        assert_eq!(shard(script), Ok("3/3".into()));
         assert_eq!(
             shard(&[("CI_NODE_INDEX", "4"), ("CI_NODE_TOTAL", "4")]),
             Ok("4/4".into())

@@ -73,6 +73,8 @@ impl Style {
             Kind::SigchldScan => (0x88_22_55, Shape::Square, true),
             Kind::ThreadPerChild => (0x11_77_33, Shape::Triangle, true),
             Kind::UringWaitid => (0xBB_55_CC, Shape::Diamond, true),
+            Kind::PollFloor => (0x55_55_55, Shape::Square, true),
+            Kind::PollFloorWorker => (0x55_55_55, Shape::Circle, true),
             Kind::PythonAsyncio => (0x00_55_A4, Shape::Circle, true),
             Kind::Node => (0x5A_3E_1B, Shape::Square, true),
             Kind::WaitLoop => (0x66_66_66, Shape::Wedge, true),
