@@ -115,7 +115,11 @@ fn an_empty_variable_counts_as_unset() {
 /// The environments that select part 2 of 2.
 const SECOND_OF_TWO: [&[(&str, &str)]; 5] = [
     &[("EXITRING_SHARD", "2/2")],
-    &[("SLURM_PROCID", "1"), ("SLURM_NTASKS", "2")],
+    &[
+        ("SLURM_STEP_ID", "0"),
+        ("SLURM_PROCID", "1"),
+        ("SLURM_NTASKS", "2"),
+    ],
     &[("JOB_COMPLETION_INDEX", "1"), ("EXITRING_SHARD_COUNT", "2")],
     &[("CI_NODE_INDEX", "2"), ("CI_NODE_TOTAL", "2")],
     &[("CIRCLE_NODE_INDEX", "1"), ("CIRCLE_NODE_TOTAL", "2")],

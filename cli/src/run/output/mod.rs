@@ -1,6 +1,6 @@
 //! What jobs write.
 //!
-//! [`destination`] decides where a job writes: to [`logs`], to another file, or to a pipe.
+//! [`options`] are the options of all this. [`destination`] decides where a job writes: to [`logs`], to another file, or to a pipe.
 //! [`pipes`] reads the pipes and forwards them line by line (`job_stream`, `output_line`, `long_line`) to
 //! [`std_streams`]. With `--keep-order` they wait in [`keep_order`], which knows [`submitted_jobs`]
 //! and uses `spool`; [`job_output`] connects it to the streams.
@@ -17,6 +17,7 @@ pub(crate) mod job_stream;
 pub(crate) mod keep_order;
 pub(crate) mod logs;
 mod long_line;
+pub(crate) mod options;
 mod output_line;
 pub(crate) mod output_tails;
 pub(crate) mod pipes;
