@@ -13,9 +13,7 @@ const EXAMPLES: &str = "\
 Examples:
   exitring completions bash > /etc/bash_completion.d/exitring
   exitring completions zsh > ~/.zfunc/_exitring
-  exitring completions fish > ~/.config/fish/completions/exitring.fish
-
-All about it: man exitring-completions, or exitring man completions.";
+  exitring completions fish > ~/.config/fish/completions/exitring.fish";
 
 /// Print a completion script for a shell
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 //! `--help`: each option in a line or two.
 //!
 //! The definition of an option has a short and a long text. `-h` prints the short texts of the most
-//! used options, `--help` those of all, and the man page has the long texts.
+//! used options, `--help` those of all, and the man page, to which it points, has the long texts.
 
 use std::ffi::OsStr;
 
@@ -22,9 +22,15 @@ pub(crate) fn with_all_options(exitring: Command) -> Command {
         if let Some(about) = command.get_long_about().cloned() {
             command = command.about(about).long_about(Resettable::Reset);
         }
-        if let Some(after) = command.get_after_long_help().cloned() {
-            command = command.after_help(after).after_long_help(Resettable::Reset);
-        }
+        let name = command.get_name();
+        let pointer =
+            format!("All about it, with examples: man exitring-{name}, or exitring man {name}.");
+        let long = command.get_after_long_help();
+        let after = match long.or(command.get_after_help()) {
+            Some(after) => format!("{after}\n\n{pointer}"),
+            None => pointer,
+        };
+        command = command.after_help(after).after_long_help(Resettable::Reset);
         command.mut_args(|arg| arg.long_help(Resettable::Reset).hide_short_help(false))
     })
 }

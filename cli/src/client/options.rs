@@ -31,7 +31,6 @@ pub(crate) struct ServiceOptions {
 /// Exit status: 0 if each process exited with code 0 or its status is unknown; 1 if one failed; 2
 /// if one could not be watched.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "All about it: man exitring-watch, or exitring man watch.")]
 pub(crate) struct WatchOptions {
     #[command(flatten)]
     pub(crate) service: ServiceOptions,
@@ -60,7 +59,6 @@ pub(crate) struct WatchOptions {
 ///
 /// Each record is a line of JSON.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "All about it: man exitring-exits, or exitring man exits.")]
 pub(crate) struct ExitsOptions {
     #[command(flatten)]
     pub(crate) service: ServiceOptions,

@@ -23,8 +23,7 @@ Examples:
   exitring doctor --json | jq .processes_at_a_time
   docker run IMAGE exitring doctor     # is io_uring denied in there?
 
-Exit status: 0 processes can be watched and jobs run; 3 they cannot. \
-    All about it: man exitring-doctor, or exitring man doctor.";
+Exit status: 0 processes can be watched and jobs run; 3 they cannot.";
 
 /// Report what this machine allows, and what to change
 ///

@@ -20,9 +20,7 @@ use crate::stdio;
 const EXAMPLES: &str = "\
 Examples:
   exitring man run | less
-  exitring man /usr/local/share/man/man1
-
-All about it: man exitring-man, or exitring man man.";
+  exitring man /usr/local/share/man/man1";
 
 /// Show a man page as text, or write the man pages to a directory
 #[derive(Debug, Args)]

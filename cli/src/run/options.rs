@@ -29,10 +29,7 @@ Examples:
   srun -n 100 exitring run --joblog log.$SLURM_PROCID commands.txt
 
 Exit status: 0 all jobs succeeded; 1 some failed; 2 usage; 3 a resource ran out; 130 interrupted; \
-    141 standard output was closed.
-
-All about each option, with examples, and about lists, templates, signals, records and the job log: \
-    man exitring-run, or exitring man run.";
+    141 standard output was closed.";
 
 const POINTERS: &str =
     "All options: --help. All about them: man exitring-run, or exitring man run.";

@@ -16,7 +16,7 @@ Examples:
 
 Exit status: 0 the service was asked to end; 2 it cannot start, or its state folder was deleted.
 
-All about it: man exitring-serve, or exitring man serve. The protocol is in docs/PROTOCOL.md.";
+The protocol is in docs/PROTOCOL.md.";
 
 /// Descriptors for pidfds, sockets and files besides those of clients.
 pub(super) const DESCRIPTORS_SPARE: u64 = 256;
