@@ -10,6 +10,7 @@ mod dispositions;
 mod doctor;
 mod duration;
 mod failure;
+mod help;
 mod init;
 mod locale;
 mod man;
@@ -21,8 +22,10 @@ mod size;
 mod stdio;
 mod wait;
 
+use std::env;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
 use crate::cli::{Cli, Command};
@@ -41,6 +44,9 @@ fn main() -> ExitCode {
     }
     let command = match Cli::try_parse() {
         Ok(Cli { command }) => command,
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            return show(&all_options(error)).into();
+        }
         Err(error) => return show(&error).into(),
     };
     let ended = match command {
@@ -52,11 +58,23 @@ fn main() -> ExitCode {
         Command::Watch(options) => client::watch(&options).map_err(Failure::from),
         Command::Exits(options) => client::exits(&options).map_err(Failure::from),
         Command::Completions(options) => completions::print(&options, Cli::command()),
-        Command::Man(options) => man::write(&options, Cli::command()),
+        Command::Man(options) => man::man(&options, Cli::command()),
         Command::DrainPipes => run::drain(),
         Command::ProtocolSchema => client::schema().map_err(Failure::from),
     };
     ended.unwrap_or_else(|failure| failure.report()).into()
+}
+
+/// The help that was asked for. The error that clap returns for `--help` has the long texts, which
+/// are those of the man pages.
+fn all_options(help: clap::Error) -> clap::Error {
+    match help::wants_all(env::args_os().skip(1)) {
+        true => help::with_all_options(Cli::command())
+            .try_get_matches()
+            .err()
+            .unwrap_or(help),
+        false => help,
+    }
 }
 
 /// Prints help, the version, or an error in the command line. Returns the exit code.

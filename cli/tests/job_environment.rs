@@ -42,17 +42,14 @@ fn the_lowest_free_slot_is_used() {
 
 #[test]
 fn the_environment_describes_the_job() {
-    let variables = "echo $EXITRING_JOB $EXITRING_SLOT $EXITRING_ATTEMPT $EXITRING_RUN_SHARD $EXITRING_SHARD; [ $EXITRING_ATTEMPT = 2 ]";
+    let variables = "echo $EXITRING_JOB $EXITRING_SLOT $EXITRING_ATTEMPT $EXITRING_SHARD; [ $EXITRING_ATTEMPT = 2 ]";
     let list = format!("{variables}\n").repeat(5);
     let mut run = exitring(["run", "-q", "-j1", "--retries", "1", "--shard", "2/3"]);
     let output = stdout(run.write_stdin(list));
-    assert_eq!(
-        output,
-        "2 1 1 2/3 none\n2 1 2 2/3 none\n5 1 1 2/3 none\n5 1 2 2/3 none\n"
-    );
+    assert_eq!(output, "2 1 1 2/3\n2 1 2 2/3\n5 1 1 2/3\n5 1 2 2/3\n");
     let mut run = exitring(["run", "-q"]);
     let output = stdout(
-        run.write_stdin("echo $EXITRING_RUN_SHARD $HOME\n")
+        run.write_stdin("echo $EXITRING_SHARD $HOME\n")
             .env("HOME", "/x"),
     );
     assert_eq!(output, "1/1 /x\n", "other variables are inherited");

@@ -1,8 +1,4 @@
 //! The jobserver of GNU make: runs that take part in one, and runs that provide one.
-//!
-//! Jobs append `+` to a file when they start and `-` before they end, each by one atomic write. The
-//! largest number of `+` without their `-` is at most the number of jobs that ran at a time. Where
-//! a test needs jobs that run at the same time, none of them ends before all have started.
 
 mod common;
 
@@ -15,63 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::fs::{CWD, Mode, OFlags, fcntl_getfl, mkfifoat};
-use tempfile::TempDir;
 
+use common::job_record::{Record, make};
 use common::*;
-
-/// A directory with the file in which jobs record their starts and ends.
-struct Record(TempDir);
-
-impl Record {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn dir(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// A command that does not end before `together` jobs have started.
-    fn job(&self, together: usize) -> String {
-        let file = self.dir().join("record");
-        format!(
-            "echo + >>{0}; until [ $(grep -c + {0}) -ge {together} ]; do sleep 0.01; done; sleep 0.01; \
-             echo - >>{0}",
-            file.display()
-        )
-    }
-
-    fn list(&self, jobs: usize, together: usize) -> String {
-        format!("{}\n", self.job(together)).repeat(jobs)
-    }
-
-    fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.dir().join(name);
-        fs::write(&path, text).unwrap();
-        path
-    }
-
-    fn text(&self) -> String {
-        fs::read_to_string(self.dir().join("record")).unwrap_or_default()
-    }
-
-    fn started(&self) -> usize {
-        self.text().matches('+').count()
-    }
-
-    /// The most jobs that ran at a time.
-    fn overlap(&self) -> usize {
-        let (mut running, mut most) = (0_usize, 0);
-        for change in self.text().lines() {
-            match change {
-                "+" => running += 1,
-                _ => running -= 1,
-            }
-            most = most.max(running);
-        }
-        most
-    }
-}
 
 /// A FIFO with tokens, as make 4.4 creates it.
 struct Fifo {
@@ -111,22 +53,6 @@ fn sorted_tokens(mut from: &File) -> String {
     }
     tokens.sort_unstable();
     String::from_utf8(tokens).unwrap()
-}
-
-/// Runs make with this Makefile, in which `$(EXITRING)` is the binary. It must succeed. Returns
-/// standard error, where make reports tokens that were not put back.
-fn make(record: &Record, options: &[&str], makefile: &str) -> String {
-    record.write("Makefile", makefile);
-    let mut command = shell("exec make \"$@\"");
-    let output = command
-        .arg("make")
-        .args(options)
-        .current_dir(record.dir())
-        .output()
-        .unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success(), "{stderr}");
-    stderr
 }
 
 #[test]
@@ -491,25 +417,4 @@ fn signals_change_the_number_of_tokens() {
     wait_until("a token less", || available() == 1);
     fs::write(record.dir().join("go"), "").unwrap();
     assert_eq!(run.code(), Some(0));
-}
-
-#[test]
-fn ninja_shares_the_jobs_of_a_run() {
-    let version = Command::new("ninja").arg("--version").output();
-    let version = version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-    let minor = version.as_deref().unwrap_or_default().split('.').nth(1);
-    if minor.and_then(|minor| minor.parse().ok()).unwrap_or(0) < 13 {
-        return eprintln!("not tested: ninja 1.13 is not installed ({version:?})");
-    }
-    let record = Record::new();
-    record.write("job", record.job(4));
-    let mut rules = "rule job\n  command = sh job\n".to_owned();
-    for target in 0..8 {
-        rules += &format!("build t{target}: job\n");
-    }
-    record.write("build.ninja", rules);
-    let mut run = exitring(["run", "-q", "-j4", "--jobserver=fifo"]);
-    let run = run.current_dir(record.dir()).write_stdin("ninja\n");
-    assert_eq!(code(run), Some(0));
-    assert_eq!((record.started(), record.overlap()), (8, 4));
 }

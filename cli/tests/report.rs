@@ -128,7 +128,7 @@ fn the_page_shows_totals_timeline_and_failed_jobs_with_their_output() {
             vec![1],
             vec![4, 2],
             vec![4, 1],
-            vec![4, 0]
+            vec![4, 5]
         ]
     );
     assert_eq!(with_class(&page, "distribution").len(), 3);
@@ -414,4 +414,63 @@ fn a_dry_run_writes_no_page() {
     ]);
     run.current_dir(dir.path()).assert().success();
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn flaky_slow_and_repeated_jobs_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = [
+        "-j1",
+        "--retries",
+        "1",
+        "--repeat",
+        "2",
+        "--slow-after",
+        "100ms",
+    ];
+    let list = "test $EXITRING_ATTEMPT = 2\nsleep 0.2\nsleep 0.2; exit 3\n";
+    let (code, page) = report(dir.path(), &options, list);
+    assert_eq!(code, Some(1));
+    let totals = &with_class(&page, "totals")[0].text;
+    assert!(totals.contains("flaky2"), "{totals}");
+    // A busy machine may make the flaky jobs slow, too.
+    assert!(!with_class(&page, "slow").is_empty(), "{totals}");
+    let legend = &with_class(&page, "legend")[0].text;
+    for name in ["succeeded", "failed, run again", "flaky", "slow"] {
+        assert!(legend.contains(name), "{legend}");
+    }
+    let results: Vec<_> = page
+        .iter()
+        .filter(|element| element.name == "td" && element.attribute("class").contains("text "))
+        .map(|element| &*element.text)
+        .collect();
+    for parts in [
+        ["flaky, succeeded (attempt 2)", "repeat 1"],
+        ["flaky, succeeded (attempt 2)", "repeat 2"],
+        ["succeeded, slow", "repeat 1"],
+        ["exit code 3 (attempt 2), slow", "repeat 2"],
+    ] {
+        let named = |result: &&&str| parts.iter().all(|part| result.contains(part));
+        assert!(
+            results.iter().any(|result| named(&result)),
+            "{parts:?}: {results:?}"
+        );
+    }
+    let failures = with_class(&page, "failure");
+    assert_eq!(failures.len(), 2);
+    assert!(
+        failures
+            .iter()
+            .all(|job| job.text.contains(", slow, repeat "))
+    );
+    let data = data(&page);
+    for attempt in data["attempts"].as_array().unwrap() {
+        let (job, kind) = (attempt[4].as_u64().unwrap(), attempt[3].as_u64().unwrap());
+        assert_eq!(attempt[9], job.div_ceil(3));
+        let slept = job % 3 != 1;
+        assert!(!slept || attempt[8] == 1, "{attempt}");
+        let last = attempt[5] == 2 || job % 3 == 2;
+        let expected = [[4, 5], [0, 0], [4, 1]][(job as usize - 1) % 3][usize::from(last)];
+        assert_eq!(kind, expected, "{attempt}");
+    }
 }

@@ -4,7 +4,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{exitring, shell};
+use common::{exitring, shell, stdout};
 
 fn lines(output: &[u8]) -> BTreeSet<u32> {
     String::from_utf8_lossy(output)
@@ -112,17 +112,55 @@ fn an_empty_variable_counts_as_unset() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
 }
 
+/// The environments that select part 2 of 2.
+const SECOND_OF_TWO: [&[(&str, &str)]; 5] = [
+    &[("EXITRING_SHARD", "2/2")],
+    &[
+        ("SLURM_STEP_ID", "0"),
+        ("SLURM_PROCID", "1"),
+        ("SLURM_NTASKS", "2"),
+    ],
+    &[("JOB_COMPLETION_INDEX", "1"), ("EXITRING_SHARD_COUNT", "2")],
+    &[("CI_NODE_INDEX", "2"), ("CI_NODE_TOTAL", "2")],
+    &[("CIRCLE_NODE_INDEX", "1"), ("CIRCLE_NODE_TOTAL", "2")],
+];
+
+/// The lines that a run prints whose job 2 is a script, in these environments, sorted.
+fn printed_by_a_job(script: &str, variables: &[(&str, &str)]) -> Vec<String> {
+    let mut command = shell("$EXITRING run -q -j1 -- sh -c {} ::: 'echo first part' \"$SCRIPT\"");
+    command
+        .envs(variables.iter().copied())
+        .env("SCRIPT", script);
+    let output = stdout(&mut command);
+    let mut lines: Vec<_> = output.lines().map(str::to_owned).collect();
+    lines.sort_unstable();
+    lines
+}
+
 #[test]
 fn a_run_inside_a_job_runs_its_whole_list() {
-    for (name, value) in [("SLURM_PROCID", "1"), ("EXITRING_SHARD", "2/2")] {
-        let inner = "echo $EXITRING_SHARD; $EXITRING run -q -- echo {} ::: a b c d; $EXITRING run -q --shard 1/4 -- echo {} ::: e f g h";
-        let script = format!("$EXITRING run -q -j1 -- sh -c {{}} ::: true '{inner}'");
-        let mut command = shell(&script);
-        let output = command.env("SLURM_NTASKS", "2").env(name, value);
-        let output = output.output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let mut lines: Vec<_> = text.lines().collect();
-        lines.sort_unstable();
-        assert_eq!(lines, ["a", "b", "c", "d", "e", "none"], "{name}");
+    let script = "echo $EXITRING_SHARD; $EXITRING run -q -- echo {} ::: a b c d";
+    for variables in SECOND_OF_TWO {
+        let lines = printed_by_a_job(script, variables);
+        assert_eq!(lines, ["2/2", "a", "b", "c", "d"], "{variables:?}");
+    }
+    // A run in a job of that run.
+    let inner = "$EXITRING run -q -- sh -c '$EXITRING run -q -- echo ::: a b c d' ::: x";
+    let lines = printed_by_a_job(inner, SECOND_OF_TWO[1]);
+    assert_eq!(lines, ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn a_run_inside_a_job_has_the_part_that_its_option_selects() {
+    for variables in SECOND_OF_TWO {
+        let script =
+            "$EXITRING run -q -j1 --shard 1/4 -- sh -c 'echo $0 $EXITRING_SHARD' ::: a b c d";
+        let lines = printed_by_a_job(script, variables);
+        assert_eq!(lines, ["a 1/4"], "{variables:?}");
+    }
+    for variables in &SECOND_OF_TWO[1..] {
+        let script = "$EXITRING run -q --shard auto -- echo {} ::: a b c d";
+        let lines = printed_by_a_job(script, variables);
+        assert_eq!(lines, ["b", "d"], "{variables:?}");
     }
 }

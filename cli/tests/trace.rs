@@ -57,9 +57,9 @@ fn each_attempt_is_an_event_on_the_lane_of_its_slot() {
     });
     let expected = [
         (1, 1, "succeeded"),
-        (2, 1, "failed"),
+        (2, 1, "failed,retried"),
         (2, 2, "failed"),
-        (3, 1, "failed"),
+        (3, 1, "failed,retried"),
         (3, 2, "failed"),
         (4, 1, "failed"),
         (5, 1, "succeeded"),
@@ -240,4 +240,43 @@ fn a_full_disk_is_reported_once_and_the_jobs_run() {
     // What was written before is whole.
     let text = fs::read_to_string(dir.path().join("trace")).unwrap();
     assert!(!events(&format!("{text}]"), "X").is_empty());
+}
+
+#[test]
+fn flaky_slow_and_repeated_jobs_have_categories_and_arguments() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = exitring(["run", "-q", "-j1", "--retries", "1", "--repeat", "2"]);
+    let run = run.args(["--slow-after", "100ms", "--trace", "trace"]);
+    let list = "test $EXITRING_ATTEMPT = 2\nsleep 0.2\n";
+    let output = run.current_dir(dir.path()).write_stdin(list).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let text = fs::read_to_string(dir.path().join("trace")).unwrap();
+    for (job, repeat) in [(1, 1), (2, 1), (3, 2), (4, 2)] {
+        let of_job = events(&text, "X").into_iter();
+        let mut of_job: Vec<_> = of_job.filter(|event| event["args"]["job"] == job).collect();
+        of_job.sort_by_key(|event| event["args"]["attempt"].as_u64());
+        assert!(of_job.iter().all(|event| event["args"]["repeat"] == repeat));
+        let last = of_job.pop().unwrap();
+        // A busy machine may make other jobs slow, too.
+        let has = |category: &str| {
+            last["cat"]
+                .as_str()
+                .unwrap()
+                .split(',')
+                .any(|one| one == category)
+        };
+        let flaky = job % 2 == 1;
+        assert!(has("succeeded") && has("flaky") == flaky && last["args"]["flaky"] == flaky);
+        assert!(
+            flaky || has("slow") && last["args"]["slow"] == true,
+            "{last}"
+        );
+        let before: Vec<_> = of_job
+            .iter()
+            .map(|event| event["cat"].as_str().unwrap())
+            .collect();
+        assert_eq!(before.len(), usize::from(flaky));
+        assert!(before.iter().all(|cat| cat.starts_with("failed,retried")));
+    }
 }

@@ -1,12 +1,13 @@
 //! `exitring man`: the man pages, one for each subcommand.
 //!
 //! The options come from the command line's definition. The reference sections of each page are a
-//! text file in `pages/`, which `sections` turns into roff.
+//! text file in `pages/`, which `sections` turns into roff and `text` into plain text.
 
 mod sections;
+mod text;
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Command};
@@ -14,31 +15,63 @@ use clap_mangen::Man;
 
 use crate::code;
 use crate::failure::Failure;
+use crate::stdio;
 
-/// Write the man pages, exitring(1) and one for each subcommand
+const EXAMPLES: &str = "\
+Examples:
+  exitring man run | less
+  exitring man /usr/local/share/man/man1";
+
+/// Show a man page as text, or write the man pages to a directory
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  exitring man /usr/local/share/man/man1")]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct Options {
-    /// The directory to write to, which is created if it does not exist
-    dir: PathBuf,
+    /// A subcommand, or exitring; or a directory for all pages
+    ///
+    /// The page of a subcommand is printed as text. Otherwise the pages are written to the
+    /// directory, which is created if it does not exist. A directory that is named like a
+    /// subcommand is ./run, for example.
+    #[arg(value_name = "SUBCOMMAND|DIR")]
+    page: PathBuf,
 }
 
-/// Writes the pages of `exitring` and its subcommands. Returns the exit code.
-pub(crate) fn write(options: &Options, exitring: Command) -> Result<u8, Failure> {
-    match write_pages(exitring, &options.dir) {
+/// Prints the page of a subcommand, or writes the pages of `exitring` and its subcommands. Returns
+/// the exit code.
+pub(crate) fn man(options: &Options, exitring: Command) -> Result<u8, Failure> {
+    let mut pages = pages(exitring);
+    let named = |(name, _): &(String, Command)| Path::new(name) == options.page;
+    if let Some(index) = pages.iter().position(named) {
+        let (name, command) = pages.swap_remove(index);
+        let page = text::page(&name, command);
+        return match stdio::write_out(page.as_bytes()) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                Err(Failure::writing("standard output", &error))
+            }
+            _ => Ok(code::OK),
+        };
+    }
+    match write_pages(pages, &options.page) {
         Ok(()) => Ok(code::OK),
-        Err(error) => Err(Failure::writing(&options.dir.display().to_string(), &error)),
+        Err(error) => Err(Failure::writing(
+            &options.page.display().to_string(),
+            &error,
+        )),
     }
 }
 
-fn write_pages(exitring: Command, dir: &Path) -> io::Result<()> {
-    fs::create_dir_all(dir)?;
+/// The pages, by the name of the subcommand.
+fn pages(exitring: Command) -> Vec<(String, Command)> {
     let mut exitring = exitring.disable_help_subcommand(true);
     exitring.build();
     let subcommands = exitring.get_subcommands().filter(|sub| !sub.is_hide_set());
     let pages = subcommands.map(|sub| (sub.get_name().to_owned(), sub.clone()));
     let mut pages: Vec<_> = pages.collect();
     pages.push(("exitring".into(), exitring));
+    pages
+}
+
+fn write_pages(pages: Vec<(String, Command)>, dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
     for (name, command) in pages {
         write_page(&name, command, dir)?;
     }
@@ -61,7 +94,7 @@ fn write_page(name: &str, command: Command, dir: &Path) -> io::Result<()> {
     if has_subcommands {
         page.render_subcommands_section(&mut roff)?;
     }
-    sections::of(name).to_writer(&mut roff)?;
+    sections::roff(name).to_writer(&mut roff)?;
     File::create(dir.join(page.get_filename()))?.write_all(&roff)
 }
 

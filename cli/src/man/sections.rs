@@ -3,8 +3,23 @@
 //! They are text with little markup: `# ` begins a section, `= ` a tagged paragraph, whose text is
 //! the next line; four spaces begin a verbatim line; a blank line separates paragraphs, which are
 //! one line each; backquotes set words in bold.
+//!
+//! Examples of options are console sessions: `$ ` and a command, whose further lines begin with
+//! `> `, then its output. `...` is output that varies, and `[N]` an exit status other than 0. Tests
+//! run them.
 
 use clap_mangen::roff::{Inline, Roff, bold, roman};
+
+/// Examples of options, by the name of the subcommand.
+const EXAMPLES: &[(&str, &str)] = &[
+    ("doctor", include_str!("examples/doctor.txt")),
+    ("completions", include_str!("examples/completions.txt")),
+    ("exits", include_str!("examples/exits.txt")),
+    ("man", include_str!("examples/man.txt")),
+    ("run", include_str!("examples/run.txt")),
+    ("wait", include_str!("examples/wait.txt")),
+    ("watch", include_str!("examples/watch.txt")),
+];
 
 /// The text of a page, by the name of the subcommand.
 const PAGES: &[(&str, &str)] = &[
@@ -20,11 +35,21 @@ const PAGES: &[(&str, &str)] = &[
     ("watch", include_str!("pages/watch.txt")),
 ];
 
+/// The sections of a page and the examples of its options.
+pub(super) fn of(name: &str) -> [&'static str; 2] {
+    let text = |texts: &[(&str, &'static str)]| {
+        let text = texts.iter().find(|(page, _)| *page == name);
+        text.map_or("", |(_, text)| *text)
+    };
+    [text(PAGES), text(EXAMPLES)]
+}
+
 /// The sections of a page, as roff.
-pub(super) fn of(name: &str) -> Roff {
-    let page = PAGES.iter().find(|(page, _)| *page == name);
-    let text = page.map_or("", |(_, text)| text);
-    let mut roff = to_roff(text);
+pub(super) fn roff(name: &str) -> Roff {
+    let mut roff = Roff::new();
+    for text in of(name) {
+        roff.extend([to_roff(text)]);
+    }
     roff.control("SH", ["SEE ALSO"]);
     let others = PAGES.iter().filter(|(page, _)| *page != name);
     let mut line = Vec::new();

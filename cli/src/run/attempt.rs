@@ -67,7 +67,7 @@ mod tests {
                 kind: "exit code",
                 started_at: String::new(),
                 time: Duration::ZERO,
-                output: [Tail::after(0, &[b'x'; 30_000]), Tail::default()],
+                output: [Tail::after(0, vec![b'x'; 30_000]), Tail::default()],
             });
         }
         let attempts = attempts.as_slice();

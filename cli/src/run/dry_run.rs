@@ -5,8 +5,8 @@ use std::io;
 
 use serde::Serialize;
 
+use super::input::item::Item;
 use super::input::selection::{Selected, Selection};
-use super::input::source::Item;
 use super::report::json::{base64_unless_text, to_json_line};
 use crate::code;
 use crate::diagnostics::say;

@@ -63,14 +63,14 @@ use self::input::shard;
 use self::input::source::Source;
 use self::jobserver::role::Role;
 pub(crate) use self::options::Options;
-use self::options::Output;
 use self::output::drainer;
 pub(crate) use self::output::drainer::drain;
 use self::output::keep_order::KeepOrder;
+use self::output::options::Format;
+use self::output::output_tails::OutputTails;
 use self::output::pipes::Pipes;
 use self::output::std_streams::StdStreams;
 use self::output::submitted_jobs::SubmittedJobs;
-use self::output::tails::Tails;
 use self::report::durations::Durations;
 use self::report::failed_jobs::FailedJobs;
 use self::report::html::collector::RunEnd;
@@ -81,7 +81,7 @@ use self::report::summary::Summary;
 use self::schedule::admission::shared_limit::ReturnTokens;
 use self::setup::{
     JOBS_MORE, build_observers, build_spawner, cannot, check_files, choose_foreground, choose_halt,
-    choose_output, choose_shard, choose_watch, existing_log, list_options, open_junit,
+    choose_shard, choose_watch, existing_log, list_options, open_junit,
 };
 use self::signals::Signals;
 use self::stopped::Stopped;
@@ -132,11 +132,11 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
             durations,
             ..Selection::new(source, shard, resume)
         };
-        return dry_run::print(selection, options.output == Output::Jsonl);
+        return dry_run::print(selection, options.output.format == Format::Jsonl);
     }
     check_files(&options)?;
     let watch = choose_watch(&options)?;
-    let (destination, route) = choose_output(&options)?;
+    let (destination, route) = options.output.open(options.cwd.as_deref())?;
     // Opening a FIFO blocks until it has a writer. Signals keep their default effect until then, so
     // Ctrl-C still ends the process.
     let source = Source::open(&list_options(&options))?;
@@ -181,7 +181,10 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
     }
 
     let counts = Arc::new(ListCounts::default());
-    let submitted = options.keep_order.then(Arc::<SubmittedJobs>::default);
+    let submitted = options
+        .output
+        .keep_order
+        .then(Arc::<SubmittedJobs>::default);
     let mut std_streams = StdStreams::new(submitted.clone().map(KeepOrder::new));
     if watch.is_some() {
         let held = std_streams.hold();
@@ -212,13 +215,15 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         pipes: Pipes::new(
             Arc::clone(&spawner.poll),
             route,
-            (options.report.is_some() || options.watch).then(Tails::default),
-            junit.is_some(),
+            OutputTails::new(
+                junit.is_some(),
+                options.report.is_some() || options.output.watch,
+            ),
         ),
         joblog,
         observers,
         junit,
-        records: options.output == Output::Jsonl,
+        records: options.output.format == Format::Jsonl,
         fail_leaky: options.contain.fail_leaky,
         retries: options.retries,
         retry_delay: options.tests.retry_delay,
@@ -226,7 +231,10 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         slow_jobs: options.tests.slow_after.map(SlowJobs::new),
         halt: choose_halt(&options),
         std_streams,
-        progress: Progress::new(options.bar || !options.quiet && !options.no_bar && !options.watch),
+        progress: Progress::new(
+            options.output.bar
+                || !options.output.quiet && !options.output.no_bar && !options.output.watch,
+        ),
         watch,
         summary: Summary::new(),
         shutdown: Shutdown::new(options.grace),
@@ -261,7 +269,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         ..
     } = supervisor;
     let some_failed = summary.failed() + counts.failed_before() > 0;
-    if !options.quiet {
+    if !options.output.quiet {
         let text = summary.render(counts.done_before(), counts.failed_before());
         std_streams.report_last(&text, &mut signals, shutdown.is_interrupted());
     }

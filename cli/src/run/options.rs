@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::contain::options::ContainOptions;
 use super::input::delimiter;
 use super::input::shard::Wanted;
 use super::jobserver::role::Style;
+use super::output::options::OutputOptions;
 use super::schedule::admission_options::AdmissionOptions;
 use super::stopped::Stopped;
 use super::supervisor::halt::HaltRule;
@@ -28,12 +29,10 @@ Examples:
   srun -n 100 exitring run --joblog log.$SLURM_PROCID commands.txt
 
 Exit status: 0 all jobs succeeded; 1 some failed; 2 usage; 3 a resource ran out; 130 interrupted; \
-    141 standard output was closed.
+    141 standard output was closed.";
 
-The reference is exitring-run(1): lists, templates, process groups, signals, JSON records, the job log. \
-    `exitring man DIR` writes it.";
-
-const POINTERS: &str = "Details and examples: --help. Reference: exitring-run(1).";
+const POINTERS: &str =
+    "All options: --help. All about them: man exitring-run, or exitring man run.";
 
 /// Run many commands, a number of them at a time, and report how each ended
 ///
@@ -164,7 +163,7 @@ pub(crate) struct Options {
     ///
     /// none runs all of the list. auto takes the part from the environment, as Slurm, Kubernetes or
     /// a CI service sets it. Without this option the variable EXITRING_SHARD, which has the same
-    /// values, decides.
+    /// values, decides, but not in a job of another run.
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<Wanted>,
 
@@ -213,102 +212,8 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with = "command", help_heading = "List")]
     pub(crate) no_shell: bool,
 
-    /// Standard output: human (default) or jsonl
-    ///
-    /// human passes on what the jobs write, by whole lines. jsonl writes lines of JSON: a record
-    /// for each finished job, and for each line that a job writes.
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        value_enum,
-        default_value = "human",
-        hide_possible_values = true,
-        hide_default_value = true,
-        help_heading = "Output"
-    )]
-    pub(crate) output: Output,
-
-    /// Forward the output of jobs in the order of the list
-    ///
-    /// The first job that has not ended is forwarded as it writes. What later jobs write waits in
-    /// memory, and beyond 16 MiB in an unlinked file in TMPDIR or /tmp.
-    #[arg(short, long, help_heading = "Output")]
-    pub(crate) keep_order: bool,
-
-    /// Begin each line with the arguments of its job
-    ///
-    /// A tab follows. For a list of commands it is the command. Line ends in it become spaces.
-    /// Records have it in the field tag.
-    #[arg(long, conflicts_with = "tagstring", help_heading = "Output")]
-    pub(crate) tag: bool,
-
-    /// The same with a text, which may have placeholders
-    #[arg(
-        long,
-        value_name = "TEXT",
-        hide_short_help = true,
-        help_heading = "Output"
-    )]
-    pub(crate) tagstring: Option<OsString>,
-
-    /// Have jobs write to DIR/NUMBER.out and DIR/NUMBER.err
-    ///
-    /// The jobs write to the files themselves. A file that is empty when its job ends is removed,
-    /// unless a process still has it open. On a full disk jobs fail, which then ends the run.
-    #[arg(long, value_name = "DIR", group = "streams", help_heading = "Output")]
-    pub(crate) log: Option<PathBuf>,
-
-    /// Have all jobs append to one file
-    ///
-    /// The jobs write to the file themselves. On a full disk they fail, which then ends the run.
-    #[arg(long, value_name = "FILE", group = "streams", help_heading = "Output")]
-    pub(crate) append: Option<PathBuf>,
-
-    /// Have jobs inherit standard output and error
-    ///
-    /// Lines of different jobs may mix.
-    #[arg(long, group = "streams", help_heading = "Output")]
-    pub(crate) inherit: bool,
-
-    /// Discard the output of jobs
-    #[arg(long, group = "streams", help_heading = "Output")]
-    pub(crate) discard: bool,
-
-    /// Show no progress bar and no summary
-    ///
-    /// Errors are still reported on standard error.
-    #[arg(short, long, help_heading = "Output")]
-    pub(crate) quiet: bool,
-
-    /// Show a progress bar at a terminal, also with -q
-    #[arg(
-        long,
-        overrides_with = "no_bar",
-        hide_short_help = true,
-        help_heading = "Output"
-    )]
-    pub(crate) bar: bool,
-
-    /// Show no progress bar
-    #[arg(
-        long,
-        overrides_with = "bar",
-        hide_short_help = true,
-        help_heading = "Output"
-    )]
-    pub(crate) no_bar: bool,
-
-    /// Show running and failed jobs in a full-screen view
-    ///
-    /// Standard error must be a terminal. The output of jobs to the terminal, and messages, follow
-    /// when the run has ended. Until then they are in an unlinked file in TMPDIR or /tmp.
-    #[arg(
-        long,
-        conflicts_with_all = ["inherit", "bar"],
-        hide_short_help = true,
-        help_heading = "Output"
-    )]
-    pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputOptions,
 
     /// Write a record of each finished job to FILE
     #[arg(long, value_name = "FILE", help_heading = "Job log")]
@@ -394,13 +299,4 @@ fn parse_max_args(text: &str) -> Result<u32, String> {
         Ok(max) => Ok(max),
         Err(_) => Err("it is a number from 1 to 4294967295".into()),
     }
-}
-
-/// What standard output shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
-    /// What the jobs write, by whole lines.
-    Human,
-    /// JSON lines: a record for each finished job, and for each line that a job writes.
-    Jsonl,
 }

@@ -1,11 +1,14 @@
 //! The end of what a job has written.
 
 /// The most bytes of each stream that are kept.
-pub(crate) const TAIL_MAX: usize = 32 * 1024;
+pub(crate) const STREAM_MAX: usize = 32 * 1024;
+/// The most bytes of both streams together that are kept.
+pub(crate) const TOGETHER_MAX: usize = 4096;
 
-/// The end of one output stream.
-#[derive(Debug, Default)]
+/// The end of some output.
+#[derive(Debug)]
 pub(crate) struct Tail {
+    max: usize,
     bytes: Vec<u8>,
     /// How many bytes came before.
     omitted: u64,
@@ -14,27 +17,43 @@ pub(crate) struct Tail {
 /// The ends of standard output and standard error.
 pub(crate) type OutputTail = [Tail; 2];
 
+/// What is kept of the output of an attempt, as far as something shows it.
+#[derive(Debug, Default)]
+pub(crate) struct AttemptTail {
+    /// The streams by themselves (`--junit`).
+    pub(crate) streams: Option<OutputTail>,
+    /// Both streams, in the order in which they were read (`--report`, `--watch`).
+    pub(crate) together: Option<Tail>,
+}
+
 impl Tail {
-    /// The end of a stream of which only this is known.
-    pub(crate) fn after(omitted: u64, bytes: &[u8]) -> Self {
-        let mut tail = Self {
+    pub(crate) fn new(max: usize) -> Self {
+        Self {
+            max,
             bytes: Vec::new(),
+            omitted: 0,
+        }
+    }
+
+    /// The end of a stream of which only this is known.
+    pub(crate) fn after(omitted: u64, bytes: Vec<u8>) -> Self {
+        Self {
+            max: bytes.len(),
+            bytes,
             omitted,
-        };
-        tail.push(bytes);
-        tail
+        }
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
         // The buffer is shortened rarely, so that each byte is moved only once.
-        if self.bytes.len() > 2 * TAIL_MAX {
+        if self.bytes.len() > 2 * self.max {
             self.shorten();
         }
     }
 
     fn shorten(&mut self) {
-        let excess = self.bytes.len().saturating_sub(TAIL_MAX);
+        let excess = self.bytes.len().saturating_sub(self.max);
         self.bytes.drain(..excess);
         self.omitted += excess as u64;
     }
@@ -69,5 +88,26 @@ impl Tail {
     pub(crate) fn clear(&mut self) {
         self.omitted += self.bytes.len() as u64;
         self.bytes = Vec::new();
+    }
+
+    /// The last line that is not blank, or the end of it.
+    pub(crate) fn last_line(&self) -> Option<&[u8]> {
+        let mut lines = self.bytes.rsplit(|&byte| byte == b'\n' || byte == b'\r');
+        lines.find(|line| !line.trim_ascii().is_empty())
+    }
+}
+
+impl Default for Tail {
+    /// Of one stream.
+    fn default() -> Self {
+        Self::new(STREAM_MAX)
+    }
+}
+
+impl AttemptTail {
+    /// Shortens the tails to what is kept.
+    pub(crate) fn finish(&mut self) {
+        let streams = self.streams.iter_mut().flatten();
+        streams.chain(&mut self.together).for_each(Tail::finish);
     }
 }

@@ -1,9 +1,8 @@
 //! Builds the parts of a run from its options.
 
-use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{self, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use exitring::{Environment, Watcher};
@@ -13,13 +12,12 @@ use rustix::io::Errno;
 use super::contain;
 use super::input::shard::{Shard, Wanted};
 use super::input::source::{ListOptions, Repeat};
-use super::options::{Options, Output};
+use super::options::Options;
 use super::output::destination::Destination;
-use super::output::job_stream::Route;
-use super::output::logs::Logs;
 use super::report::file_clash::{self, NamedFile};
+use super::report::html::collector::RunEnd;
 use super::report::html::page_file::PageFile;
-use super::report::joblog::ExistingLog;
+use super::report::joblog::{ExistingLog, JobLog};
 use super::report::junit::JunitReport;
 use super::report::observers::Observers;
 use super::report::trace::Trace;
@@ -67,9 +65,9 @@ pub(super) fn list_options(options: &Options) -> ListOptions {
         },
         template: options.command.clone(),
         max_args: options.max_args.map(|max| max as usize),
-        tag: match options.tag {
+        tag: match options.output.tag {
             true => Some("{}".into()),
-            false => options.tagstring.clone(),
+            false => options.output.tagstring.clone(),
         },
         stdin: options.stdin.clone(),
         names: options.tests.junit.is_some(),
@@ -101,7 +99,8 @@ pub(super) fn open_junit(options: &Options) -> Result<Option<JunitReport>, Failu
     JunitReport::create(path, &suite).map(Some)
 }
 
-/// Ends a run of `--rerun-failed` that has no jobs. The list is not read. Returns the exit code.
+/// Ends a run of `--rerun-failed` that has no jobs: the files of the run are written, and
+/// have no jobs. The list is not read. Returns the exit code.
 pub(super) fn nothing_failed(options: &Options) -> Result<u8, Failure> {
     if let Some(log) = &options.tests.rerun_failed {
         let log = log.display();
@@ -109,11 +108,30 @@ pub(super) fn nothing_failed(options: &Options) -> Result<u8, Failure> {
             "no job failed in {log}: there is nothing to run again\n"
         ));
     }
-    // A CI service expects the report.
-    if let (Some(junit), false) = (open_junit(options)?, options.dry_run) {
+    if options.dry_run {
+        return Ok(code::OK);
+    }
+    // A CI service expects the reports.
+    check_files(options)?;
+    if let Some(log) = &options.joblog {
+        JobLog::open(log, existing_log(options))?;
+    }
+    let observers = build_observers(options)?;
+    if let Some(junit) = open_junit(options)? {
         junit.finish()?;
     }
-    Ok(code::OK)
+    let complete = observers.is_none_or(|observers| {
+        let (failures, complete) = observers.finish(RunEnd {
+            exit_code: code::OK,
+            done_before: 0,
+            failed_before: 0,
+        });
+        for failure in failures {
+            failure.report();
+        }
+        complete
+    });
+    Ok(if complete { code::OK } else { code::RESOURCE })
 }
 
 /// Opens the terminal for jobs, if the options ask for it and there is one.
@@ -138,55 +156,6 @@ pub(super) fn choose_foreground(options: &Options) -> Result<Option<Foreground>,
     }
 }
 
-pub(super) fn choose_output(options: &Options) -> Result<(Destination, Route), Failure> {
-    let route = match options.output {
-        Output::Human => Route::Lines,
-        Output::Jsonl => Route::Records,
-    };
-    let elsewhere = [
-        ("--log", options.log.is_some()),
-        ("--append", options.append.is_some()),
-        ("--inherit", options.inherit),
-        ("--discard", options.discard),
-    ];
-    let elsewhere = elsewhere.into_iter().find(|(_, given)| *given);
-    if let (Some((option, _)), true) = (elsewhere, options.tag || options.tagstring.is_some()) {
-        let cause = format!(
-            "--tag cannot be combined with {option}: the output of jobs does not pass through exitring"
-        );
-        return Err(Failure::usage(cause).remedy(format!("remove --tag or {option}")));
-    }
-    if let (Some((option @ ("--append" | "--inherit"), _)), true) = (elsewhere, options.keep_order)
-    {
-        let cause = format!(
-            "--keep-order cannot be combined with {option}: jobs write to the file themselves, when they run"
-        );
-        return Err(Failure::usage(cause).remedy(format!("remove --keep-order or {option}")));
-    }
-    if let Some(dir) = &options.log {
-        // The directory of this process changes.
-        let absolute = options.cwd.as_ref().and_then(|_| path::absolute(dir).ok());
-        let logs = Logs::open(absolute.unwrap_or_else(|| dir.clone()))?;
-        return Ok((Destination::Logged(logs), Route::Nowhere));
-    }
-    if let Some(path) = &options.append {
-        let file = OpenOptions::new().append(true).create(true).open(path);
-        let appended = file.and_then(Destination::appended).map_err(|error| {
-            Failure::usage(format!("cannot append to {}: {error}", path.display()))
-        })?;
-        return Ok((appended, Route::Nowhere));
-    }
-    match (options.inherit, options.discard, options.output) {
-        (true, _, Output::Jsonl) => Err(Failure::usage(
-            "--inherit cannot be combined with --output jsonl: jobs would write between the records",
-        )
-        .remedy("remove --inherit: the records include the output of jobs")),
-        (true, ..) => Ok((Destination::Inherited, Route::Nowhere)),
-        (_, true, _) => Ok((Destination::Null, Route::Nowhere)),
-        _ => Ok((Destination::Piped, route)),
-    }
-}
-
 /// The rule that ends the run early.
 pub(super) fn choose_halt(options: &Options) -> Option<Halt> {
     match options.halt {
@@ -204,7 +173,7 @@ pub(super) fn check_files(options: &Options) -> Result<(), Failure> {
     let others = [
         ("the list", &options.file),
         ("--joblog", &options.joblog),
-        ("--append", &options.append),
+        ("--append", &options.output.append),
         ("--junit", &options.tests.junit),
         ("--durations", &options.tests.durations),
         ("--rerun-failed", &options.tests.rerun_failed),
@@ -212,7 +181,7 @@ pub(super) fn check_files(options: &Options) -> Result<(), Failure> {
     file_clash::check(
         &named_files(&written),
         &named_files(&others),
-        options.log.as_deref(),
+        options.output.log.as_deref(),
     )
 }
 
@@ -235,7 +204,7 @@ pub(super) fn build_observers(options: &Options) -> Result<Option<Box<Observers>
 
 /// The view of `--watch`.
 pub(super) fn choose_watch(options: &Options) -> Result<Option<Box<Display>>, Failure> {
-    if !options.watch {
+    if !options.output.watch {
         return Ok(None);
     }
     if options.stopped == Stopped::Foreground {

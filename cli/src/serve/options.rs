@@ -16,7 +16,7 @@ Examples:
 
 Exit status: 0 the service was asked to end; 2 it cannot start, or its state folder was deleted.
 
-The reference is exitring-serve(1), which `exitring man DIR` writes; the protocol is in docs/PROTOCOL.md.";
+The protocol is in docs/PROTOCOL.md.";
 
 /// Descriptors for pidfds, sockets and files besides those of clients.
 pub(super) const DESCRIPTORS_SPARE: u64 = 256;

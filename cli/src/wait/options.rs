@@ -14,8 +14,7 @@ Examples:
   exitring wait --timeout 30s 4711; [ $? -eq 124 ] && kill -9 4711
   exitring wait --jsonl 4711 4712 | jq .exit_code
 
-Exit status: 0 the processes ended; 1 no such process; 2 usage; 3 a resource ran out; 124 timeout; 130 interrupted. \
-    The reference is exitring-wait(1); `exitring man DIR` writes it.";
+Exit status: 0 the processes ended; 1 no such process; 2 usage; 3 a resource ran out; 124 timeout; 130 interrupted.";
 
 /// Wait for processes to end, children or not, and report their status
 ///

@@ -3,6 +3,7 @@
 #![allow(dead_code, missing_docs)]
 
 pub mod html;
+pub mod job_record;
 pub mod terminal;
 
 use std::fs;
@@ -48,6 +49,7 @@ pub fn shell(script: &str) -> Command {
 
 fn clean_environment(command: &mut Std) {
     for name in [
+        "EXITRING_JOB",
         "EXITRING_SHARD",
         "EXITRING_SHARD_COUNT",
         "SLURM_PROCID",

@@ -144,6 +144,8 @@ fn a_fifo_without_a_peer_blocks_no_spawn() {
         assert!(answer["ok"].is_object() || answer["error"]["code"] == "cannot_start");
     }
     drop(many);
+    // Until then one of them may have the FIFO open.
+    eventually("all have ended", || counts(&mut client).watched == 0);
     let before = counts(&mut client);
     let to_fifo = Spawn {
         stderr: Some(fifo.clone()),

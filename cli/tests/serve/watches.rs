@@ -36,8 +36,12 @@ fn a_timeout_sends_sigterm_then_sigkill_to_the_group() {
         ..sh(script, script)
     };
     client.spawn(timed("sleep 1000 & wait")).expect("it starts");
+    // On a busy machine the shell takes a while to get to its trap.
     client
-        .spawn(timed("trap '' TERM; while :; do sleep 1000; done"))
+        .spawn(Spawn {
+            timeout_ms: Some(2000),
+            ..timed("trap '' TERM; while :; do sleep 1000; done")
+        })
         .expect("it starts");
     client
         .spawn(Spawn {

@@ -282,6 +282,51 @@ fn a_log_without_failures_runs_nothing_and_succeeds() {
 }
 
 #[test]
+fn without_failures_all_files_are_written_and_have_no_jobs() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    write_log(dir, "true\n", &[1.0]);
+    let files = [
+        ["--report", "r.html"],
+        ["--trace", "t.json"],
+        ["--junit", "r.xml"],
+        ["--joblog", "log.again"],
+    ];
+    let rerun = |more: &[&str]| {
+        let mut run = exitring(["run", "--rerun-failed", "log", "--output", "jsonl"]);
+        let run = run.args(files.concat()).args(more).current_dir(dir);
+        let output = run.write_stdin("touch ran\n").output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "");
+    };
+    rerun(&["--dry-run"]);
+    for [_, file] in files {
+        assert!(!dir.join(file).exists(), "{file}");
+    }
+    rerun(&[]);
+    assert!(!dir.join("ran").exists());
+    let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap();
+    let page = read("r.html");
+    assert!(!crate::common::html::elements(&page).is_empty());
+    assert!(page.contains("No job was run."), "{page}");
+    let trace: Vec<serde_json::Value> = serde_json::from_str(&read("t.json")).unwrap();
+    assert!(trace.iter().all(|event| event["ph"] == "M"), "{trace:?}");
+    assert_eq!(crate::junit::read(&dir.join("r.xml")).tests, 0);
+    assert_eq!(read("log.again"), "");
+    // As for every other run, two runs do not write to one file.
+    let mut run = exitring([
+        "run",
+        "--rerun-failed",
+        "log",
+        "--report",
+        "x",
+        "--trace",
+        "x",
+    ]);
+    assert_eq!(crate::common::code(run.current_dir(dir)), Some(2));
+}
+
+#[test]
 fn the_last_record_of_a_job_counts() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::item::Item;
 use super::selection::{Selected, Selection};
-use super::source::Item;
 use crate::failure::Failure;
 use crate::run::job::Job;
 use crate::run::schedule::admission::Admission;

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::balance;
+use super::item::Item;
 use super::shard::Shard;
-use super::source::{Item, Source};
+use super::source::Source;
 use crate::failure::Failure;
 use crate::run::output::submitted_jobs::SubmittedJobs;
 use crate::run::report::durations::Durations;

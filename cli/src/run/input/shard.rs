@@ -35,7 +35,7 @@ struct Launcher {
 }
 
 /// The environment variable that corresponds to `--shard`.
-const VARIABLE: &str = "EXITRING_SHARD";
+const VARIABLE: &str = environment::SHARD;
 /// The value that selects the whole list.
 const NONE: &str = "none";
 
@@ -156,7 +156,13 @@ impl Shard {
 
 impl Wanted {
     /// The selection where there is no `--shard`.
+    ///
+    /// A run in a job of another run selects its whole list: the variables, those of a launcher
+    /// too, have selected the part that the other run has.
     pub(crate) fn from_environment() -> Result<Self, Failure> {
+        if variable(environment::JOB).is_some() {
+            return Ok(Self::Part(Shard::WHOLE));
+        }
         match variable(VARIABLE) {
             None => Ok(Self::Auto),
             Some(text) => text
@@ -166,15 +172,10 @@ impl Wanted {
     }
 }
 
-/// Describes the shard in the environment of jobs, in a variable of its own, and prevents it from selecting a part of their
-/// own lists: a job that runs `exitring run` must run all of its list. The caller must not have
-/// started a thread yet.
+/// Describes the shard in the environment of jobs. The caller must not have started a thread yet.
 pub(crate) fn describe_to_jobs(shard: Shard) {
     // SAFETY: no other thread exists that could read or change the environment.
-    unsafe {
-        env::set_var(VARIABLE, NONE);
-        env::set_var(environment::RUN_SHARD, shard.to_string());
-    }
+    unsafe { env::set_var(VARIABLE, shard.to_string()) };
 }
 
 /// Reads an environment variable. An empty variable counts as unset, because many scripts unset

@@ -4,24 +4,22 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::{Mode, OFlags, open};
 
 use super::batches::Batches;
 use super::directive;
 use super::extras::Extras;
-use super::held_list::HeldList;
-use super::lines::{ItemKind, Line, Lines};
-use super::placeholder::ArgumentCount;
+use super::item::Item;
+use super::lines::{Line, Lines};
+use super::opening;
 use super::product::{Combination, Product};
 use super::rounds::{Repeated, Rounds};
-use super::separator::{Join, ListSource, ListSpec};
-use super::template::{self, Template};
+use super::template::Template;
 use crate::failure::Failure;
 use crate::run::claim::Claim;
 use crate::run::command_spec::CommandSpec;
-use crate::run::job::Details;
 
 /// Where jobs come from.
 #[derive(Debug)]
@@ -60,33 +58,8 @@ pub(crate) struct Source {
     rounds: Option<Rounds>,
 }
 
-/// A job of the list.
-pub(crate) struct Item {
-    /// It differs between all jobs of a run, repeated ones included.
-    pub(crate) number: u64,
-    /// The position in the list, from 1.
-    pub(crate) position: u64,
-    /// Which of the times of `--repeat` this is, from 1; 0 without that option.
-    pub(crate) repeat: u32,
-    pub(crate) command: CommandSpec,
-    pub(crate) details: Option<Box<Details>>,
-}
-
-impl Item {
-    /// About how much memory it takes.
-    pub(super) fn size(&self) -> usize {
-        let command = self.command.size();
-        // The details are a name, a tag, and an input, each of about the size of the arguments, and
-        // the name of a group.
-        let details = self.details.as_ref().map_or(0, |details| {
-            let group = details.claim.as_ref().and_then(|it| it.group.as_ref());
-            size_of::<Details>() + 3 * command + group.map_or(0, |group| group.len())
-        });
-        size_of::<Self>() + command + details
-    }
-}
-
-enum Input {
+/// The lists that are read.
+pub(super) enum Input {
     Commands(Lines),
     Arguments(Template, Product),
     Batches(Template, Batches),
@@ -95,15 +68,7 @@ enum Input {
 impl Source {
     /// Opens the lists that the options name.
     pub(crate) fn open(options: &ListOptions) -> Result<Self, Failure> {
-        let input = match options.template.is_empty() {
-            true => {
-                let kind = item_kind(options, ItemKind::Commands);
-                let extras = Extras::parse(options, ArgumentCount::OfLists(1))?;
-                (Input::Commands(open_file(options, kind)?), extras)
-            }
-            false => open_template(options)?,
-        };
-        let (input, extras) = input;
+        let (input, extras) = opening::open(options)?;
         // Jobs inherit /dev/null as standard input, so that they do not read the list.
         let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
             .and_then(rustix::stdio::dup2_stdin);
@@ -278,83 +243,4 @@ fn split_line(line: &[u8], have_comment: bool) -> Result<(&OsStr, Option<Claim>)
         false => (line, None),
     };
     Ok((OsStr::from_bytes(line), claim))
-}
-
-fn item_kind(options: &ListOptions, without_delimiter: ItemKind) -> ItemKind {
-    options.end.map_or(without_delimiter, ItemKind::UpTo)
-}
-
-/// Opens FILE, or standard input.
-fn open_file(options: &ListOptions, kind: ItemKind) -> Result<Lines, Failure> {
-    let file = options.file.as_deref().unwrap_or(Path::new("-"));
-    Lines::open(file, kind, !options.template.is_empty())
-}
-
-fn open_template(options: &ListOptions) -> Result<(Input, Extras), Failure> {
-    let max_args = options.max_args;
-    let (template, count, lists) = template::parse(&options.template, max_args)?;
-    let extras = Extras::parse(options, count)?;
-    check_lists(options, &lists)?;
-    let kind = item_kind(options, ItemKind::Arguments);
-    let product = match lists.is_empty() {
-        true => Product::of_stream(open_file(options, kind)?),
-        false => open_lists(lists, kind)?,
-    };
-    let input = match max_args {
-        Some(max) => Input::Batches(template, Batches::new(product, max)),
-        None => Input::Arguments(template, product),
-    };
-    Ok((input, extras))
-}
-
-fn check_lists(options: &ListOptions, lists: &[ListSpec]) -> Result<(), Failure> {
-    if let (Some(file), false) = (&options.file, lists.is_empty()) {
-        let cause = format!(
-            "the arguments come from {} or from ::: and ::::, not from both",
-            file.display()
-        );
-        return Err(Failure::usage(cause).remedy("remove one, or write :::: before the file"));
-    }
-    let is_file = |list: &&ListSpec| matches!(list.source, ListSource::File(_));
-    if options.end.is_some() && !lists.is_empty() && !lists.iter().any(|list| is_file(&list)) {
-        let cause = "--null and --delimiter need a list, but the arguments come from :::";
-        return Err(Failure::usage(cause).remedy("remove -0 or -d"));
-    }
-    let is_stdin =
-        |list: &&ListSpec| matches!(&list.source, ListSource::File(file) if file == Path::new("-"));
-    if lists.iter().filter(is_stdin).count() > 1 {
-        return Err(Failure::usage(
-            "standard input (-) can be only one of the lists",
-        ));
-    }
-    Ok(())
-}
-
-/// Opens the lists of a template. Only the first one may be read while jobs run, if no list is
-/// linked with it.
-fn open_lists(lists: Vec<ListSpec>, kind: ItemKind) -> Result<Product, Failure> {
-    let linked = lists.get(1).is_some_and(|list| list.join == Join::Link);
-    let mut product = Product::default();
-    // All files are opened before one is read, which may take long.
-    let mut opened = Vec::new();
-    for (index, ListSpec { join, source }) in lists.into_iter().enumerate() {
-        match source {
-            ListSource::File(file) => {
-                let lines = Lines::open(&file, kind, true)?;
-                match index == 0 && join == Join::Combine && !linked {
-                    true => product = Product::of_stream(lines),
-                    false => opened.push((join, Err(lines))),
-                }
-            }
-            ListSource::Words(words) => opened.push((join, Ok(HeldList::from_words(&words)))),
-        }
-    }
-    for (join, list) in opened {
-        let list = match list {
-            Ok(list) => list,
-            Err(lines) => HeldList::read(lines)?,
-        };
-        product.add(join, list)?;
-    }
-    Ok(product)
 }

@@ -7,7 +7,6 @@ use exitring::Stdio;
 use rustix::process::{Resource, getrlimit};
 
 use super::logs::{self, Logs};
-use super::tails;
 use crate::failure::Failure;
 use crate::run::output_tail::OutputTail;
 
@@ -31,10 +30,10 @@ impl Destination {
         Ok(Self::Appended(file, of_jobs))
     }
 
-    /// The end of what a job has written to files of its own.
-    pub(crate) fn output_tail(&self, job: u64) -> Option<OutputTail> {
+    /// The end of what a job has written to files of its own, up to `max` bytes of each.
+    pub(crate) fn output_tail(&self, job: u64, max: usize) -> Option<OutputTail> {
         match self {
-            Self::Logged(logs) => Some(logs.output_tail(job)),
+            Self::Logged(logs) => Some(logs.output_tail(job, max)),
             _ => None,
         }
     }
@@ -48,16 +47,6 @@ impl Destination {
                 logs.finish_job(job);
                 logs.full_error(job)
             }
-            _ => None,
-        }
-    }
-}
-
-impl Destination {
-    /// The end of what a job wrote to files of its own.
-    pub(crate) fn tail(&self, job: u64) -> Option<Vec<u8>> {
-        match self {
-            Self::Logged(logs) => Some(tails::of_files(&logs.paths(job))),
             _ => None,
         }
     }

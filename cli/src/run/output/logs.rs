@@ -15,7 +15,7 @@ use rustix::process::{Resource, getrlimit};
 use signal_hook::consts::SIGIO;
 
 use crate::failure::Failure;
-use crate::run::output_tail::{OutputTail, TAIL_MAX, Tail};
+use crate::run::output_tail::{OutputTail, Tail};
 
 /// How many empty files are checked again at the end of the run.
 const KEPT_MAX: usize = 10_000;
@@ -50,7 +50,7 @@ impl Logs {
         })
     }
 
-    pub(super) fn paths(&self, job: u64) -> [PathBuf; 2] {
+    fn paths(&self, job: u64) -> [PathBuf; 2] {
         ["out", "err"].map(|stream| self.dir.join(format!("{job}.{stream}")))
     }
 
@@ -69,10 +69,11 @@ impl Logs {
         Ok([create(out)?, create(err)?])
     }
 
-    /// The ends of a job's files.
-    pub(crate) fn output_tail(&self, job: u64) -> OutputTail {
+    /// The ends of a job's files, up to `max` bytes of each. Files that do not exist, or cannot be
+    /// read, have none.
+    pub(super) fn output_tail(&self, job: u64, max: usize) -> OutputTail {
         self.paths(job)
-            .map(|path| read_tail(&path).unwrap_or_default())
+            .map(|path| read_tail(&path, max as u64).unwrap_or_default())
     }
 
     /// Completes a job that has ended or was not started: removes its empty files.
@@ -133,14 +134,20 @@ pub(crate) fn is_full(disk: rustix::io::Result<rustix::fs::StatVfs>) -> bool {
     disk.f_blocks > 0 && available == 0
 }
 
-fn read_tail(path: &Path) -> io::Result<Tail> {
+fn read_tail(path: &Path, max: u64) -> io::Result<Tail> {
+    // The job may have put a FIFO there, whose opening would block.
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Ok(Tail::default());
+    }
     let mut file = File::open(path)?;
-    let omitted = file.metadata()?.len().saturating_sub(TAIL_MAX as u64);
+    let omitted = file.metadata()?.len().saturating_sub(max);
     file.seek(SeekFrom::Start(omitted))?;
     let mut bytes = Vec::new();
     // Another process may still write to the file.
-    file.take(TAIL_MAX as u64).read_to_end(&mut bytes)?;
-    Ok(Tail::after(omitted, &bytes))
+    file.take(max).read_to_end(&mut bytes)?;
+    let mut tail = Tail::after(omitted, bytes);
+    tail.finish();
+    Ok(tail)
 }
 
 fn is_empty(path: &Path) -> bool {

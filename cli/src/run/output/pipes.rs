@@ -3,27 +3,29 @@
 //! They are read in turn. A long line of one stream pauses the others until its end. A pipe stays
 //! open after its job has ended if a process that the job started still writes to it.
 
+mod long_lines;
+
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::process::{Resource, getrlimit};
 
+use self::long_lines::is_blocked;
 use super::job_stream::{JobStream, Route};
 use super::long_line::LongLine;
 use super::output_tails::OutputTails;
 use super::std_streams::StdStreams;
-use super::tails::Tails;
-use crate::run::output_tail::OutputTail;
+use crate::run::output_tail::AttemptTail;
 use crate::run::stream_id::StreamId;
-use crate::run::token::Token;
 
 const READ_AT_ONCE: usize = 64 * 1024;
 /// The maximal capacity of a pipe of an unprivileged process (`fs.pipe-max-size`).
 const PIPE_MAX: usize = 1024 * 1024;
+
 pub(crate) struct Pipes {
     /// The epoll that reports readable pipes.
     poll: Arc<OwnedFd>,
@@ -37,19 +39,12 @@ pub(crate) struct Pipes {
     /// Streams that wait for the end of a long line. They are removed from `poll` meanwhile.
     paused: Vec<StreamId>,
     buffer: Vec<u8>,
-    /// What jobs wrote last, if that is wanted.
-    pub(super) tails: Option<Tails>,
-    /// The ends of what running jobs have written, if a report needs them.
+    /// The ends of what running jobs have written, if something shows them.
     output_tails: Option<OutputTails>,
 }
 
 impl Pipes {
-    pub(crate) fn new(
-        poll: Arc<OwnedFd>,
-        route: Route,
-        tails: Option<Tails>,
-        keep_output: bool,
-    ) -> Self {
+    pub(crate) fn new(poll: Arc<OwnedFd>, route: Route, output_tails: Option<OutputTails>) -> Self {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         Self {
             poll,
@@ -60,8 +55,7 @@ impl Pipes {
             long_lines: [None, None],
             paused: Vec::new(),
             buffer: vec![0; READ_AT_ONCE],
-            tails,
-            output_tails: keep_output.then(OutputTails::default),
+            output_tails,
         }
     }
 
@@ -73,13 +67,10 @@ impl Pipes {
         pipes: [Option<OwnedFd>; 2],
         tag: Option<Rc<[u8]>>,
     ) {
-        if pipes.iter().any(Option::is_some) {
-            if let Some(tails) = &mut self.tails {
-                tails.begin(job, attempt);
-            }
-            if let Some(tails) = &mut self.output_tails {
-                tails.add(job, attempt);
-            }
+        if let Some(tails) = &mut self.output_tails
+            && pipes.iter().any(Option::is_some)
+        {
+            tails.begin(job, attempt);
         }
         for (stream_id, pipe) in StreamId::both(job, attempt).into_iter().zip(pipes) {
             if let Some(pipe) = pipe {
@@ -130,9 +121,6 @@ impl Pipes {
             stream.read(&mut self.buffer)
         } {
             Some(bytes) => {
-                if let Some(tails) = &mut self.tails {
-                    tails.add(stream_id, bytes);
-                }
                 if let Some(tails) = &mut self.output_tails {
                     tails.push(stream_id, bytes);
                 }
@@ -141,78 +129,6 @@ impl Pipes {
                 self.track_stream(stream_id, count, std_streams);
             }
             None => self.close(stream_id, std_streams),
-        }
-    }
-
-    /// Tracks the long line that a stream may be in, after it was forwarded.
-    fn track_stream(&mut self, stream_id: StreamId, bytes: usize, std_streams: &mut StdStreams) {
-        let job = stream_id.job;
-        let Some(stream) = self.streams.get_mut(&stream_id) else {
-            return;
-        };
-        // What waits for its turn is in no line of standard output.
-        let mut in_line = stream.is_mid_line(self.route) && std_streams.is_live(job);
-        if in_line && std_streams.is_past(job) {
-            // The output of the next jobs does not wait for a background process.
-            stream.break_line(stream_id, std_streams);
-            in_line = false;
-        }
-        self.track_long_line(stream_id, in_line, bytes, std_streams);
-    }
-
-    /// Continues after all output of a job that waited was forwarded (`--keep-order`).
-    pub(crate) fn continue_live(&mut self, job: u64, attempt: u32, std_streams: &mut StdStreams) {
-        for stream_id in StreamId::both(job, attempt) {
-            self.track_stream(stream_id, 0, std_streams);
-        }
-    }
-
-    /// Ends the lines that a job has begun, because the output of the next job follows.
-    fn end_lines(&mut self, job: u64, attempt: u32, std_streams: &mut StdStreams) {
-        for stream_id in StreamId::both(job, attempt) {
-            if let Some(stream) = self.streams.get_mut(&stream_id)
-                && stream.is_mid_line(self.route)
-            {
-                stream.break_line(stream_id, std_streams);
-                self.track_long_line(stream_id, false, 0, std_streams);
-            }
-        }
-    }
-
-    /// Tracks the long line that standard output or error is in the middle of.
-    fn track_long_line(
-        &mut self,
-        stream_id: StreamId,
-        in_line: bool,
-        bytes: usize,
-        std_streams: &mut StdStreams,
-    ) {
-        let long_line = &mut self.long_lines[stream_id.stream];
-        match long_line {
-            Some(line) if in_line && line.stream_id == stream_id => line.bytes += bytes,
-            None if in_line => {
-                *long_line = Some(LongLine::new(stream_id, Instant::now()));
-                std_streams.hold_messages();
-            }
-            Some(line) if line.stream_id == stream_id => {
-                *long_line = None;
-                self.resume_paused(std_streams);
-            }
-            _ => {}
-        }
-    }
-
-    /// Resumes the streams that waited for the end of a long line.
-    fn resume_paused(&mut self, std_streams: &mut StdStreams) {
-        for stream_id in self.paused.drain(..) {
-            if let Some(stream) = self.streams.get(&stream_id) {
-                let token = Token::Output(stream_id).data();
-                // The kernel accepted the pipe before, so it does now.
-                let _ = epoll::add(&self.poll, stream.as_fd(), token, epoll::EventFlags::IN);
-            }
-        }
-        if self.long_lines.iter().all(Option::is_none) {
-            std_streams.release_messages();
         }
     }
 
@@ -225,50 +141,6 @@ impl Pipes {
         let _ = epoll::delete(&self.poll, stream.as_fd());
         stream.finish_line(stream_id, self.route, std_streams);
         self.track_long_line(stream_id, false, 0, std_streams);
-    }
-
-    /// Whether a stream waits for the end of a long line. The output of a job may then be
-    /// incomplete.
-    pub(crate) fn has_paused(&self) -> bool {
-        !self.paused.is_empty()
-    }
-
-    /// The time until the next check of a long line that other streams wait for.
-    pub(crate) fn wait_timeout(&self) -> Option<Duration> {
-        let lines = self.long_lines.iter().flatten();
-        let lines = lines.filter(|_| self.has_paused());
-        lines
-            .map(|line| line.next_check().saturating_duration_since(Instant::now()))
-            .min()
-    }
-
-    /// Adds the time that this process was blocked by its own readers: the writer of the line did
-    /// not cause that delay.
-    pub(crate) fn extend_deadlines(&mut self, long: Duration) {
-        for line in self.long_lines.iter_mut().flatten() {
-            line.waiting_since += long;
-            line.checked_at += long;
-        }
-    }
-
-    /// Ends a long line that other streams wait for and that makes no progress. Returns its job.
-    pub(crate) fn break_line(&mut self, std_streams: &mut StdStreams) -> Option<u64> {
-        if !self.has_paused() {
-            return None;
-        }
-        let now = Instant::now();
-        for line in self.long_lines.iter_mut().flatten() {
-            if !line.should_break(now) {
-                continue;
-            }
-            let stream_id = line.stream_id;
-            if let Some(stream) = self.streams.get_mut(&stream_id) {
-                stream.break_line(stream_id, std_streams);
-            }
-            self.track_long_line(stream_id, false, 0, std_streams);
-            return Some(stream_id.job);
-        }
-        None
     }
 
     /// Forwards what the pipes of an ended job contain. Pipes that a background process still has
@@ -304,8 +176,13 @@ impl Pipes {
         !oldest.is_empty()
     }
 
+    /// The last line that a running job wrote, if that is wanted.
+    pub(crate) fn last_line(&self, job: u64, attempt: u32) -> Option<String> {
+        self.output_tails.as_ref()?.last_line(job, attempt)
+    }
+
     /// Takes the end of what an ended job has written.
-    pub(crate) fn take_tail(&mut self, job: u64, attempt: u32) -> Option<OutputTail> {
+    pub(crate) fn take_tail(&mut self, job: u64, attempt: u32) -> Option<AttemptTail> {
         self.output_tails.as_mut()?.take(job, attempt)
     }
 
@@ -321,9 +198,6 @@ impl Pipes {
         if stream.is_readable() && !waits {
             let mut buffer = vec![0; PIPE_MAX];
             if let Some(bytes) = stream.read(&mut buffer) {
-                if let Some(tails) = &mut self.tails {
-                    tails.add(stream_id, bytes);
-                }
                 if let Some(tails) = &mut self.output_tails {
                     tails.push(stream_id, bytes);
                 }
@@ -353,17 +227,6 @@ impl Pipes {
         }
         open
     }
-}
-
-fn is_blocked(
-    long_lines: &[Option<LongLine>; 2],
-    stream_id: StreamId,
-    std_streams: &StdStreams,
-) -> bool {
-    long_lines
-        .iter()
-        .flatten()
-        .any(|line| line.blocks(stream_id, std_streams))
 }
 
 /// Whether the pipe has data or a writer.

@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn output_says_what_is_left_out() {
         assert_eq!(output_of(&Tail::default()), None);
-        let text = output_of(&Tail::after(7, "é\u{ffff}\n".as_bytes()));
+        let text = output_of(&Tail::after(7, "é\u{ffff}\n".into()));
         let expected = "[7 bytes before this are left out]\né\u{fffd}\n";
         assert_eq!(text.as_deref(), Some(expected));
     }

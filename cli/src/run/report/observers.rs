@@ -5,6 +5,7 @@ use super::html::page_file::PageFile;
 use super::record::Record;
 use super::trace::Trace;
 use crate::failure::Failure;
+use crate::run::output_tail::Tail;
 
 /// The observers of a run. Without any of them there is no value of this type.
 pub(crate) struct Observers {
@@ -34,14 +35,9 @@ impl Observers {
 
     /// Adds an attempt that has ended. `last`: the job is not run again. `output`: the end of what
     /// it wrote, if that is known.
-    pub(crate) fn attempt_ended(
-        &mut self,
-        record: &Record<'_>,
-        last: bool,
-        output: Option<Vec<u8>>,
-    ) {
+    pub(crate) fn attempt_ended(&mut self, record: &Record<'_>, last: bool, output: Option<Tail>) {
         if let Some(trace) = &mut self.trace {
-            trace.add(record);
+            trace.add(record, last);
         }
         if let Some((_, collector)) = &mut self.page {
             collector.add(record, last, output);

@@ -41,7 +41,7 @@ pub(crate) struct Record<'a> {
     pub(crate) slow: bool,
     /// With `--repeat`: which of the times this is, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    repeat: Option<NonZeroU32>,
+    pub(crate) repeat: Option<NonZeroU32>,
     started_at: String,
     pub(crate) wall_seconds: f64,
     user_seconds: Option<f64>,

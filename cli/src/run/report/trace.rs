@@ -7,6 +7,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::num::NonZeroU32;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -96,8 +97,8 @@ impl Trace {
         Ok(trace)
     }
 
-    /// Adds an attempt that has ended or was not started.
-    pub(crate) fn add(&mut self, record: &Record<'_>) {
+    /// Adds an attempt that has ended or was not started. `last`: the job is not run again.
+    pub(crate) fn add(&mut self, record: &Record<'_>, last: bool) {
         while self.named_slots < record.slot {
             self.named_slots += 1;
             let slot = self.named_slots;
@@ -110,11 +111,7 @@ impl Trace {
         self.push(&TraceEvent {
             name: &name,
             kind: "X",
-            cat: match (record.success, record.interrupted) {
-                (true, _) => "succeeded",
-                (_, true) => "interrupted",
-                _ => "failed",
-            },
+            cat: &categories(record, last),
             ts: start,
             dur: Some(self.micros(record.started + wall) - start),
             pid: self.process,
@@ -129,6 +126,9 @@ impl Trace {
                 signal: record.signal,
                 cpu_seconds: ran.then(|| record.cpu().as_secs_f64()),
                 max_rss_bytes: record.max_rss_bytes,
+                flaky: record.flaky,
+                slow: record.slow,
+                repeat: record.repeat,
             },
         });
         if let (true, Some(timeout)) = (record.timed_out, self.timeout) {
@@ -236,7 +236,7 @@ struct TraceEvent<'a, A> {
     #[serde(rename = "ph")]
     kind: &'static str,
     #[serde(skip_serializing_if = "str::is_empty")]
-    cat: &'static str,
+    cat: &'a str,
     /// Microseconds.
     ts: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -267,6 +267,27 @@ struct Arguments<'a> {
     signal: Option<i32>,
     cpu_seconds: Option<f64>,
     max_rss_bytes: Option<u64>,
+    flaky: bool,
+    slow: bool,
+    /// With `--repeat`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repeat: Option<NonZeroU32>,
+}
+
+/// The categories of an attempt, with commas, as the format has them.
+fn categories(record: &Record<'_>, last: bool) -> String {
+    let ended = match (record.success, record.interrupted) {
+        (true, _) => "succeeded",
+        (_, true) => "interrupted",
+        _ => "failed",
+    };
+    let others = [
+        (!last, ",retried"),
+        (record.flaky, ",flaky"),
+        (record.slow, ",slow"),
+    ];
+    let others = others.into_iter().filter(|(holds, _)| *holds);
+    others.fold(ended.to_owned(), |text, (_, name)| text + name)
 }
 
 fn to_json(event: &impl Serialize) -> Vec<u8> {

@@ -2,26 +2,22 @@
 
 mod holds;
 pub(crate) mod shared_limit;
+mod state;
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use self::state::State;
 use super::claims::Claims;
-use super::conditions::Conditions;
 use super::delayed_jobs::{DelayedJobs, Retry};
 use super::slots::Slots;
 use crate::run::job::Job;
-use crate::run::jobserver::tokens::Tokens;
 
 /// The most jobs that are queued. It is large enough that no spawner waits for the reader.
 const QUEUE_MAX: usize = 1024;
 /// The reader sleeps until the queue is this short.
 const QUEUE_REFILL: usize = QUEUE_MAX / 2;
-
-/// If as many jobs wait for the time of their next attempt, no others start. Each of them may hold
-/// what a report says about its attempts.
-const DELAYED_MAX: usize = 1024;
 
 /// A longer delay counts as this long: a hundred years.
 const DELAY_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -33,45 +29,6 @@ pub(crate) struct Admission {
     can_start: Condvar,
     /// For the reader.
     wants_input: Condvar,
-}
-
-struct State {
-    queued: VecDeque<Job>,
-    /// Jobs for another attempt, and jobs that were put back. They start first.
-    retries: VecDeque<Job>,
-    /// Jobs whose next attempt has to wait. They have no slot and no permit.
-    delayed: DelayedJobs,
-    /// Jobs that run or are being started.
-    active: usize,
-    /// The slots of the active jobs.
-    slots: Slots,
-    /// The limit on active jobs: `capacity_max`, or less after a resource ran out.
-    capacity: usize,
-    /// The requested limit on active jobs.
-    capacity_max: usize,
-    /// The highest value of `capacity_max`.
-    capacity_limit: usize,
-    /// Jobs that have ended, and for which another attempt is not decided yet.
-    deferred: usize,
-    /// Jobs that were released since the capacity last changed.
-    released: usize,
-    /// The reader will submit no more jobs.
-    input_ended: bool,
-    /// No more jobs are started.
-    closed: bool,
-    sleeping_spawners: usize,
-    reader_sleeping: bool,
-    delay: Option<Duration>,
-    /// No job starts before, if there is a delay.
-    next_start: Option<Instant>,
-    /// The limit that a jobserver sets.
-    tokens: Option<Tokens>,
-    /// What some jobs ask for, and jobs that wait for another one of their group.
-    claims: Claims,
-    /// What the machine must be like for a start.
-    conditions: Option<Conditions>,
-    /// Which of them holds up a job that could start.
-    hold_reason: Option<String>,
 }
 
 impl Admission {
@@ -328,84 +285,5 @@ impl Admission {
             1 => self.can_start.notify_one(),
             _ => self.can_start.notify_all(),
         }
-    }
-}
-
-impl State {
-    /// The next job. A job whose group is busy steps aside for those after it. A job that is too
-    /// heavy does not, because lighter ones might overtake it for ever.
-    fn next(&mut self) -> Option<Job> {
-        loop {
-            let first = match self.retries.front() {
-                Some(first) => first,
-                None if self.holds_up_list() => return None,
-                None => self.queued.front()?,
-            };
-            let weight = first.claim().map_or(1, |claim| claim.weight as usize);
-            let busy = first
-                .claim()
-                .is_some_and(|claim| self.claims.is_busy(claim));
-            // A job that is heavier than the capacity runs alone.
-            if !busy && self.active > 0 && self.used() + weight > self.capacity {
-                return None;
-            }
-            let job = self
-                .retries
-                .pop_front()
-                .or_else(|| self.queued.pop_front())?;
-            if let Some(job) = self.claims.wait(job) {
-                return Some(job);
-            }
-        }
-    }
-
-    /// Whether so many jobs wait for their next attempt that no jobs of the list start.
-    fn holds_up_list(&self) -> bool {
-        self.delayed.len() >= DELAYED_MAX
-    }
-
-    /// The jobs that could start now.
-    fn ready(&self) -> usize {
-        match self.holds_up_list() {
-            true => self.retries.len(),
-            false => self.retries.len() + self.queued.len(),
-        }
-    }
-
-    /// Queues the jobs whose time has come.
-    fn end_delays(&mut self) {
-        while let Some(job) = self.delayed.pop_due() {
-            self.retries.push_back(job);
-        }
-    }
-
-    /// Ends the activity of a job.
-    fn leave(&mut self, slot: u32) {
-        self.slots.free(slot);
-        // It was before all that is queued.
-        self.retries.extend(self.claims.remove(slot));
-        self.end_activity();
-    }
-
-    fn end_activity(&mut self) {
-        self.active -= 1;
-        if let Some(tokens) = &mut self.tokens {
-            tokens.job_ended(self.active);
-            self.return_excess();
-        }
-    }
-
-    /// The number of waiting jobs that the limit on active jobs lets start.
-    fn startable(&self) -> usize {
-        match self.closed {
-            true => 0,
-            false => self.ready().min(self.capacity.saturating_sub(self.used())),
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        let none_waits =
-            self.unstarted() == 0 && self.retries.is_empty() && self.delayed.is_empty();
-        self.active == 0 && self.deferred == 0 && (self.closed || self.input_ended && none_waits)
     }
 }

@@ -5,7 +5,7 @@ use exitring::Command;
 use crate::run::job::Job;
 
 /// The job's number, as `{#}`.
-const JOB: &str = "EXITRING_JOB";
+pub(crate) const JOB: &str = "EXITRING_JOB";
 /// The job's slot, as `{%}`.
 const SLOT: &str = "EXITRING_SLOT";
 /// The number of the attempt, from 1.
@@ -14,10 +14,10 @@ const ATTEMPT: &str = "EXITRING_ATTEMPT";
 /// With `--repeat`: which of the times this is, from 1.
 const REPEAT: &str = "EXITRING_REPEAT";
 
-/// The part of the list that the run has. It is the same for all jobs.
-pub(crate) const RUN_SHARD: &str = "EXITRING_RUN_SHARD";
+/// The part of the list that the run has, as `--shard` takes it. It is the same for all jobs.
+pub(crate) const SHARD: &str = "EXITRING_SHARD";
 /// All variables that describe a job.
-pub(crate) const OF_EACH_JOB: [&str; 5] = [JOB, SLOT, ATTEMPT, REPEAT, RUN_SHARD];
+pub(crate) const OF_EACH_JOB: [&str; 5] = [JOB, SLOT, ATTEMPT, REPEAT, SHARD];
 
 /// Sets the variables of a job. Those that are the same for all jobs are in the environment of this
 /// process, which jobs inherit.

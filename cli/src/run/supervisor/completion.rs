@@ -6,7 +6,7 @@ use super::pending_ends::{PendingEnd, died_of_shutdown_signal};
 use super::running_job::RunningJob;
 use super::shutdown::Stop;
 use crate::run::job::Job;
-use crate::run::output_tail::OutputTail;
+use crate::run::output_tail::AttemptTail;
 use crate::run::report::json::to_json_line;
 use crate::run::report::junit_case;
 use crate::run::report::record::{EndCause, Record};
@@ -133,11 +133,12 @@ impl Supervisor {
         }
         let failed = !record.success && !record.interrupted;
         if failed && job.counted_attempt() <= self.retries && !self.shutdown.is_stopping() {
-            self.observe(&record, false);
+            let AttemptTail { streams, together } = output;
+            self.observe(&record, false, together);
             let attempt = self
                 .junit
                 .is_some()
-                .then(|| junit_case::failed_attempt(&record, output.unwrap_or_default()));
+                .then(|| junit_case::failed_attempt(&record, streams.unwrap_or_default()));
             drop(record);
             if let (Some(attempt), Some(details)) = (attempt, &mut job.details) {
                 details.attempts.push(attempt);
@@ -156,16 +157,12 @@ impl Supervisor {
     }
 
     /// Records a job. `output` is the end of what it wrote.
-    pub(super) fn finish_job(
-        &mut self,
-        job: &Job,
-        record: &Record<'_>,
-        output: Option<OutputTail>,
-    ) {
+    pub(super) fn finish_job(&mut self, job: &Job, record: &Record<'_>, output: AttemptTail) {
+        let AttemptTail { streams, together } = output;
         self.summary.add(record);
-        self.observe(record, true);
+        self.observe(record, true, together);
         if self.junit.is_some() {
-            self.add_test_case(job, record, &output.unwrap_or_default());
+            self.add_test_case(job, record, &streams.unwrap_or_default());
         }
         if let Some(joblog) = &mut self.joblog
             && let Err(failure) = joblog.write(job, record)

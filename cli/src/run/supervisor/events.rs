@@ -9,6 +9,7 @@ use super::Supervisor;
 use super::running_job::{CheckState, DrainingJob, RunningJob};
 use super::shutdown::Stop;
 use crate::failure::Failure;
+use crate::run::output_tail::AttemptTail;
 use crate::run::report::record::Record;
 use crate::run::schedule::event_queue::{Event, StartedJob};
 use crate::run::stream_id::StreamId;
@@ -32,7 +33,7 @@ impl Supervisor {
                         job.number, error.reason
                     ));
                     let record = Record::of_start_error(&job, start_time, error);
-                    self.finish_job(&job, &record, None);
+                    self.finish_job(&job, &record, AttemptTail::default());
                     self.spawner.admission.release(Some(job.slot));
                 }
                 Event::StartDropped => self.spawner.admission.release(None),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use exitring::{Exit, Outcome};
 
 use crate::run::job::{Job, StartTime};
-use crate::run::output_tail::OutputTail;
+use crate::run::output_tail::AttemptTail;
 use crate::run::report::record::EndCause;
 
 /// How long after a job's end a request to end may still arrive that explains the job's end.
@@ -25,8 +25,8 @@ pub(crate) struct PendingEnd {
     pub(crate) start_time: StartTime,
     pub(crate) exit: Exit,
     pub(crate) cause: EndCause,
-    /// The end of what it wrote, if a report needs it.
-    pub(crate) output: Option<OutputTail>,
+    /// The end of what it wrote, as far as something shows it.
+    pub(crate) output: AttemptTail,
 }
 
 impl PendingEnds {

@@ -3,16 +3,20 @@
 use super::Supervisor;
 use super::shutdown::Stop;
 use crate::run::job::Job;
-use crate::run::output_tail::OutputTail;
+use crate::run::output_tail::{AttemptTail, OutputTail, STREAM_MAX};
 use crate::run::report::junit_case;
 use crate::run::report::record::Record;
 
 impl Supervisor {
-    /// Takes the end of what an attempt has written, if a report needs it.
-    pub(super) fn take_output(&mut self, job: &Job) -> Option<OutputTail> {
-        self.junit.as_ref()?;
+    /// Takes the end of what an attempt has written, as far as something shows it.
+    pub(super) fn take_output(&mut self, job: &Job) -> AttemptTail {
         let piped = self.pipes.take_tail(job.number, job.attempt);
-        piped.or_else(|| self.spawner.destination.output_tail(job.number))
+        let mut output = piped.unwrap_or_default();
+        if self.junit.is_some() && output.streams.is_none() {
+            let destination = &self.spawner.destination;
+            output.streams = destination.output_tail(job.number, STREAM_MAX);
+        }
+        output
     }
 
     /// Adds a job that has ended to the report. An error ends the run.

@@ -44,7 +44,7 @@ impl Supervisor {
                 since: now.saturating_duration_since(running.start_time.instant),
                 command: one_line(&running.job.command_text(), TEXT_MAX),
                 last_line: pipes
-                    .last_line(running.job.number)
+                    .last_line(running.job.number, running.job.attempt)
                     .map_or_else(String::new, |line| one_line(&line, TEXT_MAX)),
             };
             Snapshot {

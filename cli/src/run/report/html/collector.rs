@@ -1,5 +1,6 @@
 //! What is kept of a run for its page.
 
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -9,12 +10,11 @@ use jiff::Timestamp;
 use super::document;
 use super::most::Most;
 use super::sample::Sample;
+use crate::run::output_tail::Tail;
 use crate::run::report::record::{OutcomeKind, Record};
 use crate::run::report::text::{one_line, shortened};
 use crate::signal_name::name_or_number;
 
-/// The most bytes of a job's output that are kept.
-pub(crate) const OUTPUT_MAX: usize = 4096;
 /// The most failed jobs, marks and characters that are kept.
 const FAILED_MAX: usize = 1000;
 const MARKS_MAX: usize = 20;
@@ -34,6 +34,8 @@ pub(super) enum EndKind {
     Interrupted,
     /// It failed, and the job was run again.
     RunAgain,
+    /// It succeeded, and an earlier attempt at the job had failed.
+    Flaky,
 }
 
 /// A job that the page shows by itself.
@@ -48,12 +50,15 @@ pub(super) struct ShownJob {
     /// `None` if the job was not started or its usage is unknown.
     pub(super) cpu: Option<Duration>,
     pub(super) memory: Option<u64>,
+    pub(super) slow: bool,
+    /// With `--repeat`.
+    pub(super) repeat: Option<NonZeroU32>,
 }
 
 pub(super) struct FailedJob {
     pub(super) shown: Rc<ShownJob>,
     /// The end of its output, if that passed through exitring.
-    pub(super) output: Option<Vec<u8>>,
+    pub(super) output: Option<Tail>,
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +69,8 @@ pub(super) struct Counts {
     pub(super) not_started: u64,
     pub(super) interrupted: u64,
     pub(super) retries: u64,
+    pub(super) flaky: u64,
+    pub(super) slow: u64,
 }
 
 pub(crate) struct Collector {
@@ -125,8 +132,9 @@ impl Collector {
     }
 
     /// Adds an attempt. `last`: the job is not run again.
-    pub(crate) fn add(&mut self, record: &Record<'_>, last: bool, output: Option<Vec<u8>>) {
+    pub(crate) fn add(&mut self, record: &Record<'_>, last: bool, output: Option<Tail>) {
         let kind = match (record.success, record.interrupted, record.timed_out) {
+            (true, ..) if record.flaky => EndKind::Flaky,
             (true, ..) => EndKind::Succeeded,
             (_, true, _) => EndKind::Interrupted,
             _ if !last => EndKind::RunAgain,
@@ -154,14 +162,16 @@ impl Collector {
         record: &Record<'_>,
         kind: EndKind,
         wall: Duration,
-        output: Option<Vec<u8>>,
+        output: Option<Tail>,
     ) {
         let counts = &mut self.counts;
         match kind {
-            EndKind::Succeeded => counts.succeeded += 1,
+            EndKind::Succeeded | EndKind::Flaky => counts.succeeded += 1,
             EndKind::Interrupted => counts.interrupted += 1,
             _ => counts.failed += 1,
         }
+        counts.flaky += u64::from(record.flaky);
+        counts.slow += u64::from(record.slow);
         let ran = record.outcome != OutcomeKind::NotStarted;
         counts.timed_out += u64::from(kind == EndKind::TimedOut);
         counts.not_started += u64::from(!ran);
@@ -179,6 +189,8 @@ impl Collector {
                     wall,
                     cpu,
                     memory: record.max_rss_bytes,
+                    slow: record.slow,
+                    repeat: record.repeat,
                 })
             });
             Rc::clone(shown)
@@ -232,9 +244,10 @@ impl Collector {
 }
 
 fn result(record: &Record<'_>) -> String {
-    match record.success {
-        true => "succeeded".into(),
-        false => one_line(&record.description(), COMMAND_MAX),
+    match (record.success, record.flaky) {
+        (true, true) => "flaky, succeeded".into(),
+        (true, false) => "succeeded".into(),
+        (false, _) => one_line(&record.description(), COMMAND_MAX),
     }
 }
 

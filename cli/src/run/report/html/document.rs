@@ -6,7 +6,7 @@ use std::time::Duration;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde::Serialize;
 
-use super::collector::{Collector, EndKind, FailedJob, OUTPUT_MAX, RunEnd, ShownJob, micros};
+use super::collector::{Collector, EndKind, FailedJob, RunEnd, ShownJob, micros};
 use super::distribution::{self, MEMORY, TIME};
 use super::format;
 use super::sample::ShownAttempt;
@@ -90,6 +90,8 @@ fn totals(run: &Collector, end: RunEnd, elapsed: Duration) -> Markup {
         some(counts.not_started, "of them not started", "failed"),
         some(counts.interrupted, "interrupted", "interrupted"),
         some(counts.retries, "failed attempts run again", "again"),
+        some(counts.flaky, "flaky", "flaky"),
+        some(counts.slow, "slow", "slow"),
         some(end.done_before, "done by an earlier run", ""),
         some(end.failed_before, "of them failed", "failed"),
         always("run time", format::duration(elapsed)),
@@ -114,6 +116,8 @@ fn timeline(run: &Collector) -> Markup {
         ("failed", "failed"),
         ("late", "timed out"),
         ("again", "failed, run again"),
+        ("flaky", "flaky: succeeded after a failure"),
+        ("slow", "slow (a line below the bar)"),
         ("interrupted", "interrupted"),
     ];
     html! {
@@ -193,7 +197,6 @@ fn failed(run: &Collector) -> Markup {
 
 fn failed_job(failed: &FailedJob, open: bool) -> Markup {
     let FailedJob { shown, output } = failed;
-    let size = output.as_ref().map_or(0, Vec::len);
     let ran = shown.cpu.is_some();
     html! {
         details.failure open[open] data-job=(shown.job) {
@@ -202,14 +205,16 @@ fn failed_job(failed: &FailedJob, open: bool) -> Markup {
                     b { "job " (shown.job) }
                     " " span class=(class(shown.kind)) { (shown.result) }
                     @if shown.attempts > 1 { ", " (shown.attempts) " attempts" }
+                    @if shown.slow { ", slow" }
+                    @if let Some(repeat) = shown.repeat { ", repeat " (repeat) }
                     @if ran { ", " (format::duration(shown.wall)) }
                 }
                 code { (shown.command) }
             }
             @match output {
-                Some(output) if !output.is_empty() => {
-                    @if size >= OUTPUT_MAX { p.note { "The end of its output:" } }
-                    pre { (format::output(output)) }
+                Some(output) if output.len() > 0 => {
+                    @if output.omitted() > 0 { p.note { "The end of its output:" } }
+                    pre { (format::output(output.bytes())) }
                 }
                 Some(_) => p.note { "It wrote nothing." },
                 None if ran => p.note { "Its output did not pass through exitring." },
@@ -267,10 +272,17 @@ fn most(run: &Collector) -> Markup {
 }
 
 fn result(shown: &ShownJob) -> String {
-    match shown.attempts {
-        1 => shown.result.clone(),
-        attempts => format!("{} (attempt {attempts})", shown.result),
+    let mut text = shown.result.clone();
+    if shown.attempts > 1 {
+        text += &format!(" (attempt {})", shown.attempts);
     }
+    if shown.slow {
+        text += ", slow";
+    }
+    if let Some(repeat) = shown.repeat {
+        text += &format!(", repeat {repeat}");
+    }
+    text
 }
 
 fn class(kind: EndKind) -> &'static str {
@@ -280,6 +292,7 @@ fn class(kind: EndKind) -> &'static str {
         EndKind::TimedOut => "late",
         EndKind::Interrupted => "interrupted",
         EndKind::RunAgain => "again",
+        EndKind::Flaky => "flaky",
     }
 }
 

@@ -54,6 +54,8 @@ mod tests {
                     wall: Duration::ZERO,
                     cpu: None,
                     memory: None,
+                    slow: false,
+                    repeat: None,
                 })
             });
         }

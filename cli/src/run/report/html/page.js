@@ -3,7 +3,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const canvas = document.getElementById("timeline"), tip = document.getElementById("tip");
   if (canvas) {
-    const KINDS = ["ok", "failed", "late", "interrupted", "again"];
+    const KINDS = ["ok", "failed", "late", "interrupted", "again", "flaky"];
     const LEFT = 46, AXIS = 22, TOP = 14, HEIGHT_MAX = 640, ROW_MAX = 22;
     const rows = Math.max(1, data.slots), row = Math.min(ROW_MAX, HEIGHT_MAX / rows);
     const end = Math.max(1, data.end), height = TOP + row * rows + AXIS;
@@ -52,12 +52,16 @@
       const gap = row > 6 ? 1 : 0;
       // Failures last, so that no other bar covers them.
       for (const late of [false, true]) {
-        for (const [slot, start, wall, kind] of data.attempts) {
+        for (const [slot, start, wall, kind, , , , , slow] of data.attempts) {
           if ((kind === 0) === late || start > to || start + wall < from) continue;
           const left = Math.max(x(start), LEFT - 2), right = Math.min(x(start + wall), LEFT + width() + 2);
           const space = right - left > 4 ? 1 : 0;
           to2d.fillStyle = color(KINDS[kind]);
           to2d.fillRect(left, TOP + (slot - 1) * row + gap, Math.max(1, right - left - space), Math.max(1, row - 2 * gap));
+          if (slow) {
+            to2d.fillStyle = color("slow");
+            to2d.fillRect(left, TOP + slot * row - gap - row / 5, Math.max(1, right - left - space), row / 5);
+          }
         }
       }
       to2d.fillStyle = color("text");
@@ -97,9 +101,10 @@
       }
       tip.hidden = !found;
       if (!found) return;
-      const [, start, wall, kind, job, attempt, name, result] = found;
+      const [, start, wall, kind, job, attempt, name, result, slow, repeat] = found;
       const again = attempt > 1 || KINDS[kind] === "again" ? `, attempt ${attempt}` : "";
-      tip.textContent = `job ${job}${again}: ${result || "succeeded"}\n${show(wall)} from ${show(start)}, slot ${slot}\n${name}`;
+      const more = (slow ? ", slow" : "") + (repeat ? `, repeat ${repeat}` : "");
+      tip.textContent = `job ${job}${again}: ${result || "succeeded"}${more}\n${show(wall)} from ${show(start)}, slot ${slot}\n${name}`;
       const right = document.documentElement.clientWidth - tip.offsetWidth - 8;
       tip.style.left = Math.max(8, Math.min(event.pageX + 12, right)) + "px";
       tip.style.top = event.pageY + 16 + "px";

@@ -7,6 +7,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
+use std::num::NonZeroU32;
 
 use serde::Serialize;
 use serde::ser::{SerializeTuple, Serializer};
@@ -70,6 +71,8 @@ impl Sample {
             attempt: record.attempts,
             name,
             result,
+            slow: record.slow,
+            repeat: record.repeat.map_or(0, NonZeroU32::get),
         });
     }
 
@@ -136,6 +139,9 @@ pub(super) struct ShownAttempt {
     attempt: u32,
     name: String,
     result: String,
+    slow: bool,
+    /// 0 without `--repeat`.
+    repeat: u32,
 }
 
 impl PartialEq for ShownAttempt {
@@ -162,7 +168,7 @@ impl Ord for ShownAttempt {
 /// An array, as the script of the page reads it. Field names would double its size.
 impl Serialize for ShownAttempt {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut tuple = serializer.serialize_tuple(8)?;
+        let mut tuple = serializer.serialize_tuple(10)?;
         tuple.serialize_element(&self.slot)?;
         tuple.serialize_element(&self.start)?;
         tuple.serialize_element(&self.wall)?;
@@ -174,6 +180,8 @@ impl Serialize for ShownAttempt {
             EndKind::Succeeded => "",
             _ => &self.result,
         })?;
+        tuple.serialize_element(&u8::from(self.slow))?;
+        tuple.serialize_element(&self.repeat)?;
         tuple.end()
     }
 }
