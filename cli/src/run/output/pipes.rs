@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::process::{Resource, getrlimit};
 
-use super::job_stream::{JobStream, Route};
+use super::job_stream::{JobStream, PipeRead, Route};
 use super::long_line::LongLine;
 use super::output_tails::OutputTails;
 use super::std_streams::StdStreams;
@@ -125,11 +125,11 @@ impl Pipes {
             return self.paused.push(stream_id);
         }
         match if hung_up {
-            None
+            PipeRead::End
         } else {
             stream.read(&mut self.buffer)
         } {
-            Some(bytes) => {
+            PipeRead::Data(bytes) => {
                 if let Some(tails) = &mut self.tails {
                     tails.add(stream_id, bytes);
                 }
@@ -140,7 +140,8 @@ impl Pipes {
                 let count = bytes.len();
                 self.track_stream(stream_id, count, std_streams);
             }
-            None => self.close(stream_id, std_streams),
+            PipeRead::Nothing => {}
+            PipeRead::End => self.close(stream_id, std_streams),
         }
     }
 
@@ -320,7 +321,7 @@ impl Pipes {
             && std_streams.is_live(stream_id.job);
         if stream.is_readable() && !waits {
             let mut buffer = vec![0; PIPE_MAX];
-            if let Some(bytes) = stream.read(&mut buffer) {
+            if let PipeRead::Data(bytes) = stream.read(&mut buffer) {
                 if let Some(tails) = &mut self.tails {
                     tails.add(stream_id, bytes);
                 }

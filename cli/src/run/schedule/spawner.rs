@@ -157,6 +157,11 @@ impl Spawner {
             child.stdout.take().map(OwnedFd::from),
             child.stderr.take().map(OwnedFd::from),
         ];
+        for pipe in pipes.iter().flatten() {
+            // The flag belongs to the parent's end. The job has other open files of the same pipe,
+            // which stay blocking. Only a descriptor that is not open is refused.
+            let _ = rustix::io::ioctl_fionbio(pipe, true);
+        }
         self.event_queue.push_started(
             StartedJob {
                 job,
