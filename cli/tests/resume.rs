@@ -246,3 +246,34 @@ fn two_runs_do_not_share_a_log() {
     let mut run = run;
     assert_eq!(run.code(), Some(130));
 }
+
+#[test]
+fn a_log_that_is_not_a_regular_file_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("list"), "touch ran\n").unwrap();
+    // The other ends are open, so that the opens do not block.
+    let script = |options: &str| {
+        format!("mkfifo fifo; exec 9<> fifo; $EXITRING run -q {options} list; rm fifo")
+    };
+    for options in [
+        "--joblog fifo",
+        "--joblog >(cat > /dev/null 2>&1)",
+        "--joblog fifo --resume",
+        "--joblog fifo --resume --dry-run",
+        "--rerun-failed fifo",
+        "--shard 1/2 --durations fifo",
+    ] {
+        let output = common::shell(&script(options))
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("is not a regular file"), "{options}: {text}");
+        assert!(!dir.path().join("ran").exists(), "{options}");
+    }
+    let output = common::shell(&script("--joblog /dev/null"))
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success() && dir.path().join("ran").exists());
+}

@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use rustix::termios::isatty;
 use serde::Serialize;
 
+use super::file_kind;
 use super::json::to_json_line;
 use super::record::Record;
 use super::resume::Resume;
@@ -49,12 +51,18 @@ impl JobLog {
         let name = path.display().to_string();
         let unreadable =
             |error: io::Error| Failure::usage(format!("cannot open the job log {name}: {error}"));
+        // A reader that does not read would block the supervisor. Nor would a closed FIFO be an
+        // error, because this process has it open for reading, too.
+        check_kind(path)?;
         let file = OpenOptions::new()
             .read(true)
             .append(true)
             .create(true)
             .open(path)
             .map_err(unreadable)?;
+        if isatty(&file) {
+            return Err(not_regular(path));
+        }
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
@@ -115,6 +123,7 @@ impl JobLog {
                 path.display()
             ))
         };
+        check_kind(path)?;
         let file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(unreadable)?,
@@ -137,6 +146,8 @@ impl JobLog {
             Failure::usage(format!("cannot read the job log {name}: {error}"))
                 .remedy("give a log that `exitring run --joblog` wrote; an empty one is /dev/null")
         };
+        // A FIFO would look like an empty log.
+        check_kind(path)?;
         let file = File::open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
         if metadata.is_dir() {
@@ -220,6 +231,18 @@ impl JobLog {
             &error,
         ))
     }
+}
+
+fn check_kind(path: &Path) -> Result<(), Failure> {
+    match file_kind::may_block(path) {
+        true => Err(not_regular(path)),
+        false => Ok(()),
+    }
+}
+
+fn not_regular(path: &Path) -> Failure {
+    let cause = format!("the job log {} is not a regular file", path.display());
+    Failure::usage(cause).remedy("give a regular file, or /dev/null")
 }
 
 #[derive(Serialize)]
