@@ -157,7 +157,8 @@ fn sigquit_kills_jobs_at_once() {
 fn a_job_that_reads_its_own_pipe_does_not_block_the_run() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name);
-    let wait_for = |file: &str| format!("until [ -e {file} ]; do sleep 0.02; done");
+    let wait_for =
+        |file: &str| format!("until [ -e {file} ] || ! [ -e list ]; do sleep 0.02; done");
     // Together more than exitring buffers before it writes.
     let writer = format!(
         "echo 1 >> begun; {}; yes | head -c 32768; echo 1 >> written; {}",
@@ -167,7 +168,7 @@ fn a_job_that_reads_its_own_pipe_does_not_block_the_run() {
     // It takes back what it has written. It does not end before the others have been recorded.
     let reader = format!(
         "echo 1 >> begun; {}; echo x; echo 1 >> written; {}; head -c 2 < /dev/stdout > taken; \
-         until [ $(wc -l < log) -ge 16 ]; do sleep 0.02; done",
+         until ! [ -e list ] || [ $(wc -l < log) -ge 16 ]; do sleep 0.02; done",
         wait_for("write-last"),
         wait_for("take")
     );

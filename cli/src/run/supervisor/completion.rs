@@ -1,9 +1,11 @@
 //! The completion of jobs: why a job ended, whether it is retried, and its record.
 
+use std::time::Instant;
+
 use super::Supervisor;
 use super::halt::Counted;
 use super::pending_ends::{PendingEnd, died_of_shutdown_signal};
-use super::running_job::RunningJob;
+use super::running_job::{RunningJob, has_timed_out};
 use super::shutdown::Stop;
 use crate::run::job::Job;
 use crate::run::output_tail::OutputTail;
@@ -27,6 +29,7 @@ impl Supervisor {
             child,
             exit,
             check,
+            ended_by_run,
             ..
         }) = self.running.remove(&number)
         else {
@@ -54,14 +57,17 @@ impl Supervisor {
         if check.put_back && exit.by_deadline() && !self.shutdown.is_stopping() {
             return self.put_back(job);
         }
-        let timeout = self.spawner.timeout;
-        let late =
-            |timeout| exit.seen_at().saturating_duration_since(start_time.instant) >= timeout;
+        let since_start = |at: Instant| at.saturating_duration_since(start_time.instant);
+        let timed_out = has_timed_out(
+            self.spawner.timeout,
+            since_start(exit.seen_at()),
+            ended_by_run.map(since_start),
+        );
         let cause = match (exit.by_deadline(), check.ended_for_stop) {
             (true, Some(signal)) => EndCause::Stopped(signal),
             // No more jobs start by now, so it cannot be put back.
             (true, None) if check.put_back => EndCause::Interrupted,
-            (true, None) if timeout.is_some_and(late) => EndCause::TimedOut,
+            (true, None) if timed_out => EndCause::TimedOut,
             (true, None) if self.shutdown.has_signalled_jobs() => EndCause::Interrupted,
             _ => EndCause::Itself,
         };

@@ -55,13 +55,11 @@ impl Supervisor {
             child,
             pipes,
         } = started;
-        // The job was being started when the other jobs were signalled.
-        self.shutdown.signal_job(&child);
         let tag = job.tag().map(Rc::from);
         self.pipes.add(job.number, job.attempt, pipes, tag);
         let slow_jobs = self.slow_jobs.as_mut();
         let slow_due = slow_jobs.and_then(|slow_jobs| slow_jobs.add(start_time.instant));
-        let running = RunningJob {
+        let mut running = RunningJob {
             job,
             start_time,
             child,
@@ -70,7 +68,10 @@ impl Supervisor {
             was_in_grace: false,
             check: CheckState::default(),
             slow_due,
+            ended_by_run: None,
         };
+        // The job was being started when the other jobs were signalled.
+        running.end_with_run(&self.shutdown);
         self.running.insert(running.job.number, running);
     }
 

@@ -102,10 +102,10 @@ impl Supervisor {
         if self.shutdown.escalate(stop) {
             for running in self
                 .running
-                .values()
+                .values_mut()
                 .filter(|running| running.can_be_signalled())
             {
-                self.shutdown.signal_job(&running.child);
+                running.end_with_run(&self.shutdown);
             }
             self.job_checks.check_within(CHECK_SOON);
         }
