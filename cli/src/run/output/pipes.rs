@@ -283,6 +283,7 @@ impl Pipes {
     ) -> bool {
         for stream_id in StreamId::both(job, attempt) {
             self.drain(stream_id, std_streams);
+            self.close_if_ended(stream_id, std_streams);
             if self.has(stream_id) {
                 self.orphaned.push_back(stream_id);
             }
@@ -314,11 +315,10 @@ impl Pipes {
     /// may not have come. It reads at most the content of a full pipe, because the writer may be
     /// endless.
     fn drain(&mut self, stream_id: StreamId, std_streams: &mut StdStreams) {
+        let waits = self.waits(stream_id, std_streams);
         let Some(stream) = self.streams.get_mut(&stream_id) else {
             return;
         };
-        let waits = is_blocked(&self.long_lines, stream_id, std_streams)
-            && std_streams.is_live(stream_id.job);
         if stream.is_readable() && !waits {
             let mut buffer = vec![0; PIPE_MAX];
             if let PipeRead::Data(bytes) = stream.read(&mut buffer) {
@@ -333,6 +333,23 @@ impl Pipes {
                 self.track_stream(stream_id, count, std_streams);
             }
         }
+    }
+
+    /// Closes a drained pipe without a writer. The event of its end may come after that of the
+    /// job's, and a last line without a line end would come after the record of the job, or after
+    /// output of the next job.
+    fn close_if_ended(&mut self, stream_id: StreamId, std_streams: &mut StdStreams) {
+        let Some(stream) = self.streams.get(&stream_id) else {
+            return;
+        };
+        if !self.waits(stream_id, std_streams) && !has_writers(stream.as_fd()) {
+            self.close(stream_id, std_streams);
+        }
+    }
+
+    /// Whether a stream waits for the end of a long line of another one.
+    fn waits(&self, stream_id: StreamId, std_streams: &mut StdStreams) -> bool {
+        is_blocked(&self.long_lines, stream_id, std_streams) && std_streams.is_live(stream_id.job)
     }
 
     /// Forwards what the pipes contain, and returns those that still have a writer.
@@ -374,3 +391,6 @@ fn has_writers(pipe: BorrowedFd<'_>) -> bool {
     let events = end[0].revents();
     polled.is_ok() && (events.contains(PollFlags::IN) || !events.contains(PollFlags::HUP))
 }
+
+#[cfg(test)]
+mod tests;
