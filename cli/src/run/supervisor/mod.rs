@@ -175,7 +175,8 @@ impl Supervisor {
         let write_retry = (!self.std_streams.is_empty()).then_some(WRITE_RETRY);
         let more_output = self.more_output.then_some(Duration::ZERO);
         let timeouts = [
-            self.progress.wait_timeout(),
+            self.progress
+                .wait_timeout(self.std_streams.holds_messages()),
             self.watch.as_ref().map(|watch| watch.wait_timeout()),
             drained,
             write_retry,
