@@ -40,6 +40,7 @@ impl Supervisor {
                     self.report_capacity(capacity, &reason)
                 }
                 Event::CannotContinue(failure) => self.stop(Stop::Soon, Some(failure)),
+                Event::CannotReadPipes(failure) => self.stop(Stop::Now, Some(failure)),
                 Event::WatcherFailed(failure) => self.watcher_failed(failure),
                 Event::Notice(text) => self.report(&text),
                 // The number of jobs is known now.
