@@ -114,7 +114,9 @@ impl Supervisor {
         }
     }
 
+    /// Starts no more jobs, and waits for none. Those that run are recorded before the end.
     pub(super) fn watcher_failed(&mut self, failure: Failure) {
+        self.stop(Stop::Soon, None);
         if let Some(text) = self.shutdown.watcher_failed(failure) {
             self.report(&text);
         }
@@ -122,12 +124,25 @@ impl Supervisor {
 
     /// Leaves all running jobs, and records that.
     fn leave_all_running(&mut self) {
-        let left: Vec<u64> = self.running.keys().copied().collect();
-        for number in left {
-            self.leave_running(number, "it has not ended after SIGKILL");
-        }
+        self.record_left("it has not ended after SIGKILL");
         // A job may still be in its start, which may never complete.
         self.shutdown.abandon();
+    }
+
+    /// Records the jobs that run after the run has stopped to wait for them. Their starts may have
+    /// been reported since.
+    pub(super) fn record_abandoned(&mut self) {
+        if self.shutdown.is_abandoned() {
+            self.record_left("exitring cannot wait for its end any more");
+        }
+    }
+
+    fn record_left(&mut self, why: &str) {
+        let mut left: Vec<u64> = self.running.keys().copied().collect();
+        left.sort_unstable();
+        for number in left {
+            self.leave_running(number, why);
+        }
     }
 
     /// Stops waiting for a running job. The job is not done, so `--resume` runs it again.

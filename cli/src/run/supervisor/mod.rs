@@ -150,11 +150,12 @@ impl Supervisor {
             self.update_watch();
         }
         self.reclaim_terminal();
+        // Events that arrived before the end.
+        self.handle_events(&mut events);
+        self.record_abandoned();
         while let Some(pending) = self.pending_ends.pop(true) {
             self.finish_pending(pending);
         }
-        // Events that arrived before the end.
-        self.handle_events(&mut events);
         self.flush_observers();
         let open = self.pipes.finish(&mut self.std_streams);
         // What waits for its turn comes after what waits for the end of the view, and does not wait
