@@ -277,3 +277,28 @@ fn a_log_that_is_not_a_regular_file_is_refused() {
         .unwrap();
     assert!(output.status.success() && dir.path().join("ran").exists());
 }
+
+/// A failed job whose second attempt was interrupted: it is not done, and it has failed.
+#[test]
+fn a_failed_job_that_was_interrupted_runs_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::write(
+        dir.join("list"),
+        "echo 1 >> done\necho 2 >> done; test -e good\n",
+    )
+    .unwrap();
+    let mut first = exitring(["run", "-j1", "--joblog", "log", "list"]);
+    assert_eq!(code(first.current_dir(dir)), Some(1));
+    let log = fs::read_to_string(dir.join("log")).unwrap();
+    let failed = log.lines().last().unwrap();
+    let interrupted = failed.replace("\"interrupted\":false", "\"interrupted\":true");
+    assert_ne!(interrupted, failed);
+    fs::write(dir.join("log"), format!("{log}{interrupted}\n")).unwrap();
+    fs::write(dir.join("good"), "").unwrap();
+    let mut rerun = exitring(["run", "--rerun-failed", "log", "list"]);
+    assert_eq!(code(rerun.current_dir(dir)), Some(0));
+    assert_eq!(numbers(&dir.join("done")), [1, 2, 2]);
+    assert_eq!(code(&mut resume(dir, "--resume")), Some(0));
+    assert_eq!(numbers(&dir.join("done")), [1, 2, 2, 2]);
+}
