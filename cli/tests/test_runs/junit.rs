@@ -250,6 +250,7 @@ fn a_path_that_cannot_be_written_is_refused_before_any_job_runs() {
         ("/", "is not a regular file"),
         ("/proc/r.xml", "cannot write the report /proc/r.xml"),
         ("list/r.xml", "Not a directory"),
+        ("list", "--junit and the list name the same file"),
     ] {
         fs::write(dir.path().join("list"), "touch ran\n").unwrap();
         let mut run = exitring(["run", "--junit", path, "list"]);
