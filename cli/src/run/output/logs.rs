@@ -134,6 +134,10 @@ pub(crate) fn is_full(disk: rustix::io::Result<rustix::fs::StatVfs>) -> bool {
 }
 
 fn read_tail(path: &Path) -> io::Result<Tail> {
+    // The job may have put a FIFO there, whose opening would block.
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Ok(Tail::default());
+    }
     let mut file = File::open(path)?;
     let omitted = file.metadata()?.len().saturating_sub(TAIL_MAX as u64);
     file.seek(SeekFrom::Start(omitted))?;
