@@ -26,8 +26,9 @@ impl Supervisor {
     /// left alone, because it could never end otherwise.
     pub(super) fn end_youngest_if_short(&mut self) {
         let ends = |running: &RunningJob| running.check.put_back;
-        if self.running.len() < 2 || self.shutdown.is_stopping() || self.running.values().any(ends)
-        {
+        // The process of some may have ended, and others of the group or the output have not.
+        let alive = self.running.values().filter(|job| job.exit.is_none());
+        if alive.count() < 2 || self.shutdown.is_stopping() || self.running.values().any(ends) {
             return;
         }
         let Some(available) = self.spawner.admission.memory_shortage() else {
