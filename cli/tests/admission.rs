@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use common::{EXITRING, Started, exitring, jobs, signal, std_exitring, wait_until};
+use serde_json::Value;
 use tempfile::TempDir;
 
 fn read(path: impl AsRef<Path>) -> String {
@@ -195,6 +196,10 @@ fn the_youngest_job_is_put_back_while_memory_is_short() {
         "jsonl",
         "--joblog",
         "log",
+        "--trace",
+        "trace",
+        "--report",
+        "page",
     ];
     let enough = "MemAvailable: 2097152 kB\n";
     let Some(mut command) = with_proc_file(&dir, "/proc/meminfo", enough, &words) else {
@@ -224,6 +229,28 @@ fn the_youngest_job_is_put_back_while_memory_is_short() {
     );
     let err = read(dir.path().join("err"));
     assert!(err.contains("2 succeeded, 0 failed, 1 put back"), "{err}");
+    let trace: Value = serde_json::from_str(&read(dir.path().join("trace"))).unwrap();
+    let attempts = trace.as_array().unwrap().iter();
+    let mut attempts: Vec<_> = attempts
+        .filter(|event| event["ph"] == "X")
+        .map(|event| {
+            (
+                &event["args"]["job"],
+                &event["args"]["attempt"],
+                &event["cat"],
+            )
+        })
+        .map(|(job, attempt, kind)| format!("{job} {attempt} {kind}"))
+        .collect();
+    attempts.sort();
+    let expected = [
+        "1 1 \"succeeded\"",
+        "2 1 \"interrupted\"",
+        "2 2 \"succeeded\"",
+    ];
+    assert_eq!(attempts, expected);
+    let page = read(dir.path().join("page"));
+    assert!(page.contains("ended and put back"), "{page}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The supervisor's part in the conditions for starts: reports of pressure, the end of the youngest
 //! job while memory is short (`--memfree`), and the message that nothing starts.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 
@@ -40,6 +40,7 @@ impl Supervisor {
             return;
         };
         youngest.check.put_back = true;
+        youngest.ended_by_run.get_or_insert_with(Instant::now);
         let number = youngest.job.number;
         // An error of the watcher is reported elsewhere.
         let _ = youngest.child.deadline(Duration::ZERO, grace);

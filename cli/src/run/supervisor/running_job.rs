@@ -25,7 +25,7 @@ pub(crate) struct RunningJob {
     pub(super) check: CheckState,
     /// When the job is reported as slow, if it still runs then.
     pub(super) slow_due: Option<Instant>,
-    /// When the end of the run first sent the job a signal.
+    /// When the job was first sent a signal to end it with the run, or to put it back.
     pub(super) ended_by_run: Option<Instant>,
 }
 
@@ -59,8 +59,8 @@ pub(crate) struct CheckState {
 }
 
 /// Whether the timeout ended a job that a deadline has ended: it has expired before the job's end,
-/// and before the end of the run (`ended_by_run`) sent the job a signal. All times begin at the
-/// start of the job.
+/// and before the run sent the job a signal for another reason (`ended_by_run`). All times begin at
+/// the start of the job.
 pub(super) fn has_timed_out(
     timeout: Option<Duration>,
     ended: Duration,
