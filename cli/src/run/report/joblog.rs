@@ -29,6 +29,9 @@ pub(crate) struct JobLog {
     path: PathBuf,
     /// The length of the complete records.
     length: u64,
+    /// A record could not be written, which was reported. No more are written. The file stays
+    /// locked, because jobs of this run go on.
+    failed: bool,
 }
 
 /// What to do with the records of an earlier run.
@@ -86,6 +89,7 @@ impl JobLog {
                         file,
                         path: path.into(),
                         length: 0,
+                        failed: false,
                     },
                     None,
                 )),
@@ -98,6 +102,7 @@ impl JobLog {
             file,
             path: path.into(),
             length: metadata.len(),
+            failed: false,
         };
         if existing_log == ExistingLog::Refuse {
             return match log.length {
@@ -133,6 +138,7 @@ impl JobLog {
             file,
             path: path.into(),
             length,
+            failed: false,
         };
         let complete = log.complete_length().map_err(unreadable)?;
         Resume::read(path, complete, retry_failed).map(Some)
@@ -157,6 +163,7 @@ impl JobLog {
             file,
             path: path.into(),
             length: metadata.len(),
+            failed: false,
         };
         let complete = log.complete_length().map_err(unreadable)?;
         log.check_incomplete(complete)?;
@@ -214,8 +221,12 @@ impl JobLog {
         Ok(())
     }
 
-    /// Appends the record of a finished job.
+    /// Appends the record of a finished job. An error is returned once, and nothing is written after
+    /// it.
     pub(crate) fn write(&mut self, job: &Job, record: &Record<'_>) -> Result<(), Failure> {
+        if self.failed {
+            return Ok(());
+        }
         let hash = format!("{:016x}", job.command.hash());
         let line = to_json_line(&LogEntry { record, hash });
         // One write(2), unless only a part of the line fits. The next write then returns the
@@ -224,6 +235,7 @@ impl JobLog {
             self.length += line.len() as u64;
             return Ok(());
         };
+        self.failed = true;
         // Remove the part of the line that was written.
         let _ = self.file.set_len(self.length);
         Err(Failure::writing(

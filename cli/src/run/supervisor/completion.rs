@@ -183,7 +183,6 @@ impl Supervisor {
         if let Some(joblog) = &mut self.joblog
             && let Err(failure) = joblog.write(job, record)
         {
-            self.joblog = None;
             self.stop(Stop::Soon, Some(failure));
         }
         if let Some(failure) = self
