@@ -149,3 +149,34 @@ fn jobs_are_recorded_if_their_ends_cannot_be_learned() {
     logged.sort_unstable();
     assert_eq!(logged, pids);
 }
+
+#[test]
+fn output_comes_before_the_record_of_a_job_that_is_left_running() {
+    let list = "echo written; exec sleep 1000\n";
+    // The first call fails after a delay, in which the job writes. On a slow machine it has not
+    // begun by then, and gets more time.
+    let ordered = (0..5_u32).any(|exponent| {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = mark(&format!("order{exponent}"));
+        let micros = 1_000_000 << exponent;
+        let fault = format!("{WAITS}:error=EBADF:delay_enter={micros}:when=1");
+        let words = ["--output", "jsonl"];
+        let Some(mut command) = with_fault(dir.path(), &mark, &fault, &words, list) else {
+            return true;
+        };
+        let out = dir.path().join("out");
+        let mut run = Started::new(command.stdout(fs::File::create(&out).unwrap()));
+        wait_until("the end of the run", || {
+            errors(dir.path()).contains("1 interrupted")
+        });
+        kill_marked(&mark);
+        assert_eq!(run.code(), Some(3));
+        let records = common::records(&fs::read_to_string(&out).unwrap());
+        let kinds: Vec<_> = records.iter().map(|record| &record["type"]).collect();
+        if kinds.len() == 2 {
+            assert_eq!(kinds, ["output", "job"]);
+        }
+        kinds.len() == 2
+    });
+    assert!(ordered, "the machine is too slow");
+}

@@ -166,14 +166,15 @@ impl Supervisor {
         ));
         let reason = format!("left running as process {pid}: {why}");
         let record = Record::of_left_running(&running.job, running.start_time, reason);
-        let output = self.take_output(&running.job);
-        self.finish_job(&running.job, &record, output);
+        // The record comes after what the job has written so far.
         if self
             .pipes
             .release_job(number, running.job.attempt, &mut self.std_streams)
         {
             self.report_closed_pipes();
         }
+        let output = self.take_output(&running.job);
+        self.finish_job(&running.job, &record, output);
         self.spawner.admission.release(Some(running.job.slot));
     }
 }
