@@ -31,6 +31,7 @@ impl Supervisor {
                         "job {} was not started: {}\n",
                         job.number, error.reason
                     ));
+                    self.spawner.destination.remove_output(job.number);
                     let record = Record::of_start_error(&job, start_time, error);
                     self.finish_job(&job, &record, None);
                     self.spawner.admission.release(Some(job.slot));
