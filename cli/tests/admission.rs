@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use common::{EXITRING, Started, exitring, jobs, signal, std_exitring, wait_until};
+use serde_json::Value;
 use tempfile::TempDir;
 
 fn read(path: impl AsRef<Path>) -> String {
@@ -195,6 +196,10 @@ fn the_youngest_job_is_put_back_while_memory_is_short() {
         "jsonl",
         "--joblog",
         "log",
+        "--trace",
+        "trace",
+        "--report",
+        "page",
     ];
     let enough = "MemAvailable: 2097152 kB\n";
     let Some(mut command) = with_proc_file(&dir, "/proc/meminfo", enough, &words) else {
@@ -224,6 +229,58 @@ fn the_youngest_job_is_put_back_while_memory_is_short() {
     );
     let err = read(dir.path().join("err"));
     assert!(err.contains("2 succeeded, 0 failed, 1 put back"), "{err}");
+    let trace: Value = serde_json::from_str(&read(dir.path().join("trace"))).unwrap();
+    let attempts = trace.as_array().unwrap().iter();
+    let mut attempts: Vec<_> = attempts
+        .filter(|event| event["ph"] == "X")
+        .map(|event| {
+            (
+                &event["args"]["job"],
+                &event["args"]["attempt"],
+                &event["cat"],
+            )
+        })
+        .map(|(job, attempt, kind)| format!("{job} {attempt} {kind}"))
+        .collect();
+    attempts.sort();
+    let expected = [
+        "1 1 \"succeeded\"",
+        "2 1 \"interrupted\"",
+        "2 2 \"succeeded\"",
+    ];
+    assert_eq!(attempts, expected);
+    let page = read(dir.path().join("page"));
+    assert!(page.contains("ended and put back"), "{page}");
+}
+
+#[test]
+fn a_job_is_not_put_back_because_the_output_of_an_ended_one_waits() {
+    let dir = TempDir::new().unwrap();
+    let words = ["run", "-j2", "--memfree", "1G"];
+    let enough = "MemAvailable: 2097152 kB\n";
+    let Some(mut command) = with_proc_file(&dir, "/proc/meminfo", enough, &words) else {
+        return;
+    };
+    // The long line holds up the output of the other job, whose background process has the pipe.
+    // It makes no progress, so it is split after 10 s. Only then that job is complete.
+    let list = "head -c 1200000 /dev/zero; touch long; until [ -e go ]; do sleep 0.02; done\n\
+                until [ -e long ]; do sleep 0.02; done; sleep 1000 & echo x; echo $$ $! > ended\n";
+    let mut run = start(&dir, command.stdout(Stdio::null()), list);
+    let ended = dir.path().join("ended");
+    wait_until("the job", || read(&ended).ends_with('\n'));
+    let pids = read(&ended);
+    let (shell, background) = pids.trim().split_once(' ').unwrap();
+    let proc = std::path::Path::new("/proc").join(shell);
+    wait_until("its end", || !proc.exists());
+    rewrite(&dir, "MemAvailable:  102400 kB\n");
+    let split = "a line longer than 1 MiB was split";
+    wait_until("the split", || read(dir.path().join("err")).contains(split));
+    fs::write(dir.path().join("go"), "").unwrap();
+    assert_eq!(run.code(), Some(0));
+    let killed = Command::new("kill").arg(background).status();
+    assert!(killed.unwrap().success());
+    let err = read(dir.path().join("err"));
+    assert!(!err.contains("put back"), "{err}");
 }
 
 #[test]

@@ -134,3 +134,21 @@ fn too_few_descriptors_for_one_job_are_reported() {
         }
     }
 }
+
+#[test]
+fn a_job_that_is_not_started_has_no_log_of_an_earlier_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |options: &str| {
+        let script = format!(
+            "$EXITRING run -q --log logs {options} -- sh -c 'echo old; echo old >&2' ::: 1"
+        );
+        let output = shell(&script).current_dir(dir.path()).output().unwrap();
+        output.status.code()
+    };
+    assert_eq!(run(""), Some(0));
+    assert_eq!(fs::read(dir.path().join("logs/1.out")).unwrap(), b"old\n");
+    assert_eq!(run("--stdin absent --report page"), Some(1));
+    assert_eq!(fs::read_dir(dir.path().join("logs")).unwrap().count(), 0);
+    let page = fs::read_to_string(dir.path().join("page")).unwrap();
+    assert!(!page.contains("old\nold"), "{page}");
+}

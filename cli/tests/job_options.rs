@@ -205,3 +205,20 @@ fn starts_follow_one_another_after_the_delay() {
     let output = run.write_stdin("false\ntrue\ntrue\n").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
 }
+
+#[test]
+fn a_fifo_is_no_input_of_jobs() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "mkfifo fifo; $EXITRING run -q --output jsonl --stdin fifo -- cat ::: 1";
+    let output = shell(script).current_dir(dir.path()).output().unwrap();
+    let jobs = jobs(&String::from_utf8(output.stdout).unwrap());
+    assert_eq!(
+        (&jobs[0]["outcome"], &jobs[0]["exit_code"]),
+        (&"not_started".into(), &1.into())
+    );
+    let reason = jobs[0]["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("cannot read fifo: it is a FIFO"),
+        "{reason}"
+    );
+}

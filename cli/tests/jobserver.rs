@@ -418,3 +418,27 @@ fn signals_change_the_number_of_tokens() {
     fs::write(record.dir().join("go"), "").unwrap();
     assert_eq!(run.code(), Some(0));
 }
+
+#[test]
+fn jobs_that_cannot_start_hold_no_tokens() {
+    let light = "echo + >> record; until [ -e go ]; do sleep 0.02; done";
+    let weights = format!("{light}\n{light} #exitring: weight=8\n{light}\n{light}\n");
+    let group = format!("{light} #exitring: group=a\n").repeat(4);
+    for list in [weights, group] {
+        let record = Record::new();
+        let fifo = Fifo::new(record.dir(), "abcdefg");
+        record.write("list", list);
+        let mut command = std_exitring(["run", "-q", "-j8", "list"]);
+        command
+            .current_dir(record.dir())
+            .env("MAKEFLAGS", fifo.flags());
+        let mut run = Started::new(&mut command);
+        wait_until("the first job", || record.started() == 1);
+        // Time to take tokens.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        assert_eq!(rustix::io::ioctl_fionread(&fifo.file), Ok(7));
+        record.write("go", "");
+        assert_eq!(run.code(), Some(0));
+        assert_eq!((record.started(), fifo.tokens()), (4, "abcdefg".into()));
+    }
+}

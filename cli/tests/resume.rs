@@ -246,3 +246,59 @@ fn two_runs_do_not_share_a_log() {
     let mut run = run;
     assert_eq!(run.code(), Some(130));
 }
+
+#[test]
+fn a_log_that_is_not_a_regular_file_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("list"), "touch ran\n").unwrap();
+    // The other ends are open, so that the opens do not block.
+    let script = |options: &str| {
+        format!("mkfifo fifo; exec 9<> fifo; $EXITRING run -q {options} list; rm fifo")
+    };
+    for options in [
+        "--joblog fifo",
+        "--joblog >(cat > /dev/null 2>&1)",
+        "--joblog fifo --resume",
+        "--joblog fifo --resume --dry-run",
+        "--rerun-failed fifo",
+        "--shard 1/2 --durations fifo",
+    ] {
+        let output = common::shell(&script(options))
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("is not a regular file"), "{options}: {text}");
+        assert!(!dir.path().join("ran").exists(), "{options}");
+    }
+    let output = common::shell(&script("--joblog /dev/null"))
+        .current_dir(dir.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success() && dir.path().join("ran").exists());
+}
+
+/// A failed job whose second attempt was interrupted: it is not done, and it has failed.
+#[test]
+fn a_failed_job_that_was_interrupted_runs_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    fs::write(
+        dir.join("list"),
+        "echo 1 >> done\necho 2 >> done; test -e good\n",
+    )
+    .unwrap();
+    let mut first = exitring(["run", "-j1", "--joblog", "log", "list"]);
+    assert_eq!(code(first.current_dir(dir)), Some(1));
+    let log = fs::read_to_string(dir.join("log")).unwrap();
+    let failed = log.lines().last().unwrap();
+    let interrupted = failed.replace("\"interrupted\":false", "\"interrupted\":true");
+    assert_ne!(interrupted, failed);
+    fs::write(dir.join("log"), format!("{log}{interrupted}\n")).unwrap();
+    fs::write(dir.join("good"), "").unwrap();
+    let mut rerun = exitring(["run", "--rerun-failed", "log", "list"]);
+    assert_eq!(code(rerun.current_dir(dir)), Some(0));
+    assert_eq!(numbers(&dir.join("done")), [1, 2, 2]);
+    assert_eq!(code(&mut resume(dir, "--resume")), Some(0));
+    assert_eq!(numbers(&dir.join("done")), [1, 2, 2, 2]);
+}

@@ -383,3 +383,39 @@ fn unsignallable_processes_of_an_ended_job_are_reported() {
     assert!(text.contains("processes of its group"), "{text}");
     end(numbers(&dir.path().join("pid"))[0]);
 }
+
+#[test]
+fn output_of_an_unsignallable_job_does_not_pile_up_after_the_grace() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut command) = unsignallable(dir.path()) else {
+        return;
+    };
+    // It ends after it has written more than the run may hold.
+    let script = "echo 1 > begun; yes | head -c 200000000; touch written; exec sleep 1000";
+    command.args(["-q", "--grace", "100ms", "--joblog", "log"]);
+    command.args(["--", "./as-root", "--reuid", "0", "sh", "-c", script]);
+    command.args([":::", "1"]).stdout(Stdio::piped());
+    let mut run = Started::new(command.stderr(Stdio::null()));
+    let out = run.0.stdout.take().unwrap();
+    wait_until("the job", || dir.path().join("begun").exists());
+    signal(&run.0, libc::SIGINT);
+    wait_until("the end of its output", || {
+        dir.path().join("written").exists()
+    });
+    let status = fs::read_to_string(format!("/proc/{}/status", run.0.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let peak: u64 = peak
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    signal_again(&run.0, libc::SIGINT);
+    assert_eq!(run.code(), Some(130));
+    drop(out);
+    let log = log(dir.path());
+    let reason = log[0]["reason"].as_str().unwrap();
+    let pid = reason.strip_prefix("left running as process ").unwrap();
+    end(pid.split(':').next().unwrap().parse().unwrap());
+    assert!(peak < 100_000, "{peak} kB");
+}

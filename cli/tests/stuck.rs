@@ -152,3 +152,50 @@ fn sigquit_kills_jobs_at_once() {
     let killed = |job: &serde_json::Value| job["signal"] == libc::SIGKILL;
     assert!(jobs(&log).iter().all(killed), "{log}");
 }
+
+#[test]
+fn a_job_that_reads_its_own_pipe_does_not_block_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let wait_for =
+        |file: &str| format!("until [ -e {file} ] || ! [ -e list ]; do sleep 0.02; done");
+    // Together more than exitring buffers before it writes.
+    let writer = format!(
+        "echo 1 >> begun; {}; yes | head -c 32768; echo 1 >> written; {}",
+        wait_for("write"),
+        wait_for("end")
+    );
+    // It takes back what it has written. It does not end before the others have been recorded.
+    let reader = format!(
+        "echo 1 >> begun; {}; echo x; echo 1 >> written; {}; head -c 2 < /dev/stdout > taken; \
+         until ! [ -e list ] || [ $(wc -l < log) -ge 16 ]; do sleep 0.02; done",
+        wait_for("write-last"),
+        wait_for("take")
+    );
+    fs::write(path("list"), format!("{writer}\n").repeat(16) + &reader).unwrap();
+    let mut command = std_exitring(["run", "-q", "-j17", "--joblog", "log", "list"]);
+    command.current_dir(dir.path()).stdout(Stdio::piped());
+    let mut run = Started::new(&mut command);
+    let out = run.0.stdout.take().unwrap();
+    let lines = |name: &str| numbers(&path(name)).len();
+    let make = |name: &str| File::create(path(name)).unwrap();
+    wait_until("all jobs", || lines("begun") == 17);
+    // While exitring is stopped, all pipes become readable. So the next call of epoll_wait reports
+    // them together, that of the reader as the last one.
+    signal(&run.0, libc::SIGSTOP);
+    make("write");
+    wait_until("the output of the writers", || lines("written") == 16);
+    make("write-last");
+    wait_until("the output of the reader", || lines("written") == 17);
+    signal(&run.0, libc::SIGCONT);
+    // It waits for its reader now, in the middle of these events.
+    wait_until_full(&out);
+    make("take");
+    wait_until("the read of the job", || {
+        fs::read(path("taken")).is_ok_and(|taken| taken == b"x\n")
+    });
+    make("end");
+    let text = std::thread::spawn(move || read_all(out));
+    assert_eq!(run.code(), Some(0));
+    assert_eq!(text.join().unwrap(), "y\n".repeat(16 * 16384));
+}

@@ -4,6 +4,7 @@ mod common;
 
 use std::fs::{self, File};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use common::{
     Started, exitring, gone, jobs, mark, numbers, signal, signal_again, std_exitring, stdout,
@@ -152,4 +153,50 @@ fn a_job_is_not_retried_during_the_grace_of_its_group() {
     assert_eq!(output.output().unwrap().status.code(), Some(1));
     let left = |name| dir.path().join(name).exists();
     assert_eq!([left("lock"), left("overlap")], [false, false]);
+}
+
+#[test]
+fn a_job_that_is_interrupted_before_its_timeout_has_not_timed_out() {
+    // It ends after its timeout, when there is a file `late`.
+    let job = "trap 'touch asked; until [ -e late ]; do sleep 0.02; done; exit 0' TERM; \
+               echo 1 >> begun; until [ -e late ]; do sleep 0.02; done\n";
+    let fails = "until [ -s begun ]; do sleep 0.02; done; exit 1\n";
+    for (option, list) in [
+        ("--retries=0", job.to_owned()),
+        ("--fail-fast=now", format!("{job}{fails}")),
+        ("--halt=now,fail=1", format!("{job}{fails}")),
+    ] {
+        // On a slow machine the job may not be asked to end in time. Then it gets more time.
+        let done = (1..8_u32)
+            .map(|exponent| 1 << exponent)
+            .any(|seconds: u64| {
+                let dir = tempfile::tempdir().unwrap();
+                let path = |name: &str| dir.path().join(name);
+                fs::write(path("list"), &list).unwrap();
+                let timeout = format!("--timeout={seconds}s");
+                let mut command = std_exitring(["run", "-q", "-j2", "--grace=1h", "--joblog=log"]);
+                command.args([&timeout, option, "list"]).current_dir(&dir);
+                let begun = Instant::now();
+                let mut run = Started::new(command.stderr(Stdio::null()));
+                wait_until("the job", || path("begun").exists());
+                if option == "--retries=0" {
+                    signal(&run.0, libc::SIGINT);
+                }
+                wait_until("the request to end", || path("asked").exists());
+                let in_time = begun.elapsed() < Duration::from_secs(seconds);
+                if in_time {
+                    std::thread::sleep(Duration::from_secs(seconds));
+                }
+                File::create(path("late")).unwrap();
+                run.code();
+                let log = jobs(&fs::read_to_string(path("log")).unwrap());
+                let ended = log.iter().find(|job| job["job"] == 1).unwrap();
+                assert!(
+                    !in_time || ended["interrupted"] == true && ended["timed_out"] == false,
+                    "{option}: {ended}"
+                );
+                in_time
+            });
+        assert!(done, "{option}: the machine is too slow");
+    }
 }

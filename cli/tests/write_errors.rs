@@ -142,3 +142,33 @@ fn a_file_size_limit_is_distinguished_from_a_full_disk() {
         assert!(!text.contains("disk"), "{options}: {text}");
     }
 }
+
+#[test]
+fn a_job_log_that_cannot_be_written_stays_locked() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let waits = "until [ -e go ]; do sleep 0.02; done\n";
+    fs::write(path("list"), format!("{waits}{}", "true\n".repeat(1000))).unwrap();
+    let script = "ulimit -f 4; exec $EXITRING run -q -j2 --joblog log list 2> err";
+    let mut command = std::process::Command::new("bash");
+    command.args(["-c", script]).current_dir(dir.path());
+    command.env("EXITRING", common::EXITRING);
+    let mut run = Started::new(&mut command);
+    wait_until("the message", || {
+        fs::read_to_string(path("err")).is_ok_and(|text| text.contains("cannot write the job log"))
+    });
+    let mut second = common::exitring(["run", "--joblog", "log", "--resume", "list"]);
+    let text = common::stderr(second.current_dir(dir.path()));
+    assert!(
+        text.contains("another run is writing the job log"),
+        "{text}"
+    );
+    fs::write(path("go"), "").unwrap();
+    assert_eq!(run.code(), Some(3));
+    // Nothing follows the records that were written before.
+    assert!(
+        jobs(&fs::read_to_string(path("log")).unwrap())
+            .iter()
+            .all(|job| job["job"] != 1)
+    );
+}

@@ -80,6 +80,15 @@ pub(crate) fn read_both(
     check: impl Fn() -> Result<(), OutputError>,
 ) -> Result<(Collected, Collected), OutputError> {
     let (mut out, mut err) = (Collected::default(), Collected::default());
+    // The child can open its pipes for reading (`/dev/stdout`), and take what `poll` has seen. The
+    // flag belongs to this end alone.
+    let ends = [
+        stdout.as_ref().map(AsFd::as_fd),
+        stderr.as_ref().map(AsFd::as_fd),
+    ];
+    for end in ends.into_iter().flatten() {
+        rustix::io::ioctl_fionbio(end, true).map_err(|errno| OutputError::Read(errno.into()))?;
+    }
     let mut checked_at = Instant::now();
     loop {
         // Also while the child writes all the time.
@@ -118,7 +127,7 @@ pub(crate) fn read_both(
     }
 }
 
-/// Reads what is available. Does not block if the pipe is readable.
+/// Reads what is available.
 fn read_or_close(
     pipe: &mut Option<impl Read>,
     into: &mut Collected,
@@ -130,6 +139,10 @@ fn read_or_close(
     let read = loop {
         match open.read(into.room()) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => into.keep(0, limit),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                into.keep(0, limit);
+                return Ok(());
+            }
             read => break read,
         }
     };
@@ -139,4 +152,48 @@ fn read_or_close(
         *pipe = None;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+
+    use rustix::fs::{OFlags, fcntl_getfl};
+
+    use super::*;
+
+    /// An end of a pipe as a child would have it, and the writer.
+    fn pipe() -> (ChildStdout, OwnedFd) {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        (ChildStdout::from(reader), writer)
+    }
+
+    #[test]
+    fn a_pipe_whose_data_another_process_took_stays_open() {
+        let (reader, writer) = pipe();
+        rustix::io::ioctl_fionbio(&reader, true).unwrap();
+        let (mut pipe, mut into) = (Some(reader), Collected::default());
+        read_or_close(&mut pipe, &mut into, 9).unwrap();
+        assert!(pipe.is_some());
+        drop(writer);
+        read_or_close(&mut pipe, &mut into, 9).unwrap();
+        assert!(pipe.is_none() && into.bytes.is_empty());
+    }
+
+    #[test]
+    fn reads_of_both_pipes_do_not_block() {
+        let [(out, out_writer), (err, err_writer)] = [pipe(), pipe()];
+        let ends = [&out.as_fd(), &err.as_fd()].map(|end| end.try_clone_to_owned().unwrap());
+        rustix::io::write(&err_writer, b"problem").unwrap();
+        drop((out_writer, err_writer));
+        let err = ChildStderr::from(OwnedFd::from(err));
+        let (out, err) = read_both(Some(out), Some(err), 9, || Ok(())).unwrap();
+        assert_eq!(
+            (&out.bytes[..], &err.bytes[..]),
+            (&b""[..], &b"problem"[..])
+        );
+        for end in ends {
+            assert!(fcntl_getfl(end).unwrap().contains(OFlags::NONBLOCK));
+        }
+    }
 }

@@ -201,13 +201,15 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         event_queue: Arc::clone(&spawner.event_queue),
         counts: Arc::clone(&counts),
     };
-    // The thread is not joined: it may block on input that never arrives.
-    start_thread("reader", move || reader.run())?;
+    // The reader is started last. If a thread cannot be started, no job has been, which would be
+    // lost with this process.
     let spawners = (0..usize::from(options.starters).min(jobs)).map(|_| {
         let spawner = Arc::clone(&spawner);
         start_thread("spawner", move || spawner.run())
     });
     let spawners = spawners.collect::<Result<Vec<_>, _>>()?;
+    // The thread is not joined: it may block on input that never arrives.
+    start_thread("reader", move || reader.run())?;
 
     let mut supervisor = Supervisor {
         signals,

@@ -167,14 +167,18 @@ pub(super) fn choose_halt(options: &Options) -> Option<Halt> {
     }
 }
 
-/// Refuses files of `--trace` and `--report` that the run uses for something else. Changes nothing.
+/// Refuses files of `--trace`, `--report` and `--junit` that the run uses for something else. Changes
+/// nothing.
 pub(super) fn check_files(options: &Options) -> Result<(), Failure> {
-    let written = [("--report", &options.report), ("--trace", &options.trace)];
+    let written = [
+        ("--report", &options.report),
+        ("--trace", &options.trace),
+        ("--junit", &options.tests.junit),
+    ];
     let others = [
         ("the list", &options.file),
         ("--joblog", &options.joblog),
         ("--append", &options.output.append),
-        ("--junit", &options.tests.junit),
         ("--durations", &options.tests.durations),
         ("--rerun-failed", &options.tests.rerun_failed),
     ];

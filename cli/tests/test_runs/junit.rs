@@ -250,6 +250,7 @@ fn a_path_that_cannot_be_written_is_refused_before_any_job_runs() {
         ("/", "is not a regular file"),
         ("/proc/r.xml", "cannot write the report /proc/r.xml"),
         ("list/r.xml", "Not a directory"),
+        ("list", "--junit and the list name the same file"),
     ] {
         fs::write(dir.path().join("list"), "touch ran\n").unwrap();
         let mut run = exitring(["run", "--junit", path, "list"]);
@@ -296,4 +297,20 @@ fn a_run_without_jobs_has_a_report_without_cases() {
     assert_eq!(code(run.current_dir(dir.path()).write_stdin("")), Some(0));
     let report = read(&dir.path().join("r.xml"));
     assert_eq!((report.tests, cases(&report).len()), (0, 0));
+}
+
+#[test]
+fn a_fifo_in_place_of_a_log_file_does_not_block_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = "rm logs/1.out logs/1.err; mkfifo logs/1.out; echo late > logs/1.err; false\n";
+    let mut run = exitring(["run", "-q", "--log", "logs", "--junit", "r.xml"]);
+    let run = run.current_dir(dir.path()).write_stdin(list);
+    assert_eq!(code(run), Some(1));
+    let report = read(&dir.path().join("r.xml"));
+    let case = cases(&report)[0];
+    let text = |output: &Option<quick_junit::XmlString>| {
+        output.as_ref().map(|text| text.as_str().trim().to_owned())
+    };
+    assert_eq!(text(&case.system_out), None);
+    assert_eq!(text(&case.system_err).as_deref(), Some("late"));
 }

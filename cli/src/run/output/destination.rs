@@ -38,6 +38,13 @@ impl Destination {
         }
     }
 
+    /// Removes what an earlier run, or an earlier attempt, has left of a job that was not started.
+    pub(crate) fn remove_output(&self, job: u64) {
+        if let Self::Logged(logs) = self {
+            logs.remove(job);
+        }
+    }
+
     /// Completes a job that has ended or was not started. A job that writes to a file itself fails
     /// on a full disk without an error here, so the disk is checked.
     pub(crate) fn finish_job(&self, job: u64, success: bool) -> Option<Failure> {

@@ -134,11 +134,29 @@ fn read_to_their_ends(mut pipes: Vec<OwnedFd>) {
         }
         let ready: Vec<_> = ends.iter().map(|end| !end.revents().is_empty()).collect();
         let mut ready = ready.into_iter();
-        pipes.retain(|pipe| {
-            let is_open = |read| {
-                !matches!(read, Ok(0)) && !matches!(read, Err(error) if error != Errno::INTR)
-            };
-            !ready.next().unwrap_or_default() || is_open(rustix::io::read(pipe, &mut buffer))
-        });
+        pipes.retain(|pipe| !ready.next().unwrap_or_default() || read_once(pipe, &mut buffer));
+    }
+}
+
+/// Reads once. Returns whether the pipe is still open. It is non-blocking, as the run has set it,
+/// and a process of a job may have taken what was to be read.
+fn read_once(pipe: &OwnedFd, buffer: &mut [u8]) -> bool {
+    match rustix::io::read(pipe, buffer) {
+        Ok(count) => count > 0,
+        Err(error) => matches!(error, Errno::INTR | Errno::AGAIN),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_pipe_is_open_until_its_last_writer_is_gone() {
+        let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+        rustix::io::ioctl_fionbio(&reader, true).expect("a pipe");
+        assert!(read_once(&reader, &mut [0; 8]));
+        drop(writer);
+        assert!(!read_once(&reader, &mut [0; 8]));
     }
 }

@@ -1,8 +1,9 @@
 //! One output stream of a job, read from its pipe and forwarded by whole lines.
 
-use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+
+use rustix::io::Errno;
 
 use super::output_line::OutputLine;
 use super::std_streams::StdStreams;
@@ -21,6 +22,15 @@ pub(crate) enum Route {
     Records,
     /// Not at all: jobs write to their destination themselves.
     Nowhere,
+}
+
+/// The result of one read from a pipe.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum PipeRead<'b> {
+    Data(&'b [u8]),
+    /// There is no data now, and there is a writer.
+    Nothing,
+    End,
 }
 
 /// One stream of one job.
@@ -47,19 +57,22 @@ impl JobStream {
         }
     }
 
-    /// Whether a read would return data without blocking.
+    /// Whether there is data.
     pub(crate) fn is_readable(&self) -> bool {
         rustix::io::ioctl_fionread(&self.pipe).is_ok_and(|count| count > 0)
     }
 
-    /// Reads once from a readable pipe. `None` at the end.
-    pub(crate) fn read<'b>(&self, buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+    /// Reads once. The pipe is non-blocking, because an event does not prove that there is still
+    /// data: a process of the job can open the pipe for reading (`/dev/stdout`), and take the data
+    /// first.
+    pub(crate) fn read<'b>(&self, buffer: &'b mut [u8]) -> PipeRead<'b> {
         loop {
             return match rustix::io::read(&self.pipe, &mut *buffer) {
-                Ok(0) => None,
-                Ok(count) => Some(&buffer[..count]),
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(_) => None,
+                Ok(0) => PipeRead::End,
+                Ok(count) => PipeRead::Data(&buffer[..count]),
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => PipeRead::Nothing,
+                Err(_) => PipeRead::End,
             };
         }
     }
@@ -210,6 +223,19 @@ fn whole_characters(bytes: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_empty_pipe_has_no_data_until_its_last_writer_is_gone() {
+        let (reader, writer) = rustix::pipe::pipe().expect("a pipe");
+        rustix::io::ioctl_fionbio(&reader, true).expect("a pipe");
+        let stream = JobStream::new(reader, 1, None);
+        let mut buffer = [0; 8];
+        assert_eq!(stream.read(&mut buffer), PipeRead::Nothing);
+        rustix::io::write(&writer, b"x").expect("room");
+        drop(writer);
+        assert_eq!(stream.read(&mut buffer), PipeRead::Data(b"x"));
+        assert_eq!(stream.read(&mut buffer), PipeRead::End);
+    }
 
     #[test]
     fn a_partial_line_ends_with_a_whole_character() {

@@ -69,6 +69,13 @@ impl Logs {
         Ok([create(out)?, create(err)?])
     }
 
+    /// Removes the files of an earlier run, or of an earlier attempt, of a job that was not started.
+    pub(crate) fn remove(&self, job: u64) {
+        for path in self.paths(job) {
+            let _ = fs::remove_file(path);
+        }
+    }
+
     /// The ends of a job's files, up to `max` bytes of each. Files that do not exist, or cannot be
     /// read, have none.
     pub(super) fn output_tail(&self, job: u64, max: usize) -> OutputTail {

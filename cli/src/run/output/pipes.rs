@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::process::{Resource, getrlimit};
 
 use self::long_lines::is_blocked;
-use super::job_stream::{JobStream, Route};
+use super::job_stream::{JobStream, PipeRead, Route};
 use super::long_line::LongLine;
 use super::output_tails::OutputTails;
 use super::std_streams::StdStreams;
@@ -116,11 +116,11 @@ impl Pipes {
             return self.paused.push(stream_id);
         }
         match if hung_up {
-            None
+            PipeRead::End
         } else {
             stream.read(&mut self.buffer)
         } {
-            Some(bytes) => {
+            PipeRead::Data(bytes) => {
                 if let Some(tails) = &mut self.output_tails {
                     tails.push(stream_id, bytes);
                 }
@@ -128,7 +128,8 @@ impl Pipes {
                 let count = bytes.len();
                 self.track_stream(stream_id, count, std_streams);
             }
-            None => self.close(stream_id, std_streams),
+            PipeRead::Nothing => {}
+            PipeRead::End => self.close(stream_id, std_streams),
         }
     }
 
@@ -154,6 +155,7 @@ impl Pipes {
     ) -> bool {
         for stream_id in StreamId::both(job, attempt) {
             self.drain(stream_id, std_streams);
+            self.close_if_ended(stream_id, std_streams);
             if self.has(stream_id) {
                 self.orphaned.push_back(stream_id);
             }
@@ -190,14 +192,13 @@ impl Pipes {
     /// may not have come. It reads at most the content of a full pipe, because the writer may be
     /// endless.
     fn drain(&mut self, stream_id: StreamId, std_streams: &mut StdStreams) {
+        let waits = self.waits(stream_id, std_streams);
         let Some(stream) = self.streams.get_mut(&stream_id) else {
             return;
         };
-        let waits = is_blocked(&self.long_lines, stream_id, std_streams)
-            && std_streams.is_live(stream_id.job);
         if stream.is_readable() && !waits {
             let mut buffer = vec![0; PIPE_MAX];
-            if let Some(bytes) = stream.read(&mut buffer) {
+            if let PipeRead::Data(bytes) = stream.read(&mut buffer) {
                 if let Some(tails) = &mut self.output_tails {
                     tails.push(stream_id, bytes);
                 }
@@ -206,6 +207,23 @@ impl Pipes {
                 self.track_stream(stream_id, count, std_streams);
             }
         }
+    }
+
+    /// Closes a drained pipe without a writer. The event of its end may come after that of the
+    /// job's, and a last line without a line end would come after the record of the job, or after
+    /// output of the next job.
+    fn close_if_ended(&mut self, stream_id: StreamId, std_streams: &mut StdStreams) {
+        let Some(stream) = self.streams.get(&stream_id) else {
+            return;
+        };
+        if !self.waits(stream_id, std_streams) && !has_writers(stream.as_fd()) {
+            self.close(stream_id, std_streams);
+        }
+    }
+
+    /// Whether a stream waits for the end of a long line of another one.
+    fn waits(&self, stream_id: StreamId, std_streams: &mut StdStreams) -> bool {
+        is_blocked(&self.long_lines, stream_id, std_streams) && std_streams.is_live(stream_id.job)
     }
 
     /// Forwards what the pipes contain, and returns those that still have a writer.
@@ -236,3 +254,6 @@ fn has_writers(pipe: BorrowedFd<'_>) -> bool {
     let events = end[0].revents();
     polled.is_ok() && (events.contains(PollFlags::IN) || !events.contains(PollFlags::HUP))
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,7 +94,12 @@ impl Spool {
             return Ok(());
         }
         if self.end / REGION != (self.end + group.len() as u64 - 1) / REGION {
+            let full = (self.end / REGION) as usize;
             self.end = self.end.next_multiple_of(REGION);
+            // Its blocks may have been taken while it was the current region.
+            if self.left.get(full) == Some(&0) {
+                self.punch(full);
+            }
         }
         let start = self.end;
         let mut count = 0;
@@ -162,11 +167,16 @@ impl Spool {
         }
         self.left[region] -= 1;
         if self.left[region] == 0 && region as u64 != self.end / REGION {
-            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            // Not every file system can free a part of a file.
-            let _ = fallocate(&self.blocks, flags, region as u64 * REGION, REGION);
+            self.punch(region);
         }
         Ok(())
+    }
+
+    /// Frees the space of a region of which no block is left.
+    fn punch(&self, region: usize) {
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        // Not every file system can free a part of a file.
+        let _ = fallocate(&self.blocks, flags, region as u64 * REGION, REGION);
     }
 
     fn ends(&self, job: u64) -> io::Result<Ends> {
@@ -246,5 +256,26 @@ mod tests {
         assert!(used(&spool) <= before.min(2 * REGION), "{}", used(&spool));
         assert_eq!(take_all(&mut spool, 2)[0], b"x");
         assert_eq!(used(&spool), 0);
+    }
+
+    #[test]
+    fn the_space_of_a_region_is_freed_that_was_taken_before_it_was_full() {
+        let mut spool = Spool::new().expect("a file");
+        let append = |spool: &mut Spool, job, bytes: &[u8]| {
+            let parts = [(0, bytes)].into_iter();
+            spool.append(job, parts).expect("written");
+        };
+        let used = |spool: &Spool| spool.blocks.metadata().expect("open").blocks() * 512;
+        append(&mut spool, 1, b"stays");
+        // Four groups fit into a region, and these end in the second one.
+        let group = vec![b'x'; 900_000];
+        for _ in 0..8 {
+            append(&mut spool, 2, &group);
+        }
+        take_all(&mut spool, 2);
+        let before = used(&spool);
+        append(&mut spool, 3, &group);
+        assert_eq!(spool.left, [1, 0, 1]);
+        assert!(used(&spool) < before, "{} of {before}", used(&spool));
     }
 }

@@ -23,9 +23,11 @@ impl FailedJobs {
         // The last record of a job counts: it may have run again with --resume-failed.
         let mut failed = HashMap::new();
         past_jobs::read(log, |job| {
-            match job.success || job.interrupted {
-                true => failed.remove(&job.job),
-                false => failed.insert(job.job, job.command),
+            match (job.interrupted, job.success) {
+                // What an earlier attempt at the job came to still holds.
+                (true, _) => None,
+                (false, true) => failed.remove(&job.job),
+                (false, false) => failed.insert(job.job, job.command),
             };
             match failed.len() <= JOBS_MAX {
                 true => Ok(()),

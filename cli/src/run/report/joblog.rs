@@ -11,8 +11,10 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use rustix::termios::isatty;
 use serde::Serialize;
 
+use super::file_kind;
 use super::json::to_json_line;
 use super::record::Record;
 use super::resume::Resume;
@@ -27,6 +29,9 @@ pub(crate) struct JobLog {
     path: PathBuf,
     /// The length of the complete records.
     length: u64,
+    /// A record could not be written, which was reported. No more are written. The file stays
+    /// locked, because jobs of this run go on.
+    failed: bool,
 }
 
 /// What to do with the records of an earlier run.
@@ -49,12 +54,18 @@ impl JobLog {
         let name = path.display().to_string();
         let unreadable =
             |error: io::Error| Failure::usage(format!("cannot open the job log {name}: {error}"));
+        // A reader that does not read would block the supervisor. Nor would a closed FIFO be an
+        // error, because this process has it open for reading, too.
+        check_kind(path)?;
         let file = OpenOptions::new()
             .read(true)
             .append(true)
             .create(true)
             .open(path)
             .map_err(unreadable)?;
+        if isatty(&file) {
+            return Err(not_regular(path));
+        }
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
@@ -78,6 +89,7 @@ impl JobLog {
                         file,
                         path: path.into(),
                         length: 0,
+                        failed: false,
                     },
                     None,
                 )),
@@ -90,6 +102,7 @@ impl JobLog {
             file,
             path: path.into(),
             length: metadata.len(),
+            failed: false,
         };
         if existing_log == ExistingLog::Refuse {
             return match log.length {
@@ -115,6 +128,7 @@ impl JobLog {
                 path.display()
             ))
         };
+        check_kind(path)?;
         let file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(unreadable)?,
@@ -124,6 +138,7 @@ impl JobLog {
             file,
             path: path.into(),
             length,
+            failed: false,
         };
         let complete = log.complete_length().map_err(unreadable)?;
         Resume::read(path, complete, retry_failed).map(Some)
@@ -137,6 +152,8 @@ impl JobLog {
             Failure::usage(format!("cannot read the job log {name}: {error}"))
                 .remedy("give a log that `exitring run --joblog` wrote; an empty one is /dev/null")
         };
+        // A FIFO would look like an empty log.
+        check_kind(path)?;
         let file = File::open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
         if metadata.is_dir() {
@@ -146,6 +163,7 @@ impl JobLog {
             file,
             path: path.into(),
             length: metadata.len(),
+            failed: false,
         };
         let complete = log.complete_length().map_err(unreadable)?;
         log.check_incomplete(complete)?;
@@ -203,8 +221,12 @@ impl JobLog {
         Ok(())
     }
 
-    /// Appends the record of a finished job.
+    /// Appends the record of a finished job. An error is returned once, and nothing is written after
+    /// it.
     pub(crate) fn write(&mut self, job: &Job, record: &Record<'_>) -> Result<(), Failure> {
+        if self.failed {
+            return Ok(());
+        }
         let hash = format!("{:016x}", job.command.hash());
         let line = to_json_line(&LogEntry { record, hash });
         // One write(2), unless only a part of the line fits. The next write then returns the
@@ -213,6 +235,7 @@ impl JobLog {
             self.length += line.len() as u64;
             return Ok(());
         };
+        self.failed = true;
         // Remove the part of the line that was written.
         let _ = self.file.set_len(self.length);
         Err(Failure::writing(
@@ -220,6 +243,18 @@ impl JobLog {
             &error,
         ))
     }
+}
+
+fn check_kind(path: &Path) -> Result<(), Failure> {
+    match file_kind::may_block(path) {
+        true => Err(not_regular(path)),
+        false => Ok(()),
+    }
+}
+
+fn not_regular(path: &Path) -> Failure {
+    let cause = format!("the job log {} is not a regular file", path.display());
+    Failure::usage(cause).remedy("give a regular file, or /dev/null")
 }
 
 #[derive(Serialize)]

@@ -7,13 +7,14 @@
 //! [`progress`] draws the progress bar on `bar_terminal`.
 //!
 //! [`observers`] collect every attempt for the [`trace`] and the page ([`html`]). [`file_clash`] refuses files that are
-//! something else of the run.
+//! something else of the run, and `file_kind` those that could block it.
 
 mod bar_terminal;
 mod containment;
 pub(crate) mod durations;
 pub(crate) mod failed_jobs;
 pub(crate) mod file_clash;
+mod file_kind;
 pub(crate) mod html;
 pub(crate) mod joblog;
 pub(crate) mod json;

@@ -49,10 +49,12 @@ impl Progress {
         }
     }
 
-    /// The time until the next drawing.
-    pub(crate) fn wait_timeout(&self) -> Option<Duration> {
+    /// The time until the next drawing. `mid_line`: standard output is in the middle of a line of a
+    /// job, so nothing is drawn before the line's end, which is an event of its own.
+    pub(crate) fn wait_timeout(&self, mid_line: bool) -> Option<Duration> {
         self.bar
             .as_ref()
+            .filter(|_| !mid_line)
             .map(|_| DRAW_INTERVAL.saturating_sub(self.drawn.elapsed()))
     }
 
@@ -136,5 +138,24 @@ fn style(template: &str) -> ProgressStyle {
     match locale::is_utf8() {
         true => style,
         false => style.progress_chars("=>-"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_due_in_the_middle_of_a_line() {
+        let mut progress = Progress {
+            bar: Some(ProgressBar::hidden()),
+            drawn: Instant::now(),
+        };
+        // The time of the last drawing is long over.
+        std::thread::sleep(DRAW_INTERVAL);
+        assert_eq!(progress.wait_timeout(false), Some(Duration::ZERO));
+        assert_eq!(progress.wait_timeout(true), None);
+        progress.bar = None;
+        assert_eq!(progress.wait_timeout(false), None);
     }
 }

@@ -52,7 +52,11 @@ impl Resume {
         while let Some((job, _, state)) = resume.next_record()? {
             resume.logged.insert(job);
             match state {
-                State::Interrupted => {}
+                // It may have failed before, and was run again by --resume-failed.
+                State::Interrupted => {
+                    resume.done.remove(job);
+                    resume.failed.remove(job);
+                }
                 State::Success => {
                     resume.done.insert(job);
                     resume.failed.remove(job);

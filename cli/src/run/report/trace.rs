@@ -5,10 +5,9 @@
 //! the closing bracket to be absent. So a trace that is cut off where a write ends can be read:
 //! also after a SIGKILL, and, because an incomplete write is removed, on a full disk.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::num::NonZeroU32;
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use rustix::io::Errno;
 use rustix::termios::isatty;
 use serde::Serialize;
 
+use super::file_kind;
 use super::record::{OutcomeKind, Record};
 use super::text::{one_line, shortened};
 use crate::failure::Failure;
@@ -56,11 +56,7 @@ impl Trace {
             ))
         };
         // A FIFO without a reader, or a slow one, would block the run.
-        let blocks = |kind: fs::FileType| !kind.is_file() && !kind.is_char_device();
-        if let Ok(metadata) = fs::metadata(path)
-            && !metadata.is_dir()
-            && blocks(metadata.file_type())
-        {
+        if file_kind::may_block(path) {
             return Err(other_kind());
         }
         let file = OpenOptions::new()

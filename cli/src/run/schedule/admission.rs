@@ -111,13 +111,19 @@ impl Admission {
             state.end_delays();
             let may_start = !state.closed && state.used() < state.capacity;
             if may_start && let Some(pause) = state.pause() {
+                state.return_unused();
                 state.sleeping_spawners += 1;
                 let woken = self.can_start.wait_timeout(state, pause);
                 (state, _) = woken.unwrap_or_else(PoisonError::into_inner);
                 state.sleeping_spawners -= 1;
                 continue;
             }
-            if may_start
+            let next_can_start = may_start && state.next_can_start();
+            if !next_can_start {
+                // Nor can another spawner start one. A change of that is an event that wakes one up.
+                state.return_unused();
+            }
+            if next_can_start
                 && state.has_token()
                 && let Some(mut job) = state.next()
             {

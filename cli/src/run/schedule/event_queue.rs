@@ -26,6 +26,9 @@ pub(crate) enum Event {
     CapacityReduced { capacity: usize, reason: String },
     /// The list cannot be read further, or no job can be started at all.
     CannotContinue(Failure),
+    /// The pipes of the last job that was started are not read. It would wait for ever when they
+    /// are full.
+    CannotReadPipes(Failure),
     /// A job that had a permit is not started.
     StartDropped,
     /// The watcher no longer reports the ends of jobs.

@@ -1,10 +1,10 @@
 //! The standard input of a job (`--stdin`).
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, Write};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 
 use rustix::fs::{MemfdFlags, OFlags, fcntl_getfl, fcntl_setfl, memfd_create};
 
@@ -34,7 +34,14 @@ fn file_of(text: &[u8]) -> io::Result<File> {
 }
 
 fn open_file(name: &OsString) -> io::Result<File> {
-    // A FIFO without a writer must not block the thread, which starts other jobs, too.
+    // A job would find an empty input if no process has opened the FIFO for writing yet, and jobs
+    // would share what is written to it. It is not opened, because that would let a writer begin.
+    if fs::metadata(name)?.file_type().is_fifo() {
+        return Err(io::Error::other(
+            "it is a FIFO, and each job needs an input of its own",
+        ));
+    }
+    // Another file must not block the thread either, which starts other jobs, too.
     let nonblocking = OFlags::NONBLOCK.bits() as i32;
     let file = OpenOptions::new()
         .read(true)

@@ -157,6 +157,11 @@ impl Spawner {
             child.stdout.take().map(OwnedFd::from),
             child.stderr.take().map(OwnedFd::from),
         ];
+        for pipe in pipes.iter().flatten() {
+            // The flag belongs to the parent's end. The job has other open files of the same pipe,
+            // which stay blocking. Only a descriptor that is not open is refused.
+            let _ = rustix::io::ioctl_fionbio(pipe, true);
+        }
         self.event_queue.push_started(
             StartedJob {
                 job,
@@ -189,11 +194,11 @@ impl Spawner {
         {
             let Some(pipe) = pipe else { continue };
             let token = Token::Output(stream_id).data();
-            // On an error the job's output is lost, and its end is still reported.
+            // On an error output of the job is lost, so the run ends it. Its end is still reported.
             epoll::add(&self.poll, pipe.as_fd(), token, epoll::EventFlags::IN).map_err(
                 |error| {
                     let failure = Failure::resource(format!("cannot watch another pipe: {error}"));
-                    Event::CannotContinue(
+                    Event::CannotReadPipes(
                         failure.remedy(
                             "raise the sysctl fs.epoll.max_user_watches, or use a smaller -j",
                         ),

@@ -1,11 +1,15 @@
 //! The completion of jobs: why a job ended, whether it is retried, and its record.
 
+use std::time::Instant;
+
+use exitring::Exit;
+
 use super::Supervisor;
 use super::halt::Counted;
 use super::pending_ends::{PendingEnd, died_of_shutdown_signal};
-use super::running_job::RunningJob;
+use super::running_job::{RunningJob, has_timed_out};
 use super::shutdown::Stop;
-use crate::run::job::Job;
+use crate::run::job::{Job, StartTime};
 use crate::run::output_tail::AttemptTail;
 use crate::run::report::json::to_json_line;
 use crate::run::report::junit_case;
@@ -27,6 +31,7 @@ impl Supervisor {
             child,
             exit,
             check,
+            ended_by_run,
             ..
         }) = self.running.remove(&number)
         else {
@@ -51,17 +56,21 @@ impl Supervisor {
                 child.pid()
             ));
         }
-        if check.put_back && exit.by_deadline() && !self.shutdown.is_stopping() {
-            return self.put_back(job);
+        let since_start = |at: Instant| at.saturating_duration_since(start_time.instant);
+        let timed_out = has_timed_out(
+            self.spawner.timeout,
+            since_start(exit.seen_at()),
+            ended_by_run.map(since_start),
+        );
+        let by_deadline = exit.by_deadline();
+        if check.put_back && by_deadline && !timed_out && !self.shutdown.is_stopping() {
+            return self.put_back(job, start_time, &exit);
         }
-        let timeout = self.spawner.timeout;
-        let late =
-            |timeout| exit.seen_at().saturating_duration_since(start_time.instant) >= timeout;
-        let cause = match (exit.by_deadline(), check.ended_for_stop) {
+        let cause = match (by_deadline, check.ended_for_stop) {
             (true, Some(signal)) => EndCause::Stopped(signal),
+            (true, None) if timed_out => EndCause::TimedOut,
             // No more jobs start by now, so it cannot be put back.
             (true, None) if check.put_back => EndCause::Interrupted,
-            (true, None) if timeout.is_some_and(late) => EndCause::TimedOut,
             (true, None) if self.shutdown.has_signalled_jobs() => EndCause::Interrupted,
             _ => EndCause::Itself,
         };
@@ -89,7 +98,11 @@ impl Supervisor {
 
     /// Queues a job that was ended for lack of memory. The attempt has not failed, but it has a
     /// number of its own: events of its pipes may still arrive.
-    fn put_back(&mut self, mut job: Job) {
+    fn put_back(&mut self, mut job: Job, start_time: StartTime, exit: &Exit) {
+        let mut record = Record::of_exit(&job, start_time, exit, EndCause::Interrupted);
+        record.reason = Some("ended and put back, because memory was short".into());
+        self.observe(&record, false, None);
+        drop(record);
         job.attempt += 1;
         job.details.get_or_insert_default().put_back += 1;
         self.summary.add_put_back();
@@ -167,7 +180,6 @@ impl Supervisor {
         if let Some(joblog) = &mut self.joblog
             && let Err(failure) = joblog.write(job, record)
         {
-            self.joblog = None;
             self.stop(Stop::Soon, Some(failure));
         }
         if let Some(failure) = self

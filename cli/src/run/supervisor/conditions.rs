@@ -1,7 +1,7 @@
 //! The supervisor's part in the conditions for starts: reports of pressure, the end of the youngest
 //! job while memory is short (`--memfree`), and the message that nothing starts.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll;
 
@@ -26,8 +26,9 @@ impl Supervisor {
     /// left alone, because it could never end otherwise.
     pub(super) fn end_youngest_if_short(&mut self) {
         let ends = |running: &RunningJob| running.check.put_back;
-        if self.running.len() < 2 || self.shutdown.is_stopping() || self.running.values().any(ends)
-        {
+        // The process of some may have ended, and others of the group or the output have not.
+        let alive = self.running.values().filter(|job| job.exit.is_none());
+        if alive.count() < 2 || self.shutdown.is_stopping() || self.running.values().any(ends) {
             return;
         }
         let Some(available) = self.spawner.admission.memory_shortage() else {
@@ -39,6 +40,7 @@ impl Supervisor {
             return;
         };
         youngest.check.put_back = true;
+        youngest.ended_by_run.get_or_insert_with(Instant::now);
         let number = youngest.job.number;
         // An error of the watcher is reported elsewhere.
         let _ = youngest.child.deadline(Duration::ZERO, grace);

@@ -32,6 +32,7 @@ impl Supervisor {
                         "job {} was not started: {}\n",
                         job.number, error.reason
                     ));
+                    self.spawner.destination.remove_output(job.number);
                     let record = Record::of_start_error(&job, start_time, error);
                     self.finish_job(&job, &record, AttemptTail::default());
                     self.spawner.admission.release(Some(job.slot));
@@ -41,6 +42,7 @@ impl Supervisor {
                     self.report_capacity(capacity, &reason)
                 }
                 Event::CannotContinue(failure) => self.stop(Stop::Soon, Some(failure)),
+                Event::CannotReadPipes(failure) => self.stop(Stop::Now, Some(failure)),
                 Event::WatcherFailed(failure) => self.watcher_failed(failure),
                 Event::Notice(text) => self.report(&text),
                 // The number of jobs is known now.
@@ -56,13 +58,11 @@ impl Supervisor {
             child,
             pipes,
         } = started;
-        // The job was being started when the other jobs were signalled.
-        self.shutdown.signal_job(&child);
         let tag = job.tag().map(Rc::from);
         self.pipes.add(job.number, job.attempt, pipes, tag);
         let slow_jobs = self.slow_jobs.as_mut();
         let slow_due = slow_jobs.and_then(|slow_jobs| slow_jobs.add(start_time.instant));
-        let running = RunningJob {
+        let mut running = RunningJob {
             job,
             start_time,
             child,
@@ -71,7 +71,10 @@ impl Supervisor {
             was_in_grace: false,
             check: CheckState::default(),
             slow_due,
+            ended_by_run: None,
         };
+        // The job was being started when the other jobs were signalled.
+        running.end_with_run(&self.shutdown);
         self.running.insert(running.job.number, running);
     }
 

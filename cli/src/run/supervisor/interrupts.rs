@@ -102,10 +102,10 @@ impl Supervisor {
         if self.shutdown.escalate(stop) {
             for running in self
                 .running
-                .values()
+                .values_mut()
                 .filter(|running| running.can_be_signalled())
             {
-                self.shutdown.signal_job(&running.child);
+                running.end_with_run(&self.shutdown);
             }
             self.job_checks.check_within(CHECK_SOON);
         }
@@ -114,7 +114,9 @@ impl Supervisor {
         }
     }
 
+    /// Starts no more jobs, and waits for none. Those that run are recorded before the end.
     pub(super) fn watcher_failed(&mut self, failure: Failure) {
+        self.stop(Stop::Soon, None);
         if let Some(text) = self.shutdown.watcher_failed(failure) {
             self.report(&text);
         }
@@ -122,12 +124,25 @@ impl Supervisor {
 
     /// Leaves all running jobs, and records that.
     fn leave_all_running(&mut self) {
-        let left: Vec<u64> = self.running.keys().copied().collect();
-        for number in left {
-            self.leave_running(number, "it has not ended after SIGKILL");
-        }
+        self.record_left("it has not ended after SIGKILL");
         // A job may still be in its start, which may never complete.
         self.shutdown.abandon();
+    }
+
+    /// Records the jobs that run after the run has stopped to wait for them. Their starts may have
+    /// been reported since.
+    pub(super) fn record_abandoned(&mut self) {
+        if self.shutdown.is_abandoned() {
+            self.record_left("exitring cannot wait for its end any more");
+        }
+    }
+
+    fn record_left(&mut self, why: &str) {
+        let mut left: Vec<u64> = self.running.keys().copied().collect();
+        left.sort_unstable();
+        for number in left {
+            self.leave_running(number, why);
+        }
     }
 
     /// Stops waiting for a running job. The job is not done, so `--resume` runs it again.
@@ -151,14 +166,15 @@ impl Supervisor {
         ));
         let reason = format!("left running as process {pid}: {why}");
         let record = Record::of_left_running(&running.job, running.start_time, reason);
-        let output = self.take_output(&running.job);
-        self.finish_job(&running.job, &record, output);
+        // The record comes after what the job has written so far.
         if self
             .pipes
             .release_job(number, running.job.attempt, &mut self.std_streams)
         {
             self.report_closed_pipes();
         }
+        let output = self.take_output(&running.job);
+        self.finish_job(&running.job, &record, output);
         self.spawner.admission.release(Some(running.job.slot));
     }
 }

@@ -150,11 +150,12 @@ impl Supervisor {
             self.update_watch();
         }
         self.reclaim_terminal();
+        // Events that arrived before the end.
+        self.handle_events(&mut events);
+        self.record_abandoned();
         while let Some(pending) = self.pending_ends.pop(true) {
             self.finish_pending(pending);
         }
-        // Events that arrived before the end.
-        self.handle_events(&mut events);
         self.flush_observers();
         let open = self.pipes.finish(&mut self.std_streams);
         // What waits for its turn comes after what waits for the end of the view, and does not wait
@@ -175,7 +176,8 @@ impl Supervisor {
         let write_retry = (!self.std_streams.is_empty()).then_some(WRITE_RETRY);
         let more_output = self.more_output.then_some(Duration::ZERO);
         let timeouts = [
-            self.progress.wait_timeout(),
+            self.progress
+                .wait_timeout(self.std_streams.holds_messages()),
             self.watch.as_ref().map(|watch| watch.wait_timeout()),
             drained,
             write_retry,

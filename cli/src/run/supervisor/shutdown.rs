@@ -63,15 +63,16 @@ impl Shutdown {
         escalates && stop > Stop::Soon
     }
 
-    /// Ends a running job, if the severity requires it.
-    pub(crate) fn signal_job(&self, child: &Child) {
+    /// Ends a running job, if the severity requires it. Returns whether it does.
+    pub(crate) fn signal_job(&self, child: &Child) -> bool {
         let grace = match self.stop {
-            None | Some(Stop::Soon) => return,
+            None | Some(Stop::Soon) => return false,
             Some(Stop::Now) => self.grace,
             Some(Stop::Kill | Stop::Leave) => Duration::ZERO,
         };
         // An error of the watcher is reported elsewhere.
         let _ = child.deadline(Duration::ZERO, grace);
+        true
     }
 
     /// Whether running jobs were signalled.

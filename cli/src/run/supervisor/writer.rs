@@ -42,6 +42,11 @@ impl Supervisor {
         let now = Instant::now();
         let until = self.shutdown.output_deadline();
         self.flush_until(until.map(|until| until.min(now + FLUSH_TIMEOUT)));
+        // Readers have no time left. A job that cannot be ended may go on writing, and memory would
+        // grow.
+        if until.is_some_and(|until| until <= now) {
+            self.std_streams.discard();
+        }
     }
 
     /// Flushes after all jobs have ended: until everything is written, or the grace is over.

@@ -153,7 +153,8 @@ impl Collector {
             });
         match last {
             true => self.add_job(record, kind, wall, output),
-            false => self.counts.retries += 1,
+            // A job that was put back is no retry.
+            false => self.counts.retries += u64::from(!record.interrupted),
         }
     }
 

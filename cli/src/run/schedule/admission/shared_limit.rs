@@ -56,7 +56,10 @@ impl State {
 
     fn take_tokens(&mut self) {
         // With a delay the next token is requested when it is over.
-        let startable = self.startable().min(self.delay.map_or(usize::MAX, |_| 1));
+        let startable = match self.next_can_start() {
+            true => self.startable().min(self.delay.map_or(usize::MAX, |_| 1)),
+            false => 0,
+        };
         if let Some(tokens) = &mut self.tokens {
             tokens.take(self.active + startable);
         }
@@ -74,6 +77,14 @@ impl State {
             && let Some(tokens) = &mut self.tokens
         {
             tokens.remove();
+        }
+    }
+
+    /// Puts back the tokens that are in no use, because no job can start now. A job that runs for
+    /// long would keep other programs from using them.
+    pub(super) fn return_unused(&mut self) {
+        if let Some(tokens) = &mut self.tokens {
+            tokens.keep(self.active);
         }
     }
 

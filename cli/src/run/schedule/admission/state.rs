@@ -55,31 +55,41 @@ pub(super) struct State {
 }
 
 impl State {
-    /// The next job. A job whose group is busy steps aside for those after it. A job that is too
-    /// heavy does not, because lighter ones might overtake it for ever.
-    pub(super) fn next(&mut self) -> Option<Job> {
+    /// Whether there is a job that the limit on active jobs lets start. A job whose group is busy
+    /// steps aside for those after it. A job that is too heavy does not, because lighter ones might
+    /// overtake it for ever.
+    pub(super) fn next_can_start(&mut self) -> bool {
         loop {
             let first = match self.retries.front() {
-                Some(first) => first,
-                None if self.holds_up_list() => return None,
-                None => self.queued.front()?,
+                Some(first) => Some(first),
+                None if self.holds_up_list() => None,
+                None => self.queued.front(),
             };
+            let Some(first) = first else { return false };
             let weight = first.claim().map_or(1, |claim| claim.weight as usize);
             let busy = first
                 .claim()
                 .is_some_and(|claim| self.claims.is_busy(claim));
             // A job that is heavier than the capacity runs alone.
-            if !busy && self.active > 0 && self.used() + weight > self.capacity {
-                return None;
+            if !busy {
+                return self.active == 0 || self.used() + weight <= self.capacity;
             }
-            let job = self
-                .retries
-                .pop_front()
-                .or_else(|| self.queued.pop_front())?;
-            if let Some(job) = self.claims.wait(job) {
-                return Some(job);
-            }
+            let returned = self.pop().and_then(|job| self.claims.wait(job));
+            debug_assert!(returned.is_none(), "its group is busy");
         }
+    }
+
+    /// The next job, if it can start.
+    pub(super) fn next(&mut self) -> Option<Job> {
+        match self.next_can_start() {
+            true => self.pop(),
+            false => None,
+        }
+    }
+
+    fn pop(&mut self) -> Option<Job> {
+        let first = self.retries.pop_front();
+        first.or_else(|| self.queued.pop_front())
     }
 
     /// Whether so many jobs wait for their next attempt that no jobs of the list start.
