@@ -1,6 +1,8 @@
 //! The queue of jobs that wait to start, and the limit on those that run.
 
 mod holds;
+#[cfg(feature = "queue")]
+mod leased;
 pub(crate) mod shared_limit;
 
 use std::collections::VecDeque;
@@ -59,6 +61,8 @@ struct State {
     input_ended: bool,
     /// No more jobs are started.
     closed: bool,
+    /// No jobs are started for a while.
+    paused: bool,
     sleeping_spawners: usize,
     reader_sleeping: bool,
     delay: Option<Duration>,
@@ -91,6 +95,7 @@ impl Admission {
                 released: 0,
                 input_ended: false,
                 closed: false,
+                paused: false,
                 sleeping_spawners: 0,
                 reader_sleeping: false,
                 delay: delay.map(|delay| delay.min(DELAY_MAX)),
@@ -152,7 +157,7 @@ impl Admission {
                 return None;
             }
             state.end_delays();
-            let may_start = !state.closed && state.used() < state.capacity;
+            let may_start = !state.closed && !state.paused && state.used() < state.capacity;
             if may_start && let Some(pause) = state.pause() {
                 state.sleeping_spawners += 1;
                 let woken = self.can_start.wait_timeout(state, pause);
@@ -397,7 +402,7 @@ impl State {
 
     /// The number of waiting jobs that the limit on active jobs lets start.
     fn startable(&self) -> usize {
-        match self.closed {
+        match self.closed || self.paused {
             true => 0,
             false => self.ready().min(self.capacity.saturating_sub(self.used())),
         }

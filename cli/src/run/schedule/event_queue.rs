@@ -26,6 +26,9 @@ pub(crate) enum Event {
     CapacityReduced { capacity: usize, reason: String },
     /// The list cannot be read further, or no job can be started at all.
     CannotContinue(Failure),
+    /// The run ends, and with it the jobs that run.
+    #[cfg(feature = "queue")]
+    EndNow(Failure),
     /// A job that had a permit is not started.
     StartDropped,
     /// The watcher no longer reports the ends of jobs.

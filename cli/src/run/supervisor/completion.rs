@@ -164,6 +164,10 @@ impl Supervisor {
     ) {
         self.summary.add(record);
         self.observe(record, true);
+        #[cfg(feature = "queue")]
+        if let Some(queue) = &self.queue {
+            queue.finish(job, record, output.as_ref());
+        }
         if self.junit.is_some() {
             self.add_test_case(job, record, &output.unwrap_or_default());
         }

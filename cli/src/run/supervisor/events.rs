@@ -40,6 +40,8 @@ impl Supervisor {
                     self.report_capacity(capacity, &reason)
                 }
                 Event::CannotContinue(failure) => self.stop(Stop::Soon, Some(failure)),
+                #[cfg(feature = "queue")]
+                Event::EndNow(failure) => self.stop(Stop::Now, Some(failure)),
                 Event::WatcherFailed(failure) => self.watcher_failed(failure),
                 Event::Notice(text) => self.report(&text),
                 // The number of jobs is known now.

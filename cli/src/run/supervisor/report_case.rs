@@ -10,7 +10,13 @@ use crate::run::report::record::Record;
 impl Supervisor {
     /// Takes the end of what an attempt has written, if a report needs it.
     pub(super) fn take_output(&mut self, job: &Job) -> Option<OutputTail> {
-        self.junit.as_ref()?;
+        #[cfg(feature = "queue")]
+        let wanted = self.junit.is_some() || self.queue.is_some();
+        #[cfg(not(feature = "queue"))]
+        let wanted = self.junit.is_some();
+        if !wanted {
+            return None;
+        }
         let piped = self.pipes.take_tail(job.number, job.attempt);
         piped.or_else(|| self.spawner.destination.output_tail(job.number))
     }

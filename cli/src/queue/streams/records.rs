@@ -1,0 +1,158 @@
+//! A reader of the stream of records, from its beginning.
+//!
+//! The stream has no gaps, because nothing is removed from it. So a message that the connection has
+//! lost shows, and is read again.
+
+use std::time::{Duration, Instant};
+
+use async_nats::{StatusCode, jetstream};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::{sleep, timeout};
+
+use super::{ANSWER_TIMEOUT, Connection, QueueError};
+
+/// How many records are requested at a time.
+const BATCH: usize = 256;
+/// How long a request waits for records.
+const EXPIRES: Duration = Duration::from_secs(1);
+/// How often a request without an answer is repeated.
+const TRIES: u32 = 12;
+
+/// The reader.
+pub(in crate::queue) struct Records<'a> {
+    connection: &'a Connection,
+    stream: String,
+    /// The last sequence that was read.
+    position: u64,
+    /// The name of its consumer, which the server removes when it is not used.
+    consumer: Option<String>,
+    failures: u32,
+    last_record: Instant,
+}
+
+#[derive(Deserialize)]
+struct Created {
+    name: String,
+}
+
+impl<'a> Records<'a> {
+    pub(in crate::queue) fn new(connection: &'a Connection) -> Self {
+        Self {
+            connection,
+            stream: connection.names().records,
+            position: 0,
+            consumer: None,
+            failures: 0,
+            last_record: Instant::now(),
+        }
+    }
+
+    /// The last sequence that was read.
+    pub(in crate::queue) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// For how long there was no record.
+    pub(in crate::queue) fn idle_seconds(&self) -> u64 {
+        self.last_record.elapsed().as_secs()
+    }
+
+    /// The next records. None: there are no more at the moment.
+    pub(in crate::queue) async fn next(&mut self) -> Result<Vec<Bytes>, QueueError> {
+        loop {
+            match self.read().await {
+                Ok(records) => {
+                    self.failures = 0;
+                    if !records.is_empty() {
+                        self.last_record = Instant::now();
+                    }
+                    return Ok(records);
+                }
+                // The server is away, or starts.
+                Err(QueueError::NoAnswer { .. } | QueueError::NoJetStream { .. })
+                    if self.failures < TRIES =>
+                {
+                    self.failures += 1;
+                    self.consumer = None;
+                    sleep(Duration::from_millis(500)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn read(&mut self) -> Result<Vec<Bytes>, QueueError> {
+        let consumer = match &self.consumer {
+            Some(consumer) => consumer.clone(),
+            None => self.create().await?,
+        };
+        self.consumer = Some(consumer.clone());
+        let client = &self.connection.client;
+        let refused = |error: &dyn std::error::Error| QueueError::Refused {
+            what: "read the records",
+            reason: crate::failure::chain(error),
+        };
+        let inbox = client.new_inbox();
+        let subscribed = client.subscribe(inbox.clone()).await;
+        let mut messages = subscribed.map_err(|error| refused(&error))?;
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}", self.stream);
+        let request = json!({ "batch": BATCH, "expires": EXPIRES.as_nanos() as u64 });
+        let sent = client.publish_with_reply(subject, inbox, request.to_string().into());
+        sent.await.map_err(|error| refused(&error))?;
+        let mut records = Vec::new();
+        while records.len() < BATCH {
+            let Ok(Some(message)) = timeout(EXPIRES + ANSWER_TIMEOUT, messages.next()).await else {
+                // What has come is good.
+                self.consumer = None;
+                if records.is_empty() {
+                    return Err(QueueError::NoAnswer {
+                        what: "read the records",
+                    });
+                }
+                break;
+            };
+            match message.status {
+                None | Some(StatusCode::OK) => {}
+                Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT) => break,
+                Some(_) => {
+                    self.consumer = None;
+                    // Deleted, or a server that shuts down: the next request finds out.
+                    sleep(Duration::from_millis(100)).await;
+                    break;
+                }
+            }
+            let context = self.connection.context.clone();
+            let message = jetstream::Message { message, context };
+            let sequence = message.info().map_or(0, |info| info.stream_sequence);
+            if sequence != self.position + 1 {
+                // Messages were lost with the connection.
+                self.consumer = None;
+                break;
+            }
+            self.position = sequence;
+            records.push(message.message.payload);
+        }
+        Ok(records)
+    }
+
+    async fn create(&self) -> Result<String, QueueError> {
+        let request = json!({
+            "stream_name": self.stream,
+            "config": {
+                "deliver_policy": "by_start_sequence",
+                "opt_start_seq": self.position + 1,
+                "ack_policy": "none",
+                "replay_policy": "instant",
+                "mem_storage": true,
+                "inactive_threshold": Duration::from_secs(60).as_nanos() as u64,
+            },
+        });
+        let subject = format!("CONSUMER.CREATE.{}", self.stream);
+        let what = "read the records";
+        let created: Created = self.connection.api_ok(what, subject, &request).await?;
+        Ok(created.name)
+    }
+}
