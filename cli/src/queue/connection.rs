@@ -10,10 +10,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::context::{ContextBuilder, RequestErrorKind};
+use async_nats::jetstream::context::ContextBuilder;
 use async_nats::jetstream::{self, Context, response::Response};
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerError};
-use serde::Serialize;
+use async_nats::{
+    Client, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, ServerError,
+};
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -79,7 +81,7 @@ pub(super) fn with_connection<T>(
 
 impl Connection {
     pub(super) async fn open(address: &Address, login: &LoginOptions) -> Result<Self, QueueError> {
-        let (link_sender, link) = watch::channel(Link::default());
+        let (link_sender, mut link) = watch::channel(Link::default());
         let (denied_sender, denied) = watch::channel(String::new());
         let senders = Arc::new((link_sender, denied_sender));
         let options = connect_options(address, login)
@@ -138,6 +140,8 @@ impl Connection {
                 return Err(QueueError::Connect { server, reason });
             }
         };
+        // The event comes a moment after the connection.
+        let _ = timeout(ANSWER_TIMEOUT, link.wait_for(|link| link.up)).await;
         let context = ContextBuilder::new()
             .timeout(ANSWER_TIMEOUT)
             .max_ack_inflight(INFLIGHT_MAX)
@@ -171,22 +175,21 @@ impl Connection {
     pub(super) async fn api<T: DeserializeOwned>(
         &self,
         what: &'static str,
-        subject: String,
-        payload: &impl Serialize,
+        subject: &str,
+        payload: Bytes,
     ) -> Result<Result<T, jetstream::Error>, QueueError> {
         self.unless_denied(async {
-            let answer = self.context.request(subject, payload).await;
-            match answer {
+            let refused = |reason: String| QueueError::Refused { what, reason };
+            let answer = self.client.request(format!("$JS.API.{subject}"), payload).await;
+            let answer = answer.map_err(|error| match error.kind() {
+                RequestErrorKind::NoResponders => self.no_jetstream("no service answers"),
+                RequestErrorKind::TimedOut => QueueError::NoAnswer { what },
+                _ => refused(chain(&error)),
+            })?;
+            match serde_json::from_slice(&answer.payload) {
                 Ok(Response::Ok(answer)) => Ok(Ok(answer)),
                 Ok(Response::Err { error }) => Ok(Err(error)),
-                Err(error) => Err(match error.kind() {
-                    RequestErrorKind::NoResponders => self.no_jetstream("no service answers"),
-                    RequestErrorKind::TimedOut => QueueError::NoAnswer { what },
-                    _ => QueueError::Refused {
-                        what,
-                        reason: chain(&error),
-                    },
-                }),
+                Err(error) => Err(refused(error.to_string())),
             }
         })
         .await
@@ -196,8 +199,8 @@ impl Connection {
     pub(super) async fn api_ok<T: DeserializeOwned>(
         &self,
         what: &'static str,
-        subject: String,
-        payload: &impl Serialize,
+        subject: &str,
+        payload: Bytes,
     ) -> Result<T, QueueError> {
         let answer = self.api(what, subject, payload).await?;
         answer.map_err(|error| self.refused(what, &error))

@@ -1,5 +1,6 @@
 //! `exitring queue cancel` and `exitring queue delete`.
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::connection::{Connection, with_connection};
@@ -57,7 +58,7 @@ pub(super) fn delete(options: &ServerOptions) -> Result<u8, Failure> {
 async fn delete_stream(connection: &Connection, stream: &str) -> Result<bool, QueueError> {
     let what = "delete the run";
     let subject = format!("STREAM.DELETE.{stream}");
-    match connection.api::<Value>(what, subject, &()).await? {
+    match connection.api::<Value>(what, &subject, Bytes::new()).await? {
         Ok(_) => Ok(true),
         Err(error) => match connection.refused(what, &error) {
             QueueError::NoRun { .. } => Ok(false),

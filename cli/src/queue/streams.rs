@@ -17,6 +17,7 @@ use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::stream::{self, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{ErrorCode, consumer};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -195,7 +196,7 @@ impl Connection {
         });
         let subject = format!("CONSUMER.CREATE.{}.{WORKERS}", names.jobs);
         let what = "create the consumer of the jobs";
-        self.api_ok::<serde_json::Value>(what, subject, &request)
+        self.api_ok::<serde_json::Value>(what, &subject, request.to_string().into())
             .await?;
         Ok(())
     }
@@ -203,7 +204,9 @@ impl Connection {
     async fn create_stream(&self, config: &stream::Config) -> Result<(), QueueError> {
         let what = "create a stream for the run";
         let subject = format!("STREAM.CREATE.{}", config.name);
-        let created = self.api::<serde_json::Value>(what, subject, config).await?;
+        // It consists of strings and numbers, which JSON can represent.
+        let config_json = serde_json::to_vec(config).unwrap_or_default();
+        let created = self.api::<serde_json::Value>(what, &subject, config_json.into()).await?;
         match created {
             Ok(_) => Ok(()),
             // An earlier submission of the same run, with other replicas or by another version.
@@ -214,13 +217,13 @@ impl Connection {
 
     pub(super) async fn stream_state(&self, stream: &str) -> Result<StreamState, QueueError> {
         let subject = format!("STREAM.INFO.{stream}");
-        let info: StreamInfo = self.api_ok("read the state of a stream", subject, &()).await?;
+        let info: StreamInfo = self.api_ok("read the state of a stream", &subject, Bytes::new()).await?;
         Ok(info.state)
     }
 
     pub(super) async fn consumer_state(&self) -> Result<ConsumerState, QueueError> {
         let subject = format!("CONSUMER.INFO.{}.{WORKERS}", self.names().jobs);
-        self.api_ok("read the state of the jobs", subject, &()).await
+        self.api_ok("read the state of the jobs", &subject, Bytes::new()).await
     }
 
     /// The last message of a subject. `None`: there is none.
@@ -250,7 +253,7 @@ impl Connection {
     ) -> Result<Option<Stored>, QueueError> {
         let what = "read a message of the run";
         let subject = format!("STREAM.MSG.GET.{stream}");
-        let answer = self.api::<MessageAnswer>(what, subject, request).await?;
+        let answer = self.api::<MessageAnswer>(what, &subject, request.to_string().into()).await?;
         let message = match answer {
             Ok(answer) => answer.message,
             Err(error) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => return Ok(None),

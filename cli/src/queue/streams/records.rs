@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use async_nats::{StatusCode, jetstream};
+use async_nats::{StatusCode, Subscriber, jetstream};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde::Deserialize;
@@ -29,6 +29,8 @@ pub(in crate::queue) struct Records<'a> {
     position: u64,
     /// The name of its consumer, which the server removes when it is not used.
     consumer: Option<String>,
+    /// The request that is under way, and how many records it may still get.
+    request: Option<(Subscriber, usize)>,
     failures: u32,
     last_record: Instant,
 }
@@ -45,6 +47,7 @@ impl<'a> Records<'a> {
             stream: connection.names().records,
             position: 0,
             consumer: None,
+            request: None,
             failures: 0,
             last_record: Instant::now(),
         }
@@ -85,34 +88,32 @@ impl<'a> Records<'a> {
     }
 
     async fn read(&mut self) -> Result<Vec<Bytes>, QueueError> {
-        let consumer = match &self.consumer {
-            Some(consumer) => consumer.clone(),
-            None => self.create().await?,
+        let (mut messages, mut left) = match self.request.take() {
+            Some(request) => request,
+            None => (self.request().await?, BATCH),
         };
-        self.consumer = Some(consumer.clone());
-        let client = &self.connection.client;
-        let refused = |error: &dyn std::error::Error| QueueError::Refused {
-            what: "read the records",
-            reason: crate::failure::chain(error),
-        };
-        let inbox = client.new_inbox();
-        let subscribed = client.subscribe(inbox.clone()).await;
-        let mut messages = subscribed.map_err(|error| refused(&error))?;
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}", self.stream);
-        let request = json!({ "batch": BATCH, "expires": EXPIRES.as_nanos() as u64 });
-        let sent = client.publish_with_reply(subject, inbox, request.to_string().into());
-        sent.await.map_err(|error| refused(&error))?;
         let mut records = Vec::new();
-        while records.len() < BATCH {
-            let Ok(Some(message)) = timeout(EXPIRES + ANSWER_TIMEOUT, messages.next()).await else {
-                // What has come is good.
-                self.consumer = None;
-                if records.is_empty() {
-                    return Err(QueueError::NoAnswer {
-                        what: "read the records",
-                    });
+        while left > 0 {
+            let wait = match records.is_empty() {
+                true => EXPIRES + ANSWER_TIMEOUT,
+                // What has come is passed on, and the request goes on.
+                false => Duration::ZERO,
+            };
+            let message = match timeout(wait, messages.next()).await {
+                Ok(Some(message)) => message,
+                Err(_) if !records.is_empty() => {
+                    self.request = Some((messages, left));
+                    break;
                 }
-                break;
+                Ok(None) | Err(_) => {
+                    self.consumer = None;
+                    return match records.is_empty() {
+                        true => Err(QueueError::NoAnswer {
+                            what: "read the records",
+                        }),
+                        false => Ok(records),
+                    };
+                }
             };
             match message.status {
                 None | Some(StatusCode::OK) => {}
@@ -133,9 +134,32 @@ impl<'a> Records<'a> {
                 break;
             }
             self.position = sequence;
+            left -= 1;
             records.push(message.message.payload);
         }
         Ok(records)
+    }
+
+    /// Requests records.
+    async fn request(&mut self) -> Result<Subscriber, QueueError> {
+        let consumer = match &self.consumer {
+            Some(consumer) => consumer.clone(),
+            None => self.create().await?,
+        };
+        let client = &self.connection.client;
+        let refused = |error: &dyn std::error::Error| QueueError::Refused {
+            what: "read the records",
+            reason: crate::failure::chain(error),
+        };
+        let inbox = client.new_inbox();
+        let subscribed = client.subscribe(inbox.clone()).await;
+        let messages = subscribed.map_err(|error| refused(&error))?;
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}", self.stream);
+        let request = json!({ "batch": BATCH, "expires": EXPIRES.as_nanos() as u64 });
+        let sent = client.publish_with_reply(subject, inbox, request.to_string().into());
+        sent.await.map_err(|error| refused(&error))?;
+        self.consumer = Some(consumer);
+        Ok(messages)
     }
 
     async fn create(&self) -> Result<String, QueueError> {
@@ -152,7 +176,7 @@ impl<'a> Records<'a> {
         });
         let subject = format!("CONSUMER.CREATE.{}", self.stream);
         let what = "read the records";
-        let created: Created = self.connection.api_ok(what, subject, &request).await?;
+        let created: Created = self.connection.api_ok(what, &subject, request.to_string().into()).await?;
         Ok(created.name)
     }
 }

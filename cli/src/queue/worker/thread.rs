@@ -93,6 +93,8 @@ pub(super) struct Thread {
     /// A look whether the run is complete or cancelled.
     check: FuturesUnordered<LocalBoxFuture<'static, Result<Progress, QueueError>>>,
     next_check: Instant,
+    last_check: Instant,
+    check_now: bool,
     check_pause: Duration,
     link: Link,
     /// When the leases were renewed last, and when the connection was lost.
@@ -132,6 +134,8 @@ impl Thread {
             lookups: FuturesUnordered::new(),
             check: FuturesUnordered::new(),
             next_check: now,
+            last_check: now,
+            check_now: false,
             check_pause: TICK,
             link: *shared.connection.link.borrow(),
             renewed: now,
@@ -502,8 +506,15 @@ impl Thread {
         if self.lost_since.is_some() && now > self.renewed + self.parts.spec.lease() * 2 / 3 {
             self.parts.admission.drop_unstarted();
         }
-        if self.takes_jobs() && self.unfinished == 0 && self.check.is_empty() && now >= self.next_check
-        {
+        // With jobs of its own here the run is not complete, but it may be cancelled or deleted.
+        let due = match self.unfinished {
+            0 => self.next_check,
+            _ if self.check_now => now,
+            _ => self.last_check + BEAT_MAX,
+        };
+        if self.takes_jobs() && self.check.is_empty() && now >= due {
+            self.last_check = now;
+            self.check_now = false;
             let shared = Rc::clone(&self.parts.shared);
             self.check.push(Box::pin(async move {
                 let connection = &shared.connection;
@@ -585,6 +596,8 @@ impl Thread {
                 self.renew().await;
                 self.parts.admission.set_paused(false);
                 self.notice(format!("connected with {server} again\n"));
+                // The message of a cancellation may have been lost.
+                self.check_now = true;
                 self.next_check = Instant::now();
             }
             _ => {}
