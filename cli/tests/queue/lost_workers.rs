@@ -1,0 +1,73 @@
+//! Workers that die.
+
+use crate::common::{code, wait_until};
+use crate::server::Server;
+
+const LEASE: [&str; 2] = ["--lease", "1s"];
+
+#[test]
+fn the_jobs_of_a_killed_worker_run_again_and_are_marked() {
+    let Some(server) = Server::start() else { return };
+    let go = server.dir.path().join("go");
+    let jobs = format!("test -e {0} || exec sleep 100\n", go.display()).repeat(4);
+    server.submit("r", &LEASE, &jobs);
+    let mut killed = server.worker("r", &["-j2"]);
+    wait_until("two jobs", || server.status("r")["taken"] == 2);
+    killed.child.kill().expect("a child");
+    std::fs::write(&go, "").expect("writable");
+    let mut other = server.worker("r", &["-j2"]);
+    assert_eq!(other.end(), Some(0));
+    let records = server.records("r");
+    assert_eq!(records.len(), 4);
+    let again = records.iter().filter(|record| record["delivery"] == 2 && record["lost"] == 1);
+    assert_eq!(again.count(), 2);
+}
+
+#[test]
+fn a_result_of_a_worker_that_had_lost_its_lease_does_not_count() {
+    let Some(server) = Server::start() else { return };
+    let (first, second) = (server.dir.path().join("first"), server.dir.path().join("second"));
+    // The first process that runs the job waits for the second.
+    let job = format!(
+        "mkdir {0} && exec sh -c 'until test -e {1}; do sleep 0.05; done; echo first' || echo second\n",
+        first.display(),
+        second.display()
+    );
+    server.submit("r", &LEASE, &job);
+    let mut stopped = server.worker("r", &[]);
+    wait_until("the first run of the job", || first.exists());
+    stopped.signal(libc::SIGSTOP);
+    assert_eq!(code(&mut server.command("run", "r", &[])), Some(0));
+    std::fs::write(&second, "").expect("writable");
+    stopped.signal(libc::SIGCONT);
+    assert_eq!(stopped.end(), Some(0));
+    let records = server.records("r");
+    let shown = |record: &serde_json::Value| (record["stdout"].clone(), record["accepted"].clone());
+    assert_eq!(shown(&records[0]), ("second\n".into(), true.into()));
+    // The other worker may have lost its connection while it was stopped: then it has given the
+    // job up.
+    if let Some(record) = records.get(1) {
+        assert_eq!(shown(record), ("first\n".into(), false.into()));
+    }
+    assert!(records.len() <= 2);
+    assert_eq!(code(&mut server.command("results", "r", &[])), Some(0));
+}
+
+#[test]
+fn a_job_whose_worker_dies_each_time_ends_with_a_record() {
+    let Some(server) = Server::start() else { return };
+    server.submit("r", &["--lease", "500ms", "--max-lost", "2"], "kill -9 $PPID\ntrue\n");
+    for _ in 0..2 {
+        let mut worker = server.worker("r", &["-j1"]);
+        assert_eq!(worker.end(), None);
+    }
+    let mut last = server.worker("r", &["-j1"]);
+    assert_eq!(last.end(), Some(0));
+    let records = server.records("r");
+    assert_eq!(records.len(), 2);
+    let poison = records.iter().find(|record| record["job"] == 1).expect("a record");
+    assert_eq!((&poison["outcome"], &poison["success"]), (&"unknown".into(), &false.into()));
+    let reason = poison["reason"].as_str().expect("a reason");
+    assert!(reason.contains("2 times"), "{reason}");
+    assert_eq!(code(&mut server.command("results", "r", &["--follow"])), Some(1));
+}
