@@ -41,6 +41,7 @@ fn tls_needs_a_certificate_that_is_trusted() {
     let (cert, key) = (path("cert.pem"), path("key.pem"));
     let made = Command::new("openssl")
         .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30", "-subj", "/CN=localhost"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
         .args(["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout", &key, "-out", &cert])
         .output();
     if !made.is_ok_and(|output| output.status.success()) {

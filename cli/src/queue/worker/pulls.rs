@@ -10,6 +10,7 @@ use async_nats::{Client, Message, StatusCode};
 use futures_util::StreamExt;
 use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -56,6 +57,8 @@ pub(super) struct Pulls {
     /// Requests in succession that stalled.
     stalled: u32,
     sender: UnboundedSender<Pulled>,
+    /// Whether requests end as soon as what is on its way has come.
+    stop: watch::Sender<bool>,
 }
 
 impl Pulls {
@@ -71,6 +74,7 @@ impl Pulls {
             generation: 0,
             stalled: 0,
             sender,
+            stop: watch::Sender::new(false),
         };
         (pulls, receiver)
     }
@@ -80,7 +84,17 @@ impl Pulls {
     }
 
     pub(super) fn may_request(&self) -> bool {
-        self.running < REQUESTS_MAX
+        self.running < REQUESTS_MAX && !*self.stop.borrow()
+    }
+
+    /// Ends all requests, for good. A job that the server has sent already still comes, so that it
+    /// can be given back: otherwise nobody would have it until its lease is over.
+    pub(super) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.running > 0
     }
 
     pub(super) fn request(&mut self, jobs: usize) {
@@ -94,6 +108,7 @@ impl Pulls {
             jobs,
             self.sender.clone(),
             self.generation,
+            self.stop.subscribe(),
         );
         self.tasks.push(tokio::spawn(request));
     }
@@ -145,9 +160,10 @@ async fn pull(
     jobs: usize,
     sender: UnboundedSender<Pulled>,
     generation: u64,
+    stop: watch::Receiver<bool>,
 ) {
     let mut left = jobs;
-    let why = receive(&client, subject, &mut left, &sender, generation).await;
+    let why = receive(&client, subject, &mut left, &sender, generation, stop).await;
     let _ = sender.send(Pulled::Ended(Ended { left, why }, generation));
 }
 
@@ -157,6 +173,7 @@ async fn receive(
     left: &mut usize,
     sender: &UnboundedSender<Pulled>,
     generation: u64,
+    mut stop: watch::Receiver<bool>,
 ) -> Why {
     let refused = |error: &dyn std::error::Error| Why::Refused(crate::failure::chain(error));
     let inbox = client.new_inbox();
@@ -174,8 +191,21 @@ async fn receive(
     if let Err(error) = sent.await {
         return refused(&error);
     }
+    let mut stopped = false;
     while *left > 0 {
-        let message = match timeout(STALLED, messages.next()).await {
+        let next = tokio::select! {
+            next = timeout(STALLED, messages.next()) => next,
+            () = stop_requested(&mut stop), if !stopped => {
+                stopped = true;
+                // The subscription ends after what the server has sent before it knew of this.
+                if messages.drain().await.is_err() {
+                    return Why::Normal;
+                }
+                continue;
+            }
+        };
+        let message = match next {
+            Err(_) if stopped => return Why::Normal,
             Err(_) => return Why::Stalled,
             Ok(None) => return Why::Normal,
             Ok(Some(message)) => message,
@@ -200,4 +230,12 @@ async fn receive(
         }
     }
     Why::Normal
+}
+
+/// Waits until requests have to end.
+async fn stop_requested(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        // The sender has ended, and with it the thread of the queue.
+        std::future::pending().await
+    }
 }

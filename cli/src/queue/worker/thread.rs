@@ -210,16 +210,22 @@ impl Thread {
 
     fn is_over(&self) -> bool {
         let late = self.close_until.is_some_and(|until| until <= Instant::now());
-        let idle = self.publications.is_empty() && self.acknowledgements.is_empty();
-        self.closing && (late || self.deleted || idle && self.unfinished == 0)
+        let stored = self.publications.is_empty() && self.acknowledgements.is_empty();
+        let waits = self.unfinished > 0 || self.pulls.is_running() || !self.lookups.is_empty();
+        self.closing && (late || self.deleted || stored && !waits)
     }
 
     fn takes_jobs(&self) -> bool {
-        self.link.up && !(self.closing || self.input_ended || self.cancelled || self.deleted)
+        let over = self.closing || self.input_ended || self.cancelled || self.deleted;
+        self.link.up && !over && !self.parts.admission.is_closed()
     }
 
     /// Asks for as many jobs as there is room for.
     fn refill(&mut self) {
+        if self.parts.admission.is_closed() {
+            // The run ends: what comes from now on would only be given back.
+            return self.pulls.stop();
+        }
         let waiting = self.publications.len();
         if !self.takes_jobs() || waiting >= WAITING_MAX || !self.pulls.may_request() {
             return;
@@ -438,7 +444,7 @@ impl Thread {
             FromRun::GivenBack { number, later } => self.returned(number, later).await,
             FromRun::Close(patience) => {
                 self.closing = true;
-                self.pulls.abort();
+                self.pulls.stop();
                 self.close_until = patience.map(|patience| Instant::now() + patience);
                 if self.publications.len() > 100 && !self.link.up {
                     let left = self.publications.len();
@@ -561,7 +567,6 @@ impl Thread {
 
     /// Ends running jobs, and then the run on this worker.
     fn end_with(&mut self, failure: Failure) {
-        self.pulls.abort();
         self.parts.event_queue.push(Event::EndNow(failure));
         self.end_input();
     }
@@ -570,7 +575,7 @@ impl Thread {
         if std::mem::replace(&mut self.input_ended, true) {
             return;
         }
-        self.pulls.abort();
+        self.pulls.stop();
         self.parts.admission.end_input();
         self.parts.event_queue.set_readable();
     }

@@ -13,6 +13,11 @@ impl Admission {
         }
     }
 
+    /// Whether no more jobs are started.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// The limit on active jobs, which is less after a resource ran out.
     pub(crate) fn limit(&self) -> usize {
         self.lock().capacity
