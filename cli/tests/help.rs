@@ -13,6 +13,12 @@ const SUBCOMMANDS: &[&str] = &[
     "doctor",
     #[cfg(feature = "serve")]
     "serve",
+    #[cfg(feature = "queue")]
+    "submit",
+    #[cfg(feature = "queue")]
+    "results",
+    #[cfg(feature = "queue")]
+    "queue",
     "watch",
     "exits",
     "completions",

@@ -38,6 +38,12 @@ fn write_pages(exitring: Command, dir: &Path) -> io::Result<()> {
     let subcommands = exitring.get_subcommands().filter(|sub| !sub.is_hide_set());
     let pages = subcommands.map(|sub| (sub.get_name().to_owned(), sub.clone()));
     let mut pages: Vec<_> = pages.collect();
+    let nested = pages.iter().flat_map(|(name, command)| {
+        let nested = command.get_subcommands();
+        nested.map(move |sub| (format!("{name}-{}", sub.get_name()), sub.clone()))
+    });
+    let nested: Vec<_> = nested.collect();
+    pages.extend(nested);
     pages.push(("exitring".into(), exitring));
     for (name, command) in pages {
         write_page(&name, command, dir)?;

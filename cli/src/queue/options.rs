@@ -18,11 +18,11 @@ pub(crate) struct LoginOptions {
     ///
     /// A user and a password come from the address, or from NATS_USER and NATS_PASSWORD, which other
     /// users of the machine cannot see.
-    #[arg(long, value_name = "FILE", help_heading = "Queue")]
+    #[arg(long, value_name = "FILE", hide_short_help = true, help_heading = "Queue")]
     pub(crate) creds: Option<PathBuf>,
 
     /// Trust these certificates beside those of the system [env: NATS_CA]
-    #[arg(long, value_name = "FILE", help_heading = "Queue")]
+    #[arg(long, value_name = "FILE", hide_short_help = true, help_heading = "Queue")]
     pub(crate) ca: Option<PathBuf>,
 }
 
@@ -234,6 +234,7 @@ pub(crate) struct ResultsOptions {
 
 /// Show, cancel or delete a run on a queue
 #[derive(Debug, Args)]
+#[command(disable_help_subcommand = true)]
 pub(crate) struct QueueOptions {
     #[command(subcommand)]
     pub(crate) command: QueueCommand,
