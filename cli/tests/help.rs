@@ -49,7 +49,9 @@ fn ragged(text: &str, columns: usize) -> Option<(String, String)> {
     let mut examples = false;
     for pair in lines.windows(2) {
         let (line, next) = (pair[0], pair[1]);
-        examples = !line.is_empty() && (examples || line.starts_with("Example"));
+        // Subcommands have a line each.
+        let begins = line.starts_with("Example") || line == "Commands:";
+        examples = !line.is_empty() && (examples || begins);
         let indent = |line: &str| line.len() - line.trim_start().len();
         let text_begins = description_column(line).unwrap_or(indent(line));
         let continues = !line.trim().is_empty()

@@ -107,7 +107,9 @@ pub(crate) struct SubmitOptions {
     #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "5s")]
     pub(crate) grace: Duration,
 
-    /// Run a failed job again, up to N times, on the same worker
+    /// Run a failed job again, up to N times
+    ///
+    /// On the same worker.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) retries: u32,
 

@@ -135,13 +135,10 @@ async fn workers(connection: &Connection, now: Timestamp) -> Result<Vec<WorkerSt
     let names = connection.names();
     let (mut workers, mut sequence) = (Vec::new(), 1);
     while let Some(stored) = connection
-        .next_message(&names.state, sequence, &names.state_subjects())
+        .next_message(&names.state, sequence, &names.worker_subject("*"))
         .await?
     {
         sequence = stored.sequence + 1;
-        if !names.is_worker(&stored.subject) {
-            continue;
-        }
         let Ok(beat) = serde_json::from_slice::<Beat>(&stored.payload) else {
             continue;
         };

@@ -5,7 +5,7 @@
 //!
 //! | stream | subjects | messages |
 //! |---|---|---|
-//! | `exitring-RUN` | `exitring.RUN.state.*` | the last one of each subject: the [`RunSpec`], cancellation, signs of life, how often a job was given back |
+//! | `exitring-RUN` | `exitring.RUN.state.>` | the last one of each subject: the [`RunSpec`], cancellation, signs of life, how often a job was given back |
 //! | `exitring-RUN-jobs` | `exitring.RUN.jobs` | job N is message N |
 //! | `exitring-RUN-records` | `exitring.RUN.record.*` | the results, a subject for each job: the number of subjects is the number of jobs with a result |
 
@@ -63,20 +63,16 @@ impl Names {
     }
 
     pub(super) fn worker_subject(&self, worker: &str) -> String {
-        format!("{}.state.worker-{worker}", self.prefix)
+        format!("{}.state.worker.{worker}", self.prefix)
     }
 
     /// How often a job was given back by a worker that ended.
     pub(super) fn given_back_subject(&self, job: u64) -> String {
-        format!("{}.state.back-{job}", self.prefix)
+        format!("{}.state.back.{job}", self.prefix)
     }
 
     pub(super) fn state_subjects(&self) -> String {
-        format!("{}.state.*", self.prefix)
-    }
-
-    pub(super) fn is_worker(&self, subject: &str) -> bool {
-        subject.starts_with(&self.worker_subject(""))
+        format!("{}.state.>", self.prefix)
     }
 
     pub(super) fn jobs_subject(&self) -> String {
@@ -120,7 +116,6 @@ pub(super) struct ConsumerState {
 
 /// A message of a stream.
 pub(super) struct Stored {
-    pub(super) subject: String,
     pub(super) sequence: u64,
     pub(super) payload: Vec<u8>,
     /// By the clock of the server.
@@ -134,7 +129,6 @@ struct MessageAnswer {
 
 #[derive(Deserialize)]
 struct RawMessage {
-    subject: String,
     #[serde(rename = "seq")]
     sequence: u64,
     #[serde(default)]
@@ -266,7 +260,6 @@ impl Connection {
         let payload = BASE64_STANDARD.decode(&message.data);
         let time = message.time.parse::<jiff::Timestamp>();
         Ok(Some(Stored {
-            subject: message.subject,
             sequence: message.sequence,
             payload: payload.map_err(|error| invalid(&error))?,
             time: time.map_err(|error| invalid(&error))?,

@@ -1,6 +1,6 @@
 //! Workers that die.
 
-use crate::common::{code, wait_until};
+use crate::common::{code, numbers, wait_until};
 use crate::server::Server;
 
 const LEASE: [&str; 2] = ["--lease", "1s"];
@@ -51,6 +51,31 @@ fn a_result_of_a_worker_that_had_lost_its_lease_does_not_count() {
     }
     assert!(records.len() <= 2);
     assert_eq!(code(&mut server.command("results", "r", &[])), Some(0));
+}
+
+#[test]
+fn a_job_with_a_result_does_not_run_again_when_its_worker_was_lost_before_the_acknowledgement() {
+    let Some(server) = Server::start() else { return };
+    let starts = server.dir.path().join("starts");
+    let job = format!("echo 1 >> {}; exec sleep 100\n", starts.display());
+    server.submit("r", &LEASE, &job);
+    let mut killed = server.worker("r", &[]);
+    wait_until("the start", || numbers(&starts).len() == 1);
+    killed.child.kill().expect("a child");
+    // What the worker would have published before it died.
+    let record = serde_json::json!({
+        "type": "job", "job": 1, "command": "", "attempts": 1, "outcome": "exited", "exit_code": 0,
+        "signal": null, "reason": null, "success": true, "timed_out": false, "interrupted": false,
+        "flaky": false, "slow": false, "started_at": "", "wall_seconds": 1.0, "user_seconds": null,
+        "system_seconds": null, "max_rss_bytes": null, "hash": "", "name": null, "worker": "w",
+        "host": "h", "delivery": 1, "lost": 0,
+    });
+    server.publish("exitring.r.record.1", &record.to_string());
+    // The other worker finds the record, and acknowledges the job when it gets it.
+    let mut other = server.worker("r", &[]);
+    assert_eq!(other.end(), Some(0));
+    assert_eq!(numbers(&starts).len(), 1);
+    assert_eq!(server.records("r").len(), 1);
 }
 
 #[test]

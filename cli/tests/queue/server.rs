@@ -1,6 +1,7 @@
 //! A server for a test, and the commands that use it.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -111,6 +112,16 @@ impl Server {
             child: command.spawn().expect("starts"),
             errors,
         }
+    }
+
+    /// Publishes a message, and waits until the server has it.
+    pub fn publish(&self, subject: &str, message: &str) {
+        let mut stream = std::net::TcpStream::connect(self.host()).expect("connects");
+        let length = message.len();
+        let text = format!("CONNECT {{}}\r\nPUB {subject} {length}\r\n{message}\r\nPING\r\n");
+        stream.write_all(text.as_bytes()).expect("writes");
+        let lines = BufReader::new(stream).lines().map(|line| line.expect("a line"));
+        assert!(lines.into_iter().any(|line| line == "PONG"));
     }
 
     pub fn status(&self, run: &str) -> Value {

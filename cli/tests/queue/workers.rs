@@ -48,6 +48,24 @@ fn sigterm_gives_back_what_runs_and_what_waits_and_it_does_not_count_as_lost() {
 }
 
 #[test]
+fn jobs_that_a_machine_lacks_descriptors_for_are_given_back_and_do_not_count_as_lost() {
+    let Some(server) = Server::start() else { return };
+    server.submit("r", &["--max-lost", "1"], &"sleep 0.3\n".repeat(40));
+    let mut worker = crate::common::shell(&format!(
+        "ulimit -n 48; exec \"$EXITRING\" run --queue {} -j 40",
+        server.url("r")
+    ));
+    let output = worker.output().expect("runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    assert!(errors.contains("fewer than -j allows"), "{errors}");
+    let records = server.records("r");
+    assert_eq!(records.len(), 40);
+    assert!(records.iter().all(|record| record["lost"] == 0));
+    assert!(records.iter().any(|record| record["delivery"].as_u64() > Some(1)));
+}
+
+#[test]
 fn options_of_the_list_cannot_be_given_to_a_worker() {
     for option in [&["--timeout", "1"][..], &["--retries", "1"], &["--env", "A=b"], &["list"], &["--shard", "1/2"], &["--", "true"]] {
         let words = ["run", "--queue", "nats://127.0.0.1/r"].into_iter();

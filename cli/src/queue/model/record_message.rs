@@ -7,6 +7,9 @@ use crate::run::job::Job;
 use crate::run::output_tail::{OutputTail, Tail};
 use crate::run::report::record::{Record, StoredRecord};
 
+/// Characters of a command that does not fit.
+const SHORT: usize = 1024;
+
 /// What a worker adds to a record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Origin {
@@ -75,7 +78,7 @@ pub(crate) fn origin(job: &Job, worker: &str, host: &str, delivery: u64, lost: u
     }
 }
 
-/// The message of a record, of at most `limit` bytes if the output can be shortened that much.
+/// The message of a record, of at most `limit` bytes. Output is left out first, and then the command.
 pub(crate) fn encode(
     record: &Record<'_>,
     origin: &Origin,
@@ -106,8 +109,11 @@ pub(crate) fn encode(
         };
         // Records consist of strings and numbers, which JSON can represent.
         let message = serde_json::to_vec(&published).unwrap_or_default();
-        if message.len() <= limit || keep == 0 {
+        if message.len() <= limit {
             return message;
+        }
+        if keep == 0 {
+            return shorten(message);
         }
         // JSON writes some bytes as six.
         keep = match keep {
@@ -115,5 +121,58 @@ pub(crate) fn encode(
             keep if keep > 512 => keep / 2,
             _ => 0,
         };
+    }
+}
+
+/// The message without most of its command. Job and message were small enough for the server, so what
+/// is left is.
+fn shorten(message: Vec<u8>) -> Vec<u8> {
+    let Ok(serde_json::Value::Object(mut record)) = serde_json::from_slice(&message) else {
+        return message;
+    };
+    let command = record.get("command").and_then(|command| command.as_str());
+    let command: String = command.unwrap_or_default().chars().take(SHORT).collect();
+    record.insert("command".into(), command.into());
+    record.remove("command_base64");
+    record.insert("name".into(), serde_json::Value::Null);
+    serde_json::to_vec(&record).unwrap_or(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::command_spec::CommandSpec;
+    use crate::run::job::StartTime;
+
+    #[test]
+    fn a_record_is_shortened_to_what_the_server_accepts() {
+        let job = |command: &str| Job {
+            number: 1,
+            attempt: 1,
+            slot: 1,
+            repeat: 0,
+            slow: false,
+            command: CommandSpec::Line(command.into()),
+            details: None,
+        };
+        let encoded = |command: &str, output: &[u8], limit| {
+            let job = job(command);
+            let record = Record::of_given_up(&job, StartTime::now(), "why".into());
+            let output = [Tail::after(7, output), Tail::default()];
+            let message = encode(&record, &origin(&job, "w", "h", 2, 1), Some(&output), limit);
+            assert!(message.len() <= limit, "{}", message.len());
+            serde_json::from_slice::<RecordMessage>(&message).expect("a record")
+        };
+        let whole = encoded("true", b"abc", 100_000);
+        assert_eq!(whole.output.stdout, Some(Text::Utf8("abc".into())));
+        assert_eq!((whole.output.stdout_omitted, whole.origin.lost), (7, 1));
+        let output = [1; 30_000];
+        let shorter = encoded("true", &output, 60_000);
+        let text = shorter.output.stdout.and_then(Text::into_bytes).expect("a text");
+        assert!(!text.is_empty() && text.len() < output.len());
+        assert_eq!(shorter.output.stdout_omitted as usize, 7 + output.len() - text.len());
+        let long = "x".repeat(100_000);
+        let short = encoded(&long, &output, 20_000);
+        assert!(short.output.stdout.is_none() && short.record.job == 1);
     }
 }
