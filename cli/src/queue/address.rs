@@ -66,7 +66,9 @@ impl Address {
         };
         let servers = hosts.split(',').map(|host| {
             let server = format!("{scheme}://{host}");
-            let port = host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
+            let port = host
+                .rsplit_once(':')
+                .filter(|(_, port)| !port.ends_with(']'));
             let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
             let parsed = server.parse::<async_nats::ServerAddr>();
             match (host.is_empty(), port, parsed) {

@@ -12,9 +12,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::context::ContextBuilder;
 use async_nats::jetstream::{self, Context, response::Response};
-use async_nats::{
-    Client, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, ServerError,
-};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, ServerError};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
@@ -180,7 +178,10 @@ impl Connection {
     ) -> Result<Result<T, jetstream::Error>, QueueError> {
         self.unless_denied(async {
             let refused = |reason: String| QueueError::Refused { what, reason };
-            let answer = self.client.request(format!("$JS.API.{subject}"), payload).await;
+            let answer = self
+                .client
+                .request(format!("$JS.API.{subject}"), payload)
+                .await;
             let answer = answer.map_err(|error| match error.kind() {
                 RequestErrorKind::NoResponders => self.no_jetstream("no service answers"),
                 RequestErrorKind::TimedOut => QueueError::NoAnswer { what },

@@ -19,7 +19,9 @@ pub(super) fn cancel(options: &ServerOptions) -> Result<u8, Failure> {
         let at = jiff::Timestamp::now().to_string();
         let payload = json!({ "at": at }).to_string();
         let published = connection.unless_denied(async {
-            let sent = connection.context.publish(names.cancel_subject(), payload.into());
+            let sent = connection
+                .context
+                .publish(names.cancel_subject(), payload.into());
             let confirmed = match sent.await {
                 Ok(confirmation) => confirmation.await,
                 Err(error) => Err(error),
@@ -58,7 +60,10 @@ pub(super) fn delete(options: &ServerOptions) -> Result<u8, Failure> {
 async fn delete_stream(connection: &Connection, stream: &str) -> Result<bool, QueueError> {
     let what = "delete the run";
     let subject = format!("STREAM.DELETE.{stream}");
-    match connection.api::<Value>(what, &subject, Bytes::new()).await? {
+    match connection
+        .api::<Value>(what, &subject, Bytes::new())
+        .await?
+    {
         Ok(_) => Ok(true),
         Err(error) => match connection.refused(what, &error) {
             QueueError::NoRun { .. } => Ok(false),

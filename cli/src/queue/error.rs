@@ -92,7 +92,9 @@ impl QueueError {
             Self::InvalidMessage { .. } => {
                 "another program has written to its subjects; delete the run and submit it again"
             }
-            Self::Cancelled { .. } => "delete it before a run with the same name: exitring queue delete",
+            Self::Cancelled { .. } => {
+                "delete it before a run with the same name: exitring queue delete"
+            }
             Self::Full { .. } => {
                 "raise the limits of the stream, the account or the disk, and submit again: it continues"
             }

@@ -18,11 +18,21 @@ pub(crate) struct LoginOptions {
     ///
     /// A user and a password come from the address, or from NATS_USER and NATS_PASSWORD, which other
     /// users of the machine cannot see.
-    #[arg(long, value_name = "FILE", hide_short_help = true, help_heading = "Queue")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        hide_short_help = true,
+        help_heading = "Queue"
+    )]
     pub(crate) creds: Option<PathBuf>,
 
     /// Trust these certificates beside those of the system [env: NATS_CA]
-    #[arg(long, value_name = "FILE", hide_short_help = true, help_heading = "Queue")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        hide_short_help = true,
+        help_heading = "Queue"
+    )]
     pub(crate) ca: Option<PathBuf>,
 }
 
@@ -71,8 +81,8 @@ pub(crate) struct WorkerOptions {
 
 const SUBMIT_EXAMPLES: &str = "\
 Examples:
-  exitring submit --queue nats://host/nightly --timeout 10m --retries 1 tests.txt
-  exitring submit --queue nats://host/convert -- convert {} out/{/.}.jpg ::: *.png
+  exitring submit --queue nats://host/nightly --timeout 10m tests.txt
+  exitring submit --queue nats://host/png -- convert {} {.}.jpg ::: *.png
   exitring run --queue nats://host/nightly -j 8          on each machine
   exitring results --queue nats://host/nightly --follow
 
@@ -113,7 +123,9 @@ pub(crate) struct SubmitOptions {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) retries: u32,
 
-    /// Time until a failed job runs again, as in 2s or 1s..30s
+    /// Time until a failed job runs again, as in 1s..30s
+    ///
+    /// With 1s..30s the time doubles with each attempt, from 1 s up to 30 s.
     #[arg(long, value_name = "TIME", requires = "retries")]
     pub(crate) retry_delay: Option<RetryDelay>,
 
@@ -157,9 +169,9 @@ pub(crate) struct SubmitOptions {
     #[arg(long, conflicts_with = "command", help_heading = "List")]
     pub(crate) no_shell: bool,
 
-    /// Give a job to another worker after this time without a sign of life
+    /// Time until jobs of a lost worker run again
     ///
-    /// Workers renew the lease of each job in a third of the time.
+    /// Workers renew the lease of each job in a third of the time. A worker that does not is lost.
     #[arg(long, value_name = "TIME", value_parser = parse_lease, default_value = "30s", help_heading = "Queue")]
     pub(crate) lease: Duration,
 
@@ -170,7 +182,7 @@ pub(crate) struct SubmitOptions {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = "Queue")]
     pub(crate) max_lost: u32,
 
-    /// Store each message on N servers of the cluster
+    /// Store messages on N servers of the cluster
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5), help_heading = "Queue")]
     pub(crate) replicas: u8,
 
@@ -185,9 +197,10 @@ fn parse_lease(text: &str) -> Result<Duration, String> {
         lease if lease < Duration::from_millis(500) => {
             Err("a lease of less than 500ms would be lost by every delay".into())
         }
-        lease if lease > Duration::from_secs(24 * 3600) => {
-            Err("a lease is at most 24h, the time after which the jobs of a dead worker run again".into())
-        }
+        lease if lease > Duration::from_secs(24 * 3600) => Err(
+            "a lease is at most 24h, the time after which the jobs of a dead worker run again"
+                .into(),
+        ),
         lease => Ok(lease),
     }
 }
@@ -226,7 +239,14 @@ pub(crate) struct ResultsOptions {
     ///
     /// human shows the end of what the jobs have written. jsonl has all records; one that does not
     /// count has "accepted": false. junit is a report as JUnit XML.
-    #[arg(long, value_name = "FORMAT", value_enum, default_value = "human", hide_possible_values = true, hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "human",
+        hide_possible_values = true,
+        hide_default_value = true
+    )]
     pub(crate) output: ResultsOutput,
 
     /// Print no summary

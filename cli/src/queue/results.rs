@@ -127,7 +127,8 @@ impl<'a> Report<'a> {
             // The record as it was published, with one more field.
             let end = json.iter().rposition(|&byte| byte == b'}').unwrap_or(0);
             self.out.extend(&json[..end]);
-            self.out.extend(format!(",\"accepted\":{accepted}}}\n").as_bytes());
+            self.out
+                .extend(format!(",\"accepted\":{accepted}}}\n").as_bytes());
         }
         if accepted {
             self.accept(message)?;
@@ -145,7 +146,8 @@ impl<'a> Report<'a> {
             self.failed += 1;
             if self.first_failed.len() < FAILED_SHOWN {
                 let text = excerpt(&record.command);
-                self.first_failed.push((record.job, record.description(), text));
+                self.first_failed
+                    .push((record.job, record.description(), text));
             }
         }
         if let Some(joblog) = &mut self.joblog {
@@ -216,7 +218,10 @@ impl<'a> Report<'a> {
             text += "; the run was cancelled";
         }
         if self.extra > 0 {
-            text += &format!("; {} more records of jobs that ran again do not count", self.extra);
+            text += &format!(
+                "; {} more records of jobs that ran again do not count",
+                self.extra
+            );
         }
         text += "\n";
         for (job, how, command) in &self.first_failed {

@@ -25,7 +25,10 @@ impl Spool {
     pub(super) fn read(source: &mut Source, limit: usize) -> Result<Self, Failure> {
         let failed = |error: io::Error| {
             let dir = std::env::temp_dir();
-            Failure::writing(&format!("the list to a temporary file in {}", dir.display()), &error)
+            Failure::writing(
+                &format!("the list to a temporary file in {}", dir.display()),
+                &error,
+            )
         };
         let mut file = BufWriter::new(tempfile::tempfile().map_err(failed)?);
         let mut hash = XxHash3_64::new();
@@ -52,7 +55,9 @@ impl Spool {
         if jobs == 0 {
             return Err(QueueError::NoJobs.into());
         }
-        let file = file.into_inner().map_err(|error| failed(error.into_error()))?;
+        let file = file
+            .into_inner()
+            .map_err(|error| failed(error.into_error()))?;
         let hash = format!("{:016x}", hash.finish());
         Ok(Self { file, jobs, hash })
     }

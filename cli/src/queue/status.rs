@@ -123,7 +123,9 @@ async fn rate(
     }
     let names = connection.names();
     let subject = names.record_subjects();
-    let stored = connection.next_message(&names.records, first, &subject).await?;
+    let stored = connection
+        .next_message(&names.records, first, &subject)
+        .await?;
     let Some(stored) = stored else {
         return Ok(None);
     };

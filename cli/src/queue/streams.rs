@@ -200,7 +200,9 @@ impl Connection {
         let subject = format!("STREAM.CREATE.{}", config.name);
         // It consists of strings and numbers, which JSON can represent.
         let config_json = serde_json::to_vec(config).unwrap_or_default();
-        let created = self.api::<serde_json::Value>(what, &subject, config_json.into()).await?;
+        let created = self
+            .api::<serde_json::Value>(what, &subject, config_json.into())
+            .await?;
         match created {
             Ok(_) => Ok(()),
             // An earlier submission of the same run, with other replicas or by another version.
@@ -211,13 +213,16 @@ impl Connection {
 
     pub(super) async fn stream_state(&self, stream: &str) -> Result<StreamState, QueueError> {
         let subject = format!("STREAM.INFO.{stream}");
-        let info: StreamInfo = self.api_ok("read the state of a stream", &subject, Bytes::new()).await?;
+        let info: StreamInfo = self
+            .api_ok("read the state of a stream", &subject, Bytes::new())
+            .await?;
         Ok(info.state)
     }
 
     pub(super) async fn consumer_state(&self) -> Result<ConsumerState, QueueError> {
         let subject = format!("CONSUMER.INFO.{}.{WORKERS}", self.names().jobs);
-        self.api_ok("read the state of the jobs", &subject, Bytes::new()).await
+        self.api_ok("read the state of the jobs", &subject, Bytes::new())
+            .await
     }
 
     /// The last message of a subject. `None`: there is none.
@@ -226,7 +231,8 @@ impl Connection {
         stream: &str,
         subject: &str,
     ) -> Result<Option<Stored>, QueueError> {
-        self.message(stream, &json!({ "last_by_subj": subject })).await
+        self.message(stream, &json!({ "last_by_subj": subject }))
+            .await
     }
 
     /// The first message of a subject, from a sequence on.
@@ -247,7 +253,9 @@ impl Connection {
     ) -> Result<Option<Stored>, QueueError> {
         let what = "read a message of the run";
         let subject = format!("STREAM.MSG.GET.{stream}");
-        let answer = self.api::<MessageAnswer>(what, &subject, request.to_string().into()).await?;
+        let answer = self
+            .api::<MessageAnswer>(what, &subject, request.to_string().into())
+            .await?;
         let message = match answer {
             Ok(answer) => answer.message,
             Err(error) if error.error_code() == ErrorCode::NO_MESSAGE_FOUND => return Ok(None),
@@ -269,7 +277,9 @@ impl Connection {
     /// What the list is, and how jobs run.
     pub(super) async fn spec(&self) -> Result<RunSpec, QueueError> {
         let names = self.names();
-        let stored = self.last_message(&names.state, &names.spec_subject()).await?;
+        let stored = self
+            .last_message(&names.state, &names.spec_subject())
+            .await?;
         let stored = stored.ok_or_else(|| QueueError::NoRun {
             run: self.run.clone(),
             server: self.server.clone(),

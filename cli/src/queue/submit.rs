@@ -53,7 +53,9 @@ pub(crate) fn submit(options: &SubmitOptions) -> Result<u8, Failure> {
             say(&match jobs - added {
                 0 => format!("{jobs} jobs submitted to the run {run}\n"),
                 before => {
-                    format!("{added} jobs submitted to the run {run}; {before} of {jobs} were there\n")
+                    format!(
+                        "{added} jobs submitted to the run {run}; {before} of {jobs} were there\n"
+                    )
                 }
             });
         }
@@ -139,7 +141,11 @@ async fn store(
             Err(Stopped::Fatal(error)) => return Err(error),
             Err(Stopped::Full(reason)) => {
                 let jobs = spec.jobs;
-                return Err(QueueError::Full { reason, stored, jobs });
+                return Err(QueueError::Full {
+                    reason,
+                    stored,
+                    jobs,
+                });
             }
             Err(Stopped::Retry) if Instant::now() < deadline => {
                 // The server is away, or another process submits the same list.
@@ -164,7 +170,9 @@ async fn claim(connection: &Connection, spec: &RunSpec) -> Result<(), QueueError
         .payload(json.into())
         .expected_last_subject_sequence(0);
     let published = connection.unless_denied(async {
-        let sent = connection.context.send_publish(names.spec_subject(), message);
+        let sent = connection
+            .context
+            .send_publish(names.spec_subject(), message);
         let published = match sent.await {
             Ok(confirmation) => confirmation.await,
             Err(error) => Err(error),
@@ -240,7 +248,10 @@ async fn publish(connection: &Connection, spool: &Spool, stored: u64) -> Result<
         let message = PublishMessage::build()
             .payload(message.into())
             .expected_last_sequence(sequence);
-        let sent = connection.context.send_publish(subject.clone(), message).await;
+        let sent = connection
+            .context
+            .send_publish(subject.clone(), message)
+            .await;
         window.push_back(sent.map_err(|_| Stopped::Retry)?);
         sequence += 1;
         if window.len() == WINDOW

@@ -63,9 +63,9 @@ use self::input::shard;
 use self::input::source::Source;
 use self::jobserver::role::Role;
 pub(crate) use self::options::Options;
+use self::options::Output;
 #[cfg(feature = "queue")]
 pub(crate) use self::options::parse_max_args;
-use self::options::Output;
 use self::output::drainer;
 pub(crate) use self::output::drainer::drain;
 use self::output::keep_order::KeepOrder;

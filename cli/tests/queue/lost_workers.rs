@@ -7,7 +7,9 @@ const LEASE: [&str; 2] = ["--lease", "1s"];
 
 #[test]
 fn the_jobs_of_a_killed_worker_run_again_and_are_marked() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = Server::start() else {
+        return;
+    };
     let go = server.dir.path().join("go");
     let jobs = format!("test -e {0} || exec sleep 100\n", go.display()).repeat(4);
     server.submit("r", &LEASE, &jobs);
@@ -19,14 +21,21 @@ fn the_jobs_of_a_killed_worker_run_again_and_are_marked() {
     assert_eq!(other.end(), Some(0));
     let records = server.records("r");
     assert_eq!(records.len(), 4);
-    let again = records.iter().filter(|record| record["delivery"] == 2 && record["lost"] == 1);
+    let again = records
+        .iter()
+        .filter(|record| record["delivery"] == 2 && record["lost"] == 1);
     assert_eq!(again.count(), 2);
 }
 
 #[test]
 fn a_result_of_a_worker_that_had_lost_its_lease_does_not_count() {
-    let Some(server) = Server::start() else { return };
-    let (first, second) = (server.dir.path().join("first"), server.dir.path().join("second"));
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let (first, second) = (
+        server.dir.path().join("first"),
+        server.dir.path().join("second"),
+    );
     // The first process that runs the job waits for the second.
     let job = format!(
         "mkdir {0} && exec sh -c 'until test -e {1}; do sleep 0.05; done; echo first' || echo second\n",
@@ -55,7 +64,9 @@ fn a_result_of_a_worker_that_had_lost_its_lease_does_not_count() {
 
 #[test]
 fn a_job_with_a_result_does_not_run_again_when_its_worker_was_lost_before_the_acknowledgement() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = Server::start() else {
+        return;
+    };
     let starts = server.dir.path().join("starts");
     let job = format!("echo 1 >> {}; exec sleep 100\n", starts.display());
     server.submit("r", &LEASE, &job);
@@ -80,8 +91,14 @@ fn a_job_with_a_result_does_not_run_again_when_its_worker_was_lost_before_the_ac
 
 #[test]
 fn a_job_whose_worker_dies_each_time_ends_with_a_record() {
-    let Some(server) = Server::start() else { return };
-    server.submit("r", &["--lease", "500ms", "--max-lost", "2"], "kill -9 $PPID\ntrue\n");
+    let Some(server) = Server::start() else {
+        return;
+    };
+    server.submit(
+        "r",
+        &["--lease", "500ms", "--max-lost", "2"],
+        "kill -9 $PPID\ntrue\n",
+    );
     for _ in 0..2 {
         let mut worker = server.worker("r", &["-j1"]);
         assert_eq!(worker.end(), None);
@@ -90,9 +107,18 @@ fn a_job_whose_worker_dies_each_time_ends_with_a_record() {
     assert_eq!(last.end(), Some(0));
     let records = server.records("r");
     assert_eq!(records.len(), 2);
-    let poison = records.iter().find(|record| record["job"] == 1).expect("a record");
-    assert_eq!((&poison["outcome"], &poison["success"]), (&"unknown".into(), &false.into()));
+    let poison = records
+        .iter()
+        .find(|record| record["job"] == 1)
+        .expect("a record");
+    assert_eq!(
+        (&poison["outcome"], &poison["success"]),
+        (&"unknown".into(), &false.into())
+    );
     let reason = poison["reason"].as_str().expect("a reason");
     assert!(reason.contains("2 times"), "{reason}");
-    assert_eq!(code(&mut server.command("results", "r", &["--follow"])), Some(1));
+    assert_eq!(
+        code(&mut server.command("results", "r", &["--follow"])),
+        Some(1)
+    );
 }

@@ -5,7 +5,9 @@ use crate::server::Server;
 
 #[test]
 fn results_of_an_outage_are_stored_when_the_server_is_back() {
-    let Some(mut server) = Server::start() else { return };
+    let Some(mut server) = Server::start() else {
+        return;
+    };
     let (out, go) = (server.dir.path().join("out"), server.dir.path().join("go"));
     let jobs: String = (1..=8)
         .map(|job| {
@@ -32,7 +34,9 @@ fn results_of_an_outage_are_stored_when_the_server_is_back() {
 
 #[test]
 fn a_run_goes_on_when_the_server_is_killed_again_and_again() {
-    let Some(mut server) = Server::start() else { return };
+    let Some(mut server) = Server::start() else {
+        return;
+    };
     server.submit("r", &["--lease", "2s"], &"sleep 0.01\n".repeat(600));
     let mut workers = [server.worker("r", &["-j2"]), server.worker("r", &["-j2"])];
     for done in [50, 150, 250] {
@@ -53,7 +57,9 @@ fn a_run_goes_on_when_the_server_is_killed_again_and_again() {
 
 #[test]
 fn a_worker_without_a_server_can_be_interrupted() {
-    let Some(mut server) = Server::start() else { return };
+    let Some(mut server) = Server::start() else {
+        return;
+    };
     server.submit("r", &["--grace", "100ms"], "sleep 100\n");
     let mut worker = server.worker("r", &[]);
     wait_until("a job", || server.status("r")["taken"] == 1);
@@ -65,12 +71,18 @@ fn a_worker_without_a_server_can_be_interrupted() {
 
 #[test]
 fn a_deleted_run_ends_its_workers() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = Server::start() else {
+        return;
+    };
     server.submit("r", &["--grace", "100ms"], "sleep 100\n");
     let mut worker = server.worker("r", &["-j2"]);
     wait_until("a job", || server.status("r")["taken"] == 1);
     assert_eq!(code(&mut server.command("queue delete", "r", &[])), Some(0));
     assert_eq!(worker.end(), Some(2));
-    assert!(worker.errors().contains("there is no run r"), "{}", worker.errors());
+    assert!(
+        worker.errors().contains("there is no run r"),
+        "{}",
+        worker.errors()
+    );
     assert_eq!(code(&mut server.command("queue delete", "r", &[])), Some(2));
 }

@@ -120,7 +120,9 @@ impl Server {
         let length = message.len();
         let text = format!("CONNECT {{}}\r\nPUB {subject} {length}\r\n{message}\r\nPING\r\n");
         stream.write_all(text.as_bytes()).expect("writes");
-        let lines = BufReader::new(stream).lines().map(|line| line.expect("a line"));
+        let lines = BufReader::new(stream)
+            .lines()
+            .map(|line| line.expect("a line"));
         assert!(lines.into_iter().any(|line| line == "PONG"));
     }
 
@@ -201,7 +203,10 @@ fn spawn(dir: &Path, config: &str, port: Option<u16>) -> Child {
     fs::write(&path, config).expect("writable");
     let mut command = Command::new("nats-server");
     command.arg("-c").arg(path).arg("-l").arg(dir.join("log"));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     command.spawn().expect("starts")
 }
 

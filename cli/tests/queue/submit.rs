@@ -15,12 +15,17 @@ fn list(jobs: u64, command: impl Fn(u64) -> String) -> String {
 
 #[test]
 fn a_list_that_is_submitted_twice_runs_once() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = Server::start() else {
+        return;
+    };
     let out = server.dir.path().join("out");
     let jobs = list(50, |job| format!("echo {job} >> {}", out.display()));
     server.submit("r", &[], &jobs);
     let again = stderr(server.command("submit", "r", &[]).write_stdin(jobs));
-    assert!(again.contains("0 jobs submitted") && again.contains("50 of 50"), "{again}");
+    assert!(
+        again.contains("0 jobs submitted") && again.contains("50 of 50"),
+        "{again}"
+    );
     assert_eq!(code(&mut server.command("run", "r", &["-j4"])), Some(0));
     assert_eq!(numbers(&out), (1..=50).collect::<Vec<_>>());
     assert_eq!(server.status("r")["done"], 50);
@@ -28,7 +33,9 @@ fn a_list_that_is_submitted_twice_runs_once() {
 
 #[test]
 fn a_submission_that_was_killed_continues_and_each_job_is_there_once() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = Server::start() else {
+        return;
+    };
     const JOBS: u64 = 200_000;
     let path = server.file("list", &list(JOBS, |job| format!("true {job}")));
     let mut killed_in_the_middle = false;
@@ -48,7 +55,10 @@ fn a_submission_that_was_killed_continues_and_each_job_is_there_once() {
         submitted = server.status(&run)["submitted"].as_u64().unwrap_or(0);
         let again = stderr(&mut server.command("submit", &run, &[&path]));
         let status = server.status(&run);
-        assert_eq!((&status["submitted"], &status["jobs"]), (&JOBS.into(), &JOBS.into()));
+        assert_eq!(
+            (&status["submitted"], &status["jobs"]),
+            (&JOBS.into(), &JOBS.into())
+        );
         if 0 < submitted && submitted < JOBS {
             let added = format!("{} jobs submitted", JOBS - submitted);
             assert!(again.contains(&added), "{again}");
@@ -56,12 +66,17 @@ fn a_submission_that_was_killed_continues_and_each_job_is_there_once() {
             break;
         }
     }
-    assert!(killed_in_the_middle, "no submission was killed in the middle");
+    assert!(
+        killed_in_the_middle,
+        "no submission was killed in the middle"
+    );
 }
 
 #[test]
 fn processes_that_submit_the_same_list_at_a_time_store_each_job_once() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = Server::start() else {
+        return;
+    };
     let out = server.dir.path().join("out");
     let path = server.file(
         "list",
@@ -79,7 +94,9 @@ fn processes_that_submit_the_same_list_at_a_time_store_each_job_once() {
 
 #[test]
 fn another_list_and_other_options_are_refused() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = Server::start() else {
+        return;
+    };
     server.submit("r", &["--timeout", "9"], "true\nfalse\n");
     let refused = |options: &[&str], list: &'static str| {
         let mut command = server.command("submit", "r", options);
@@ -99,11 +116,24 @@ fn another_list_and_other_options_are_refused() {
 
 #[test]
 fn the_options_of_the_run_apply_on_the_worker() {
-    let Some(server) = Server::start() else { return };
+    let Some(server) = Server::start() else {
+        return;
+    };
     let cwd = server.dir.path().join("work");
     std::fs::create_dir(&cwd).expect("writable");
     let cwd = cwd.display().to_string();
-    let options = ["--cwd", &cwd, "--env", "A=b c", "--env", "FROM_HERE", "--retries", "1", "--timeout", "30"];
+    let options = [
+        "--cwd",
+        &cwd,
+        "--env",
+        "A=b c",
+        "--env",
+        "FROM_HERE",
+        "--retries",
+        "1",
+        "--timeout",
+        "30",
+    ];
     let list = server.file(
         "list",
         "pwd\necho \"$A $FROM_HERE\"\ntest -e there || { touch there; exit 1; }\nexec sleep 100 #exitring: weight=2\n",
@@ -112,7 +142,11 @@ fn the_options_of_the_run_apply_on_the_worker() {
     submit.env("FROM_HERE", "value").arg(&list);
     assert_eq!(code(&mut submit), Some(0));
     // A run of its own for the timeout.
-    server.submit("t", &["--timeout", "300ms", "--grace", "100ms"], "sleep 100\n");
+    server.submit(
+        "t",
+        &["--timeout", "300ms", "--grace", "100ms"],
+        "sleep 100\n",
+    );
     assert_eq!(code(&mut server.command("run", "t", &[])), Some(1));
     assert_eq!(server.records("t")[0]["timed_out"], true);
     let mut worker = server.worker("r", &["-j2"]);
@@ -123,13 +157,30 @@ fn the_options_of_the_run_apply_on_the_worker() {
     records.sort_by_key(|record| record["job"].as_u64());
     assert_eq!(records[0]["stdout"], format!("{cwd}\n"));
     assert_eq!(records[1]["stdout"], "b c value\n");
-    assert_eq!((&records[2]["attempts"], &records[2]["flaky"]), (&2.into(), &true.into()));
+    assert_eq!(
+        (&records[2]["attempts"], &records[2]["flaky"]),
+        (&2.into(), &true.into())
+    );
 }
 
 #[test]
 fn templates_keep_their_words_names_and_slots() {
-    let Some(server) = Server::start() else { return };
-    let template = ["--stdin", "arg", "--", "sh", "-c", "cat; echo \"$1\" {%}", "sh", "<{}>", ":::", "a b", "\u{e4}"];
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let template = [
+        "--stdin",
+        "arg",
+        "--",
+        "sh",
+        "-c",
+        "cat; echo \"$1\" {%}",
+        "sh",
+        "<{}>",
+        ":::",
+        "a b",
+        "\u{e4}",
+    ];
     assert_eq!(code(&mut server.command("submit", "r", &template)), Some(0));
     assert_eq!(code(&mut server.command("run", "r", &["-j1"])), Some(0));
     let mut records = server.records("r");

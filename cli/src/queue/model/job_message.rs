@@ -180,7 +180,10 @@ mod tests {
         assert_eq!(&*job.command.bytes(2), b"'2a\xff2' ''");
         let details = job.details.expect("it has details");
         assert_eq!(details.claim.map(|claim| claim.weight), Some(3));
-        assert_eq!(details.name.map(|name| name.with_slot(1)), Some(b"1a\xff1".to_vec()));
+        assert_eq!(
+            details.name.map(|name| name.with_slot(1)),
+            Some(b"1a\xff1".to_vec())
+        );
         let job = round_trip(CommandSpec::Line("echo \u{1}".into()), None).expect("a job");
         assert_eq!(job.command_text(), "echo \u{1}");
     }

@@ -67,7 +67,10 @@ pub(crate) struct RecordMessage {
 
 /// The origin of the record of a job.
 pub(crate) fn origin(job: &Job, worker: &str, host: &str, delivery: u64, lost: u64) -> Origin {
-    let name = job.details.as_ref().and_then(|details| details.name.as_ref());
+    let name = job
+        .details
+        .as_ref()
+        .and_then(|details| details.name.as_ref());
     Origin {
         hash: format!("{:016x}", job.command.hash()),
         name: name.map(|name| Text::of(&name.with_slot(job.slot))),
@@ -168,9 +171,16 @@ mod tests {
         assert_eq!((whole.output.stdout_omitted, whole.origin.lost), (7, 1));
         let output = [1; 30_000];
         let shorter = encoded("true", &output, 60_000);
-        let text = shorter.output.stdout.and_then(Text::into_bytes).expect("a text");
+        let text = shorter
+            .output
+            .stdout
+            .and_then(Text::into_bytes)
+            .expect("a text");
         assert!(!text.is_empty() && text.len() < output.len());
-        assert_eq!(shorter.output.stdout_omitted as usize, 7 + output.len() - text.len());
+        assert_eq!(
+            shorter.output.stdout_omitted as usize,
+            7 + output.len() - text.len()
+        );
         let long = "x".repeat(100_000);
         let short = encoded(&long, &output, 20_000);
         assert!(short.output.stdout.is_none() && short.record.job == 1);

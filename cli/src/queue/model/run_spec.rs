@@ -70,7 +70,8 @@ impl RunSpec {
                 version: format.format,
             });
         }
-        let spec: Self = serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
+        let spec: Self =
+            serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
         let options = &spec.options;
         let times = [
             options.timeout_seconds,
@@ -122,7 +123,10 @@ impl RunOptions {
             ("--lease", self.lease_seconds == other.lease_seconds),
             ("--max-lost", self.max_lost == other.max_lost),
         ];
-        let differing = pairs.iter().filter(|(_, same)| !same).map(|(name, _)| *name);
+        let differing = pairs
+            .iter()
+            .filter(|(_, same)| !same)
+            .map(|(name, _)| *name);
         differing.collect::<Vec<_>>().join(", ")
     }
 }

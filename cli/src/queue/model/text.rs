@@ -47,7 +47,13 @@ mod tests {
 
     #[test]
     fn bytes_survive_a_round_trip() {
-        for bytes in [&b""[..], b"a b\n", "ä\u{0}".as_bytes(), b"\xff\xfe", b"{\"base64\":1}"] {
+        for bytes in [
+            &b""[..],
+            b"a b\n",
+            "ä\u{0}".as_bytes(),
+            b"\xff\xfe",
+            b"{\"base64\":1}",
+        ] {
             let json = serde_json::to_vec(&Text::of(bytes)).expect("it is JSON");
             let text: Text = serde_json::from_slice(&json).expect("it is a text");
             assert_eq!(text.into_bytes().as_deref(), Some(bytes));

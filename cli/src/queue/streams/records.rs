@@ -176,7 +176,10 @@ impl<'a> Records<'a> {
         });
         let subject = format!("CONSUMER.CREATE.{}", self.stream);
         let what = "read the records";
-        let created: Created = self.connection.api_ok(what, &subject, request.to_string().into()).await?;
+        let created: Created = self
+            .connection
+            .api_ok(what, &subject, request.to_string().into())
+            .await?;
         Ok(created.name)
     }
 }

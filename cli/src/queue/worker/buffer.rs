@@ -91,7 +91,9 @@ mod tests {
         let mut buffer = Buffer::default();
         let message = |byte: u8| vec![byte; MEMORY_MAX / 2];
         let waiting: Vec<_> = (0..5).map(|byte| buffer.put(message(byte))).collect();
-        let in_file = waiting.iter().filter(|it| matches!(it, Waiting::File { .. }));
+        let in_file = waiting
+            .iter()
+            .filter(|it| matches!(it, Waiting::File { .. }));
         assert_eq!(in_file.count(), 3);
         for (byte, waiting) in (0..).zip(&waiting) {
             assert_eq!(buffer.get(waiting).as_deref(), Some(&message(byte)[..]));

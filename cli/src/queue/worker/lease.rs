@@ -104,9 +104,21 @@ mod tests {
         lease.delay();
         drop(lease);
         let mut next = || receiver.blocking_recv();
-        assert!(matches!(next(), Some(FromRun::GivenBack { number: 1, later: false })));
+        assert!(matches!(
+            next(),
+            Some(FromRun::GivenBack {
+                number: 1,
+                later: false
+            })
+        ));
         assert!(matches!(next(), Some(FromRun::Finished { number: 2, .. })));
-        assert!(matches!(next(), Some(FromRun::GivenBack { number: 3, later: true })));
+        assert!(matches!(
+            next(),
+            Some(FromRun::GivenBack {
+                number: 3,
+                later: true
+            })
+        ));
         assert!(next().is_none());
     }
 }

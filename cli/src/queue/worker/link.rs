@@ -48,8 +48,7 @@ impl QueueLink {
     ) -> Result<Self, Failure> {
         let system = |what| move |error: io::Error| QueueError::System { what, error };
         let (sender, from_run) = unbounded_channel();
-        let (ended, thread_end) =
-            UnixStream::pair().map_err(system("create a pair of sockets"))?;
+        let (ended, thread_end) = UnixStream::pair().map_err(system("create a pair of sockets"))?;
         let link = Self {
             sender: sender.clone(),
             worker: prepared.worker.clone(),
@@ -63,7 +62,15 @@ impl QueueLink {
                 event_queue: Arc::clone(&event_queue),
                 failure: None,
             };
-            work(prepared, guard, admission, event_queue, sender, from_run, thread_end);
+            work(
+                prepared,
+                guard,
+                admission,
+                event_queue,
+                sender,
+                from_run,
+                thread_end,
+            );
         };
         let thread = thread::Builder::new().name("queue".into()).spawn(work);
         thread.map_err(system("start a thread"))?;
@@ -72,7 +79,10 @@ impl QueueLink {
 
     /// Passes on the result of a job.
     pub(crate) fn finish(&self, job: &Job, record: &Record<'_>, output: Option<&OutputTail>) {
-        let lease = job.details.as_ref().and_then(|details| details.lease.as_ref());
+        let lease = job
+            .details
+            .as_ref()
+            .and_then(|details| details.lease.as_ref());
         let Some(lease) = lease else { return };
         let origin = origin(job, &self.worker, &self.host, lease.delivery, lease.lost);
         let message = encode(record, &origin, output, self.limit);

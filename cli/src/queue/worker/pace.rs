@@ -48,7 +48,9 @@ impl Pace {
     pub(super) fn ahead(&mut self, now: Instant) -> usize {
         self.turn(now);
         // A single job says little.
-        (2 * self.count.max(self.before)).saturating_sub(2).min(AHEAD_MAX)
+        (2 * self.count.max(self.before))
+            .saturating_sub(2)
+            .min(AHEAD_MAX)
     }
 }
 

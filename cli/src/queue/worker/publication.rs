@@ -104,7 +104,10 @@ async fn store(shared: &Shared, number: u64, id: String, waiting: &Waiting) -> S
 pub(super) async fn acknowledge(shared: &Shared, reply: Subject) {
     for _ in 0..ACK_TRIES {
         shared.connected().await;
-        let request = shared.connection.client.request(reply.clone(), "+ACK".into());
+        let request = shared
+            .connection
+            .client
+            .request(reply.clone(), "+ACK".into());
         if let Ok(Ok(_)) = timeout(ANSWER_TIMEOUT, request).await {
             return;
         }

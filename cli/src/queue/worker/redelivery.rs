@@ -20,7 +20,11 @@ pub(super) async fn history(
     number: u64,
 ) -> Result<History, QueueError> {
     let record = names.record_subject(number);
-    if connection.last_message(&names.records, &record).await?.is_some() {
+    if connection
+        .last_message(&names.records, &record)
+        .await?
+        .is_some()
+    {
         return Ok(History::Done);
     }
     let subject = names.given_back_subject(number);

@@ -209,7 +209,9 @@ impl Thread {
     }
 
     fn is_over(&self) -> bool {
-        let late = self.close_until.is_some_and(|until| until <= Instant::now());
+        let late = self
+            .close_until
+            .is_some_and(|until| until <= Instant::now());
         let stored = self.publications.is_empty() && self.acknowledgements.is_empty();
         let waits = self.unfinished > 0 || self.pulls.is_running() || !self.lookups.is_empty();
         self.closing && (late || self.deleted || stored && !waits)
@@ -278,7 +280,10 @@ impl Thread {
         let context = self.parts.shared.connection.context.clone();
         let message = jetstream::Message { message, context };
         let (number, delivery) = match message.info() {
-            Ok(info) => (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1)),
+            Ok(info) => (
+                info.stream_sequence,
+                u64::try_from(info.delivered).unwrap_or(1),
+            ),
             Err(_) => return None,
         };
         let reply = message.message.reply?;
@@ -301,7 +306,9 @@ impl Thread {
                 reason: format!("job {number}"),
             };
             self.give_back(number, reply, 0, true).await;
-            self.parts.event_queue.push(Event::CannotContinue(error.into()));
+            self.parts
+                .event_queue
+                .push(Event::CannotContinue(error.into()));
             return None;
         };
         if delivery > 1 {
@@ -397,13 +404,15 @@ impl Thread {
 
     /// Records that a job is not run any more, because its workers were lost each time.
     fn give_up(&mut self, job: &Job) {
-        let Some(lease) = job.details.as_ref().and_then(|details| details.lease.as_ref()) else {
+        let Some(lease) = job
+            .details
+            .as_ref()
+            .and_then(|details| details.lease.as_ref())
+        else {
             return;
         };
         let (number, count) = (job.number, lease.lost);
-        let why = format!(
-            "given up: its worker died or lost its lease {count} times (--max-lost)"
-        );
+        let why = format!("given up: its worker died or lost its lease {count} times (--max-lost)");
         self.notice(format!("job {number} is {why}\n"));
         let record = Record::of_given_up(job, StartTime::now(), why);
         let (worker, host) = (&self.parts.worker, &self.parts.host);
@@ -481,7 +490,8 @@ impl Thread {
         // Without a connection the lease ends by itself. A later message could take the job away
         // from the worker that has it by then.
         if self.link.up && !self.cancelled {
-            self.give_back(number, held.reply, held.given_back, later).await;
+            self.give_back(number, held.reply, held.given_back, later)
+                .await;
         }
     }
 

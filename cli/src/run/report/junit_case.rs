@@ -57,11 +57,7 @@ pub(crate) fn of_stored(
 fn of_last(attempts: &[FailedAttempt], record: &Record<'_>, output: &OutputTail) -> TestCase {
     let mut status = match record.success {
         true => TestCaseStatus::success(),
-        false => failed(
-            kind_of(record),
-            failure_type(record),
-            &record.description(),
-        ),
+        false => failed(kind_of(record), failure_type(record), &record.description()),
     };
     status.set_rerun_kind(FlakyOrRerun::Flaky);
     status.add_reruns(attempts.iter().map(rerun));

@@ -88,7 +88,11 @@ impl Spawner {
                 Err(StartFailure::Fatal(failure)) => return give_up(&self.event_queue, failure),
             };
             #[cfg(feature = "queue")]
-            let put_back = match job.details.as_ref().and_then(|details| details.lease.as_ref()) {
+            let put_back = match job
+                .details
+                .as_ref()
+                .and_then(|details| details.lease.as_ref())
+            {
                 // Another machine may have the resource.
                 Some(lease) => {
                     lease.delay();
