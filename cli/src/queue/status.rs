@@ -13,6 +13,7 @@ use super::options::StatusOptions;
 use crate::code;
 use crate::duration;
 use crate::failure::Failure;
+use crate::run::report::summary::excerpt;
 use crate::stdio;
 
 /// The most workers that are read.
@@ -192,7 +193,13 @@ impl Status {
             let _ = writeln!(
                 text,
                 "worker {} on {} (pid {}): {state}, last seen {seen} ago; {} of {} jobs, {} done, {} of them failed",
-                beat.worker, beat.host, beat.pid, beat.jobs, beat.capacity, beat.done, beat.failed
+                excerpt(&beat.worker),
+                excerpt(&beat.host),
+                beat.pid,
+                beat.jobs,
+                beat.capacity,
+                beat.done,
+                beat.failed
             );
         }
         text

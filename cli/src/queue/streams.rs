@@ -62,6 +62,11 @@ impl Names {
         format!("{}.state.clock", self.prefix)
     }
 
+    /// The consumer was deleted and made again.
+    pub(super) fn made_again_subject(&self) -> String {
+        format!("{}.state.made-again", self.prefix)
+    }
+
     pub(super) fn worker_subject(&self, worker: &str) -> String {
         format!("{}.state.worker.{worker}", self.prefix)
     }
@@ -188,6 +193,16 @@ impl Connection {
             "stream_name": names.jobs,
             "config": consumer::IntoConsumerConfig::into_consumer_config(config),
         });
+        if self.stream_state(&names.records).await?.messages > 0
+            && let Err(QueueError::NoRun { .. }) = self.consumer_state().await
+        {
+            // Somebody has deleted it, and it knows which jobs are done.
+            let noted = self
+                .client
+                .publish(names.made_again_subject(), Bytes::new());
+            let _ = noted.await;
+            self.flush().await;
+        }
         let subject = format!("CONSUMER.CREATE.{}.{WORKERS}", names.jobs);
         let what = "create the consumer of the jobs";
         self.api_ok::<serde_json::Value>(what, &subject, request.to_string().into())

@@ -281,8 +281,9 @@ pub(crate) fn run(
     #[cfg(feature = "queue")]
     if let Some(queue) = supervisor.queue.take() {
         let shutdown = &supervisor.shutdown;
-        let (interrupted, grace) = (shutdown.is_interrupted(), shutdown.grace());
-        queue.close(&mut supervisor.signals, interrupted, grace);
+        // Jobs whose ends cannot be learned keep their leases.
+        let limited = shutdown.is_interrupted() || shutdown.is_abandoned();
+        queue.close(&mut supervisor.signals, limited, shutdown.grace());
     }
     let Supervisor {
         summary,

@@ -122,3 +122,25 @@ fn a_job_whose_worker_dies_each_time_ends_with_a_record() {
         Some(1)
     );
 }
+
+#[test]
+fn a_consumer_that_was_deleted_ends_the_workers_and_done_jobs_do_not_run_again() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let (out, go) = (server.dir.path().join("out"), server.dir.path().join("go"));
+    let (shown, shown_go) = (out.display(), go.display());
+    let jobs =
+        format!("echo 1 >> {shown}\necho 2 >> {shown}\ntest -e {shown_go} || exec sleep 100\n");
+    server.submit("r", &[], &jobs);
+    let mut worker = server.worker("r", &["-j1"]);
+    wait_until("two results", || server.status("r")["done"] == 2);
+    server.publish("$JS.API.CONSUMER.DELETE.exitring-r-jobs.workers", "");
+    assert_eq!(worker.end(), Some(2));
+    assert_eq!(code(&mut server.command("run", "r", &[])), Some(2));
+    std::fs::write(&go, "").expect("writable");
+    server.submit("r", &[], &jobs);
+    assert_eq!(code(&mut server.command("run", "r", &["-j1"])), Some(0));
+    assert_eq!(numbers(&out), [1, 2]);
+    assert_eq!(server.records("r").len(), 3);
+}

@@ -179,3 +179,18 @@ fn the_output_of_a_record_is_its_end() {
     );
     assert!(server.records("r")[0].get("stdout").is_none());
 }
+
+#[test]
+fn a_machine_that_may_start_nothing_leaves_the_jobs_to_others() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    server.submit("r", &["--lease", "1h"], &"true\n".repeat(4));
+    let mut held_up = server.worker("r", &["-j4", "--memfree", "1000T"]);
+    wait_until("jobs on the first worker", || {
+        server.status("r")["taken"] == 4
+    });
+    assert_eq!(code(&mut server.command("run", "r", &["-j1"])), Some(0));
+    assert_eq!(held_up.end(), Some(0));
+    assert_eq!(server.records("r").len(), 4);
+}

@@ -89,11 +89,10 @@ impl QueueLink {
         lease.settle(record.success, record.interrupted, message);
     }
 
-    /// Waits until all results are stored. After a request to end they have `grace` for that, and
-    /// no time after another one.
-    pub(crate) fn close(self, signals: &mut Signals, interrupted: bool, grace: Duration) {
+    /// Waits until all results are stored. They have `grace` for that if they are `limited`, as
+    /// after a request to end. After another request they have no time.
+    pub(crate) fn close(self, signals: &mut Signals, mut limited: bool, grace: Duration) {
         let grace = grace.max(PATIENCE_MIN);
-        let mut limited = interrupted;
         // The thread has ended if it does not receive this.
         let _ = self.sender.send(FromRun::Close(limited.then_some(grace)));
         loop {
@@ -141,6 +140,7 @@ fn work(
         let parts = Parts {
             shared: std::rc::Rc::new(shared),
             spec: prepared.spec,
+            looks_up_all: prepared.looks_up_all,
             worker: prepared.worker,
             host: prepared.host,
             admission,

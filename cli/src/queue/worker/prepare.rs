@@ -23,6 +23,8 @@ pub(crate) struct Prepared {
     pub(super) address: Address,
     pub(super) login: LoginOptions,
     pub(super) spec: RunSpec,
+    /// The consumer was deleted and made again: it has forgotten which jobs are done.
+    pub(super) looks_up_all: bool,
     /// The name of this worker, which no other one has.
     pub(super) worker: String,
     pub(super) host: String,
@@ -40,7 +42,8 @@ pub(crate) fn prepare(options: &mut Options) -> Result<Option<Prepared>, Failure
     };
     let address = Address::parse(queue)?;
     let login = options.queue.login.clone();
-    let (spec, limit) = runtime()?.block_on(read(&address, &login, options.queue.wait))?;
+    let (spec, looks_up_all, limit) =
+        runtime()?.block_on(read(&address, &login, options.queue.wait))?;
     options.timeout = spec.options.timeout();
     options.grace = spec.options.grace();
     options.retries = spec.options.retries;
@@ -65,6 +68,7 @@ pub(crate) fn prepare(options: &mut Options) -> Result<Option<Prepared>, Failure
         address,
         login,
         spec,
+        looks_up_all,
         worker: worker_name(),
         host,
         limit,
@@ -75,16 +79,18 @@ async fn read(
     address: &Address,
     login: &LoginOptions,
     wait: bool,
-) -> Result<(RunSpec, usize), QueueError> {
+) -> Result<(RunSpec, bool, usize), QueueError> {
     let connection = Connection::open(address, login).await?;
     let names = connection.names();
-    let spec = loop {
+    let (spec, looks_up_all) = loop {
         // The streams of jobs and records are created after the specification is stored.
         let read = async {
             let spec = connection.spec().await?;
             connection.stream_state(&names.records).await?;
             connection.consumer_state().await?;
-            Ok(spec)
+            let made_again = names.made_again_subject();
+            let made_again = connection.last_message(&names.state, &made_again).await?;
+            Ok((spec, made_again.is_some()))
         };
         match read.await {
             Err(QueueError::NoRun { .. }) if wait => sleep(WAIT_PAUSE).await,
@@ -97,7 +103,7 @@ async fn read(
         });
     }
     let limit = connection.client.max_payload();
-    Ok((spec, limit.saturating_sub(AROUND_RECORD)))
+    Ok((spec, looks_up_all, limit.saturating_sub(AROUND_RECORD)))
 }
 
 /// A name that no other worker has, of letters and digits.

@@ -34,6 +34,7 @@ impl Admission {
     pub(crate) fn drop_unstarted(&self) {
         let mut state = self.lock();
         state.claims.clear_waiting();
+        state.hold_reason = None;
         let dropped = std::mem::take(&mut state.queued);
         drop(state);
         drop(dropped);
