@@ -169,6 +169,12 @@ impl Connection {
         }
     }
 
+    /// The last permission that the server has denied, also to what was published.
+    pub(super) fn denied(&self) -> Option<String> {
+        let denied = self.denied.borrow();
+        (!denied.is_empty()).then(|| denied.clone())
+    }
+
     /// A request to the JetStream API. The inner error is the server's.
     pub(super) async fn api<T: DeserializeOwned>(
         &self,

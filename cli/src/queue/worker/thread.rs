@@ -122,6 +122,8 @@ pub(super) struct Thread {
     input_ended: bool,
     cancelled: bool,
     deleted: bool,
+    /// The server denies a permission.
+    denied: bool,
     /// No more jobs run.
     closing: bool,
     close_until: Option<Instant>,
@@ -165,6 +167,7 @@ impl Thread {
             input_ended: false,
             cancelled: false,
             deleted: false,
+            denied: false,
             closing: false,
             close_until: None,
             parts,

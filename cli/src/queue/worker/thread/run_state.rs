@@ -24,6 +24,11 @@ impl Thread {
             }
             self.refusal = refusal;
         }
+        // A worker needs all of its permissions. It would wait for confirmations in vain.
+        if let (Some(denied), false) = (self.parts.shared.connection.denied(), self.denied) {
+            self.denied = true;
+            self.end_with(QueueError::Denied(denied).into());
+        }
         let now = Instant::now();
         // Jobs that wait here start no more when their leases may be over: the server has given
         // them to another worker.
