@@ -2,6 +2,8 @@
 
 use clap::{Parser, Subcommand};
 
+#[cfg(feature = "queue")]
+use crate::queue;
 #[cfg(feature = "serve")]
 use crate::serve;
 use crate::{client, completions, doctor, man, run, wait};
@@ -17,6 +19,12 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Run(Box<run::Options>),
+    #[cfg(feature = "queue")]
+    Submit(Box<queue::SubmitOptions>),
+    #[cfg(feature = "queue")]
+    Results(queue::ResultsOptions),
+    #[cfg(feature = "queue")]
+    Queue(queue::QueueOptions),
     Wait(wait::Options),
     Doctor(doctor::Options),
     #[cfg(feature = "serve")]

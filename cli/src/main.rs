@@ -14,6 +14,8 @@ mod help;
 mod init;
 mod locale;
 mod man;
+#[cfg(feature = "queue")]
+mod queue;
 mod run;
 #[cfg(feature = "serve")]
 mod serve;
@@ -51,6 +53,12 @@ fn main() -> ExitCode {
     };
     let ended = match command {
         Command::Run(options) => run::run(*options),
+        #[cfg(feature = "queue")]
+        Command::Submit(options) => queue::submit(&options),
+        #[cfg(feature = "queue")]
+        Command::Results(options) => queue::results(&options),
+        #[cfg(feature = "queue")]
+        Command::Queue(options) => queue::queue(&options),
         Command::Wait(options) => wait::wait(&options),
         Command::Doctor(options) => doctor::doctor(&options),
         #[cfg(feature = "serve")]

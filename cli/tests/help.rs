@@ -13,6 +13,12 @@ const SUBCOMMANDS: &[&str] = &[
     "doctor",
     #[cfg(feature = "serve")]
     "serve",
+    #[cfg(feature = "queue")]
+    "submit",
+    #[cfg(feature = "queue")]
+    "results",
+    #[cfg(feature = "queue")]
+    "queue",
     "watch",
     "exits",
     "completions",
@@ -43,7 +49,9 @@ fn ragged(text: &str, columns: usize) -> Option<(String, String)> {
     let mut examples = false;
     for pair in lines.windows(2) {
         let (line, next) = (pair[0], pair[1]);
-        examples = !line.is_empty() && (examples || line.starts_with("Example"));
+        // Subcommands have a line each.
+        let begins = line.starts_with("Example") || line == "Commands:";
+        examples = !line.is_empty() && (examples || begins);
         let indent = |line: &str| line.len() - line.trim_start().len();
         let text_begins = description_column(line).unwrap_or(indent(line));
         let continues = !line.trim().is_empty()
@@ -101,7 +109,8 @@ fn short_help_fits_a_screen_with_one_line_for_each_option() {
         for line in text.lines() {
             // Headings of options; the examples follow them.
             if !line.starts_with(' ') {
-                in_options = line.ends_with(':') && !line.starts_with("Example");
+                in_options =
+                    line.ends_with(':') && !line.starts_with("Example") && line != "Commands:";
             }
             let in_option = in_options && line.starts_with("  ");
             assert!(!in_option || description_column(line).is_some(), "{line}");

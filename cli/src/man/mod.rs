@@ -66,6 +66,12 @@ fn pages(exitring: Command) -> Vec<(String, Command)> {
     let subcommands = exitring.get_subcommands().filter(|sub| !sub.is_hide_set());
     let pages = subcommands.map(|sub| (sub.get_name().to_owned(), sub.clone()));
     let mut pages: Vec<_> = pages.collect();
+    let nested = pages.iter().flat_map(|(name, command)| {
+        let nested = command.get_subcommands();
+        nested.map(move |sub| (format!("{name}-{}", sub.get_name()), sub.clone()))
+    });
+    let nested: Vec<_> = nested.collect();
+    pages.extend(nested);
     pages.push(("exitring".into(), exitring));
     pages
 }

@@ -28,9 +28,15 @@ const PAGES: &[(&str, &str)] = &[
     ("exitring", include_str!("pages/exitring.txt")),
     ("exits", include_str!("pages/exits.txt")),
     ("man", include_str!("pages/man.txt")),
+    #[cfg(feature = "queue")]
+    ("queue", include_str!("pages/queue.txt")),
+    #[cfg(feature = "queue")]
+    ("results", include_str!("pages/results.txt")),
     ("run", include_str!("pages/run.txt")),
     #[cfg(feature = "serve")]
     ("serve", include_str!("pages/serve.txt")),
+    #[cfg(feature = "queue")]
+    ("submit", include_str!("pages/submit.txt")),
     ("wait", include_str!("pages/wait.txt")),
     ("watch", include_str!("pages/watch.txt")),
 ];

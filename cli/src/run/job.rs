@@ -42,6 +42,9 @@ pub(crate) struct Details {
     pub(crate) name: Option<SlottedWord>,
     /// Earlier attempts, for a report.
     pub(crate) attempts: FailedAttempts,
+    /// The right to run a job of a queue.
+    #[cfg(feature = "queue")]
+    pub(crate) lease: Option<crate::queue::worker::lease::Lease>,
 }
 
 /// What a job reads from its standard input.

@@ -25,23 +25,23 @@
 //! - [`dry_run`]: prints the commands in place of all that.
 //! - [`job_environment`], [`setup`]: build the parts from the options.
 
-mod attempt;
-mod claim;
-mod command_spec;
+pub(crate) mod attempt;
+pub(crate) mod claim;
+pub(crate) mod command_spec;
 mod contain;
 mod dry_run;
 mod fault_signals;
-mod input;
-mod job;
+pub(crate) mod input;
+pub(crate) mod job;
 mod job_environment;
 mod jobserver;
 mod options;
-mod output;
-mod output_tail;
-mod report;
-mod schedule;
+pub(crate) mod output;
+pub(crate) mod output_tail;
+pub(crate) mod report;
+pub(crate) mod schedule;
 mod setup;
-mod signals;
+pub(crate) mod signals;
 mod start_error;
 mod stopped;
 mod stream_id;
@@ -63,6 +63,8 @@ use self::input::shard;
 use self::input::source::Source;
 use self::jobserver::role::Role;
 pub(crate) use self::options::Options;
+#[cfg(feature = "queue")]
+pub(crate) use self::options::parse_max_args;
 use self::output::drainer;
 pub(crate) use self::output::drainer::drain;
 use self::output::keep_order::KeepOrder;
@@ -95,9 +97,13 @@ use self::token::Token;
 use crate::code;
 use crate::diagnostics::say;
 use crate::failure::Failure;
+#[cfg(feature = "queue")]
+use crate::queue::worker::{link::QueueLink, prepare::prepare};
 
 /// Runs the jobs. Returns the exit code.
-pub(crate) fn run(options: Options) -> Result<u8, Failure> {
+pub(crate) fn run(
+    #[cfg_attr(not(feature = "queue"), allow(unused_mut))] mut options: Options,
+) -> Result<u8, Failure> {
     // First: it must find the descriptors as they were inherited.
     let mut jobserver = Role::choose(&options, JOBS_MORE)?;
     let foreground = choose_foreground(&options)?;
@@ -105,6 +111,8 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         (Stopped::Foreground, None) => Stopped::Report,
         (stopped, _) => stopped,
     };
+    #[cfg(feature = "queue")]
+    let prepared = prepare(&mut options)?;
     let shard = choose_shard(&options)?;
     let failed = match &options.tests.rerun_failed {
         Some(log) => Some(FailedJobs::read(log)?),
@@ -201,16 +209,33 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
         event_queue: Arc::clone(&spawner.event_queue),
         counts: Arc::clone(&counts),
     };
-    // The reader is started last. If a thread cannot be started, no job has been, which would be
+    // What submits jobs is started last. If a thread cannot be started, no job has been, which would be
     // lost with this process.
     let spawners = (0..usize::from(options.starters).min(jobs)).map(|_| {
         let spawner = Arc::clone(&spawner);
         start_thread("spawner", move || spawner.run())
     });
     let spawners = spawners.collect::<Result<Vec<_>, _>>()?;
-    // The thread is not joined: it may block on input that never arrives.
-    start_thread("reader", move || reader.run())?;
+    #[cfg(feature = "queue")]
+    let (queue, reader) = match prepared {
+        None => (None, Some(reader)),
+        Some(prepared) => {
+            let (admission, events) = (&spawner.admission, &spawner.event_queue);
+            let link = QueueLink::start(prepared, Arc::clone(admission), Arc::clone(events))?;
+            (Some(link), None)
+        }
+    };
+    #[cfg(not(feature = "queue"))]
+    let reader = Some(reader);
+    if let Some(reader) = reader {
+        // The thread is not joined: it may block on input that never arrives.
+        start_thread("reader", move || reader.run())?;
+    }
 
+    #[cfg(feature = "queue")]
+    let keeps_output = queue.is_some();
+    #[cfg(not(feature = "queue"))]
+    let keeps_output = false;
     let mut supervisor = Supervisor {
         signals,
         counts: Arc::clone(&counts),
@@ -218,10 +243,12 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
             Arc::clone(&spawner.poll),
             route,
             OutputTails::new(
-                junit.is_some(),
+                junit.is_some() || keeps_output,
                 options.report.is_some() || options.output.watch,
             ),
         ),
+        #[cfg(feature = "queue")]
+        queue,
         joblog,
         observers,
         junit,
@@ -260,6 +287,13 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
             // The panic hook has already reported a panic.
             let _ = spawner.join();
         }
+    }
+    #[cfg(feature = "queue")]
+    if let Some(queue) = supervisor.queue.take() {
+        let shutdown = &supervisor.shutdown;
+        // Jobs whose ends cannot be learned keep their leases.
+        let limited = shutdown.is_interrupted() || shutdown.is_abandoned();
+        queue.close(&mut supervisor.signals, limited, shutdown.grace());
     }
     let Supervisor {
         summary,

@@ -285,13 +285,17 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) tests: TestOptions,
 
+    #[cfg(feature = "queue")]
+    #[command(flatten)]
+    pub(crate) queue: crate::queue::WorkerOptions,
+
     /// The number of threads that start jobs; each blocks in every exec
     #[arg(long, value_name = "N", default_value_t = 4, hide = true, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) starters: u16,
 }
 
 /// Parses the value of `--max-args`.
-fn parse_max_args(text: &str) -> Result<u32, String> {
+pub(crate) fn parse_max_args(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(0) => Err(
             "with 0 arguments jobs would not depend on the list; for N times the same command, give it a placeholder that it ignores, as in: -- sh -c COMMAND {} ::: $(seq N)".into(),

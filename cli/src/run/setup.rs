@@ -40,6 +40,9 @@ pub(super) const JOBS_MORE: usize = 1024;
 pub(super) fn choose_shard(options: &Options) -> Result<Shard, Failure> {
     let wanted = match options.shard {
         Some(wanted) => wanted,
+        // A queue has the whole list.
+        #[cfg(feature = "queue")]
+        None if options.queue.queue.is_some() => Wanted::Part(Shard::WHOLE),
         None => Wanted::from_environment()?,
     };
     match wanted {
@@ -58,7 +61,7 @@ pub(super) fn choose_shard(options: &Options) -> Result<Shard, Failure> {
 
 pub(super) fn list_options(options: &Options) -> ListOptions {
     ListOptions {
-        file: options.file.clone(),
+        file: list_file(options),
         end: match options.null {
             true => Some(0),
             false => options.delimiter,
@@ -79,6 +82,15 @@ pub(super) fn list_options(options: &Options) -> ListOptions {
             (None, true) => Repeat::WithoutEnd,
         },
     }
+}
+
+/// The list. It is empty for the jobs of a queue, which do not come from a list.
+fn list_file(options: &Options) -> Option<PathBuf> {
+    #[cfg(feature = "queue")]
+    if options.queue.queue.is_some() {
+        return Some("/dev/null".into());
+    }
+    options.file.clone()
 }
 
 /// Begins the report of `--junit`. Its suite has the name of the list, or is the template.

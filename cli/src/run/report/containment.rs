@@ -7,6 +7,7 @@ use super::record::EndCause;
 
 /// Fields of the record of a contained job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "queue", derive(serde::Deserialize))]
 pub(crate) struct Containment {
     /// The job left processes behind when it ended by itself.
     pub(crate) leaky: bool,

@@ -224,10 +224,18 @@ impl JobLog {
     /// Appends the record of a finished job. An error is returned once, and nothing is written after
     /// it.
     pub(crate) fn write(&mut self, job: &Job, record: &Record<'_>) -> Result<(), Failure> {
+        self.write_hashed(record, format!("{:016x}", job.command.hash()))
+    }
+
+    /// The same for a job of which only the hash of the command is known.
+    pub(crate) fn write_hashed(
+        &mut self,
+        record: &Record<'_>,
+        hash: String,
+    ) -> Result<(), Failure> {
         if self.failed {
             return Ok(());
         }
-        let hash = format!("{:016x}", job.command.hash());
         let line = to_json_line(&LogEntry { record, hash });
         // One write(2), unless only a part of the line fits. The next write then returns the
         // reason.

@@ -28,19 +28,7 @@ pub(crate) fn of_job(suite: &str, job: &Job, record: &Record<'_>, output: &Outpu
             [case.system_out, case.system_err] = texts(&first.output);
             case
         }
-        _ => {
-            let mut status = match record.success {
-                true => TestCaseStatus::success(),
-                false => failed(kind_of(record), failure_type(record), &record.description()),
-            };
-            status.set_rerun_kind(FlakyOrRerun::Flaky);
-            status.add_reruns(attempts.iter().map(rerun));
-            let mut case = TestCase::new("", status);
-            case.set_time(record.wall());
-            case.timestamp = record.started_at().parse().ok();
-            [case.system_out, case.system_err] = texts(output);
-            case
-        }
+        _ => of_last(attempts, record, output),
     };
     let mut name = name_of(&job.name());
     if job.repeat > 0 {
@@ -48,6 +36,35 @@ pub(crate) fn of_job(suite: &str, job: &Job, record: &Record<'_>, output: &Outpu
     }
     case.name = name.into();
     case.set_classname(suite);
+    case
+}
+
+/// The test case of a job of which only the record is known.
+#[cfg(feature = "queue")]
+pub(crate) fn of_stored(
+    suite: &str,
+    name: &[u8],
+    record: &Record<'_>,
+    output: &OutputTail,
+) -> TestCase {
+    let mut case = of_last(&[], record, output);
+    case.name = name_of(name).into();
+    case.set_classname(suite);
+    case
+}
+
+/// The test case of the last attempt, without a name.
+fn of_last(attempts: &[FailedAttempt], record: &Record<'_>, output: &OutputTail) -> TestCase {
+    let mut status = match record.success {
+        true => TestCaseStatus::success(),
+        false => failed(kind_of(record), failure_type(record), &record.description()),
+    };
+    status.set_rerun_kind(FlakyOrRerun::Flaky);
+    status.add_reruns(attempts.iter().map(rerun));
+    let mut case = TestCase::new("", status);
+    case.set_time(record.wall());
+    case.timestamp = record.started_at().parse().ok();
+    [case.system_out, case.system_err] = texts(output);
     case
 }
 

@@ -1,5 +1,8 @@
 //! The record of a finished job, for standard output (`--output jsonl`) and the job log.
 
+#[cfg(feature = "queue")]
+mod stored;
+
 use std::borrow::Cow;
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -13,6 +16,9 @@ use crate::run::job::{Job, StartTime};
 use crate::run::start_error::StartError;
 use crate::run::stopped::stopped_by;
 use crate::signal_name::signal_name;
+
+#[cfg(feature = "queue")]
+pub(crate) use self::stored::StoredRecord;
 
 /// One finished job. The fields are stable; new ones may be added.
 #[derive(Debug, Serialize)]
@@ -59,6 +65,7 @@ pub(crate) struct Record<'a> {
 
 /// How a job ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "queue", derive(serde::Deserialize))]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OutcomeKind {
     Exited,
@@ -155,6 +162,16 @@ impl<'a> Record<'a> {
             reason: Some(why),
             interrupted: true,
             wall_seconds: micros(start_time.instant.elapsed().as_secs_f64()),
+            ..Self::blank(job, start_time)
+        }
+    }
+
+    /// The record of a job whose workers were lost so often that it is not run again.
+    #[cfg(feature = "queue")]
+    pub(crate) fn of_given_up(job: &'a Job, start_time: StartTime, why: String) -> Self {
+        Self {
+            outcome: OutcomeKind::Unknown,
+            reason: Some(why),
             ..Self::blank(job, start_time)
         }
     }

@@ -1,6 +1,8 @@
 //! The queue of jobs that wait to start, and the limit on those that run.
 
 mod holds;
+#[cfg(feature = "queue")]
+mod leased;
 pub(crate) mod shared_limit;
 mod state;
 
@@ -48,6 +50,7 @@ impl Admission {
                 released: 0,
                 input_ended: false,
                 closed: false,
+                paused: false,
                 sleeping_spawners: 0,
                 reader_sleeping: false,
                 delay: delay.map(|delay| delay.min(DELAY_MAX)),
@@ -109,7 +112,7 @@ impl Admission {
                 return None;
             }
             state.end_delays();
-            let may_start = !state.closed && state.used() < state.capacity;
+            let may_start = !state.closed && !state.paused && state.used() < state.capacity;
             if may_start && let Some(pause) = state.pause() {
                 state.return_unused();
                 state.sleeping_spawners += 1;

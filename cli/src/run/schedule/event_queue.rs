@@ -29,6 +29,9 @@ pub(crate) enum Event {
     /// The pipes of the last job that was started are not read. It would wait for ever when they
     /// are full.
     CannotReadPipes(Failure),
+    /// The run ends, and with it the jobs that run.
+    #[cfg(feature = "queue")]
+    EndNow(Failure),
     /// A job that had a permit is not started.
     StartDropped,
     /// The watcher no longer reports the ends of jobs.

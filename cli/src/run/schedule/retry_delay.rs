@@ -1,5 +1,6 @@
 //! The time between attempts at a job (`--retry-delay`).
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -21,6 +22,14 @@ impl RetryDelay {
         let doubled = 2_u32.checked_pow(attempt.saturating_sub(1));
         let delay = doubled.and_then(|factor| self.first.checked_mul(factor));
         delay.map_or(self.max, |delay| delay.min(self.max))
+    }
+}
+
+impl fmt::Display for RetryDelay {
+    /// As it is parsed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (first, max) = (self.first.as_secs_f64(), self.max.as_secs_f64());
+        write!(f, "{first}..{max}")
     }
 }
 

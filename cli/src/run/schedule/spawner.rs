@@ -87,7 +87,22 @@ impl Spawner {
                 Err(StartFailure::Throttled(reason)) => reason,
                 Err(StartFailure::Fatal(failure)) => return give_up(&self.event_queue, failure),
             };
-            job = match self.admission.requeue(job) {
+            #[cfg(feature = "queue")]
+            let put_back = match job
+                .details
+                .as_ref()
+                .and_then(|details| details.lease.as_ref())
+            {
+                // Another machine may have the resource.
+                Some(lease) => {
+                    lease.delay();
+                    self.admission.drop_active(job)
+                }
+                None => self.admission.requeue(job),
+            };
+            #[cfg(not(feature = "queue"))]
+            let put_back = self.admission.requeue(job);
+            job = match put_back {
                 // The job starts again after another one has ended.
                 Ok(capacity) => {
                     return self

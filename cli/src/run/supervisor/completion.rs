@@ -174,6 +174,10 @@ impl Supervisor {
         let AttemptTail { streams, together } = output;
         self.summary.add(record);
         self.observe(record, true, together);
+        #[cfg(feature = "queue")]
+        if let Some(queue) = &self.queue {
+            queue.finish(job, record, streams.as_ref());
+        }
         if self.junit.is_some() {
             self.add_test_case(job, record, &streams.unwrap_or_default());
         }

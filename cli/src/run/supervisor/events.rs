@@ -43,6 +43,8 @@ impl Supervisor {
                 }
                 Event::CannotContinue(failure) => self.stop(Stop::Soon, Some(failure)),
                 Event::CannotReadPipes(failure) => self.stop(Stop::Now, Some(failure)),
+                #[cfg(feature = "queue")]
+                Event::EndNow(failure) => self.stop(Stop::Now, Some(failure)),
                 Event::WatcherFailed(failure) => self.watcher_failed(failure),
                 Event::Notice(text) => self.report(&text),
                 // The number of jobs is known now.

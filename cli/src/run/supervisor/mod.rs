@@ -71,6 +71,9 @@ pub(crate) struct Supervisor {
     pub(crate) signals: Signals,
     pub(crate) counts: Arc<ListCounts>,
     pub(crate) pipes: Pipes,
+    /// The queue that the jobs come from, and that gets their results.
+    #[cfg(feature = "queue")]
+    pub(crate) queue: Option<crate::queue::worker::link::QueueLink>,
     pub(crate) joblog: Option<JobLog>,
     /// What collects every attempt, if anything does.
     pub(crate) observers: Option<Box<Observers>>,

@@ -12,7 +12,11 @@ impl Supervisor {
     pub(super) fn take_output(&mut self, job: &Job) -> AttemptTail {
         let piped = self.pipes.take_tail(job.number, job.attempt);
         let mut output = piped.unwrap_or_default();
-        if self.junit.is_some() && output.streams.is_none() {
+        #[cfg(feature = "queue")]
+        let wanted = self.junit.is_some() || self.queue.is_some();
+        #[cfg(not(feature = "queue"))]
+        let wanted = self.junit.is_some();
+        if wanted && output.streams.is_none() {
             let destination = &self.spawner.destination;
             output.streams = destination.output_tail(job.number, STREAM_MAX);
         }

@@ -39,6 +39,8 @@ pub(super) struct State {
     pub(super) input_ended: bool,
     /// No more jobs are started.
     pub(super) closed: bool,
+    /// No jobs are started for a while.
+    pub(super) paused: bool,
     pub(super) sleeping_spawners: usize,
     pub(super) reader_sleeping: bool,
     pub(super) delay: Option<Duration>,
@@ -130,7 +132,7 @@ impl State {
 
     /// The number of waiting jobs that the limit on active jobs lets start.
     pub(super) fn startable(&self) -> usize {
-        match self.closed {
+        match self.closed || self.paused {
             true => 0,
             false => self.ready().min(self.capacity.saturating_sub(self.used())),
         }

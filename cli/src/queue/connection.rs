@@ -1,0 +1,300 @@
+//! The connection with the server, and requests to its JetStream API.
+//!
+//! Requests are JSON and only have the fields that a queue needs, so all servers from 2.9 on
+//! understand them.
+
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::context::ContextBuilder;
+use async_nats::jetstream::{self, Context, response::Response};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, ServerError};
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::address::{Address, Login};
+use super::error::QueueError;
+use super::options::{LoginOptions, ServerOptions};
+use crate::failure::chain;
+
+/// How long the server has for an answer.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the first connection may take, with all servers of a cluster.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest pause between attempts to connect again.
+const RECONNECT_MAX: Duration = Duration::from_secs(4);
+/// The most publications whose confirmation is awaited.
+const INFLIGHT_MAX: usize = 16 * 1024;
+
+/// The state of the connection. Connections are counted, because a short interruption loses what
+/// the server was about to send.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) up: bool,
+    pub(super) connections: u64,
+}
+
+/// A connected client.
+pub(super) struct Connection {
+    pub(super) client: Client,
+    pub(super) context: Context,
+    /// The name of the run.
+    pub(super) run: String,
+    /// The servers, for messages.
+    pub(super) server: String,
+    pub(super) link: watch::Receiver<Link>,
+    /// The last permission that the server has denied.
+    denied: watch::Receiver<String>,
+}
+
+/// A runtime on the calling thread.
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, QueueError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| QueueError::System {
+            what: "start the runtime of the queue",
+            error,
+        })
+}
+
+/// Runs a subcommand that needs a connection. Signals keep their default effect: Ctrl-C ends the
+/// process at any time.
+pub(super) fn with_connection<T>(
+    options: &ServerOptions,
+    work: impl AsyncFnOnce(&Connection) -> Result<T, crate::failure::Failure>,
+) -> Result<T, crate::failure::Failure> {
+    let address = Address::parse(&options.queue)?;
+    runtime()?.block_on(async {
+        let connection = Connection::open(&address, &options.login).await?;
+        work(&connection).await
+    })
+}
+
+impl Connection {
+    pub(super) async fn open(address: &Address, login: &LoginOptions) -> Result<Self, QueueError> {
+        let (link_sender, mut link) = watch::channel(Link::default());
+        let (denied_sender, denied) = watch::channel(String::new());
+        let senders = Arc::new((link_sender, denied_sender));
+        let options = connect_options(address, login)
+            .await?
+            .name("exitring")
+            .connection_timeout(ANSWER_TIMEOUT)
+            .request_timeout(Some(ANSWER_TIMEOUT))
+            .ping_interval(Duration::from_secs(10))
+            .subscription_capacity(64 * 1024)
+            .reconnect_delay_callback(|attempts| {
+                let exponent = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
+                let factor = 2_u32.checked_pow(exponent).unwrap_or(u32::MAX);
+                let delay = Duration::from_millis(50).saturating_mul(factor);
+                delay.min(RECONNECT_MAX)
+            })
+            .event_callback(move |event| {
+                let senders = Arc::clone(&senders);
+                async move {
+                    let (link, denied) = &*senders;
+                    match event {
+                        Event::Connected => link.send_modify(|link| {
+                            link.up = true;
+                            link.connections += 1;
+                        }),
+                        Event::Disconnected | Event::Closed => {
+                            link.send_modify(|link| link.up = false);
+                        }
+                        Event::ServerError(ServerError::Other(text))
+                            if text.to_lowercase().contains("permissions violation") =>
+                        {
+                            denied.send_replace(text);
+                        }
+                        _ => {}
+                    }
+                }
+            });
+        let connect = options.connect(address.servers.clone());
+        let server = address.shown();
+        let client = match timeout(CONNECT_TIMEOUT, connect).await {
+            Ok(Ok(client)) => client,
+            Ok(Err(error)) => {
+                let refused = [
+                    ConnectErrorKind::Authentication,
+                    ConnectErrorKind::AuthorizationViolation,
+                ];
+                return Err(match refused.contains(&error.kind()) {
+                    true => QueueError::Login { server },
+                    false => QueueError::Connect {
+                        server,
+                        reason: chain(&error),
+                    },
+                });
+            }
+            Err(_) => {
+                let reason = "it does not answer".into();
+                return Err(QueueError::Connect { server, reason });
+            }
+        };
+        // The event comes a moment after the connection.
+        let _ = timeout(ANSWER_TIMEOUT, link.wait_for(|link| link.up)).await;
+        let context = ContextBuilder::new()
+            .timeout(ANSWER_TIMEOUT)
+            .max_ack_inflight(INFLIGHT_MAX)
+            .build(client.clone());
+        Ok(Self {
+            client,
+            context,
+            run: address.run.clone(),
+            server,
+            link,
+            denied,
+        })
+    }
+
+    /// The result of a request, or the permission that the server denies meanwhile: it does not
+    /// answer such a request.
+    pub(super) async fn unless_denied<T>(
+        &self,
+        request: impl Future<Output = Result<T, QueueError>>,
+    ) -> Result<T, QueueError> {
+        let mut denied = self.denied.clone();
+        denied.mark_unchanged();
+        tokio::select! {
+            biased;
+            result = request => result,
+            Ok(()) = denied.changed() => Err(QueueError::Denied(denied.borrow().clone())),
+        }
+    }
+
+    /// The last permission that the server has denied, also to what was published.
+    pub(super) fn denied(&self) -> Option<String> {
+        let denied = self.denied.borrow();
+        (!denied.is_empty()).then(|| denied.clone())
+    }
+
+    /// A request to the JetStream API. The inner error is the server's.
+    pub(super) async fn api<T: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        subject: &str,
+        payload: Bytes,
+    ) -> Result<Result<T, jetstream::Error>, QueueError> {
+        self.unless_denied(async {
+            let refused = |reason: String| QueueError::Refused { what, reason };
+            let answer = self
+                .client
+                .request(format!("$JS.API.{subject}"), payload)
+                .await;
+            let answer = answer.map_err(|error| match error.kind() {
+                RequestErrorKind::NoResponders => self.no_jetstream("no service answers"),
+                RequestErrorKind::TimedOut => QueueError::NoAnswer { what },
+                _ => refused(chain(&error)),
+            })?;
+            match serde_json::from_slice(&answer.payload) {
+                Ok(Response::Ok(answer)) => Ok(Ok(answer)),
+                Ok(Response::Err { error }) => Ok(Err(error)),
+                Err(error) => Err(refused(error.to_string())),
+            }
+        })
+        .await
+    }
+
+    /// The same, where the server's errors have no special meaning.
+    pub(super) async fn api_ok<T: DeserializeOwned>(
+        &self,
+        what: &'static str,
+        subject: &str,
+        payload: Bytes,
+    ) -> Result<T, QueueError> {
+        let answer = self.api(what, subject, payload).await?;
+        answer.map_err(|error| self.refused(what, &error))
+    }
+
+    /// An error of the server.
+    pub(super) fn refused(&self, what: &'static str, error: &jetstream::Error) -> QueueError {
+        use async_nats::jetstream::ErrorCode as Code;
+        match error.error_code() {
+            Code::STREAM_NOT_FOUND | Code::CONSUMER_NOT_FOUND => QueueError::NoRun {
+                run: self.run.clone(),
+                server: self.server.clone(),
+            },
+            Code::JETSTREAM_NOT_ENABLED | Code::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT => {
+                self.no_jetstream(&error.to_string())
+            }
+            _ => QueueError::Refused {
+                what,
+                reason: error.to_string(),
+            },
+        }
+    }
+
+    fn no_jetstream(&self, reason: &str) -> QueueError {
+        QueueError::NoJetStream {
+            server: self.server.clone(),
+            reason: reason.into(),
+        }
+    }
+
+    /// Waits until the server has everything that was published.
+    pub(super) async fn flush(&self) {
+        let _ = timeout(ANSWER_TIMEOUT, self.client.flush()).await;
+    }
+}
+
+async fn connect_options(
+    address: &Address,
+    login: &LoginOptions,
+) -> Result<ConnectOptions, QueueError> {
+    let of_environment = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let path = |given: &Option<PathBuf>, name| {
+        let given = given.clone();
+        given.or_else(|| of_environment(name).map(PathBuf::from))
+    };
+    let mut options = ConnectOptions::new();
+    if let Some(creds) = path(&login.creds, "NATS_CREDS") {
+        let read = tokio::fs::read_to_string(&creds).await;
+        options = read
+            .and_then(|text| options.credentials(&text))
+            .map_err(|error| QueueError::Credentials { path: creds, error })?;
+    } else {
+        let user = of_environment("NATS_USER");
+        let of_environment = user.map(|name| Login::User {
+            name,
+            password: of_environment("NATS_PASSWORD").unwrap_or_default(),
+        });
+        options = match address.login.clone().or(of_environment) {
+            Some(Login::Token(token)) => options.token(token),
+            Some(Login::User { name, password }) => options.user_and_password(name, password),
+            None => options,
+        };
+    }
+    if let Some(ca) = path(&login.ca, "NATS_CA") {
+        // The client reports neither a file that does not exist nor one without certificates.
+        let text = tokio::fs::read_to_string(&ca).await;
+        let text = text.and_then(|text| match text.contains("-----BEGIN CERTIFICATE-----") {
+            true => Ok(()),
+            false => Err(io::Error::other("it has no certificate in PEM format")),
+        });
+        text.map_err(|error| QueueError::Certificates {
+            path: ca.clone(),
+            error,
+        })?;
+        options = options.add_root_certificates(ca);
+    }
+    Ok(options.require_tls(address.tls))
+}
+
+/// Whether an error is one of the server's, which it gives again for the same message.
+pub(super) fn server_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a jetstream::Error> {
+    let mut source = Some(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
+        }
+        source = error.source();
+    }
+    None
+}

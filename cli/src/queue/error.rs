@@ -1,0 +1,126 @@
+//! What can go wrong with a queue: the cause, and the remedy.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::code;
+use crate::failure::Failure;
+
+/// An error of a queue. No variant contains a password.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum QueueError {
+    #[error("the address of the queue is invalid: {0}")]
+    Address(String),
+    #[error("cannot read the credentials {}: {error}", path.display())]
+    Credentials { path: PathBuf, error: io::Error },
+    #[error("cannot read the certificates {}: {error}", path.display())]
+    Certificates { path: PathBuf, error: io::Error },
+    #[error("cannot connect to {server}: {reason}")]
+    Connect { server: String, reason: String },
+    #[error("{server} refuses the login")]
+    Login { server: String },
+    #[error("{server} has no JetStream, which a queue needs: {reason}")]
+    NoJetStream { server: String, reason: String },
+    #[error("the server denies it: {0}")]
+    Denied(String),
+    #[error("cannot {what}: the server does not answer")]
+    NoAnswer { what: &'static str },
+    #[error("cannot {what}: {reason}")]
+    Refused { what: &'static str, reason: String },
+    #[error("there is no run {run} on {server}")]
+    NoRun { run: String, server: String },
+    #[error("the run {run} has another list ({jobs} jobs, hash {list})")]
+    OtherList {
+        run: String,
+        jobs: u64,
+        list: String,
+    },
+    #[error("the run {run} has the same list, but other options: {options}")]
+    OtherOptions { run: String, options: String },
+    #[error("the run {run} was submitted by a newer version of exitring (format {version})")]
+    NewerFormat { run: String, version: u32 },
+    #[error("a message of the run {run} is invalid: {reason}")]
+    InvalidMessage { run: String, reason: String },
+    #[error("the run {run} was cancelled")]
+    Cancelled { run: String },
+    #[error("the server has no room for the jobs ({reason}); {stored} of {jobs} are stored")]
+    Full {
+        reason: String,
+        stored: u64,
+        jobs: u64,
+    },
+    #[error("job {job} has {size} bytes, and the server accepts {limit} in a message")]
+    TooLarge { job: u64, size: usize, limit: usize },
+    #[error("job {job} of the list is invalid: {why}")]
+    InvalidJob { job: u64, why: String },
+    #[error("the list has no jobs")]
+    NoJobs,
+    #[error("cannot {what}: {error}")]
+    System {
+        what: &'static str,
+        error: io::Error,
+    },
+}
+
+impl QueueError {
+    fn remedy(&self) -> &'static str {
+        match self {
+            Self::Address(_) => "write nats://HOST/RUN or tls://HOST:PORT/RUN",
+            Self::Credentials { .. } => "give --creds a file that `nsc generate creds` wrote",
+            Self::Certificates { .. } => "give --ca a file of certificates in PEM format",
+            Self::Connect { .. } => {
+                "check the host and the port, and that nats-server runs there; tls:// and --ca are for servers with TLS"
+            }
+            Self::Login { .. } => {
+                "give --creds FILE, or a user and a password in the address or in NATS_USER and NATS_PASSWORD"
+            }
+            Self::NoJetStream { .. } => {
+                "start the server with jetstream (nats-server -js), or enable it for this account"
+            }
+            Self::Denied(_) => {
+                "the user needs publish on exitring.RUN.>, $JS.API.> and $JS.ACK.>, and subscribe on exitring.RUN.> and _INBOX.>"
+            }
+            Self::NoAnswer { .. } => {
+                "check the server; the command can be given again, and continues where it was"
+            }
+            Self::Refused { .. } => "the log of the server may say more",
+            Self::NoRun { .. } => "submit it first (exitring submit), or check the name of the run",
+            Self::OtherList { .. } | Self::OtherOptions { .. } => {
+                "give the run another name, or delete the earlier one: exitring queue delete"
+            }
+            Self::NewerFormat { .. } => "install the version of exitring that submitted it",
+            Self::InvalidMessage { .. } => {
+                "another program has written to its subjects; delete the run and submit it again"
+            }
+            Self::Cancelled { .. } => {
+                "delete it before a run with the same name: exitring queue delete"
+            }
+            Self::Full { .. } => {
+                "raise the limits of the stream, the account or the disk, and submit again: it continues"
+            }
+            Self::TooLarge { .. } => {
+                "raise max_payload in the configuration of the server, or put the command into a script"
+            }
+            Self::InvalidJob { .. } => "correct the list; nothing was submitted",
+            Self::NoJobs => "check the list; nothing was submitted",
+            Self::System { .. } => "`exitring doctor` shows what this machine allows",
+        }
+    }
+
+    fn code(&self) -> u8 {
+        match self {
+            Self::Connect { .. }
+            | Self::NoAnswer { .. }
+            | Self::Refused { .. }
+            | Self::Full { .. }
+            | Self::System { .. } => code::RESOURCE,
+            _ => code::USAGE,
+        }
+    }
+}
+
+impl From<QueueError> for Failure {
+    fn from(error: QueueError) -> Self {
+        Self::new(error.code(), error.to_string()).remedy(error.remedy())
+    }
+}

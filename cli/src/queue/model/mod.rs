@@ -1,0 +1,11 @@
+//! The messages of a run. Their formats are stable: fields may be added, and unknown ones are
+//! ignored.
+//!
+//! [`run_spec`] is the first message of a run, [`job_message`] a job, [`record_message`] a result,
+//! [`beat`] a sign of life of a worker. [`text`] is a string that may not be UTF-8.
+
+pub(super) mod beat;
+pub(super) mod job_message;
+pub(super) mod record_message;
+pub(super) mod run_spec;
+pub(super) mod text;

@@ -1,0 +1,148 @@
+//! The first message of a run: what the list is, and how jobs run.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::text::Text;
+use crate::queue::error::QueueError;
+
+/// The version of the formats. A higher one is refused.
+pub(crate) const FORMAT: u32 = 1;
+
+/// What the list is, and how jobs run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RunSpec {
+    pub(crate) format: u32,
+    /// The number of jobs.
+    pub(crate) jobs: u64,
+    /// The hash of all jobs: XXH3 of their messages.
+    pub(crate) list: String,
+    pub(crate) options: RunOptions,
+}
+
+/// How jobs run, on every worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RunOptions {
+    pub(crate) timeout_seconds: Option<f64>,
+    pub(crate) grace_seconds: f64,
+    pub(crate) retries: u32,
+    /// As `--retry-delay` takes it.
+    pub(crate) retry_delay: Option<String>,
+    pub(crate) fail_flaky: bool,
+    pub(crate) cwd: Option<Text>,
+    /// NAME=VALUE.
+    pub(crate) env: Vec<Text>,
+    pub(crate) shell: ShellChoice,
+    pub(crate) lease_seconds: f64,
+    pub(crate) max_lost: u32,
+}
+
+/// What executes a line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ShellChoice {
+    /// `sh`, for the lines that need a shell.
+    Auto,
+    Never,
+    Always(Text),
+}
+
+impl RunSpec {
+    /// Checks that this version understands it.
+    pub(crate) fn parse(run: &str, json: &[u8]) -> Result<Self, QueueError> {
+        let invalid = |reason: String| QueueError::InvalidMessage {
+            run: run.into(),
+            reason,
+        };
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let format: Format =
+            serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
+        if format.format > FORMAT {
+            return Err(QueueError::NewerFormat {
+                run: run.into(),
+                version: format.format,
+            });
+        }
+        let spec: Self =
+            serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
+        let options = &spec.options;
+        let times = [
+            options.timeout_seconds,
+            Some(options.grace_seconds),
+            Some(options.lease_seconds),
+        ];
+        let is_time = |seconds: f64| Duration::try_from_secs_f64(seconds).is_ok();
+        if !times.into_iter().flatten().all(is_time) {
+            return Err(invalid("a time is out of range".into()));
+        }
+        Ok(spec)
+    }
+
+    /// The time after which a job without a sign of life is delivered again.
+    pub(crate) fn lease(&self) -> Duration {
+        seconds(self.options.lease_seconds)
+    }
+}
+
+impl RunOptions {
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.timeout_seconds.map(seconds)
+    }
+
+    pub(crate) fn grace(&self) -> Duration {
+        seconds(self.grace_seconds)
+    }
+
+    pub(crate) fn cwd(&self) -> Option<PathBuf> {
+        self.cwd.clone()?.into_os().map(PathBuf::from)
+    }
+
+    pub(crate) fn env(&self) -> Vec<OsString> {
+        let variables = self.env.iter().cloned();
+        variables.filter_map(Text::into_os).collect()
+    }
+
+    /// The names of the options that differ.
+    pub(crate) fn differences(&self, other: &Self) -> String {
+        let pairs = [
+            ("--timeout", self.timeout_seconds == other.timeout_seconds),
+            ("--grace", self.grace_seconds == other.grace_seconds),
+            ("--retries", self.retries == other.retries),
+            ("--retry-delay", self.retry_delay == other.retry_delay),
+            ("--fail-flaky", self.fail_flaky == other.fail_flaky),
+            ("--cwd", self.cwd == other.cwd),
+            ("--env", self.env == other.env),
+            ("--shell", self.shell == other.shell),
+            ("--lease", self.lease_seconds == other.lease_seconds),
+            ("--max-lost", self.max_lost == other.max_lost),
+        ];
+        let differing = pairs
+            .iter()
+            .filter(|(_, same)| !same)
+            .map(|(name, _)| *name);
+        differing.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The value of a variable that is set here, for `--env NAME`.
+pub(crate) fn variable_with_value(variable: &OsString) -> Option<Text> {
+    if variable.as_bytes().contains(&b'=') {
+        return Some(Text::of_os(variable));
+    }
+    let mut whole = variable.clone().into_vec();
+    whole.push(b'=');
+    whole.extend(std::env::var_os(variable)?.into_vec());
+    Some(Text::of(&whole))
+}
+
+/// [`RunSpec::parse`] has checked the range.
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}

@@ -1,0 +1,241 @@
+//! `exitring results`: the records of a run, in the order in which the jobs have ended.
+//!
+//! The first record of a job counts, in the order of the stream, which is the same for every reader.
+//! Any other record of the job is from a worker that had lost its lease.
+
+use std::fs;
+use std::io;
+
+use roaring::RoaringTreemap;
+use tempfile::TempDir;
+
+use super::connection::{Connection, with_connection};
+use super::error::QueueError;
+use super::model::record_message::RecordMessage;
+use super::model::text::Text;
+use super::options::{ResultsOptions, ResultsOutput};
+use super::streams::records::Records;
+use crate::code;
+use crate::diagnostics::say;
+use crate::failure::Failure;
+use crate::run::output_tail::Tail;
+use crate::run::report::joblog::{ExistingLog, JobLog};
+use crate::run::report::junit::JunitReport;
+use crate::run::report::junit_case;
+use crate::run::report::summary::excerpt;
+use crate::stdio;
+
+/// Failed jobs that the summary shows.
+const FAILED_SHOWN: usize = 10;
+/// How much is written to standard output at a time.
+const OUT_MAX: usize = 256 * 1024;
+
+/// Shows the results. Returns the exit code.
+pub(crate) fn results(options: &ResultsOptions) -> Result<u8, Failure> {
+    with_connection(&options.server, async |connection| {
+        let spec = connection.spec().await?;
+        let mut report = Report::new(options, connection)?;
+        let mut records = Records::new(connection);
+        let last = match options.follow {
+            true => None,
+            false => {
+                let names = connection.names();
+                Some(connection.stream_state(&names.records).await?.last_sequence)
+            }
+        };
+        let mut cancelled = false;
+        loop {
+            let complete = report.accepted.len() >= spec.jobs;
+            if complete && options.follow || last.is_some_and(|last| records.position() >= last) {
+                break;
+            }
+            let batch = records.next().await?;
+            let idle = batch.is_empty();
+            for record in batch {
+                report.add(&record)?;
+            }
+            report.flush()?;
+            // The records of jobs that were running are awaited: they come within the grace.
+            if idle && options.follow && connection.is_cancelled().await? {
+                let jobs = connection.consumer_state().await;
+                cancelled = true;
+                if jobs.is_err() || records.idle_seconds() > spec.options.grace().as_secs() + 2 {
+                    break;
+                }
+            }
+        }
+        if !cancelled {
+            cancelled = connection.is_cancelled().await?;
+        }
+        report.finish(spec.jobs, cancelled)
+    })
+}
+
+/// What is made of the records.
+struct Report<'a> {
+    options: &'a ResultsOptions,
+    run: String,
+    /// The jobs with a result.
+    accepted: RoaringTreemap,
+    extra: u64,
+    failed: u64,
+    interrupted: u64,
+    first_failed: Vec<(u64, String, String)>,
+    out: Vec<u8>,
+    joblog: Option<JobLog>,
+    junit: Option<(JunitReport, TempDir)>,
+}
+
+impl<'a> Report<'a> {
+    fn new(options: &'a ResultsOptions, connection: &Connection) -> Result<Self, Failure> {
+        let joblog = match &options.joblog {
+            Some(path) => Some(JobLog::open(path, ExistingLog::Refuse)?.0),
+            None => None,
+        };
+        let junit = match options.output {
+            ResultsOutput::Junit => {
+                let dir = tempfile::tempdir()
+                    .map_err(|error| Failure::writing("a temporary directory", &error))?;
+                let path = dir.path().join("junit.xml");
+                Some((JunitReport::create(&path, connection.run.as_bytes())?, dir))
+            }
+            _ => None,
+        };
+        Ok(Self {
+            options,
+            run: connection.run.clone(),
+            accepted: RoaringTreemap::new(),
+            extra: 0,
+            failed: 0,
+            interrupted: 0,
+            first_failed: Vec::new(),
+            out: Vec::new(),
+            joblog,
+            junit,
+        })
+    }
+
+    fn add(&mut self, json: &[u8]) -> Result<(), Failure> {
+        let message: RecordMessage =
+            serde_json::from_slice(json).map_err(|error| QueueError::InvalidMessage {
+                run: self.run.clone(),
+                reason: format!("a record: {error}"),
+            })?;
+        let accepted = self.accepted.insert(message.record.job);
+        self.extra += u64::from(!accepted);
+        if self.options.output == ResultsOutput::Jsonl {
+            // The record as it was published, with one more field.
+            let end = json.iter().rposition(|&byte| byte == b'}').unwrap_or(0);
+            self.out.extend(&json[..end]);
+            self.out
+                .extend(format!(",\"accepted\":{accepted}}}\n").as_bytes());
+        }
+        if accepted {
+            self.accept(message)?;
+        }
+        match self.out.len() > OUT_MAX {
+            true => self.flush(),
+            false => Ok(()),
+        }
+    }
+
+    fn accept(&mut self, message: RecordMessage) -> Result<(), Failure> {
+        let record = message.record.as_record();
+        self.interrupted += u64::from(record.interrupted);
+        if !record.success && !record.interrupted {
+            self.failed += 1;
+            if self.first_failed.len() < FAILED_SHOWN {
+                let text = excerpt(&record.command);
+                self.first_failed
+                    .push((record.job, record.description(), text));
+            }
+        }
+        if let Some(joblog) = &mut self.joblog {
+            joblog.write_hashed(&record, message.origin.hash.clone())?;
+        }
+        if let Some((junit, _)) = &mut self.junit {
+            let output = [
+                tail(message.output.stdout, message.output.stdout_omitted),
+                tail(message.output.stderr, message.output.stderr_omitted),
+            ];
+            let name = message.origin.name.and_then(Text::into_bytes);
+            let name = name.unwrap_or_else(|| record.command.as_bytes().to_vec());
+            let case = junit_case::of_stored(junit.suite(), &name, &record, &output);
+            return junit.add(case);
+        }
+        if self.options.output == ResultsOutput::Human {
+            let bytes = |text: Option<Text>| text.and_then(Text::into_bytes).unwrap_or_default();
+            self.out.extend(bytes(message.output.stdout));
+            let errors = bytes(message.output.stderr);
+            if !errors.is_empty() {
+                self.flush()?;
+                let _ = stdio::write_err(&errors);
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        let written = stdio::write_out(&self.out);
+        self.out.clear();
+        written.map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => {
+                Failure::new(code::BROKEN_PIPE, "standard output was closed")
+            }
+            _ => Failure::writing("standard output", &error),
+        })
+    }
+
+    fn finish(mut self, jobs: u64, cancelled: bool) -> Result<u8, Failure> {
+        if let Some((junit, dir)) = self.junit.take() {
+            junit.finish()?;
+            let report = fs::read(dir.path().join("junit.xml"));
+            self.out = report.map_err(|error| Failure::writing("the report", &error))?;
+        }
+        self.flush()?;
+        let with_result = self.accepted.len();
+        if !self.options.quiet {
+            say(&self.summary(jobs, cancelled));
+        }
+        let all_succeeded = with_result == jobs && self.failed + self.interrupted == 0;
+        Ok(match all_succeeded {
+            true => code::OK,
+            false => code::SOME_FAILED,
+        })
+    }
+
+    fn summary(&self, jobs: u64, cancelled: bool) -> String {
+        let with_result = self.accepted.len();
+        let succeeded = with_result - self.failed - self.interrupted;
+        let mut text = format!("{succeeded} succeeded, {} failed", self.failed);
+        if self.interrupted > 0 {
+            text += &format!(", {} interrupted", self.interrupted);
+        }
+        if with_result < jobs {
+            text += &format!("; {} of {jobs} have no result", jobs - with_result);
+        }
+        if cancelled {
+            text += "; the run was cancelled";
+        }
+        if self.extra > 0 {
+            text += &format!(
+                "; {} more records of jobs that ran again do not count",
+                self.extra
+            );
+        }
+        text += "\n";
+        for (job, how, command) in &self.first_failed {
+            text += &format!("  job {job}: {how}: {command}\n");
+        }
+        let more = self.failed.saturating_sub(self.first_failed.len() as u64);
+        if more > 0 {
+            text += &format!("  and {more} more; --output jsonl lists all of them\n");
+        }
+        text
+    }
+}
+
+fn tail(text: Option<Text>, omitted: u64) -> Tail {
+    let bytes = text.and_then(Text::into_bytes).unwrap_or_default();
+    Tail::after(omitted, bytes)
+}

@@ -1,0 +1,104 @@
+//! Results that wait for the server: a few in memory, the rest in an unlinked file.
+//!
+//! The buffer is bounded by the number of leases, because no job is taken while results wait, and by
+//! the size of a message.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use bytes::Bytes;
+
+/// What stays in memory.
+const MEMORY_MAX: usize = 8 * 1024 * 1024;
+
+/// Where a result waits.
+pub(super) enum Waiting {
+    Memory(Bytes),
+    File { offset: u64, length: usize },
+}
+
+/// The buffer.
+#[derive(Default)]
+pub(super) struct Buffer {
+    in_memory: usize,
+    file: Option<File>,
+    /// The length of the file, and how many results are in it. It is cut when there is none.
+    length: u64,
+    in_file: usize,
+}
+
+impl Buffer {
+    pub(super) fn put(&mut self, message: Vec<u8>) -> Waiting {
+        // Without a file it stays in memory: a result is not lost for lack of a disk.
+        if self.in_memory + message.len() > MEMORY_MAX
+            && let Some(waiting) = self.write(&message)
+        {
+            return waiting;
+        }
+        self.in_memory += message.len();
+        Waiting::Memory(message.into())
+    }
+
+    fn write(&mut self, message: &[u8]) -> Option<Waiting> {
+        if self.file.is_none() {
+            self.file = tempfile::tempfile().ok();
+        }
+        let offset = self.length;
+        self.file.as_ref()?.write_all_at(message, offset).ok()?;
+        self.length += message.len() as u64;
+        self.in_file += 1;
+        Some(Waiting::File {
+            offset,
+            length: message.len(),
+        })
+    }
+
+    /// The result. `None`: it cannot be read.
+    pub(super) fn get(&self, waiting: &Waiting) -> Option<Bytes> {
+        match waiting {
+            Waiting::Memory(message) => Some(message.clone()),
+            Waiting::File { offset, length } => {
+                let mut message = vec![0; *length];
+                let file = self.file.as_ref()?;
+                file.read_exact_at(&mut message, *offset).ok()?;
+                Some(message.into())
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, waiting: &Waiting) {
+        match waiting {
+            Waiting::Memory(message) => self.in_memory -= message.len(),
+            Waiting::File { .. } => {
+                self.in_file -= 1;
+                if self.in_file == 0
+                    && let Some(file) = &self.file
+                    && file.set_len(0).is_ok()
+                {
+                    self.length = 0;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_exceeds_the_memory_is_in_the_file_until_it_is_removed() {
+        let mut buffer = Buffer::default();
+        let message = |byte: u8| vec![byte; MEMORY_MAX / 2];
+        let waiting: Vec<_> = (0..5).map(|byte| buffer.put(message(byte))).collect();
+        let in_file = waiting
+            .iter()
+            .filter(|it| matches!(it, Waiting::File { .. }));
+        assert_eq!(in_file.count(), 3);
+        for (byte, waiting) in (0..).zip(&waiting) {
+            assert_eq!(buffer.get(waiting).as_deref(), Some(&message(byte)[..]));
+        }
+        waiting.iter().for_each(|waiting| buffer.remove(waiting));
+        assert_eq!((buffer.in_memory, buffer.in_file, buffer.length), (0, 0, 0));
+    }
+}

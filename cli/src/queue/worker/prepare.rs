@@ -1,0 +1,115 @@
+//! What a worker reads from the queue before it starts: how the jobs of the run are run.
+//!
+//! No other thread exists then, so the variables of `--env` can be set. The connection ends before
+//! that, and with it the threads that resolve names of hosts.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::failure::Failure;
+use crate::queue::address::Address;
+use crate::queue::connection::{Connection, runtime};
+use crate::queue::error::QueueError;
+use crate::queue::model::run_spec::{RunSpec, ShellChoice};
+use crate::queue::options::LoginOptions;
+use crate::run::Options;
+
+/// How often it is looked whether the run was submitted (`--wait`).
+const WAIT_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a worker of the queue needs.
+pub(crate) struct Prepared {
+    pub(super) address: Address,
+    pub(super) login: LoginOptions,
+    pub(super) spec: RunSpec,
+    /// The consumer was deleted and made again: it has forgotten which jobs are done.
+    pub(super) looks_up_all: bool,
+    /// The name of this worker, which no other one has.
+    pub(super) worker: String,
+    pub(super) host: String,
+    /// The largest record that the server accepts.
+    pub(super) limit: usize,
+}
+
+/// What a message has beside its content: the subject, headers, and the inbox for the answer.
+const AROUND_RECORD: usize = 1024;
+
+/// Reads what the run is, and sets the options that belong to it. `None`: there is no queue.
+pub(crate) fn prepare(options: &mut Options) -> Result<Option<Prepared>, Failure> {
+    let Some(queue) = &options.queue.queue else {
+        return Ok(None);
+    };
+    let address = Address::parse(queue)?;
+    let login = options.queue.login.clone();
+    let (spec, looks_up_all, limit) =
+        runtime()?.block_on(read(&address, &login, options.queue.wait))?;
+    options.timeout = spec.options.timeout();
+    options.grace = spec.options.grace();
+    options.retries = spec.options.retries;
+    options.tests.fail_flaky = spec.options.fail_flaky;
+    options.cwd = spec.options.cwd();
+    options.env = spec.options.env();
+    options.tests.retry_delay = match &spec.options.retry_delay {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|reason| QueueError::InvalidMessage {
+            run: address.run.clone(),
+            reason: format!("the retry delay: {reason}"),
+        })?),
+    };
+    match &spec.options.shell {
+        ShellChoice::Auto => {}
+        ShellChoice::Never => options.no_shell = true,
+        ShellChoice::Always(shell) => options.shell = shell.clone().into_os(),
+    }
+    let host = rustix::system::uname();
+    let host = host.nodename().to_string_lossy().into_owned();
+    Ok(Some(Prepared {
+        address,
+        login,
+        spec,
+        looks_up_all,
+        worker: worker_name(),
+        host,
+        limit,
+    }))
+}
+
+async fn read(
+    address: &Address,
+    login: &LoginOptions,
+    wait: bool,
+) -> Result<(RunSpec, bool, usize), QueueError> {
+    let connection = Connection::open(address, login).await?;
+    let names = connection.names();
+    let (spec, looks_up_all) = loop {
+        // The streams of jobs and records are created after the specification is stored.
+        let read = async {
+            let spec = connection.spec().await?;
+            connection.stream_state(&names.records).await?;
+            connection.consumer_state().await?;
+            let made_again = names.made_again_subject();
+            let made_again = connection.last_message(&names.state, &made_again).await?;
+            Ok((spec, made_again.is_some()))
+        };
+        match read.await {
+            Err(QueueError::NoRun { .. }) if wait => sleep(WAIT_PAUSE).await,
+            read => break read?,
+        }
+    };
+    if connection.is_cancelled().await? {
+        return Err(QueueError::Cancelled {
+            run: address.run.clone(),
+        });
+    }
+    let limit = connection.client.max_payload();
+    Ok((spec, looks_up_all, limit.saturating_sub(AROUND_RECORD)))
+}
+
+/// A name that no other worker has, of letters and digits.
+fn worker_name() -> String {
+    let mut bytes = [0; 8];
+    // It fails only for addresses outside of the process and unknown flags.
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    format!("{:016x}", u64::from_ne_bytes(bytes))
+}

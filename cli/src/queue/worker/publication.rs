@@ -1,0 +1,115 @@
+//! The publication of one result.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use async_nats::Subject;
+use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::message::PublishMessage;
+use tokio::time::{sleep, timeout};
+
+use super::buffer::{Buffer, Waiting};
+use crate::queue::connection::{ANSWER_TIMEOUT, Connection, server_error};
+use crate::queue::streams::Names;
+
+/// The pause after the server has refused a result.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+/// How often an acknowledgement is repeated. Without one the job is delivered again, and found to
+/// be done.
+const ACK_TRIES: u32 = 3;
+
+/// What all publications share.
+pub(super) struct Shared {
+    pub(super) connection: Connection,
+    pub(super) names: Names,
+    pub(super) buffer: RefCell<Buffer>,
+    /// Why the server refuses results.
+    pub(super) refusal: RefCell<Option<String>>,
+}
+
+impl Shared {
+    /// Waits until there is a connection.
+    pub(super) async fn connected(&self) {
+        let mut link = self.connection.link.clone();
+        // The sender lives as long as the client.
+        let _ = link.wait_for(|link| link.up).await;
+    }
+}
+
+/// How a publication ended.
+pub(super) enum Stored {
+    /// The result is stored. The job will not be delivered again, or is found to be done.
+    Stored,
+    /// The run was deleted.
+    Deleted,
+}
+
+/// Stores a result, and acknowledges the job when the server has confirmed that. It repeats that
+/// until it succeeds: the server drops a message whose identifier it knows, and readers of results
+/// drop it otherwise.
+pub(super) async fn publish(
+    shared: Rc<Shared>,
+    number: u64,
+    id: String,
+    waiting: Waiting,
+    reply: Subject,
+) -> (u64, Stored) {
+    let stored = store(&shared, number, id, &waiting).await;
+    shared.buffer.borrow_mut().remove(&waiting);
+    if matches!(stored, Stored::Stored) {
+        acknowledge(&shared, reply).await;
+    }
+    (number, stored)
+}
+
+async fn store(shared: &Shared, number: u64, id: String, waiting: &Waiting) -> Stored {
+    loop {
+        shared.connected().await;
+        let Some(payload) = shared.buffer.borrow().get(waiting) else {
+            // The temporary file cannot be read. The lease ends, and the job runs again.
+            return Stored::Deleted;
+        };
+        let message = PublishMessage::build().payload(payload).message_id(&id);
+        let subject = shared.names.record_subject(number);
+        let sent = shared.connection.context.send_publish(subject, message);
+        let published = match sent.await {
+            Ok(confirmation) => confirmation.await,
+            Err(error) => Err(error),
+        };
+        let Err(error) = published else {
+            shared.refusal.replace(None);
+            return Stored::Stored;
+        };
+        match (error.kind(), server_error(&error)) {
+            (PublishErrorKind::StreamNotFound, _) if shared.connection.link.borrow().up => {
+                // The server has no stream for the subject, or it is just starting.
+                let stream = shared.connection.stream_state(&shared.names.records);
+                if let Err(crate::queue::error::QueueError::NoRun { .. }) = stream.await {
+                    return Stored::Deleted;
+                }
+                sleep(REFUSED_PAUSE).await;
+            }
+            (_, Some(error)) => {
+                shared.refusal.replace(Some(error.to_string()));
+                sleep(REFUSED_PAUSE).await;
+            }
+            // No confirmation came.
+            _ => sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// Acknowledges a job, and waits for the server's confirmation.
+pub(super) async fn acknowledge(shared: &Shared, reply: Subject) {
+    for _ in 0..ACK_TRIES {
+        shared.connected().await;
+        let request = shared
+            .connection
+            .client
+            .request(reply.clone(), "+ACK".into());
+        if let Ok(Ok(_)) = timeout(ANSWER_TIMEOUT, request).await {
+            return;
+        }
+    }
+}

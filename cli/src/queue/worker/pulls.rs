@@ -1,0 +1,241 @@
+//! Requests for jobs.
+//!
+//! Each request has its own inbox, so it is known how many of its jobs are still to come. The server
+//! sends signs of life to it. A request that gets none is stalled, whatever the reason is: a new
+//! leader of the stream, a consumer that hangs, a connection that is half open.
+
+use std::time::Duration;
+
+use async_nats::{Client, Message, StatusCode};
+use futures_util::StreamExt;
+use serde_json::json;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::queue::streams::{Names, WORKERS};
+
+/// How long a request waits for jobs.
+const EXPIRES: Duration = Duration::from_secs(20);
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// Without a sign of life for this long a request is stalled.
+const STALLED: Duration = Duration::from_secs(7);
+/// The most requests at a time.
+const REQUESTS_MAX: usize = 16;
+/// The most jobs of one request.
+const BATCH_MAX: usize = 1024;
+
+/// What a request gets. The channel is unbounded, but the number of requested jobs is not.
+pub(super) enum Pulled {
+    Job(Message, u64),
+    Ended(Ended, u64),
+}
+
+/// The end of a request, of which `left` jobs did not come.
+pub(super) struct Ended {
+    left: usize,
+    why: Why,
+}
+
+enum Why {
+    Normal,
+    Stalled,
+    Refused(String),
+}
+
+/// The requests of this worker.
+pub(super) struct Pulls {
+    client: Client,
+    subject: String,
+    /// Jobs that are still to come.
+    requested: usize,
+    tasks: Vec<JoinHandle<()>>,
+    running: usize,
+    /// The connection that they belong to: a server forgets requests when the connection ends.
+    generation: u64,
+    /// Requests in succession that stalled.
+    stalled: u32,
+    sender: UnboundedSender<Pulled>,
+    /// Whether requests end as soon as what is on its way has come.
+    stop: watch::Sender<bool>,
+}
+
+impl Pulls {
+    pub(super) fn new(client: Client, names: &Names) -> (Self, UnboundedReceiver<Pulled>) {
+        let (sender, receiver) = unbounded_channel();
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{WORKERS}", names.jobs);
+        let pulls = Self {
+            client,
+            subject,
+            requested: 0,
+            tasks: Vec::new(),
+            running: 0,
+            generation: 0,
+            stalled: 0,
+            sender,
+            stop: watch::Sender::new(false),
+        };
+        (pulls, receiver)
+    }
+
+    pub(super) fn requested(&self) -> usize {
+        self.requested
+    }
+
+    pub(super) fn may_request(&self) -> bool {
+        self.running < REQUESTS_MAX && !*self.stop.borrow()
+    }
+
+    /// Ends all requests, for good. A job that the server has sent already still comes, so that it
+    /// can be given back: otherwise nobody would have it until its lease is over.
+    pub(super) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.running > 0
+    }
+
+    pub(super) fn request(&mut self, jobs: usize) {
+        let jobs = jobs.min(BATCH_MAX);
+        self.requested += jobs;
+        self.running += 1;
+        self.tasks.retain(|task| !task.is_finished());
+        let request = pull(
+            self.client.clone(),
+            self.subject.clone(),
+            jobs,
+            self.sender.clone(),
+            self.generation,
+            self.stop.subscribe(),
+        );
+        self.tasks.push(tokio::spawn(request));
+    }
+
+    /// Forgets all requests. What was delivered to them before is in the channel.
+    pub(super) fn abort(&mut self) {
+        for task in self.tasks.drain(..) {
+            task.abort();
+        }
+        self.generation += 1;
+        (self.requested, self.running) = (0, 0);
+    }
+
+    /// Notes that a job has come.
+    pub(super) fn job_came(&mut self, generation: u64) {
+        if generation == self.generation {
+            self.requested -= 1;
+            self.stalled = 0;
+        }
+    }
+
+    /// Notes the end of a request. Returns an error to report, and whether to connect again.
+    pub(super) fn ended(&mut self, ended: Ended, generation: u64) -> (Option<String>, bool) {
+        if generation != self.generation {
+            return (None, false);
+        }
+        self.requested -= ended.left;
+        self.running -= 1;
+        match ended.why {
+            Why::Normal => {
+                self.stalled = 0;
+                (None, false)
+            }
+            Why::Refused(reason) => (Some(reason), false),
+            Why::Stalled => {
+                self.stalled += 1;
+                // The others have stalled as well.
+                let reconnect = self.stalled.is_multiple_of(3);
+                let reason = "it sends neither jobs nor signs of life";
+                (reconnect.then(|| reason.into()), reconnect)
+            }
+        }
+    }
+}
+
+async fn pull(
+    client: Client,
+    subject: String,
+    jobs: usize,
+    sender: UnboundedSender<Pulled>,
+    generation: u64,
+    stop: watch::Receiver<bool>,
+) {
+    let mut left = jobs;
+    let why = receive(&client, subject, &mut left, &sender, generation, stop).await;
+    let _ = sender.send(Pulled::Ended(Ended { left, why }, generation));
+}
+
+async fn receive(
+    client: &Client,
+    subject: String,
+    left: &mut usize,
+    sender: &UnboundedSender<Pulled>,
+    generation: u64,
+    mut stop: watch::Receiver<bool>,
+) -> Why {
+    let refused = |error: &dyn std::error::Error| Why::Refused(crate::failure::chain(error));
+    let inbox = client.new_inbox();
+    let mut messages = match client.subscribe(inbox.clone()).await {
+        Ok(messages) => messages,
+        Err(error) => return refused(&error),
+    };
+    let request = json!({
+        "batch": *left,
+        "expires": EXPIRES.as_nanos() as u64,
+        "idle_heartbeat": HEARTBEAT.as_nanos() as u64,
+    });
+    let request = request.to_string();
+    let sent = client.publish_with_reply(subject, inbox, request.into());
+    if let Err(error) = sent.await {
+        return refused(&error);
+    }
+    let mut stopped = false;
+    while *left > 0 {
+        let next = tokio::select! {
+            next = timeout(STALLED, messages.next()) => next,
+            () = stop_requested(&mut stop), if !stopped => {
+                stopped = true;
+                // The subscription ends after what the server has sent before it knew of this.
+                if messages.drain().await.is_err() {
+                    return Why::Normal;
+                }
+                continue;
+            }
+        };
+        let message = match next {
+            Err(_) if stopped => return Why::Normal,
+            Err(_) => return Why::Stalled,
+            Ok(None) => return Why::Normal,
+            Ok(Some(message)) => message,
+        };
+        match message.status {
+            None | Some(StatusCode::OK) => {
+                *left -= 1;
+                if sender.send(Pulled::Job(message, generation)).is_err() {
+                    return Why::Normal;
+                }
+            }
+            Some(StatusCode::IDLE_HEARTBEAT) => {}
+            Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT) => return Why::Normal,
+            Some(StatusCode::NO_RESPONDERS) => {
+                return Why::Refused("it does not know the jobs of the run".into());
+            }
+            // The consumer was deleted, the leader has changed, the server shuts down.
+            Some(status) => {
+                let text = message.description.unwrap_or_default();
+                return Why::Refused(format!("{text} ({status})"));
+            }
+        }
+    }
+    Why::Normal
+}
+
+/// Waits until requests have to end.
+async fn stop_requested(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        // The sender has ended, and with it the thread of the queue.
+        std::future::pending().await
+    }
+}

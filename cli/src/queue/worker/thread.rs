@@ -1,0 +1,283 @@
+//! The thread of the queue: it takes jobs for the admission, keeps their leases alive, and stores
+//! their results.
+//!
+//! A current-thread runtime executes all of it, so the state has one owner and no lock.
+//!
+//! [`Thread`] and its loop are here. Its methods are in files of their own, each with one
+//! `impl Thread`: `jobs`, `outcomes` and `run_state`.
+
+mod jobs;
+mod outcomes;
+mod run_state;
+
+use std::collections::HashMap;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::{Message, Subject};
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::lease::FromRun;
+use super::pace::Pace;
+use super::publication::{Shared, Stored};
+use super::pulls::{Pulled, Pulls};
+use super::redelivery::History;
+use crate::diagnostics::say;
+use crate::queue::connection::Link;
+use crate::queue::error::QueueError;
+use crate::queue::model::job_message::JobMessage;
+use crate::queue::model::run_spec::RunSpec;
+use crate::run::schedule::admission::Admission;
+use crate::run::schedule::event_queue::{Event, EventQueue};
+
+/// How often messages of one kind are taken between other work.
+const AT_ONCE: usize = 256;
+/// The most results that wait while jobs are taken.
+const WAITING_MAX: usize = 2048;
+/// How often the state is looked at.
+const TICK: Duration = Duration::from_millis(100);
+/// The longest time between two looks whether the run is complete.
+const CHECK_MAX: Duration = Duration::from_secs(2);
+/// The longest time between signs of life of the worker.
+const BEAT_MAX: Duration = Duration::from_secs(10);
+/// How long a job that this machine cannot start waits for another one.
+const LATER: Duration = Duration::from_secs(5);
+/// The pause after the server has refused a request for jobs.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+/// How long jobs wait here that a condition holds up.
+const HOLD_MAX: Duration = Duration::from_secs(3);
+/// How long no jobs are asked for after that.
+const HOLD_PAUSE: Duration = Duration::from_secs(10);
+
+/// What the thread needs.
+pub(super) struct Parts {
+    pub(super) shared: Rc<Shared>,
+    pub(super) spec: RunSpec,
+    /// The consumer was deleted and made again: it has forgotten which jobs are done.
+    pub(super) looks_up_all: bool,
+    pub(super) worker: String,
+    pub(super) host: String,
+    pub(super) admission: Arc<Admission>,
+    pub(super) event_queue: Arc<EventQueue>,
+    pub(super) sender: UnboundedSender<FromRun>,
+    pub(super) from_run: UnboundedReceiver<FromRun>,
+    /// Closed at the end of the thread.
+    pub(super) _ended: UnixStream,
+}
+
+/// A job whose lease this worker has.
+struct Held {
+    reply: Subject,
+    delivery: u64,
+    given_back: u64,
+    /// It has a result, which is being stored.
+    finished: bool,
+}
+
+/// What became of a job that was delivered before.
+struct Looked {
+    message: JobMessage,
+    reply: Subject,
+    delivery: u64,
+    history: Result<History, QueueError>,
+}
+
+pub(super) struct Thread {
+    parts: Parts,
+    held: HashMap<u64, Held>,
+    /// The leases of jobs that have no result yet.
+    unfinished: usize,
+    pulls: Pulls,
+    pulled: UnboundedReceiver<Pulled>,
+    pace: Pace,
+    publications: FuturesUnordered<LocalBoxFuture<'static, (u64, Stored)>>,
+    acknowledgements: FuturesUnordered<LocalBoxFuture<'static, ()>>,
+    lookups: FuturesUnordered<LocalBoxFuture<'static, Looked>>,
+    /// A look whether the run is complete or cancelled.
+    check: FuturesUnordered<LocalBoxFuture<'static, Result<Progress, QueueError>>>,
+    next_check: Instant,
+    last_check: Instant,
+    check_now: bool,
+    check_pause: Duration,
+    link: Link,
+    /// When the leases were renewed last, and when the connection was lost.
+    renewed: Instant,
+    lost_since: Option<Instant>,
+    /// Since when a condition (`--load` and so on) holds up starts.
+    hold_since: Option<Instant>,
+    /// Jobs were given back for that. One is taken at a time until one has ended.
+    probing: bool,
+    /// No jobs are asked for before.
+    next_request: Instant,
+    refusal: Option<String>,
+    trouble: Option<String>,
+    done: u64,
+    failed: u64,
+    input_ended: bool,
+    cancelled: bool,
+    deleted: bool,
+    /// The server denies a permission.
+    denied: bool,
+    /// No more jobs run.
+    closing: bool,
+    close_until: Option<Instant>,
+}
+
+/// How far the run is.
+struct Progress {
+    with_result: u64,
+    cancelled: bool,
+}
+
+impl Thread {
+    pub(super) fn new(parts: Parts) -> Self {
+        let shared = Rc::clone(&parts.shared);
+        let (pulls, pulled) = Pulls::new(shared.connection.client.clone(), &shared.names);
+        let now = Instant::now();
+        Self {
+            held: HashMap::new(),
+            unfinished: 0,
+            pulls,
+            pulled,
+            pace: Pace::new(now),
+            publications: FuturesUnordered::new(),
+            acknowledgements: FuturesUnordered::new(),
+            lookups: FuturesUnordered::new(),
+            check: FuturesUnordered::new(),
+            next_check: now,
+            last_check: now,
+            check_now: false,
+            check_pause: TICK,
+            link: *shared.connection.link.borrow(),
+            renewed: now,
+            lost_since: None,
+            hold_since: None,
+            probing: false,
+            next_request: now,
+            refusal: None,
+            trouble: None,
+            done: 0,
+            failed: 0,
+            input_ended: false,
+            cancelled: false,
+            deleted: false,
+            denied: false,
+            closing: false,
+            close_until: None,
+            parts,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let lease = self.parts.spec.lease();
+        let ticker = |period| {
+            let mut ticker = interval(period);
+            ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            ticker
+        };
+        let (mut tick, mut renewal) = (ticker(TICK), ticker(lease / 3));
+        let mut beat = ticker(self.beat_period());
+        let mut link = self.parts.shared.connection.link.clone();
+        let client = self.parts.shared.connection.client.clone();
+        let mut cancellations = client
+            .subscribe(self.parts.shared.names.cancel_subject())
+            .await
+            .ok();
+        let mut pulled = Vec::with_capacity(AT_ONCE);
+        let mut from_run = Vec::with_capacity(AT_ONCE);
+        while !self.is_over() {
+            self.refill();
+            tokio::select! {
+                _ = self.parts.from_run.recv_many(&mut from_run, AT_ONCE) => {
+                    for message in from_run.drain(..) {
+                        self.handle(message).await;
+                    }
+                }
+                _ = self.pulled.recv_many(&mut pulled, AT_ONCE) => self.take(&mut pulled).await,
+                Some((number, stored)) = self.publications.next() => {
+                    self.stored(number, &stored);
+                }
+                Some(()) = self.acknowledgements.next() => {}
+                Some(looked) = self.lookups.next() => self.looked(looked).await,
+                Some(progress) = self.check.next() => self.checked(progress),
+                Ok(()) = link.changed() => {
+                    let now = *link.borrow_and_update();
+                    self.link_changed(now).await;
+                }
+                Some(_) = next(&mut cancellations) => self.cancel(),
+                _ = renewal.tick() => self.renew().await,
+                _ = beat.tick() => self.beat(false).await,
+                _ = tick.tick() => self.look(),
+            }
+        }
+        self.pulls.abort();
+        if self.close_until.is_some() && !self.publications.is_empty() {
+            let left = self.publications.len();
+            say(&format!(
+                "{left} results could not be stored: these jobs run again on another worker\n"
+            ));
+        }
+        if self.link.up {
+            self.beat(true).await;
+            self.parts.shared.connection.flush().await;
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let late = self
+            .close_until
+            .is_some_and(|until| until <= Instant::now());
+        let stored = self.publications.is_empty() && self.acknowledgements.is_empty();
+        let waits = self.unfinished > 0 || self.pulls.is_running() || !self.lookups.is_empty();
+        self.closing && (late || self.deleted || stored && !waits)
+    }
+
+    fn takes_jobs(&self) -> bool {
+        let over = self.closing || self.input_ended || self.cancelled || self.deleted;
+        self.link.up && !over && !self.parts.admission.is_closed()
+    }
+
+    /// Asks for as many jobs as there is room for.
+    fn refill(&mut self) {
+        if self.parts.admission.is_closed() {
+            // The run ends: what comes from now on would only be given back.
+            return self.pulls.stop();
+        }
+        let now = Instant::now();
+        let many_wait = self.publications.len() >= WAITING_MAX;
+        let may_request = self.pulls.may_request() && now >= self.next_request;
+        if !self.takes_jobs() || many_wait || !may_request {
+            return;
+        }
+        let capacity = match self.probing {
+            true => self.parts.admission.active() + 1,
+            false => self.parts.admission.limit(),
+        };
+        let target = capacity + self.pace.ahead(now);
+        let have = self.unfinished + self.lookups.len() + self.pulls.requested();
+        let wanted = target.saturating_sub(have);
+        // A free place is filled at once. What is taken ahead of time comes in batches.
+        if wanted > 0 && (have < capacity || wanted * 4 >= target) {
+            self.pulls.request(wanted);
+        }
+    }
+
+    fn notice(&self, text: String) {
+        match self.closing {
+            // The supervisor has ended.
+            true => say(&text),
+            false => self.parts.event_queue.push(Event::Notice(text)),
+        }
+    }
+}
+
+/// The next message of a subscription, if there is one.
+async fn next(subscription: &mut Option<async_nats::Subscriber>) -> Option<Message> {
+    subscription.as_mut()?.next().await
+}

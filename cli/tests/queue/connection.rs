@@ -1,0 +1,111 @@
+//! Logins and TLS.
+
+use std::process::Command;
+
+use crate::common::{code, exitring, stderr};
+use crate::server::{Server, without_login};
+
+const USERS: &str = "jetstream { store_dir: STORE }
+authorization { users: [ { user: me, password: \"s3cret/@\" } ] }";
+
+#[test]
+fn users_log_in_by_the_address_or_the_environment_and_no_password_is_printed() {
+    let Some(server) = Server::with(USERS) else {
+        return;
+    };
+    let list = server.file("list", "true\n");
+    let url = format!("nats://me:s3cret%2F%40@{}/r", server.host());
+    let mut submit = without_login(exitring(["submit", "--queue", &url, &list]));
+    assert_eq!(code(&mut submit), Some(0));
+    assert!(!stderr(&mut submit).contains("s3cret"));
+    let mut run = server.command("run", "r", &[]);
+    run.env("NATS_USER", "me").env("NATS_PASSWORD", "s3cret/@");
+    assert_eq!(code(&mut run), Some(0));
+    for url in [
+        server.url("r"),
+        format!("nats://me:wrongs3cret@{}/r", server.host()),
+        format!("nats://tokens3cret@{}/r", server.host()),
+    ] {
+        for words in [
+            ["submit", "--queue", &url, &list],
+            ["run", "--queue", &url, "-q"],
+        ] {
+            let mut command = without_login(exitring(words));
+            assert_eq!(code(&mut command), Some(2));
+            let text = stderr(&mut command);
+            assert!(
+                text.contains("refuses the login") && text.contains("NATS_USER"),
+                "{text}"
+            );
+            assert!(!text.contains("s3cret"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn tls_needs_a_certificate_that_is_trusted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (cert, key) = (path("cert.pem"), path("key.pem"));
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "30",
+            "-subj",
+            "/CN=localhost",
+        ])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .args([
+            "-addext",
+            "subjectAltName=IP:127.0.0.1,DNS:localhost",
+            "-keyout",
+            &key,
+            "-out",
+            &cert,
+        ])
+        .output();
+    if !made.is_ok_and(|output| output.status.success()) {
+        println!("not tested: there is no openssl");
+        return;
+    }
+    let config = format!(
+        "jetstream {{ store_dir: STORE }}\ntls {{ cert_file: {cert:?}, key_file: {key:?} }}"
+    );
+    let Some(server) = Server::with(&config) else {
+        return;
+    };
+    let url = format!("tls://{}/r", server.host());
+    let list = server.file("list", "true\n");
+    let mut trusted = without_login(exitring(["submit", "--queue", &url, "--ca", &cert, &list]));
+    assert_eq!(code(&mut trusted), Some(0), "{}", stderr(&mut trusted));
+    let mut unknown = without_login(exitring(["submit", "--queue", &url, &list]));
+    assert_eq!(code(&mut unknown), Some(3));
+    assert!(
+        stderr(&mut unknown).contains("--ca"),
+        "{}",
+        stderr(&mut unknown)
+    );
+    for (ca, reason) in [
+        (path("none"), "No such file"),
+        (list.clone(), "no certificate"),
+    ] {
+        let mut invalid = without_login(exitring(["submit", "--queue", &url, "--ca", &ca, &list]));
+        assert_eq!(code(&mut invalid), Some(2));
+        assert!(
+            stderr(&mut invalid).contains(reason),
+            "{}",
+            stderr(&mut invalid)
+        );
+    }
+    let none = path("none");
+    let mut invalid = without_login(exitring([
+        "submit", "--queue", &url, "--creds", &none, &list,
+    ]));
+    assert_eq!(code(&mut invalid), Some(2));
+    assert!(stderr(&mut invalid).contains("cannot read the credentials"));
+}

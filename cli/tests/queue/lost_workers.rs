@@ -1,0 +1,146 @@
+//! Workers that die.
+
+use crate::common::{code, numbers, wait_until};
+use crate::server::Server;
+
+const LEASE: [&str; 2] = ["--lease", "1s"];
+
+#[test]
+fn the_jobs_of_a_killed_worker_run_again_and_are_marked() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let go = server.dir.path().join("go");
+    let jobs = format!("test -e {0} || exec sleep 100\n", go.display()).repeat(4);
+    server.submit("r", &LEASE, &jobs);
+    let mut killed = server.worker("r", &["-j2"]);
+    wait_until("two jobs", || server.status("r")["taken"] == 2);
+    killed.child.kill().expect("a child");
+    std::fs::write(&go, "").expect("writable");
+    let mut other = server.worker("r", &["-j2"]);
+    assert_eq!(other.end(), Some(0));
+    let records = server.records("r");
+    assert_eq!(records.len(), 4);
+    let again = records
+        .iter()
+        .filter(|record| record["delivery"] == 2 && record["lost"] == 1);
+    assert_eq!(again.count(), 2);
+}
+
+#[test]
+fn a_result_of_a_worker_that_had_lost_its_lease_does_not_count() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let (first, second) = (
+        server.dir.path().join("first"),
+        server.dir.path().join("second"),
+    );
+    // The first process that runs the job waits for the second.
+    let job = format!(
+        "mkdir {0} && exec sh -c 'until test -e {1}; do sleep 0.05; done; echo first' || echo second\n",
+        first.display(),
+        second.display()
+    );
+    server.submit("r", &LEASE, &job);
+    let mut stopped = server.worker("r", &[]);
+    wait_until("the first run of the job", || first.exists());
+    stopped.signal(libc::SIGSTOP);
+    assert_eq!(code(&mut server.command("run", "r", &[])), Some(0));
+    std::fs::write(&second, "").expect("writable");
+    stopped.signal(libc::SIGCONT);
+    assert_eq!(stopped.end(), Some(0));
+    let records = server.records("r");
+    let shown = |record: &serde_json::Value| (record["stdout"].clone(), record["accepted"].clone());
+    assert_eq!(shown(&records[0]), ("second\n".into(), true.into()));
+    // The other worker may have lost its connection while it was stopped: then it has given the
+    // job up.
+    if let Some(record) = records.get(1) {
+        assert_eq!(shown(record), ("first\n".into(), false.into()));
+    }
+    assert!(records.len() <= 2);
+    assert_eq!(code(&mut server.command("results", "r", &[])), Some(0));
+}
+
+#[test]
+fn a_job_with_a_result_does_not_run_again_when_its_worker_was_lost_before_the_acknowledgement() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let starts = server.dir.path().join("starts");
+    let job = format!("echo 1 >> {}; exec sleep 100\n", starts.display());
+    server.submit("r", &LEASE, &job);
+    let mut killed = server.worker("r", &[]);
+    wait_until("the start", || numbers(&starts).len() == 1);
+    killed.child.kill().expect("a child");
+    // What the worker would have published before it died.
+    let record = serde_json::json!({
+        "type": "job", "job": 1, "command": "", "attempts": 1, "outcome": "exited", "exit_code": 0,
+        "signal": null, "reason": null, "success": true, "timed_out": false, "interrupted": false,
+        "flaky": false, "slow": false, "started_at": "", "wall_seconds": 1.0, "user_seconds": null,
+        "system_seconds": null, "max_rss_bytes": null, "hash": "", "name": null, "worker": "w",
+        "host": "h", "delivery": 1, "lost": 0,
+    });
+    server.publish("exitring.r.record.1", &record.to_string());
+    // The other worker finds the record, and acknowledges the job when it gets it.
+    let mut other = server.worker("r", &[]);
+    assert_eq!(other.end(), Some(0));
+    assert_eq!(numbers(&starts).len(), 1);
+    assert_eq!(server.records("r").len(), 1);
+}
+
+#[test]
+fn a_job_whose_worker_dies_each_time_ends_with_a_record() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    server.submit(
+        "r",
+        &["--lease", "500ms", "--max-lost", "2"],
+        "kill -9 $PPID\ntrue\n",
+    );
+    for _ in 0..2 {
+        let mut worker = server.worker("r", &["-j1"]);
+        assert_eq!(worker.end(), None);
+    }
+    let mut last = server.worker("r", &["-j1"]);
+    assert_eq!(last.end(), Some(0));
+    let records = server.records("r");
+    assert_eq!(records.len(), 2);
+    let poison = records
+        .iter()
+        .find(|record| record["job"] == 1)
+        .expect("a record");
+    assert_eq!(
+        (&poison["outcome"], &poison["success"]),
+        (&"unknown".into(), &false.into())
+    );
+    let reason = poison["reason"].as_str().expect("a reason");
+    assert!(reason.contains("2 times"), "{reason}");
+    assert_eq!(
+        code(&mut server.command("results", "r", &["--follow"])),
+        Some(1)
+    );
+}
+
+#[test]
+fn a_consumer_that_was_deleted_ends_the_workers_and_done_jobs_do_not_run_again() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let (out, go) = (server.dir.path().join("out"), server.dir.path().join("go"));
+    let (shown, shown_go) = (out.display(), go.display());
+    let jobs =
+        format!("echo 1 >> {shown}\necho 2 >> {shown}\ntest -e {shown_go} || exec sleep 100\n");
+    server.submit("r", &[], &jobs);
+    let mut worker = server.worker("r", &["-j1"]);
+    wait_until("two results", || server.status("r")["done"] == 2);
+    server.publish("$JS.API.CONSUMER.DELETE.exitring-r-jobs.workers", "");
+    assert_eq!(worker.end(), Some(2));
+    assert_eq!(code(&mut server.command("run", "r", &[])), Some(2));
+    std::fs::write(&go, "").expect("writable");
+    server.submit("r", &[], &jobs);
+    assert_eq!(code(&mut server.command("run", "r", &["-j1"])), Some(0));
+    assert_eq!(numbers(&out), [1, 2]);
+    assert_eq!(server.records("r").len(), 3);
+}

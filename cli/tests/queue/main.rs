@@ -1,0 +1,13 @@
+//! Queues on a NATS server. Each test has a server of its own, which needs `nats-server` in PATH.
+
+mod cancel;
+#[path = "../common/mod.rs"]
+mod common;
+mod connection;
+mod lost_workers;
+mod outages;
+mod refusals;
+mod results;
+mod server;
+mod submit;
+mod workers;

@@ -1,0 +1,88 @@
+//! A server that goes away.
+
+use crate::common::{code, numbers, wait_until};
+use crate::server::Server;
+
+#[test]
+fn results_of_an_outage_are_stored_when_the_server_is_back() {
+    let Some(mut server) = Server::start() else {
+        return;
+    };
+    let (out, go) = (server.dir.path().join("out"), server.dir.path().join("go"));
+    let jobs: String = (1..=8)
+        .map(|job| {
+            let (out, go) = (out.display(), go.display());
+            format!("until test -e {go}; do sleep 0.02; done; echo {job} >> {out}\n")
+        })
+        .collect();
+    server.submit("r", &[], &jobs);
+    let mut worker = server.worker("r", &["-j2"]);
+    wait_until("two jobs", || server.status("r")["taken"] == 2);
+    server.kill();
+    wait_until("the report", || worker.errors().contains("is lost"));
+    std::fs::write(&go, "").expect("writable");
+    // What runs goes on, and nothing new starts.
+    wait_until("two ends", || numbers(&out).len() == 2);
+    server.start_again();
+    assert_eq!(worker.end(), Some(0));
+    assert!(worker.errors().contains("again"), "{}", worker.errors());
+    assert_eq!(numbers(&out), (1..=8).collect::<Vec<_>>());
+    let records = server.records("r");
+    assert_eq!(records.len(), 8);
+    assert!(records.iter().all(|record| record["accepted"] == true));
+}
+
+#[test]
+fn a_run_goes_on_when_the_server_is_killed_again_and_again() {
+    let Some(mut server) = Server::start() else {
+        return;
+    };
+    server.submit("r", &["--lease", "2s"], &"sleep 0.01\n".repeat(600));
+    let mut workers = [server.worker("r", &["-j2"]), server.worker("r", &["-j2"])];
+    for done in [50, 150, 250] {
+        wait_until("some results", || {
+            server.status("r")["done"].as_u64() >= Some(done)
+        });
+        server.kill();
+        server.start_again();
+    }
+    for worker in &mut workers {
+        assert_eq!(worker.end(), Some(0));
+    }
+    let records = server.records("r");
+    let accepted = records.iter().filter(|record| record["accepted"] == true);
+    assert_eq!(accepted.count(), 600);
+    assert_eq!(code(&mut server.command("results", "r", &[])), Some(0));
+}
+
+#[test]
+fn a_worker_without_a_server_can_be_interrupted() {
+    let Some(mut server) = Server::start() else {
+        return;
+    };
+    server.submit("r", &["--grace", "100ms"], "sleep 100\n");
+    let mut worker = server.worker("r", &[]);
+    wait_until("a job", || server.status("r")["taken"] == 1);
+    server.kill();
+    wait_until("the report", || worker.errors().contains("is lost"));
+    worker.signal(libc::SIGINT);
+    assert_eq!(worker.end(), Some(130));
+}
+
+#[test]
+fn a_deleted_run_ends_its_workers() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    server.submit("r", &["--grace", "100ms"], "sleep 100\n");
+    let mut worker = server.worker("r", &["-j2"]);
+    wait_until("a job", || server.status("r")["taken"] == 1);
+    assert_eq!(code(&mut server.command("queue delete", "r", &[])), Some(0));
+    assert_eq!(worker.end(), Some(2));
+    assert!(
+        worker.errors().contains("there is no run r"),
+        "{}",
+        worker.errors()
+    );
+    assert_eq!(code(&mut server.command("queue delete", "r", &[])), Some(2));
+}

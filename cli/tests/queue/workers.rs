@@ -1,0 +1,196 @@
+//! `exitring run --queue`.
+
+use crate::common::{code, numbers, stderr, wait_until};
+use crate::server::Server;
+
+#[test]
+fn two_workers_share_a_list_and_both_end() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let out = server.dir.path().join("out");
+    let jobs: String = (1..=40)
+        .map(|job| format!("echo {job} >> {}; sleep 0.02\n", out.display()))
+        .collect();
+    server.submit("r", &[], &jobs);
+    let mut workers = [server.worker("r", &["-j2"]), server.worker("r", &["-j2"])];
+    for worker in &mut workers {
+        assert_eq!(worker.end(), Some(0));
+    }
+    assert_eq!(numbers(&out), (1..=40).collect::<Vec<_>>());
+    let records = server.records("r");
+    assert_eq!(records.len(), 40);
+    assert!(records.iter().all(|record| record["accepted"] == true));
+    let status = server.status("r");
+    assert_eq!(
+        (&status["done"], &status["waiting"], &status["taken"]),
+        (&40.into(), &0.into(), &0.into())
+    );
+    let workers = status["workers"].as_array().expect("a list");
+    assert_eq!(workers.len(), 2);
+    assert!(
+        workers.iter().all(|worker| worker["state"] == "ended"),
+        "{status}"
+    );
+}
+
+#[test]
+fn sigterm_gives_back_what_runs_and_what_waits_and_it_does_not_count_as_lost() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    // With a lease of an hour nothing would run again in the time of the test by itself.
+    let options = ["--lease", "1h", "--max-lost", "1", "--grace", "1"];
+    let (go, starts) = (
+        server.dir.path().join("go"),
+        server.dir.path().join("starts"),
+    );
+    let (shown_go, shown_starts) = (go.display(), starts.display());
+    let job = format!("test -e {shown_go} || {{ echo 1 >> {shown_starts}; exec sleep 100; }}\n");
+    server.submit("r", &options, &job.repeat(6));
+    for round in 1..=2 {
+        let mut worker = server.worker("r", &["-j2"]);
+        wait_until("two jobs", || numbers(&starts).len() == 2 * round);
+        worker.signal(libc::SIGTERM);
+        assert_eq!(worker.end(), Some(130));
+    }
+    assert_eq!(server.records("r").len(), 0);
+    std::fs::write(&go, "").expect("writable");
+    assert_eq!(code(&mut server.command("run", "r", &["-j2"])), Some(0));
+    assert_eq!(server.records("r").len(), 6);
+}
+
+#[test]
+fn jobs_that_a_machine_lacks_descriptors_for_are_given_back_and_do_not_count_as_lost() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    server.submit("r", &["--max-lost", "1"], &"sleep 0.3\n".repeat(40));
+    let mut worker = crate::common::shell(&format!(
+        "ulimit -n 48; exec \"$EXITRING\" run --queue {} -j 40",
+        server.url("r")
+    ));
+    let output = worker.output().expect("runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    assert!(errors.contains("fewer than -j allows"), "{errors}");
+    let records = server.records("r");
+    assert_eq!(records.len(), 40);
+    assert!(records.iter().all(|record| record["lost"] == 0));
+    assert!(
+        records
+            .iter()
+            .any(|record| record["delivery"].as_u64() > Some(1))
+    );
+}
+
+#[test]
+fn options_of_the_list_cannot_be_given_to_a_worker() {
+    for option in [
+        &["--timeout", "1"][..],
+        &["--retries", "1"],
+        &["--env", "A=b"],
+        &["list"],
+        &["--shard", "1/2"],
+        &["--", "true"],
+    ] {
+        let words = ["run", "--queue", "nats://127.0.0.1/r"].into_iter();
+        let mut command = crate::common::exitring(words.chain(option.iter().copied()));
+        assert_eq!(code(&mut command), Some(2), "{option:?}");
+    }
+}
+
+#[test]
+fn options_of_the_machine_work_with_a_queue() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    server.submit("r", &[], "echo a\necho b >&2; exit 3\ntrue\n");
+    let dir = server.dir.path();
+    let path = |name: &str| dir.join(name).display().to_string();
+    let (log, joblog, junit, trace) = (path("logs"), path("joblog"), path("junit"), path("trace"));
+    let options = [
+        "--log", &log, "--joblog", &joblog, "--junit", &junit, "--trace", &trace, "--output",
+        "jsonl",
+    ];
+    assert_eq!(code(&mut server.command("run", "r", &options)), Some(1));
+    assert_eq!(
+        std::fs::read_to_string(dir.join("logs/1.out")).expect("written"),
+        "a\n"
+    );
+    let records = server.records("r");
+    let second = records
+        .iter()
+        .find(|record| record["job"] == 2)
+        .expect("a record");
+    assert_eq!(
+        (&second["exit_code"], &second["stderr"]),
+        (&3.into(), &"b\n".into())
+    );
+    let lines = std::fs::read_to_string(joblog).expect("written");
+    assert_eq!(crate::common::jobs(&lines).len(), 3);
+    assert!(
+        std::fs::read_to_string(junit)
+            .expect("written")
+            .contains("testcase")
+    );
+}
+
+#[test]
+fn a_worker_can_wait_for_its_run() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let mut early = server.worker("r", &["--wait"]);
+    let absent = stderr(&mut server.command("run", "r", &[]));
+    assert!(absent.contains("there is no run r"), "{absent}");
+    server.submit("r", &[], "true\n");
+    assert_eq!(early.end(), Some(0));
+    assert_eq!(server.records("r").len(), 1);
+}
+
+#[test]
+fn the_output_of_a_record_is_its_end() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    // Each of these bytes is six in JSON.
+    server.submit(
+        "r",
+        &[],
+        "head -c 300000 /dev/zero | tr '\\0' '\\001'; echo end\n",
+    );
+    assert_eq!(
+        code(&mut server.command("run", "r", &["--discard"])),
+        Some(0)
+    );
+    server.submit(
+        "s",
+        &[],
+        "head -c 300000 /dev/zero | tr '\\0' '\\001'; echo end\n",
+    );
+    assert_eq!(code(&mut server.command("run", "s", &["-q"])), Some(0));
+    let record = &server.records("s")[0];
+    let text = record["stdout"].as_str().expect("a text");
+    assert!(text.ends_with("end\n") && text.len() <= 64 * 1024);
+    assert_eq!(
+        record["stdout_omitted"].as_u64(),
+        Some(300_004 - text.len() as u64)
+    );
+    assert!(server.records("r")[0].get("stdout").is_none());
+}
+
+#[test]
+fn a_machine_that_may_start_nothing_leaves_the_jobs_to_others() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    server.submit("r", &["--lease", "1h"], &"true\n".repeat(4));
+    let mut held_up = server.worker("r", &["-j4", "--memfree", "1000T"]);
+    wait_until("jobs on the first worker", || {
+        server.status("r")["taken"] == 4
+    });
+    assert_eq!(code(&mut server.command("run", "r", &["-j1"])), Some(0));
+    assert_eq!(held_up.end(), Some(0));
+    assert_eq!(server.records("r").len(), 4);
+}
