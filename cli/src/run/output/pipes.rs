@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use super::job_stream::{JobStream, PipeRead, Route};
@@ -17,6 +18,7 @@ use super::long_line::LongLine;
 use super::output_tails::OutputTails;
 use super::std_streams::StdStreams;
 use super::tails::Tails;
+use crate::failure::Failure;
 use crate::run::output_tail::OutputTail;
 use crate::run::stream_id::StreamId;
 use crate::run::token::Token;
@@ -36,6 +38,8 @@ pub(crate) struct Pipes {
     long_lines: [Option<LongLine>; 2],
     /// Streams that wait for the end of a long line. They are removed from `poll` meanwhile.
     paused: Vec<StreamId>,
+    /// A stream was not added to `poll` again.
+    watch_failure: Option<Failure>,
     buffer: Vec<u8>,
     /// What jobs wrote last, if that is wanted.
     pub(super) tails: Option<Tails>,
@@ -59,6 +63,7 @@ impl Pipes {
             orphaned_max: (limit / 8).clamp(2, 1024) as usize,
             long_lines: [None, None],
             paused: Vec::new(),
+            watch_failure: None,
             buffer: vec![0; READ_AT_ONCE],
             tails,
             output_tails: keep_output.then(OutputTails::default),
@@ -208,13 +213,21 @@ impl Pipes {
         for stream_id in self.paused.drain(..) {
             if let Some(stream) = self.streams.get(&stream_id) {
                 let token = Token::Output(stream_id).data();
-                // The kernel accepted the pipe before, so it does now.
-                let _ = epoll::add(&self.poll, stream.as_fd(), token, epoll::EventFlags::IN);
+                if let Err(error) =
+                    epoll::add(&self.poll, stream.as_fd(), token, epoll::EventFlags::IN)
+                {
+                    self.watch_failure = Some(cannot_watch(error));
+                }
             }
         }
         if self.long_lines.iter().all(Option::is_none) {
             std_streams.release_messages();
         }
+    }
+
+    /// Why a pipe is not read any more, once. Its job would wait for ever when the pipe is full.
+    pub(crate) fn take_watch_failure(&mut self) -> Option<Failure> {
+        self.watch_failure.take()
     }
 
     fn close(&mut self, stream_id: StreamId, std_streams: &mut StdStreams) {
@@ -371,6 +384,12 @@ impl Pipes {
         }
         open
     }
+}
+
+/// The failure to add a pipe to the epoll.
+pub(crate) fn cannot_watch(error: Errno) -> Failure {
+    Failure::resource(format!("cannot watch another pipe: {error}"))
+        .remedy("raise the sysctl fs.epoll.max_user_watches, or use a smaller -j")
 }
 
 fn is_blocked(
