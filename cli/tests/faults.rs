@@ -180,3 +180,28 @@ fn output_comes_before_the_record_of_a_job_that_is_left_running() {
     });
     assert!(ordered, "the machine is too slow");
 }
+
+#[test]
+fn a_pipe_that_cannot_be_watched_again_does_not_block_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let mark = mark("again");
+    // The other job is held up by the long line. Then its pipe is full.
+    let list = "head -c 1200000 /dev/zero; touch long; until [ -e go ]; do sleep 0.02; done\n\
+                until [ -e long ]; do sleep 0.02; done; yes | head -c 200000; sleep 1000\n";
+    // The first three calls of the main thread are before the first job. The next one removes the
+    // pipe that is held up. The threads that start jobs make four calls at most.
+    let fault = "epoll_ctl:error=ENOSPC:when=5+";
+    let Some(mut command) = with_fault(dir.path(), &mark, fault, &["-j2"], list) else {
+        return;
+    };
+    let mut run = Started::new(&mut command);
+    wait_until("the removal of the pipe", || {
+        fs::read_to_string(dir.path().join("strace"))
+            .is_ok_and(|calls| calls.contains("EPOLL_CTL_DEL"))
+    });
+    fs::write(dir.path().join("go"), "").unwrap();
+    assert_eq!(run.code(), Some(3));
+    gone(&mark);
+    let errors = errors(dir.path());
+    assert!(errors.contains("cannot watch another pipe"), "{errors}");
+}

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
+use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use self::long_lines::is_blocked;
@@ -19,6 +20,7 @@ use super::job_stream::{JobStream, PipeRead, Route};
 use super::long_line::LongLine;
 use super::output_tails::OutputTails;
 use super::std_streams::StdStreams;
+use crate::failure::Failure;
 use crate::run::output_tail::AttemptTail;
 use crate::run::stream_id::StreamId;
 
@@ -38,6 +40,8 @@ pub(crate) struct Pipes {
     long_lines: [Option<LongLine>; 2],
     /// Streams that wait for the end of a long line. They are removed from `poll` meanwhile.
     paused: Vec<StreamId>,
+    /// A stream was not added to `poll` again.
+    watch_failure: Option<Failure>,
     buffer: Vec<u8>,
     /// The ends of what running jobs have written, if something shows them.
     output_tails: Option<OutputTails>,
@@ -54,6 +58,7 @@ impl Pipes {
             orphaned_max: (limit / 8).clamp(2, 1024) as usize,
             long_lines: [None, None],
             paused: Vec::new(),
+            watch_failure: None,
             buffer: vec![0; READ_AT_ONCE],
             output_tails,
         }
@@ -131,6 +136,11 @@ impl Pipes {
             PipeRead::Nothing => {}
             PipeRead::End => self.close(stream_id, std_streams),
         }
+    }
+
+    /// Why a pipe is not read any more, once. Its job would wait for ever when the pipe is full.
+    pub(crate) fn take_watch_failure(&mut self) -> Option<Failure> {
+        self.watch_failure.take()
     }
 
     fn close(&mut self, stream_id: StreamId, std_streams: &mut StdStreams) {
@@ -253,6 +263,12 @@ fn has_writers(pipe: BorrowedFd<'_>) -> bool {
     let polled = poll(&mut end, Some(&Timespec::default()));
     let events = end[0].revents();
     polled.is_ok() && (events.contains(PollFlags::IN) || !events.contains(PollFlags::HUP))
+}
+
+/// The failure to add a pipe to the epoll.
+pub(crate) fn cannot_watch(error: Errno) -> Failure {
+    Failure::resource(format!("cannot watch another pipe: {error}"))
+        .remedy("raise the sysctl fs.epoll.max_user_watches, or use a smaller -j")
 }
 
 #[cfg(test)]

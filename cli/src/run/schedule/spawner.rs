@@ -25,6 +25,7 @@ use crate::failure::{Failure, chain};
 use crate::run::command_spec::{self, CommandSpec};
 use crate::run::job::{Job, StartTime};
 use crate::run::output::destination::Destination;
+use crate::run::output::pipes::cannot_watch;
 use crate::run::start_error::StartError;
 use crate::run::stream_id::StreamId;
 use crate::run::token::Token;
@@ -210,16 +211,8 @@ impl Spawner {
             let Some(pipe) = pipe else { continue };
             let token = Token::Output(stream_id).data();
             // On an error output of the job is lost, so the run ends it. Its end is still reported.
-            epoll::add(&self.poll, pipe.as_fd(), token, epoll::EventFlags::IN).map_err(
-                |error| {
-                    let failure = Failure::resource(format!("cannot watch another pipe: {error}"));
-                    Event::CannotReadPipes(
-                        failure.remedy(
-                            "raise the sysctl fs.epoll.max_user_watches, or use a smaller -j",
-                        ),
-                    )
-                },
-            )?;
+            epoll::add(&self.poll, pipe.as_fd(), token, epoll::EventFlags::IN)
+                .map_err(|error| Event::CannotReadPipes(cannot_watch(error)))?;
         }
         Ok(())
     }

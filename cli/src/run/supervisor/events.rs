@@ -162,6 +162,10 @@ impl Supervisor {
                  waited too long for its end\n"
             ));
         }
+        // Streams that waited for the end of a line, this one or another, were watched again.
+        if let Some(failure) = self.pipes.take_watch_failure() {
+            self.stop(Stop::Now, Some(failure));
+        }
     }
 
     /// Completes jobs whose process ended a while ago and whose pipes are still open.

@@ -8,7 +8,7 @@ use rustix::event::epoll;
 
 use super::super::long_line::LongLine;
 use super::super::std_streams::StdStreams;
-use super::Pipes;
+use super::{Pipes, cannot_watch};
 use crate::run::stream_id::StreamId;
 use crate::run::token::Token;
 
@@ -81,8 +81,11 @@ impl Pipes {
         for stream_id in self.paused.drain(..) {
             if let Some(stream) = self.streams.get(&stream_id) {
                 let token = Token::Output(stream_id).data();
-                // The kernel accepted the pipe before, so it does now.
-                let _ = epoll::add(&self.poll, stream.as_fd(), token, epoll::EventFlags::IN);
+                if let Err(error) =
+                    epoll::add(&self.poll, stream.as_fd(), token, epoll::EventFlags::IN)
+                {
+                    self.watch_failure = Some(cannot_watch(error));
+                }
             }
         }
         if self.long_lines.iter().all(Option::is_none) {
