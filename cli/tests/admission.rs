@@ -245,7 +245,7 @@ fn the_youngest_job_is_put_back_while_memory_is_short() {
     attempts.sort();
     let expected = [
         "1 1 \"succeeded\"",
-        "2 1 \"interrupted\"",
+        "2 1 \"interrupted,retried\"",
         "2 2 \"succeeded\"",
     ];
     assert_eq!(attempts, expected);
