@@ -28,7 +28,7 @@ pub struct Stats {
     /// Exits delivered so far.
     pub delivered: u64,
     /// The part of `delivered` with an unknown status
-    /// ([`Outcome::Unknown`](crate::Outcome::Unknown)).
+    /// ([`Outcome::Unknown`]).
     pub unknown: u64,
     /// Callbacks that have returned or panicked so far.
     pub callbacks: u64,
