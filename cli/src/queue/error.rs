@@ -29,6 +29,8 @@ pub(crate) enum QueueError {
     Refused { what: &'static str, reason: String },
     #[error("there is no run {run} on {server}")]
     NoRun { run: String, server: String },
+    #[error("the run {run} was deleted, and submitted again")]
+    OtherRun { run: String },
     #[error("the run {run} has another list ({jobs} jobs, hash {list})")]
     OtherList {
         run: String,
@@ -63,6 +65,11 @@ pub(crate) enum QueueError {
 }
 
 impl QueueError {
+    /// Whether the run does not exist any more.
+    pub(crate) fn is_deleted(&self) -> bool {
+        matches!(self, Self::NoRun { .. } | Self::OtherRun { .. })
+    }
+
     fn remedy(&self) -> &'static str {
         match self {
             Self::Address(_) => "write nats://HOST/RUN or tls://HOST:PORT/RUN",
@@ -85,6 +92,9 @@ impl QueueError {
             }
             Self::Refused { .. } => "the log of the server may say more",
             Self::NoRun { .. } => "submit it first (exitring submit), or check the name of the run",
+            Self::OtherRun { .. } => {
+                "start the command again for the new run; if it is `submit`, delete the run before: exitring queue delete"
+            }
             Self::OtherList { .. } | Self::OtherOptions { .. } => {
                 "give the run another name, or delete the earlier one: exitring queue delete"
             }

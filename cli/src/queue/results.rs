@@ -35,13 +35,10 @@ pub(crate) fn results(options: &ResultsOptions) -> Result<u8, Failure> {
     with_connection(&options.server, async |connection| {
         let spec = connection.spec().await?;
         let mut report = Report::new(options, connection)?;
-        let mut records = Records::new(connection);
+        let mut records = Records::new(connection, &spec.id);
         let last = match options.follow {
             true => None,
-            false => {
-                let names = connection.names();
-                Some(connection.stream_state(&names.records).await?.last_sequence)
-            }
+            false => Some(connection.records_state(&spec.id).await?.last_sequence),
         };
         let mut cancelled = false;
         loop {
@@ -57,7 +54,7 @@ pub(crate) fn results(options: &ResultsOptions) -> Result<u8, Failure> {
             report.flush()?;
             // The records of jobs that were running are awaited: they come within the grace.
             if idle && options.follow && connection.is_cancelled().await? {
-                let jobs = connection.consumer_state().await;
+                let jobs = connection.consumer_state(&spec.id).await;
                 cancelled = true;
                 if jobs.is_err() || records.idle_seconds() > spec.options.grace().as_secs() + 2 {
                     break;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use super::connection::{Connection, server_error, with_connection};
 use super::error::QueueError;
-use super::model::run_spec::{FORMAT, RunOptions, RunSpec, ShellChoice, variable_with_value};
+use super::model::run_spec::{FORMAT, RunOptions, RunSpec, ShellChoice, random_id, variable_with_value};
 use super::model::text::Text;
 use super::options::SubmitOptions;
 use super::spool::Spool;
@@ -43,6 +43,7 @@ pub(crate) fn submit(options: &SubmitOptions) -> Result<u8, Failure> {
         let spool = Spool::read(&mut source, limit)?;
         let spec = RunSpec {
             format: FORMAT,
+            id: random_id(),
             jobs: spool.jobs,
             list: spool.hash.clone(),
             options: run_options,
@@ -114,13 +115,14 @@ async fn store(
     replicas: u8,
 ) -> Result<u64, QueueError> {
     connection.create_state(replicas).await?;
-    claim(connection, spec).await?;
+    // The run may have been submitted before, with another id.
+    let spec = &claim(connection, spec).await?;
     connection.create_streams(spec, replicas).await?;
     let mut deadline = Instant::now() + PATIENCE;
     let mut stored = stored_jobs(connection, spec).await?;
     let mut added = 0;
     while stored < spec.jobs {
-        let result = publish(connection, spool, stored).await;
+        let result = publish(connection, spec, spool, stored).await;
         // What is stored counts, and not what was confirmed.
         let now = loop {
             match stored_jobs(connection, spec).await {
@@ -162,7 +164,8 @@ async fn store(
 }
 
 /// Publishes what the run is. Of several processes at a time one wins, and the others compare.
-async fn claim(connection: &Connection, spec: &RunSpec) -> Result<(), QueueError> {
+/// Returns what is stored.
+async fn claim(connection: &Connection, spec: &RunSpec) -> Result<RunSpec, QueueError> {
     let names = connection.names();
     let what = "submit the run";
     let json = serde_json::to_vec(spec).unwrap_or_default();
@@ -205,12 +208,12 @@ async fn claim(connection: &Connection, spec: &RunSpec) -> Result<(), QueueError
     }
     match connection.is_cancelled().await? {
         true => Err(QueueError::Cancelled { run }),
-        false => Ok(()),
+        false => Ok(existing),
     }
 }
 
 async fn stored_jobs(connection: &Connection, spec: &RunSpec) -> Result<u64, QueueError> {
-    let state = connection.stream_state(&connection.names().jobs).await?;
+    let state = connection.jobs_state(&spec.id).await?;
     if state.last_sequence > spec.jobs || state.messages != state.last_sequence {
         return Err(QueueError::InvalidMessage {
             run: connection.run.clone(),
@@ -239,8 +242,13 @@ impl From<QueueError> for Stopped {
 
 /// Publishes the jobs after the first `stored` ones, many at a time. If one is refused, so are all
 /// that follow.
-async fn publish(connection: &Connection, spool: &Spool, stored: u64) -> Result<(), Stopped> {
-    let subject = connection.names().jobs_subject();
+async fn publish(
+    connection: &Connection,
+    spec: &RunSpec,
+    spool: &Spool,
+    stored: u64,
+) -> Result<(), Stopped> {
+    let subject = connection.names().jobs_subject(&spec.id);
     let mut messages = spool.messages(stored)?;
     let mut sequence = stored;
     let mut window = VecDeque::with_capacity(WINDOW);

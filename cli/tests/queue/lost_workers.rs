@@ -81,7 +81,8 @@ fn a_job_with_a_result_does_not_run_again_when_its_worker_was_lost_before_the_ac
         "system_seconds": null, "max_rss_bytes": null, "hash": "", "name": null, "worker": "w",
         "host": "h", "delivery": 1, "lost": 0,
     });
-    server.publish("exitring.r.record.1", &record.to_string());
+    let subject = format!("exitring.r.record.{}.1", server.id("r"));
+    server.publish(&subject, &record.to_string());
     // The other worker finds the record, and acknowledges the job when it gets it.
     let mut other = server.worker("r", &[]);
     assert_eq!(other.end(), Some(0));
@@ -135,7 +136,8 @@ fn a_consumer_that_was_deleted_ends_the_workers_and_done_jobs_do_not_run_again()
     server.submit("r", &[], &jobs);
     let mut worker = server.worker("r", &["-j1"]);
     wait_until("two results", || server.status("r")["done"] == 2);
-    server.publish("$JS.API.CONSUMER.DELETE.exitring-r-jobs.workers", "");
+    let consumer = format!("exitring-r-jobs.workers-{}", server.id("r"));
+    server.publish(&format!("$JS.API.CONSUMER.DELETE.{consumer}"), "");
     assert_eq!(worker.end(), Some(2));
     assert_eq!(code(&mut server.command("run", "r", &[])), Some(2));
     std::fs::write(&go, "").expect("writable");

@@ -126,6 +126,11 @@ impl Server {
         assert!(lines.into_iter().any(|line| line == "PONG"));
     }
 
+    /// The id of a run.
+    pub fn id(&self, run: &str) -> String {
+        self.status(run)["id"].as_str().expect("an id").into()
+    }
+
     pub fn status(&self, run: &str) -> Value {
         let output = self.command("queue status", run, &["--json"]).output();
         let output = output.expect("runs");

@@ -17,6 +17,9 @@ pub(crate) const FORMAT: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RunSpec {
     pub(crate) format: u32,
+    /// Which run of this name it is: random digits, which are part of its subjects and of the name of
+    /// its consumer. Nothing that belongs to a deleted run reaches a later one with the same name.
+    pub(crate) id: String,
     /// The number of jobs.
     pub(crate) jobs: u64,
     /// The hash of all jobs: XXH3 of their messages.
@@ -72,6 +75,10 @@ impl RunSpec {
         }
         let spec: Self =
             serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if spec.id.len() != 16 || !spec.id.bytes().all(is_digit) {
+            return Err(invalid("the id of the run is not 16 hexadecimal digits".into()));
+        }
         let options = &spec.options;
         let times = [
             options.timeout_seconds,
@@ -129,6 +136,14 @@ impl RunOptions {
             .map(|(name, _)| *name);
         differing.collect::<Vec<_>>().join(", ")
     }
+}
+
+/// Random hexadecimal digits, for the id of a run and the name of a worker.
+pub(crate) fn random_id() -> String {
+    let mut bytes = [0; 8];
+    // It fails only for addresses outside of the process and unknown flags.
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    format!("{:016x}", u64::from_ne_bytes(bytes))
 }
 
 /// The value of a variable that is set here, for `--env NAME`.

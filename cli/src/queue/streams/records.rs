@@ -24,6 +24,8 @@ const TRIES: u32 = 12;
 /// The reader.
 pub(in crate::queue) struct Records<'a> {
     connection: &'a Connection,
+    /// The id of the run.
+    id: &'a str,
     stream: String,
     /// The last sequence that was read.
     position: u64,
@@ -41,9 +43,10 @@ struct Created {
 }
 
 impl<'a> Records<'a> {
-    pub(in crate::queue) fn new(connection: &'a Connection) -> Self {
+    pub(in crate::queue) fn new(connection: &'a Connection, id: &'a str) -> Self {
         Self {
             connection,
+            id,
             stream: connection.names().records,
             position: 0,
             consumer: None,
@@ -163,9 +166,13 @@ impl<'a> Records<'a> {
     }
 
     async fn create(&self) -> Result<String, QueueError> {
+        // The position belongs to one run.
+        self.connection.records_state(self.id).await?;
         let request = json!({
             "stream_name": self.stream,
             "config": {
+                // The server refuses it if the stream has become that of another run meanwhile.
+                "filter_subject": self.connection.names().record_subjects(self.id),
                 "deliver_policy": "by_start_sequence",
                 "opt_start_seq": self.position + 1,
                 "ack_policy": "none",

@@ -134,6 +134,7 @@ fn work(
         let shared = Shared {
             connection,
             names,
+            id: prepared.spec.id.clone(),
             buffer: std::cell::RefCell::default(),
             refusal: std::cell::RefCell::default(),
         };

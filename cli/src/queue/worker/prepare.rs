@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::queue::address::Address;
 use crate::queue::connection::{Connection, runtime};
 use crate::queue::error::QueueError;
-use crate::queue::model::run_spec::{RunSpec, ShellChoice};
+use crate::queue::model::run_spec::{RunSpec, ShellChoice, random_id};
 use crate::queue::options::LoginOptions;
 use crate::run::Options;
 
@@ -69,7 +69,7 @@ pub(crate) fn prepare(options: &mut Options) -> Result<Option<Prepared>, Failure
         login,
         spec,
         looks_up_all,
-        worker: worker_name(),
+        worker: random_id(),
         host,
         limit,
     }))
@@ -86,8 +86,8 @@ async fn read(
         // The streams of jobs and records are created after the specification is stored.
         let read = async {
             let spec = connection.spec().await?;
-            connection.stream_state(&names.records).await?;
-            connection.consumer_state().await?;
+            connection.records_state(&spec.id).await?;
+            connection.consumer_state(&spec.id).await?;
             let made_again = names.made_again_subject();
             let made_again = connection.last_message(&names.state, &made_again).await?;
             Ok((spec, made_again.is_some()))
@@ -104,12 +104,4 @@ async fn read(
     }
     let limit = connection.client.max_payload();
     Ok((spec, looks_up_all, limit.saturating_sub(AROUND_RECORD)))
-}
-
-/// A name that no other worker has, of letters and digits.
-fn worker_name() -> String {
-    let mut bytes = [0; 8];
-    // It fails only for addresses outside of the process and unknown flags.
-    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    format!("{:016x}", u64::from_ne_bytes(bytes))
 }

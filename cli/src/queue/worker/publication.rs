@@ -23,6 +23,8 @@ const ACK_TRIES: u32 = 3;
 pub(super) struct Shared {
     pub(super) connection: Connection,
     pub(super) names: Names,
+    /// The id of the run.
+    pub(super) id: String,
     pub(super) buffer: RefCell<Buffer>,
     /// Why the server refuses results.
     pub(super) refusal: RefCell<Option<String>>,
@@ -71,7 +73,7 @@ async fn store(shared: &Shared, number: u64, id: String, waiting: &Waiting) -> S
             return Stored::Deleted;
         };
         let message = PublishMessage::build().payload(payload).message_id(&id);
-        let subject = shared.names.record_subject(number);
+        let subject = shared.names.record_subject(&shared.id, number);
         let sent = shared.connection.context.send_publish(subject, message);
         let published = match sent.await {
             Ok(confirmation) => confirmation.await,
@@ -84,8 +86,8 @@ async fn store(shared: &Shared, number: u64, id: String, waiting: &Waiting) -> S
         match (error.kind(), server_error(&error)) {
             (PublishErrorKind::StreamNotFound, _) if shared.connection.link.borrow().up => {
                 // The server has no stream for the subject, or it is just starting.
-                let stream = shared.connection.stream_state(&shared.names.records);
-                if let Err(crate::queue::error::QueueError::NoRun { .. }) = stream.await {
+                let stream = shared.connection.records_state(&shared.id);
+                if stream.await.is_err_and(|error| error.is_deleted()) {
                     return Stored::Deleted;
                 }
                 sleep(REFUSED_PAUSE).await;

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::queue::streams::{Names, WORKERS};
+use crate::queue::streams::Names;
 
 /// How long a request waits for jobs.
 const EXPIRES: Duration = Duration::from_secs(20);
@@ -62,9 +62,9 @@ pub(super) struct Pulls {
 }
 
 impl Pulls {
-    pub(super) fn new(client: Client, names: &Names) -> (Self, UnboundedReceiver<Pulled>) {
+    pub(super) fn new(client: Client, names: &Names, id: &str) -> (Self, UnboundedReceiver<Pulled>) {
         let (sender, receiver) = unbounded_channel();
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{WORKERS}", names.jobs);
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", names.jobs, names.consumer(id));
         let pulls = Self {
             client,
             subject,

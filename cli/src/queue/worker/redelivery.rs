@@ -17,9 +17,10 @@ pub(super) enum History {
 pub(super) async fn history(
     connection: &Connection,
     names: &Names,
+    id: &str,
     number: u64,
 ) -> Result<History, QueueError> {
-    let record = names.record_subject(number);
+    let record = names.record_subject(id, number);
     if connection
         .last_message(&names.records, &record)
         .await?
@@ -27,7 +28,7 @@ pub(super) async fn history(
     {
         return Ok(History::Done);
     }
-    let subject = names.given_back_subject(number);
+    let subject = names.given_back_subject(id, number);
     let stored = connection.last_message(&names.state, &subject).await?;
     let count = stored.and_then(|stored| std::str::from_utf8(&stored.payload).ok()?.parse().ok());
     Ok(History::GivenBack(count.unwrap_or(0)))

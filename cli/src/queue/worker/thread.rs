@@ -138,7 +138,11 @@ struct Progress {
 impl Thread {
     pub(super) fn new(parts: Parts) -> Self {
         let shared = Rc::clone(&parts.shared);
-        let (pulls, pulled) = Pulls::new(shared.connection.client.clone(), &shared.names);
+        let (pulls, pulled) = Pulls::new(
+            shared.connection.client.clone(),
+            &shared.names,
+            &shared.id,
+        );
         let now = Instant::now();
         Self {
             held: HashMap::new(),

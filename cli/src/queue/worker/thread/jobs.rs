@@ -89,7 +89,7 @@ impl Thread {
         if delivery > 1 || self.parts.looks_up_all {
             let shared = Rc::clone(&self.parts.shared);
             self.lookups.push(Box::pin(async move {
-                let history = history(&shared.connection, &shared.names, number).await;
+                let history = history(&shared.connection, &shared.names, &shared.id, number).await;
                 Looked {
                     message: parsed,
                     reply,
@@ -204,9 +204,10 @@ impl Thread {
         given_back: u64,
         later: bool,
     ) {
-        let client = &self.parts.shared.connection.client;
+        let shared = &self.parts.shared;
+        let client = &shared.connection.client;
         let count = (given_back + 1).to_string();
-        let subject = self.parts.shared.names.given_back_subject(number);
+        let subject = shared.names.given_back_subject(&shared.id, number);
         let _ = client.publish(subject, count.into()).await;
         let nak = match later {
             true => format!("-NAK {{\"delay\": {}}}", LATER.as_nanos()),

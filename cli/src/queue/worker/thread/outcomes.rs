@@ -51,7 +51,7 @@ impl Thread {
         self.done += 1;
         self.failed += u64::from(!success);
         let shared = Rc::clone(&self.parts.shared);
-        let run = &shared.connection.run;
+        let run = &shared.id;
         let id = format!("{run}:{number}:end:{}.{}", self.parts.worker, held.delivery);
         let reply = held.reply.clone();
         let waiting = shared.buffer.borrow_mut().put(message);

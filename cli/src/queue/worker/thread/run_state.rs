@@ -48,9 +48,10 @@ impl Thread {
             let shared = Rc::clone(&self.parts.shared);
             self.check.push(Box::pin(async move {
                 let connection = &shared.connection;
-                let records = connection.stream_state(&shared.names.records).await?;
-                // An error if it was deleted.
-                connection.consumer_state().await?;
+                // Errors if it was deleted.
+                connection.is_there(&shared.id).await?;
+                let records = connection.records_state(&shared.id).await?;
+                connection.consumer_state(&shared.id).await?;
                 Ok(Progress {
                     with_result: records.subjects,
                     cancelled: connection.is_cancelled().await?,
@@ -82,7 +83,7 @@ impl Thread {
             Ok(progress) if progress.cancelled => self.cancel(),
             Ok(progress) if progress.with_result >= self.parts.spec.jobs => self.end_input(),
             Ok(_) => {}
-            Err(error @ QueueError::NoRun { .. }) => {
+            Err(error) if error.is_deleted() => {
                 self.deleted = true;
                 self.end_with(Failure::from(error));
             }
@@ -184,7 +185,8 @@ impl Thread {
             every_seconds: self.beat_period().as_secs_f64(),
             ended,
         };
-        let subject = self.parts.shared.names.worker_subject(&self.parts.worker);
+        let shared = &self.parts.shared;
+        let subject = shared.names.worker_subject(&shared.id, &self.parts.worker);
         let json = serde_json::to_vec(&beat).unwrap_or_default();
         let client = &self.parts.shared.connection.client;
         let _ = client.publish(subject, json.into()).await;
