@@ -218,7 +218,11 @@ impl Connection {
             let _ = noted.await;
             self.flush().await;
         }
-        let subject = format!("CONSUMER.CREATE.{}.{}", names.jobs, names.consumer(&spec.id));
+        let subject = format!(
+            "CONSUMER.CREATE.{}.{}",
+            names.jobs,
+            names.consumer(&spec.id)
+        );
         let what = "create the consumer of the jobs";
         self.api_ok::<serde_json::Value>(what, &subject, request.to_string().into())
             .await?;

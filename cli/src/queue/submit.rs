@@ -15,7 +15,9 @@ use tokio::time::{Instant, sleep};
 
 use super::connection::{Connection, server_error, with_connection};
 use super::error::QueueError;
-use super::model::run_spec::{FORMAT, RunOptions, RunSpec, ShellChoice, random_id, variable_with_value};
+use super::model::run_spec::{
+    FORMAT, RunOptions, RunSpec, ShellChoice, random_id, variable_with_value,
+};
 use super::model::text::Text;
 use super::options::SubmitOptions;
 use super::spool::Spool;

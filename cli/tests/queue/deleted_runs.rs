@@ -34,7 +34,10 @@ fn a_result_of_a_deleted_run_does_not_reach_a_new_run_with_its_name() {
     let errors = worker.errors();
     assert!(errors.contains("deleted, and submitted again"), "{errors}");
     let status = server.status("r");
-    assert_eq!((&status["done"], &status["waiting"]), (&0.into(), &2.into()));
+    assert_eq!(
+        (&status["done"], &status["waiting"]),
+        (&0.into(), &2.into())
+    );
     assert_eq!(code(&mut server.command("run", "r", &["-j1"])), Some(0));
     let records = server.records("r");
     let outputs: Vec<_> = records.iter().map(|record| &record["stdout"]).collect();

@@ -77,7 +77,9 @@ impl RunSpec {
             serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
         let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         if spec.id.len() != 16 || !spec.id.bytes().all(is_digit) {
-            return Err(invalid("the id of the run is not 16 hexadecimal digits".into()));
+            return Err(invalid(
+                "the id of the run is not 16 hexadecimal digits".into(),
+            ));
         }
         let options = &spec.options;
         let times = [

@@ -5,9 +5,9 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::lease::FromRun;
@@ -25,6 +25,8 @@ use crate::run::schedule::admission::Admission;
 use crate::run::schedule::event_queue::{Event, EventQueue};
 use crate::run::signals::Signals;
 
+/// How much longer the thread has to end.
+const END_PATIENCE: Duration = Duration::from_secs(5);
 /// How long results have to be stored after a request to end, at least.
 const PATIENCE_MIN: Duration = Duration::from_secs(2);
 
@@ -95,12 +97,19 @@ impl QueueLink {
         let grace = grace.max(PATIENCE_MIN);
         // The thread has ended if it does not receive this.
         let _ = self.sender.send(FromRun::Close(limited.then_some(grace)));
+        let mut deadline = limited.then(|| deadline(grace));
         loop {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                // The thread is stuck, and the process does not wait for it.
+                return;
+            }
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             let mut waits_for = [
                 PollFd::from_borrowed_fd(self.ended.as_fd(), PollFlags::IN),
                 PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
             ];
-            match poll(&mut waits_for, None) {
+            match poll(&mut waits_for, timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(_) => return,
             }
@@ -112,11 +121,18 @@ impl QueueLink {
                 (true, true) => return,
                 (true, false) => {
                     limited = true;
+                    deadline = Some(self::deadline(grace));
                     let _ = self.sender.send(FromRun::Close(Some(grace)));
                 }
             }
         }
     }
+}
+
+/// When the thread of the queue is not waited for any more. A grace may be longer than a clock can
+/// represent.
+fn deadline(grace: Duration) -> Instant {
+    Instant::now() + grace.min(Duration::from_secs(24 * 3600)) + END_PATIENCE
 }
 
 fn work(
@@ -137,6 +153,7 @@ fn work(
             id: prepared.spec.id.clone(),
             buffer: std::cell::RefCell::default(),
             refusal: std::cell::RefCell::default(),
+            closing: std::cell::Cell::default(),
         };
         let parts = Parts {
             shared: std::rc::Rc::new(shared),

@@ -1,6 +1,6 @@
 //! The publication of one result.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub(super) struct Shared {
     pub(super) buffer: RefCell<Buffer>,
     /// Why the server refuses results.
     pub(super) refusal: RefCell<Option<String>>,
+    /// No more jobs run on this worker.
+    pub(super) closing: Cell<bool>,
 }
 
 impl Shared {

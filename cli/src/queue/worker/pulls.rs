@@ -62,9 +62,17 @@ pub(super) struct Pulls {
 }
 
 impl Pulls {
-    pub(super) fn new(client: Client, names: &Names, id: &str) -> (Self, UnboundedReceiver<Pulled>) {
+    pub(super) fn new(
+        client: Client,
+        names: &Names,
+        id: &str,
+    ) -> (Self, UnboundedReceiver<Pulled>) {
         let (sender, receiver) = unbounded_channel();
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", names.jobs, names.consumer(id));
+        let subject = format!(
+            "$JS.API.CONSUMER.MSG.NEXT.{}.{}",
+            names.jobs,
+            names.consumer(id)
+        );
         let pulls = Self {
             client,
             subject,

@@ -17,11 +17,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::{Message, Subject};
-use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::lease::FromRun;
 use super::pace::Pace;
@@ -29,10 +29,10 @@ use super::publication::{Shared, Stored};
 use super::pulls::{Pulled, Pulls};
 use super::redelivery::History;
 use crate::diagnostics::say;
-use crate::queue::connection::Link;
+use crate::queue::connection::{ANSWER_TIMEOUT, Link};
 use crate::queue::error::QueueError;
-use crate::queue::model::job_message::JobMessage;
 use crate::queue::model::run_spec::RunSpec;
+use crate::run::job::Job;
 use crate::run::schedule::admission::Admission;
 use crate::run::schedule::event_queue::{Event, EventQueue};
 
@@ -46,8 +46,6 @@ const TICK: Duration = Duration::from_millis(100);
 const CHECK_MAX: Duration = Duration::from_secs(2);
 /// The longest time between signs of life of the worker.
 const BEAT_MAX: Duration = Duration::from_secs(10);
-/// How long a job that this machine cannot start waits for another one.
-const LATER: Duration = Duration::from_secs(5);
 /// The pause after the server has refused a request for jobs.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// How long jobs wait here that a condition holds up.
@@ -75,17 +73,23 @@ pub(super) struct Parts {
 struct Held {
     reply: Subject,
     delivery: u64,
+    /// How often it was given back before this delivery.
     given_back: u64,
+    /// How often this worker got it again.
+    again: u64,
+    /// When it was delivered.
+    taken: Instant,
     /// It has a result, which is being stored.
     finished: bool,
 }
 
 /// What became of a job that was delivered before.
 struct Looked {
-    message: JobMessage,
-    reply: Subject,
-    delivery: u64,
-    history: Result<History, QueueError>,
+    number: u64,
+    /// `None`: the message is invalid.
+    job: Option<Job>,
+    /// `None`: unknown.
+    history: Option<History>,
 }
 
 pub(super) struct Thread {
@@ -106,9 +110,14 @@ pub(super) struct Thread {
     check_now: bool,
     check_pause: Duration,
     link: Link,
-    /// When the leases were renewed last, and when the connection was lost.
+    /// Messages without an answer that matters. The client keeps what it cannot send, up to a limit,
+    /// and then waits: the loop must not wait with it. Each of them has a time limit.
+    sends: FuturesUnordered<LocalBoxFuture<'static, ()>>,
+    /// Renewals of all leases: when one was sent that the server has answered.
+    renewals: FuturesUnordered<LocalBoxFuture<'static, Option<Instant>>>,
     renewed: Instant,
-    lost_since: Option<Instant>,
+    /// No more jobs start for now.
+    paused: bool,
     /// Since when a condition (`--load` and so on) holds up starts.
     hold_since: Option<Instant>,
     /// Jobs were given back for that. One is taken at a time until one has ended.
@@ -138,11 +147,8 @@ struct Progress {
 impl Thread {
     pub(super) fn new(parts: Parts) -> Self {
         let shared = Rc::clone(&parts.shared);
-        let (pulls, pulled) = Pulls::new(
-            shared.connection.client.clone(),
-            &shared.names,
-            &shared.id,
-        );
+        let (pulls, pulled) =
+            Pulls::new(shared.connection.client.clone(), &shared.names, &shared.id);
         let now = Instant::now();
         Self {
             held: HashMap::new(),
@@ -159,8 +165,10 @@ impl Thread {
             check_now: false,
             check_pause: TICK,
             link: *shared.connection.link.borrow(),
+            sends: FuturesUnordered::new(),
+            renewals: FuturesUnordered::new(),
             renewed: now,
-            lost_since: None,
+            paused: false,
             hold_since: None,
             probing: false,
             next_request: now,
@@ -200,23 +208,25 @@ impl Thread {
             tokio::select! {
                 _ = self.parts.from_run.recv_many(&mut from_run, AT_ONCE) => {
                     for message in from_run.drain(..) {
-                        self.handle(message).await;
+                        self.handle(message);
                     }
                 }
-                _ = self.pulled.recv_many(&mut pulled, AT_ONCE) => self.take(&mut pulled).await,
+                _ = self.pulled.recv_many(&mut pulled, AT_ONCE) => self.take(&mut pulled),
                 Some((number, stored)) = self.publications.next() => {
                     self.stored(number, &stored);
                 }
                 Some(()) = self.acknowledgements.next() => {}
-                Some(looked) = self.lookups.next() => self.looked(looked).await,
+                Some(looked) = self.lookups.next() => self.looked(looked),
+                Some(()) = self.sends.next() => {}
+                Some(renewed) = self.renewals.next() => self.were_renewed(renewed),
                 Some(progress) = self.check.next() => self.checked(progress),
                 Ok(()) = link.changed() => {
                     let now = *link.borrow_and_update();
-                    self.link_changed(now).await;
+                    self.link_changed(now);
                 }
                 Some(_) = next(&mut cancellations) => self.cancel(),
-                _ = renewal.tick() => self.renew().await,
-                _ = beat.tick() => self.beat(false).await,
+                _ = renewal.tick() => self.renew(),
+                _ = beat.tick() => self.beat(false),
                 _ = tick.tick() => self.look(),
             }
         }
@@ -228,8 +238,9 @@ impl Thread {
             ));
         }
         if self.link.up {
-            self.beat(true).await;
-            self.parts.shared.connection.flush().await;
+            self.beat(true);
+            let sent = async { while self.sends.next().await.is_some() {} };
+            let _ = timeout(ANSWER_TIMEOUT, sent).await;
         }
     }
 
@@ -238,7 +249,7 @@ impl Thread {
             .close_until
             .is_some_and(|until| until <= Instant::now());
         let stored = self.publications.is_empty() && self.acknowledgements.is_empty();
-        let waits = self.unfinished > 0 || self.pulls.is_running() || !self.lookups.is_empty();
+        let waits = self.unfinished > 0 || self.pulls.is_running() || !self.sends.is_empty();
         self.closing && (late || self.deleted || stored && !waits)
     }
 
@@ -264,12 +275,18 @@ impl Thread {
             false => self.parts.admission.limit(),
         };
         let target = capacity + self.pace.ahead(now);
-        let have = self.unfinished + self.lookups.len() + self.pulls.requested();
+        let have = self.unfinished + self.pulls.requested();
         let wanted = target.saturating_sub(have);
         // A free place is filled at once. What is taken ahead of time comes in batches.
         if wanted > 0 && (have < capacity || wanted * 4 >= target) {
             self.pulls.request(wanted);
         }
+    }
+
+    /// Sends messages beside the loop.
+    fn send(&self, messages: impl Future<Output = ()> + 'static) {
+        let limited = timeout(ANSWER_TIMEOUT, messages).map(|_| ());
+        self.sends.push(Box::pin(limited));
     }
 
     fn notice(&self, text: String) {

@@ -3,8 +3,9 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::Thread;
+use super::{Held, Thread};
 use crate::diagnostics::say;
+use crate::queue::worker::give_back::{GiveBack, give_back};
 use crate::queue::worker::lease::FromRun;
 use crate::queue::worker::publication::{Stored, publish};
 
@@ -12,7 +13,7 @@ use crate::queue::worker::publication::{Stored, publish};
 const DENIED_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Thread {
-    pub(super) async fn handle(&mut self, message: FromRun) {
+    pub(super) fn handle(&mut self, message: FromRun) {
         match message {
             FromRun::Finished {
                 number,
@@ -22,13 +23,14 @@ impl Thread {
             } => {
                 // The job of a cancelled run is not run again.
                 if interrupted && !self.cancelled {
-                    return self.returned(number, false).await;
+                    return self.returned(number, false);
                 }
                 self.finished(number, success, message);
             }
-            FromRun::GivenBack { number, later } => self.returned(number, later).await,
+            FromRun::GivenBack { number, later } => self.returned(number, later),
             FromRun::Close(patience) => {
                 self.closing = true;
+                self.parts.shared.closing.set(true);
                 self.pulls.stop();
                 let patience = patience.or(self.denied.then_some(DENIED_PATIENCE));
                 self.close_until = patience.map(|patience| Instant::now() + patience);
@@ -60,17 +62,36 @@ impl Thread {
     }
 
     /// The run does not do a job.
-    pub(super) async fn returned(&mut self, number: u64, later: bool) {
-        let Some(held) = self.held.remove(&number) else {
-            return;
-        };
-        self.unfinished -= 1;
-        // Without a connection the lease ends by itself. A later message could take the job away
-        // from the worker that has it by then.
-        if self.link.up && !self.cancelled {
-            self.give_back(number, held.reply, held.given_back, later)
-                .await;
+    pub(super) fn returned(&mut self, number: u64, later: bool) {
+        if let Some(held) = self.held.remove(&number) {
+            let given_back = held.given_back.saturating_add(held.again);
+            self.give_back(number, held, Some(given_back.saturating_add(1)), later);
         }
+    }
+
+    /// The same for a job of which it is unknown how often it was given back.
+    pub(super) fn return_unknown(&mut self, number: u64) {
+        if let Some(held) = self.held.remove(&number) {
+            self.give_back(number, held, None, false);
+        }
+    }
+
+    fn give_back(&mut self, number: u64, held: Held, count: Option<u64>, later: bool) {
+        self.unfinished -= 1;
+        // Without a connection the lease ends by itself.
+        if !self.link.up || self.cancelled || self.deleted {
+            return;
+        }
+        let lease = self.parts.spec.lease();
+        let job = GiveBack {
+            number,
+            lease_end: self.renewed.max(held.taken) + lease,
+            reply: held.reply,
+            count,
+            later,
+        };
+        let shared = Rc::clone(&self.parts.shared);
+        self.send(give_back(shared, job));
     }
 
     pub(super) fn stored(&mut self, number: u64, stored: &Stored) {

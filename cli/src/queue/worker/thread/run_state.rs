@@ -3,10 +3,12 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use tokio::time::timeout;
+
 use super::{BEAT_MAX, CHECK_MAX, HOLD_MAX, HOLD_PAUSE, Progress, Thread};
 use crate::code;
 use crate::failure::Failure;
-use crate::queue::connection::Link;
+use crate::queue::connection::{ANSWER_TIMEOUT, Link};
 use crate::queue::error::QueueError;
 use crate::queue::model::beat::Beat;
 use crate::run::schedule::event_queue::Event;
@@ -30,11 +32,7 @@ impl Thread {
             self.end_with(QueueError::Denied(denied).into());
         }
         let now = Instant::now();
-        // Jobs that wait here start no more when their leases may be over: the server has given
-        // them to another worker.
-        if self.lost_since.is_some() && now > self.renewed + self.parts.spec.lease() * 2 / 3 {
-            self.parts.admission.drop_unstarted();
-        }
+        self.pause_or_go_on();
         self.look_at_hold(now);
         // With jobs of its own here the run is not complete, but it may be cancelled or deleted.
         let due = match self.unfinished {
@@ -123,7 +121,7 @@ impl Thread {
         self.parts.event_queue.set_readable();
     }
 
-    pub(super) async fn link_changed(&mut self, link: Link) {
+    pub(super) fn link_changed(&mut self, link: Link) {
         let before = std::mem::replace(&mut self.link, link);
         let server = self.parts.shared.connection.server.clone();
         if before.up && (!link.up || before.connections != link.connections) {
@@ -132,17 +130,14 @@ impl Thread {
         }
         match (before.up, link.up) {
             (true, false) => {
-                self.lost_since = Some(Instant::now());
-                self.parts.admission.set_paused(true);
+                self.pause_or_go_on();
                 self.notice(format!(
                     "the connection with {server} is lost: running jobs go on, no more start\n"
                 ));
             }
             (false, true) => {
                 self.pulls.abort();
-                self.lost_since = None;
-                self.renew().await;
-                self.parts.admission.set_paused(false);
+                self.renew();
                 self.notice(format!("connected with {server} again\n"));
                 // The message of a cancellation may have been lost.
                 self.check_now = true;
@@ -152,23 +147,61 @@ impl Thread {
         }
     }
 
-    /// Renews all leases.
-    pub(super) async fn renew(&mut self) {
+    /// Starts no jobs without a connection, and while the server has answered no renewal for most of
+    /// the lease. Jobs that wait here are dropped then: the server may have given them to another
+    /// worker.
+    pub(super) fn pause_or_go_on(&mut self) {
+        let late = Instant::now() > self.renewed + self.parts.spec.lease() * 2 / 3;
+        let paused = late || !self.link.up;
+        if paused != self.paused {
+            self.paused = paused;
+            self.parts.admission.set_paused(paused);
+        }
+        if late {
+            self.parts.admission.drop_unstarted();
+        }
+    }
+
+    /// Renews all leases. That a message was sent says little: it may wait in a buffer of this
+    /// machine. So the last one is a request. The server takes messages of a connection in their
+    /// order.
+    pub(super) fn renew(&mut self) {
         if !self.link.up {
             return;
         }
-        let client = &self.parts.shared.connection.client;
-        for held in self.held.values() {
-            let _ = client.publish(held.reply.clone(), "+WPI".into()).await;
+        let started = Instant::now();
+        let mut replies: Vec<_> = self.held.values().map(|held| held.reply.clone()).collect();
+        let Some(last) = replies.pop() else {
+            return self.were_renewed(Some(started));
+        };
+        let client = self.parts.shared.connection.client.clone();
+        let renewal = async move {
+            for reply in replies {
+                client.publish(reply, "+WPI".into()).await.ok()?;
+            }
+            client.request(last, "+WPI".into()).await.ok()
+        };
+        // A new one begins in a third of the lease, so there are three at a time at most.
+        let time = self.parts.spec.lease().min(ANSWER_TIMEOUT);
+        let renewal = timeout(time, renewal);
+        self.renewals.push(Box::pin(async move {
+            let answer = renewal.await.ok().flatten();
+            answer.map(|_| started)
+        }));
+    }
+
+    pub(super) fn were_renewed(&mut self, renewed: Option<Instant>) {
+        if let Some(renewed) = renewed {
+            self.renewed = self.renewed.max(renewed);
+            self.pause_or_go_on();
         }
-        self.renewed = Instant::now();
     }
 
     pub(super) fn beat_period(&self) -> Duration {
         (self.parts.spec.lease() / 3).clamp(Duration::from_secs(1), BEAT_MAX)
     }
 
-    pub(super) async fn beat(&mut self, ended: bool) {
+    pub(super) fn beat(&self, ended: bool) {
         if !self.link.up || self.deleted {
             return;
         }
@@ -188,7 +221,10 @@ impl Thread {
         let shared = &self.parts.shared;
         let subject = shared.names.worker_subject(&shared.id, &self.parts.worker);
         let json = serde_json::to_vec(&beat).unwrap_or_default();
-        let client = &self.parts.shared.connection.client;
-        let _ = client.publish(subject, json.into()).await;
+        let client = shared.connection.client.clone();
+        self.send(async move {
+            let _ = client.publish(subject, json.into()).await;
+            let _ = client.flush().await;
+        });
     }
 }
