@@ -161,6 +161,7 @@ fn work(
             looks_up_all: prepared.looks_up_all,
             worker: prepared.worker,
             host: prepared.host,
+            limit: prepared.limit,
             admission,
             event_queue,
             sender,

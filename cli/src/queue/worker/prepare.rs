@@ -11,6 +11,7 @@ use crate::failure::Failure;
 use crate::queue::address::Address;
 use crate::queue::connection::{Connection, runtime};
 use crate::queue::error::QueueError;
+use crate::queue::model::record_message::record_limit;
 use crate::queue::model::run_spec::{RunSpec, ShellChoice, random_id};
 use crate::queue::options::LoginOptions;
 use crate::run::Options;
@@ -31,9 +32,6 @@ pub(crate) struct Prepared {
     /// The largest record that the server accepts.
     pub(super) limit: usize,
 }
-
-/// What a message has beside its content: the subject, headers, and the inbox for the answer.
-const AROUND_RECORD: usize = 1024;
 
 /// Reads what the run is, and sets the options that belong to it. `None`: there is no queue.
 pub(crate) fn prepare(options: &mut Options) -> Result<Option<Prepared>, Failure> {
@@ -103,5 +101,5 @@ async fn read(
         });
     }
     let limit = connection.client.max_payload();
-    Ok((spec, looks_up_all, limit.saturating_sub(AROUND_RECORD)))
+    Ok((spec, looks_up_all, record_limit(limit)))
 }

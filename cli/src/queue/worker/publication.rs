@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::buffer::{Buffer, Waiting};
 use crate::queue::connection::{ANSWER_TIMEOUT, Connection, server_error};
+use crate::queue::model::record_message::{record_limit, shorten};
 use crate::queue::streams::Names;
 
 /// The pause after the server has refused a result.
@@ -74,6 +75,12 @@ async fn store(shared: &Shared, number: u64, id: String, waiting: &Waiting) -> S
             // The temporary file cannot be read. The lease ends, and the job runs again.
             return Stored::Deleted;
         };
+        // The limit may have been lowered since the record was written.
+        let limit = record_limit(shared.connection.client.max_payload());
+        let payload = match payload.len() > limit {
+            true => shorten(payload.into(), limit).into(),
+            false => payload,
+        };
         let message = PublishMessage::build().payload(payload).message_id(&id);
         let subject = shared.names.record_subject(&shared.id, number);
         let sent = shared.connection.context.send_publish(subject, message);
@@ -96,6 +103,12 @@ async fn store(shared: &Shared, number: u64, id: String, waiting: &Waiting) -> S
             }
             (_, Some(error)) => {
                 shared.refusal.replace(Some(error.to_string()));
+                sleep(REFUSED_PAUSE).await;
+            }
+            // The smallest record does not fit either.
+            (PublishErrorKind::MaxPayloadExceeded, _) => {
+                let reason = "max_payload is too small for any result";
+                shared.refusal.replace(Some(reason.into()));
                 sleep(REFUSED_PAUSE).await;
             }
             // No confirmation came.

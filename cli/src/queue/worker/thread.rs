@@ -61,6 +61,8 @@ pub(super) struct Parts {
     pub(super) looks_up_all: bool,
     pub(super) worker: String,
     pub(super) host: String,
+    /// The largest record.
+    pub(super) limit: usize,
     pub(super) admission: Arc<Admission>,
     pub(super) event_queue: Arc<EventQueue>,
     pub(super) sender: UnboundedSender<FromRun>,

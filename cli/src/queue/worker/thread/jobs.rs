@@ -186,6 +186,10 @@ impl Thread {
         let record = Record::of_given_up(job, StartTime::now(), why);
         let (worker, host) = (&self.parts.worker, &self.parts.host);
         let origin = origin(job, worker, host, lease.delivery, lease.lost);
-        lease.settle(false, false, encode(&record, &origin, None, usize::MAX));
+        lease.settle(
+            false,
+            false,
+            encode(&record, &origin, None, self.parts.limit),
+        );
     }
 }
