@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
+use super::buffer::Buffer;
 use super::lease::FromRun;
 use super::prepare::Prepared;
 use super::publication::Shared;
@@ -145,13 +146,13 @@ fn work(
     ended: UnixStream,
 ) {
     let work = async {
-        let connection = Connection::open(&prepared.address, &prepared.login).await?;
+        let connection = Connection::open(&prepared.address, &prepared.access).await?;
         let names = connection.names();
         let shared = Shared {
             connection,
             names,
             id: prepared.spec.id.clone(),
-            buffer: std::cell::RefCell::default(),
+            buffer: Buffer::new(prepared.temporary).into(),
             refusal: std::cell::RefCell::default(),
             closing: std::cell::Cell::default(),
         };

@@ -3,17 +3,18 @@
 //! No other thread exists then, so the variables of `--env` can be set. The connection ends before
 //! that, and with it the threads that resolve names of hosts.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
 use crate::failure::Failure;
+use crate::queue::access::Access;
 use crate::queue::address::Address;
 use crate::queue::connection::{Connection, runtime};
 use crate::queue::error::QueueError;
 use crate::queue::model::record_message::record_limit;
 use crate::queue::model::run_spec::{RunSpec, ShellChoice, random_id};
-use crate::queue::options::LoginOptions;
 use crate::run::Options;
 
 /// How often it is looked whether the run was submitted (`--wait`).
@@ -22,7 +23,9 @@ const WAIT_PAUSE: Duration = Duration::from_secs(1);
 /// What a worker of the queue needs.
 pub(crate) struct Prepared {
     pub(super) address: Address,
-    pub(super) login: LoginOptions,
+    pub(super) access: Access,
+    /// Where results wait that do not fit into the memory.
+    pub(super) temporary: PathBuf,
     pub(super) spec: RunSpec,
     /// The consumer was deleted and made again: it has forgotten which jobs are done.
     pub(super) looks_up_all: bool,
@@ -39,9 +42,12 @@ pub(crate) fn prepare(options: &mut Options) -> Result<Option<Prepared>, Failure
         return Ok(None);
     };
     let address = Address::parse(queue)?;
-    let login = options.queue.login.clone();
+    // Before the directory and the variables of the run apply.
+    let access = Access::read(&address, &options.queue.login)?;
+    let temporary = std::env::temp_dir();
+    let temporary = std::path::absolute(&temporary).unwrap_or(temporary);
     let (spec, looks_up_all, limit) =
-        runtime()?.block_on(read(&address, &login, options.queue.wait))?;
+        runtime()?.block_on(read(&address, &access, options.queue.wait))?;
     options.timeout = spec.options.timeout();
     options.grace = spec.options.grace();
     options.retries = spec.options.retries;
@@ -64,7 +70,8 @@ pub(crate) fn prepare(options: &mut Options) -> Result<Option<Prepared>, Failure
     let host = host.nodename().to_string_lossy().into_owned();
     Ok(Some(Prepared {
         address,
-        login,
+        access,
+        temporary,
         spec,
         looks_up_all,
         worker: random_id(),
@@ -75,10 +82,10 @@ pub(crate) fn prepare(options: &mut Options) -> Result<Option<Prepared>, Failure
 
 async fn read(
     address: &Address,
-    login: &LoginOptions,
+    access: &Access,
     wait: bool,
 ) -> Result<(RunSpec, bool, usize), QueueError> {
-    let connection = Connection::open(address, login).await?;
+    let connection = Connection::open(address, access).await?;
     let names = connection.names();
     let (spec, looks_up_all) = loop {
         // The streams of jobs and records are created after the specification is stored.
