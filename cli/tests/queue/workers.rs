@@ -194,3 +194,26 @@ fn a_machine_that_may_start_nothing_leaves_the_jobs_to_others() {
     assert_eq!(held_up.end(), Some(0));
     assert_eq!(server.records("r").len(), 4);
 }
+
+#[test]
+fn a_job_that_fails_with_attempts_left_while_its_worker_ends_runs_on_another_one() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let path = |name: &str| server.dir.path().join(name).display().to_string();
+    let (started, go, failed) = (path("started"), path("go"), path("failed"));
+    let jobs = format!(
+        "until test -e {started}; do sleep 0.02; done\n\
+         test -e {failed} && exit; touch {started}; until test -e {go}; do sleep 0.02; done; touch {failed}; exit 1\n"
+    );
+    server.submit("r", &["--lease", "1h", "--retries", "1"], &jobs);
+    let mut worker = server.worker("r", &["-j2", "--halt", "soon,success=1"]);
+    wait_until("a result", || server.status("r")["done"] == 1);
+    std::fs::write(&go, "").expect("writable");
+    worker.end();
+    assert_eq!(code(&mut server.command("run", "r", &[])), Some(0));
+    let records = server.records("r");
+    assert_eq!(records.len(), 2);
+    assert!(records.iter().all(|record| record["success"] == true));
+    assert!(records.iter().all(|record| record["lost"] == 0));
+}
