@@ -43,6 +43,10 @@ pub(crate) enum QueueError {
     NewerFormat { run: String, version: u32 },
     #[error("a message of the run {run} is invalid: {reason}")]
     InvalidMessage { run: String, reason: String },
+    #[error(
+        "jobs of the run {run} are acknowledged, and have no result: the server has lost records"
+    )]
+    LostResults { run: String },
     #[error("the run {run} was cancelled")]
     Cancelled { run: String },
     #[error("the server has no room for the jobs ({reason}); {stored} of {jobs} are stored")]
@@ -102,6 +106,9 @@ impl QueueError {
             Self::InvalidMessage { .. } => {
                 "another program has written to its subjects; delete the run and submit it again"
             }
+            Self::LostResults { .. } => {
+                "submit the same list again, which makes these jobs available, and start workers"
+            }
             Self::Cancelled { .. } => {
                 "delete it before a run with the same name: exitring queue delete"
             }
@@ -123,6 +130,7 @@ impl QueueError {
             | Self::NoAnswer { .. }
             | Self::Refused { .. }
             | Self::Full { .. }
+            | Self::LostResults { .. }
             | Self::System { .. } => code::RESOURCE,
             _ => code::USAGE,
         }

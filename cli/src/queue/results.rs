@@ -40,7 +40,7 @@ pub(crate) fn results(options: &ResultsOptions) -> Result<u8, Failure> {
             true => None,
             false => Some(connection.records_state(&spec.id).await?.last_sequence),
         };
-        let mut cancelled = false;
+        let (mut cancelled, mut idle_times, mut lost_before) = (false, 0, false);
         loop {
             let complete = report.accepted.len() >= spec.jobs;
             if complete && options.follow || last.is_some_and(|last| records.position() >= last) {
@@ -52,6 +52,25 @@ pub(crate) fn results(options: &ResultsOptions) -> Result<u8, Failure> {
                 report.add(&record)?;
             }
             report.flush()?;
+            idle_times = if idle { idle_times + 1 } else { 0 };
+            // There is nothing more, although the stream had more messages: their end is missing.
+            if idle_times > 1 && !options.follow {
+                break;
+            }
+            if idle && options.follow {
+                // A server that has just started may give counts of different times.
+                let lost = connection.has_lost_results(&spec).await.unwrap_or(false);
+                if lost && lost_before {
+                    say(&format!(
+                        "{}\n",
+                        QueueError::LostResults {
+                            run: connection.run.clone()
+                        }
+                    ));
+                    break;
+                }
+                lost_before = lost;
+            }
             // The records of jobs that were running are awaited: they come within the grace.
             if idle && options.follow && connection.is_cancelled().await? {
                 let jobs = connection.consumer_state(&spec.id).await;
@@ -60,6 +79,12 @@ pub(crate) fn results(options: &ResultsOptions) -> Result<u8, Failure> {
                     break;
                 }
             }
+        }
+        let missing = records.missing();
+        if missing > 0 {
+            say(&format!(
+                "{missing} records are missing in the stream: the server has lost them, or somebody has removed them\n"
+            ));
         }
         if !cancelled {
             cancelled = connection.is_cancelled().await?;

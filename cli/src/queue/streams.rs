@@ -191,6 +191,19 @@ impl Connection {
         };
         self.create_stream(&jobs).await?;
         self.create_stream(&records).await?;
+        // A stream that was there may belong to a deleted run.
+        self.jobs_state(&spec.id).await?;
+        if self.records_state(&spec.id).await?.messages > 0
+            && let Err(QueueError::NoRun { .. }) = self.consumer_state(&spec.id).await
+        {
+            // Somebody has deleted it.
+            self.note_made_again().await;
+        }
+        self.create_consumer(spec).await
+    }
+
+    async fn create_consumer(&self, spec: &RunSpec) -> Result<(), QueueError> {
+        let names = self.names();
         let config = pull::Config {
             durable_name: Some(names.consumer(&spec.id)),
             ack_policy: AckPolicy::Explicit,
@@ -206,18 +219,6 @@ impl Connection {
             "stream_name": names.jobs,
             "config": consumer::IntoConsumerConfig::into_consumer_config(config),
         });
-        // A stream that was there may belong to a deleted run.
-        self.jobs_state(&spec.id).await?;
-        if self.records_state(&spec.id).await?.messages > 0
-            && let Err(QueueError::NoRun { .. }) = self.consumer_state(&spec.id).await
-        {
-            // Somebody has deleted it, and it knows which jobs are done.
-            let noted = self
-                .client
-                .publish(names.made_again_subject(), Bytes::new());
-            let _ = noted.await;
-            self.flush().await;
-        }
         let subject = format!(
             "CONSUMER.CREATE.{}.{}",
             names.jobs,
@@ -339,6 +340,41 @@ impl Connection {
             server: self.server.clone(),
         })?;
         RunSpec::parse(&self.run, &stored.payload)
+    }
+
+    /// Whether jobs were acknowledged that have no result: the server has lost records.
+    pub(super) async fn has_lost_results(&self, spec: &RunSpec) -> Result<bool, QueueError> {
+        // First. A job is acknowledged after its result is stored, so those of all jobs that are
+        // acknowledged by now are in the state of the stream, which is read later.
+        let consumer = self.consumer_state(&spec.id).await?;
+        if consumer.num_pending > 0 || consumer.num_ack_pending > 0 {
+            return Ok(false);
+        }
+        let with_result = self.records_state(&spec.id).await?.subjects;
+        let complete = with_result >= spec.jobs;
+        Ok(!complete && self.jobs_state(&spec.id).await?.last_sequence >= spec.jobs)
+    }
+
+    /// Makes all jobs available again. Workers find out which ones have a result.
+    pub(super) async fn make_available_again(&self, spec: &RunSpec) -> Result<(), QueueError> {
+        self.note_made_again().await;
+        let names = self.names();
+        let subject = format!(
+            "CONSUMER.DELETE.{}.{}",
+            names.jobs,
+            names.consumer(&spec.id)
+        );
+        let what = "delete the consumer of the jobs";
+        self.api_ok::<serde_json::Value>(what, &subject, Bytes::new())
+            .await?;
+        self.create_consumer(spec).await
+    }
+
+    /// A new consumer does not know which jobs are done, so workers have to look that up.
+    async fn note_made_again(&self) {
+        let subject = self.names().made_again_subject();
+        let _ = self.client.publish(subject, Bytes::new()).await;
+        self.flush().await;
     }
 
     /// Fails if the run with this id was deleted.

@@ -111,6 +111,9 @@ pub(super) struct Thread {
     last_check: Instant,
     check_now: bool,
     check_pause: Duration,
+    /// The last check has found that results are lost. A server that has just started may give counts
+    /// of different times, so the next one has to find the same.
+    lost_results: bool,
     link: Link,
     /// Messages without an answer that matters. The client keeps what it cannot send, up to a limit,
     /// and then waits: the loop must not wait with it. Each of them has a time limit.
@@ -144,6 +147,8 @@ pub(super) struct Thread {
 struct Progress {
     with_result: u64,
     cancelled: bool,
+    /// Jobs are acknowledged and have no result.
+    lost_results: bool,
 }
 
 impl Thread {
@@ -166,6 +171,7 @@ impl Thread {
             last_check: now,
             check_now: false,
             check_pause: TICK,
+            lost_results: false,
             link: *shared.connection.link.borrow(),
             sends: FuturesUnordered::new(),
             renewals: FuturesUnordered::new(),

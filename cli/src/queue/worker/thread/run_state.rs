@@ -44,15 +44,17 @@ impl Thread {
             self.last_check = now;
             self.check_now = false;
             let shared = Rc::clone(&self.parts.shared);
+            let spec = self.parts.spec.clone();
             self.check.push(Box::pin(async move {
                 let connection = &shared.connection;
                 // Errors if it was deleted.
                 connection.is_there(&shared.id).await?;
+                let lost_results = connection.has_lost_results(&spec).await?;
                 let records = connection.records_state(&shared.id).await?;
-                connection.consumer_state(&shared.id).await?;
                 Ok(Progress {
                     with_result: records.subjects,
                     cancelled: connection.is_cancelled().await?,
+                    lost_results,
                 })
             }));
         }
@@ -77,9 +79,20 @@ impl Thread {
     pub(super) fn checked(&mut self, progress: Result<Progress, QueueError>) {
         self.next_check = Instant::now() + self.check_pause;
         self.check_pause = (self.check_pause * 3 / 2).min(CHECK_MAX);
+        let lost_before = self.lost_results;
+        self.lost_results = progress.as_ref().is_ok_and(|it| it.lost_results);
         match progress {
             Ok(progress) if progress.cancelled => self.cancel(),
-            Ok(progress) if progress.with_result >= self.parts.spec.jobs => self.end_input(),
+            Ok(progress) if progress.with_result >= self.parts.spec.jobs => {
+                // Nothing is left that could be on its way.
+                self.pulls.abort();
+                self.end_input();
+            }
+            Ok(_) if self.lost_results && lost_before => {
+                let run = self.parts.shared.connection.run.clone();
+                self.end_with(QueueError::LostResults { run }.into());
+            }
+            Ok(_) if self.lost_results => self.next_check = Instant::now() + CHECK_MAX,
             Ok(_) => {}
             Err(error) if error.is_deleted() => {
                 self.deleted = true;
