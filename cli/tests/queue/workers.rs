@@ -217,3 +217,27 @@ fn a_job_that_fails_with_attempts_left_while_its_worker_ends_runs_on_another_one
     assert!(records.iter().all(|record| record["success"] == true));
     assert!(records.iter().all(|record| record["lost"] == 0));
 }
+
+#[test]
+fn a_job_that_its_worker_gives_back_again_and_again_does_not_count_as_lost() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let go = server.dir.path().join("go");
+    let job = format!("test -e {} || exec sleep 100\n", go.display());
+    server.submit(
+        "r",
+        &["--lease", "1h", "--max-lost", "1", "--grace", "1"],
+        &job,
+    );
+    // Its other requests are still open when it ends, so it may get the job again.
+    let mut worker = server.worker("r", &["-j4"]);
+    wait_until("the job", || server.status("r")["taken"] == 1);
+    worker.signal(libc::SIGTERM);
+    assert_eq!(worker.end(), Some(130));
+    std::fs::write(&go, "").expect("writable");
+    assert_eq!(code(&mut server.command("run", "r", &[])), Some(0));
+    let record = &server.records("r")[0];
+    assert_eq!(record["lost"], 0);
+    assert!(record["delivery"].as_u64() > Some(1), "{record}");
+}

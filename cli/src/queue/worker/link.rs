@@ -28,8 +28,9 @@ use crate::run::signals::Signals;
 
 /// How much longer the thread has to end.
 const END_PATIENCE: Duration = Duration::from_secs(5);
-/// How long results have to be stored after a request to end, at least.
-const PATIENCE_MIN: Duration = Duration::from_secs(2);
+/// How long results have to be stored after a request to end, at least. It is more than
+/// the time for which a request for jobs is open.
+const PATIENCE_MIN: Duration = Duration::from_secs(4);
 
 /// The link.
 pub(crate) struct QueueLink {

@@ -96,6 +96,7 @@ impl Thread {
             Ok(_) => {}
             Err(error) if error.is_deleted() => {
                 self.deleted = true;
+                self.pulls.abort();
                 self.end_with(Failure::from(error));
             }
             // It is asked again.
@@ -114,6 +115,7 @@ impl Thread {
             return;
         }
         self.cancelled = true;
+        self.pulls.abort();
         let run = &self.parts.shared.connection.run;
         let cause = format!("the run {run} was cancelled");
         self.end_with(Failure::new(code::SOME_FAILED, cause));
