@@ -69,6 +69,11 @@ pub(crate) enum QueueError {
 }
 
 impl QueueError {
+    /// Whether the server is away or just starts: the same request may succeed later.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Self::NoAnswer { .. } | Self::NoJetStream { .. })
+    }
+
     /// Whether the run does not exist any more.
     pub(crate) fn is_deleted(&self) -> bool {
         matches!(self, Self::NoRun { .. } | Self::OtherRun { .. })

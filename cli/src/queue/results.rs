@@ -72,10 +72,12 @@ pub(crate) fn results(options: &ResultsOptions) -> Result<u8, Failure> {
                 lost_before = lost;
             }
             // The records of jobs that were running are awaited: they come within the grace.
-            if idle && options.follow && connection.is_cancelled().await? {
+            if idle && options.follow && is_cancelled(connection).await? {
                 let jobs = connection.consumer_state(&spec.id).await;
                 cancelled = true;
-                if jobs.is_err() || records.idle_seconds() > spec.options.grace().as_secs() + 2 {
+                if jobs.is_err_and(|error| !error.is_passing())
+                    || records.idle_seconds() > spec.options.grace().as_secs() + 2
+                {
                     break;
                 }
             }
@@ -87,10 +89,18 @@ pub(crate) fn results(options: &ResultsOptions) -> Result<u8, Failure> {
             ));
         }
         if !cancelled {
-            cancelled = connection.is_cancelled().await?;
+            cancelled = is_cancelled(connection).await?;
         }
         report.finish(spec.jobs, cancelled)
     })
+}
+
+/// `false` as well if the server is away at the moment, which must not lose the report.
+async fn is_cancelled(connection: &Connection) -> Result<bool, QueueError> {
+    match connection.is_cancelled().await {
+        Err(error) if error.is_passing() => Ok(false),
+        cancelled => cancelled,
+    }
 }
 
 /// What is made of the records.
