@@ -129,7 +129,7 @@ async fn store(
         let now = loop {
             match stored_jobs(connection, spec).await {
                 Ok(now) => break now,
-                Err(QueueError::NoAnswer { .. }) if Instant::now() < deadline => {
+                Err(error) if error.is_passing() && Instant::now() < deadline => {
                     sleep(Duration::from_millis(200)).await;
                 }
                 Err(error) => return Err(error),
@@ -288,13 +288,14 @@ async fn confirm(connection: &Connection, confirmation: PublishAckFuture) -> Res
         Ok(match confirmation.await {
             Ok(_) => Ok(()),
             Err(error) => Err(match (error.kind(), server_error(&error)) {
-                (PublishErrorKind::WrongLastSequence | PublishErrorKind::TimedOut, _) => {
-                    Stopped::Retry
-                }
-                (PublishErrorKind::StreamNotFound, _) => Stopped::Fatal(QueueError::NoRun {
-                    run: connection.run.clone(),
-                    server: connection.server.clone(),
-                }),
+                // No service answers for the subject of a stream that the server is just loading.
+                // Whether there is one is found out when the stored jobs are counted.
+                (
+                    PublishErrorKind::WrongLastSequence
+                    | PublishErrorKind::TimedOut
+                    | PublishErrorKind::StreamNotFound,
+                    _,
+                ) => Stopped::Retry,
                 (_, Some(error)) => Stopped::Full(error.to_string()),
                 (_, None) => Stopped::Retry,
             }),

@@ -95,10 +95,13 @@ async fn read(
             connection.consumer_state(&spec.id).await?;
             let made_again = names.made_again_subject();
             let made_again = connection.last_message(&names.state, &made_again).await?;
-            Ok((spec, made_again.is_some()))
+            Ok::<_, QueueError>((spec, made_again.is_some()))
         };
         match read.await {
-            Err(QueueError::NoRun { .. }) if wait => sleep(WAIT_PAUSE).await,
+            // Not submitted yet, or the server is away for a while.
+            Err(error) if wait && (error.is_deleted() || error.is_passing()) => {
+                sleep(WAIT_PAUSE).await;
+            }
             read => break read?,
         }
     };
