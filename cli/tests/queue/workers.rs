@@ -241,3 +241,23 @@ fn a_job_that_its_worker_gives_back_again_and_again_does_not_count_as_lost() {
     assert_eq!(record["lost"], 0);
     assert!(record["delivery"].as_u64() > Some(1), "{record}");
 }
+
+#[test]
+fn jobs_that_wait_for_a_retry_or_their_group_do_not_keep_others_from_starting() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let go = server.dir.path().join("go").display().to_string();
+    // The first two jobs wait for an hour; the next ones for the end of the third.
+    let wait = format!("until test -e {go}; do sleep 0.02; done");
+    let jobs = format!(
+        "test $EXITRING_ATTEMPT = 2\ntest $EXITRING_ATTEMPT = 2\n\
+         {wait} #exitring: group=a\ntrue #exitring: group=a\n\
+         touch {go}\n"
+    );
+    server.submit("r", &["--retries", "1", "--retry-delay", "1h"], &jobs);
+    let mut worker = server.worker("r", &["-j2"]);
+    wait_until("the jobs that can run", || server.status("r")["done"] == 3);
+    assert_eq!(code(&mut server.command("queue cancel", "r", &[])), Some(0));
+    assert_eq!(worker.end(), Some(1));
+}

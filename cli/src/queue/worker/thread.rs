@@ -283,7 +283,8 @@ impl Thread {
             false => self.parts.admission.limit(),
         };
         let target = capacity + self.pace.ahead(now);
-        let have = self.unfinished + self.pulls.requested();
+        let set_aside = self.parts.admission.set_aside();
+        let have = (self.unfinished + self.pulls.requested()).saturating_sub(set_aside);
         let wanted = target.saturating_sub(have);
         // A free place is filled at once. What is taken ahead of time comes in batches.
         if wanted > 0 && (have < capacity || wanted * 4 >= target) {

@@ -3,6 +3,9 @@
 use super::Admission;
 use crate::run::job::Job;
 
+/// The most jobs with a delayed attempt that do not take a place.
+const SET_ASIDE_MAX: usize = 256;
+
 impl Admission {
     /// Queues jobs. It does not block: a queue asks only for jobs that there is room for.
     pub(crate) fn add(&self, jobs: Vec<Job>) {
@@ -21,6 +24,15 @@ impl Admission {
     /// The limit on active jobs, which is less after a resource ran out.
     pub(crate) fn limit(&self) -> usize {
         self.lock().capacity
+    }
+
+    /// Jobs that cannot start for a while, whatever there is room for: their next attempt has to wait,
+    /// or their group has an active job. So others are taken for their places, but only so many:
+    /// nobody else can run the jobs that wait here.
+    pub(crate) fn set_aside(&self) -> usize {
+        let state = self.lock();
+        let capacity = state.capacity;
+        state.delayed.len().min(SET_ASIDE_MAX) + state.claims.waiting().min(capacity)
     }
 
     /// Starts no jobs until this is called with `false`.
