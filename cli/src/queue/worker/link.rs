@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::buffer::Buffer;
-use super::lease::FromRun;
+use super::lease::{FromRun, JobEnd};
 use super::prepare::Prepared;
 use super::publication::Shared;
 use super::thread::{Parts, Thread};
@@ -21,7 +21,7 @@ use crate::queue::error::QueueError;
 use crate::queue::model::record_message::{encode, origin};
 use crate::run::job::Job;
 use crate::run::output_tail::OutputTail;
-use crate::run::report::record::Record;
+use crate::run::report::record::{OutcomeKind, Record};
 use crate::run::schedule::admission::Admission;
 use crate::run::schedule::event_queue::{Event, EventQueue};
 use crate::run::signals::Signals;
@@ -90,7 +90,13 @@ impl QueueLink {
         let Some(lease) = lease else { return };
         let origin = origin(job, &self.worker, &self.host, lease.delivery, lease.lost);
         let message = encode(record, &origin, output, self.limit);
-        lease.settle(record.success, record.interrupted, message);
+        let end = match (record.interrupted, record.outcome) {
+            (true, OutcomeKind::Unknown) => JobEnd::LeftRunning,
+            (true, _) => JobEnd::Interrupted,
+            (false, _) if record.success => JobEnd::Succeeded,
+            (false, _) => JobEnd::Failed,
+        };
+        lease.settle(end, message);
     }
 
     /// Waits until all results are stored. They have `grace` for that if they are `limited`, as

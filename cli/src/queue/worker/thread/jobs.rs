@@ -9,7 +9,7 @@ use super::{Held, Looked, REFUSED_PAUSE, TICK, Thread};
 use crate::queue::error::QueueError;
 use crate::queue::model::job_message::JobMessage;
 use crate::queue::model::record_message::{encode, origin};
-use crate::queue::worker::lease::Lease;
+use crate::queue::worker::lease::{JobEnd, Lease};
 use crate::queue::worker::publication::acknowledge;
 use crate::queue::worker::pulls::Pulled;
 use crate::queue::worker::redelivery::{History, look_up, lost};
@@ -187,8 +187,7 @@ impl Thread {
         let (worker, host) = (&self.parts.worker, &self.parts.host);
         let origin = origin(job, worker, host, lease.delivery, lease.lost);
         lease.settle(
-            false,
-            false,
+            JobEnd::Failed,
             encode(&record, &origin, None, self.parts.limit),
         );
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Held, Thread};
 use crate::diagnostics::say;
 use crate::queue::worker::give_back::{GiveBack, give_back};
-use crate::queue::worker::lease::FromRun;
+use crate::queue::worker::lease::{FromRun, JobEnd};
 use crate::queue::worker::publication::{Stored, publish};
 
 /// How long results have to be stored though the server denies a permission. It may be another one.
@@ -17,16 +17,19 @@ impl Thread {
         match message {
             FromRun::Finished {
                 number,
-                success,
-                interrupted,
+                end,
                 message,
-            } => {
-                // The job of a cancelled run is not run again.
-                if interrupted && !self.cancelled {
-                    return self.returned(number, false);
+            } => match end {
+                JobEnd::Interrupted if !self.cancelled => self.returned(number, false),
+                // It should not run twice if that can be helped. The lease ends by itself.
+                JobEnd::LeftRunning if !self.cancelled => {
+                    if self.held.remove(&number).is_some() {
+                        self.unfinished -= 1;
+                    }
                 }
-                self.finished(number, success, message);
-            }
+                // The job of a cancelled run is not run again.
+                end => self.finished(number, end == JobEnd::Succeeded, message),
+            },
             FromRun::GivenBack { number, later } => self.returned(number, later),
             FromRun::Close(patience) => {
                 self.closing = true;
