@@ -93,6 +93,7 @@ fn options_of_the_list_cannot_be_given_to_a_worker() {
         &["list"],
         &["--shard", "1/2"],
         &["--", "true"],
+        &["--halt", "soon,fail=10%"],
     ] {
         let words = ["run", "--queue", "nats://127.0.0.1/r"].into_iter();
         let mut command = crate::common::exitring(words.chain(option.iter().copied()));
