@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::model::text::one_line;
 use crate::code;
 use crate::failure::Failure;
 
@@ -144,6 +145,6 @@ impl QueueError {
 
 impl From<QueueError> for Failure {
     fn from(error: QueueError) -> Self {
-        Self::new(error.code(), error.to_string()).remedy(error.remedy())
+        Self::new(error.code(), one_line(&error.to_string())).remedy(error.remedy())
     }
 }

@@ -34,7 +34,7 @@ const OUT_MAX: usize = 256 * 1024;
 pub(crate) fn results(options: &ResultsOptions) -> Result<u8, Failure> {
     with_connection(&options.server, async |connection| {
         let spec = connection.spec().await?;
-        let mut report = Report::new(options, connection)?;
+        let mut report = Report::new(options, connection, spec.jobs)?;
         let mut records = Records::new(connection, &spec.id);
         let last = match options.follow {
             true => None,
@@ -76,7 +76,7 @@ pub(crate) fn results(options: &ResultsOptions) -> Result<u8, Failure> {
                 let jobs = connection.consumer_state(&spec.id).await;
                 cancelled = true;
                 if jobs.is_err_and(|error| !error.is_passing())
-                    || records.idle_seconds() > spec.options.grace().as_secs() + 2
+                    || records.idle_seconds() > spec.options.grace().as_secs().saturating_add(2)
                 {
                     break;
                 }
@@ -106,9 +106,12 @@ async fn is_cancelled(connection: &Connection) -> Result<bool, QueueError> {
 /// What is made of the records.
 struct Report<'a> {
     options: &'a ResultsOptions,
-    run: String,
+    /// The number of jobs.
+    jobs: u64,
     /// The jobs with a result.
     accepted: RoaringTreemap,
+    /// Messages that are no record of a job of the run.
+    unreadable: u64,
     extra: u64,
     failed: u64,
     interrupted: u64,
@@ -119,7 +122,11 @@ struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    fn new(options: &'a ResultsOptions, connection: &Connection) -> Result<Self, Failure> {
+    fn new(
+        options: &'a ResultsOptions,
+        connection: &Connection,
+        jobs: u64,
+    ) -> Result<Self, Failure> {
         let joblog = match &options.joblog {
             Some(path) => Some(JobLog::open(path, ExistingLog::Refuse)?.0),
             None => None,
@@ -135,8 +142,9 @@ impl<'a> Report<'a> {
         };
         Ok(Self {
             options,
-            run: connection.run.clone(),
+            jobs,
             accepted: RoaringTreemap::new(),
+            unreadable: 0,
             extra: 0,
             failed: 0,
             interrupted: 0,
@@ -148,11 +156,13 @@ impl<'a> Report<'a> {
     }
 
     fn add(&mut self, json: &[u8]) -> Result<(), Failure> {
-        let message: RecordMessage =
-            serde_json::from_slice(json).map_err(|error| QueueError::InvalidMessage {
-                run: self.run.clone(),
-                reason: format!("a record: {error}"),
-            })?;
+        // Another program may have published it. The other records are as good as before.
+        let message = serde_json::from_slice::<RecordMessage>(json).ok();
+        let message = message.filter(|message| (1..=self.jobs).contains(&message.record.job));
+        let Some(message) = message else {
+            self.unreadable += 1;
+            return Ok(());
+        };
         let accepted = self.accepted.insert(message.record.job);
         self.extra += u64::from(!accepted);
         if self.options.output == ResultsOutput::Jsonl {
@@ -179,7 +189,7 @@ impl<'a> Report<'a> {
             if self.first_failed.len() < FAILED_SHOWN {
                 let text = excerpt(&record.command);
                 self.first_failed
-                    .push((record.job, record.description(), text));
+                    .push((record.job, excerpt(&record.description()), text));
             }
         }
         if let Some(joblog) = &mut self.joblog {
@@ -254,6 +264,9 @@ impl<'a> Report<'a> {
                 "; {} more records of jobs that ran again do not count",
                 self.extra
             );
+        }
+        if self.unreadable > 0 {
+            text += &format!("; {} messages are not records of it", self.unreadable);
         }
         text += "\n";
         for (job, how, command) in &self.first_failed {

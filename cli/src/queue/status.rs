@@ -90,7 +90,9 @@ async fn read(connection: &Connection) -> Result<Status, QueueError> {
         id: spec.id,
         jobs: spec.jobs,
         submitted: jobs.last_sequence,
-        waiting: consumer.num_pending + spec.jobs.saturating_sub(jobs.last_sequence),
+        waiting: consumer
+            .num_pending
+            .saturating_add(spec.jobs.saturating_sub(jobs.last_sequence)),
         taken: consumer.num_ack_pending,
         done,
         extra_records: records.messages.saturating_sub(done),
@@ -148,7 +150,7 @@ async fn workers(
         .next_message(&names.state, sequence, &names.worker_subject(id, "*"))
         .await?
     {
-        sequence = stored.sequence + 1;
+        sequence = stored.sequence.saturating_add(1);
         let Ok(beat) = serde_json::from_slice::<Beat>(&stored.payload) else {
             continue;
         };

@@ -150,3 +150,22 @@ fn records_that_the_server_has_lost_are_reported_and_their_jobs_run_again() {
     assert_eq!(crate::common::numbers(&out), [1, 1, 2, 3, 3]);
     assert_eq!(code(&mut server.command("results", "r", &[])), Some(0));
 }
+
+#[test]
+fn messages_that_are_no_records_do_not_hide_the_others() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    server.submit("r", &[], "true\nfalse\n");
+    let subject = format!("exitring.r.record.{}.1", server.id("r"));
+    assert_eq!(code(&mut server.command("run", "r", &["-j1"])), Some(1));
+    for message in ["no JSON", "{}"] {
+        server.publish(&subject, message);
+    }
+    let mut results = server.command("results", "r", &[]);
+    assert_eq!(code(&mut results), Some(1));
+    let errors = stderr(&mut results);
+    assert!(errors.contains("1 succeeded, 1 failed"), "{errors}");
+    assert!(errors.contains("2 messages are not records"), "{errors}");
+    assert_eq!(server.records("r").len(), 2);
+}

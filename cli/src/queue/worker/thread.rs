@@ -32,6 +32,7 @@ use crate::diagnostics::say;
 use crate::queue::connection::{ANSWER_TIMEOUT, Link};
 use crate::queue::error::QueueError;
 use crate::queue::model::run_spec::RunSpec;
+use crate::queue::model::text::one_line;
 use crate::run::job::Job;
 use crate::run::schedule::admission::Admission;
 use crate::run::schedule::event_queue::{Event, EventQueue};
@@ -299,6 +300,8 @@ impl Thread {
     }
 
     fn notice(&self, text: String) {
+        // It may quote the server.
+        let text = format!("{}\n", one_line(text.trim_end()));
         match self.closing {
             // The supervisor has ended.
             true => say(&text),

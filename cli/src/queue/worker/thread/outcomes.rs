@@ -36,7 +36,9 @@ impl Thread {
                 self.parts.shared.closing.set(true);
                 self.pulls.stop();
                 let patience = patience.or(self.denied.then_some(DENIED_PATIENCE));
-                self.close_until = patience.map(|patience| Instant::now() + patience);
+                // A time that the clock cannot represent is never reached.
+                self.close_until =
+                    patience.and_then(|patience| Instant::now().checked_add(patience));
                 let left = self.publications.len();
                 if left > 0 && !self.link.up {
                     say(&format!("{left} results wait for the server\n"));
