@@ -50,21 +50,16 @@ pub(super) enum Stored {
     Deleted,
 }
 
-/// Stores a result, and acknowledges the job when the server has confirmed that. It repeats that
-/// until it succeeds: the server drops a message whose identifier it knows, and readers of results
+/// Stores a result. The job is acknowledged when the server has confirmed that. It repeats that until it succeeds: the server drops a message whose identifier it knows, and readers of results
 /// drop it otherwise.
 pub(super) async fn publish(
     shared: Rc<Shared>,
     number: u64,
     id: String,
     waiting: Waiting,
-    reply: Subject,
 ) -> (u64, Stored) {
     let stored = store(&shared, number, id, &waiting).await;
     shared.buffer.borrow_mut().remove(&waiting);
-    if matches!(stored, Stored::Stored) {
-        acknowledge(&shared, reply).await;
-    }
     (number, stored)
 }
 

@@ -43,6 +43,8 @@ const AT_ONCE: usize = 256;
 const WAITING_MAX: usize = 2048;
 /// How often the state is looked at.
 const TICK: Duration = Duration::from_millis(100);
+/// How long a worker that has nothing to lose waits for a connection, at least. It is also ten leases.
+const ABSENCE_MIN: Duration = Duration::from_secs(5 * 60);
 /// The longest time between two looks whether the run is complete.
 const CHECK_MAX: Duration = Duration::from_secs(2);
 /// The longest time between signs of life of the worker.
@@ -124,6 +126,8 @@ pub(super) struct Thread {
     renewed: Instant,
     /// No more jobs start for now.
     paused: bool,
+    /// Since when there is no connection.
+    lost_since: Option<Instant>,
     /// Since when a condition (`--load` and so on) holds up starts.
     hold_since: Option<Instant>,
     /// Jobs were given back for that. One is taken at a time until one has ended.
@@ -178,6 +182,7 @@ impl Thread {
             renewals: FuturesUnordered::new(),
             renewed: now,
             paused: false,
+            lost_since: None,
             hold_since: None,
             probing: false,
             next_request: now,
@@ -257,7 +262,10 @@ impl Thread {
         let late = self
             .close_until
             .is_some_and(|until| until <= Instant::now());
-        let stored = self.publications.is_empty() && self.acknowledgements.is_empty();
+        // Without an acknowledgement the job is delivered again, and found to be done. That is no
+        // reason to wait for a server that may not come back.
+        let acknowledged = self.acknowledgements.is_empty() || !self.link.up;
+        let stored = self.publications.is_empty() && acknowledged;
         let waits = self.unfinished > 0 || self.pulls.is_running() || !self.sends.is_empty();
         self.closing && (late || self.deleted || stored && !waits)
     }

@@ -7,7 +7,7 @@ use super::{Held, Thread};
 use crate::diagnostics::say;
 use crate::queue::worker::give_back::{GiveBack, give_back};
 use crate::queue::worker::lease::{FromRun, JobEnd};
-use crate::queue::worker::publication::{Stored, publish};
+use crate::queue::worker::publication::{Stored, acknowledge, publish};
 
 /// How long results have to be stored though the server denies a permission. It may be another one.
 const DENIED_PATIENCE: Duration = Duration::from_secs(2);
@@ -60,10 +60,9 @@ impl Thread {
         let shared = Rc::clone(&self.parts.shared);
         let run = &shared.id;
         let id = format!("{run}:{number}:end:{}.{}", self.parts.worker, held.delivery);
-        let reply = held.reply.clone();
         let waiting = shared.buffer.borrow_mut().put(message);
         self.publications
-            .push(Box::pin(publish(shared, number, id, waiting, reply)));
+            .push(Box::pin(publish(shared, number, id, waiting)));
     }
 
     /// The run does not do a job.
@@ -100,7 +99,14 @@ impl Thread {
     }
 
     pub(super) fn stored(&mut self, number: u64, stored: &Stored) {
-        self.held.remove(&number);
+        if let Some(held) = self.held.remove(&number)
+            && matches!(stored, Stored::Stored)
+        {
+            let shared = Rc::clone(&self.parts.shared);
+            self.acknowledgements.push(Box::pin(async move {
+                acknowledge(&shared, held.reply).await;
+            }));
+        }
         if matches!(stored, Stored::Deleted) {
             self.next_check = Instant::now();
         }

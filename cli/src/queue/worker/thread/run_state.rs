@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::{BEAT_MAX, CHECK_MAX, HOLD_MAX, HOLD_PAUSE, Progress, Thread};
+use super::{ABSENCE_MIN, BEAT_MAX, CHECK_MAX, HOLD_MAX, HOLD_PAUSE, Progress, Thread};
 use crate::code;
+use crate::duration;
 use crate::failure::Failure;
 use crate::queue::connection::{ANSWER_TIMEOUT, Link};
 use crate::queue::error::QueueError;
@@ -34,6 +35,7 @@ impl Thread {
         let now = Instant::now();
         self.pause_or_go_on();
         self.look_at_hold(now);
+        self.look_at_absence(now);
         // With jobs of its own here the run is not complete, but it may be cancelled or deleted.
         let due = match self.unfinished {
             _ if self.check_now => now,
@@ -57,6 +59,21 @@ impl Thread {
                     lost_results,
                 })
             }));
+        }
+    }
+
+    /// Ends a worker without a connection that has neither jobs nor results. A service manager starts
+    /// it again, if that is wanted.
+    fn look_at_absence(&mut self, now: Instant) {
+        let time = (self.parts.spec.lease() * 10).max(ABSENCE_MIN);
+        let long = self.lost_since.is_some_and(|since| now > since + time);
+        let nothing = self.unfinished == 0 && self.publications.is_empty();
+        if long && nothing && !self.input_ended {
+            let error = QueueError::Connect {
+                server: self.parts.shared.connection.server.clone(),
+                reason: format!("it has been away for {}", duration::show(time)),
+            };
+            self.end_with(error.into());
         }
     }
 
@@ -145,12 +162,14 @@ impl Thread {
         }
         match (before.up, link.up) {
             (true, false) => {
+                self.lost_since = Some(Instant::now());
                 self.pause_or_go_on();
                 self.notice(format!(
                     "the connection with {server} is lost: running jobs go on, no more start\n"
                 ));
             }
             (false, true) => {
+                self.lost_since = None;
                 self.pulls.abort();
                 self.renew();
                 self.notice(format!("connected with {server} again\n"));
