@@ -60,6 +60,10 @@ impl Server {
         self.child.wait().expect("it is a child");
     }
 
+    pub fn signal(&self, signal: i32) {
+        crate::common::signal(&self.child, signal);
+    }
+
     /// Starts the server again, with the same port and store.
     pub fn start_again(&mut self) {
         self.child = spawn(self.dir.path(), &self.config, Some(self.port));

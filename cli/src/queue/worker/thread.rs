@@ -126,6 +126,8 @@ pub(super) struct Thread {
     renewed: Instant,
     /// No more jobs start for now.
     paused: bool,
+    /// The server has not answered a renewal for most of the lease.
+    late: bool,
     /// Since when there is no connection.
     lost_since: Option<Instant>,
     /// Since when a condition (`--load` and so on) holds up starts.
@@ -182,6 +184,7 @@ impl Thread {
             renewals: FuturesUnordered::new(),
             renewed: now,
             paused: false,
+            late: false,
             lost_since: None,
             hold_since: None,
             probing: false,

@@ -191,6 +191,12 @@ impl Thread {
             self.paused = paused;
             self.parts.admission.set_paused(paused);
         }
+        if late != std::mem::replace(&mut self.late, late) && self.link.up {
+            self.notice(match late {
+                true => "the server does not answer renewals of leases: running jobs go on, no more start".into(),
+                false => "the server renews leases again".into(),
+            });
+        }
         if late {
             self.parts.admission.drop_unstarted();
         }
