@@ -114,3 +114,21 @@ fn nothing_starts_while_the_server_hangs_and_the_worker_can_be_interrupted() {
     assert_eq!(worker.end(), Some(130));
     assert!(!second.exists());
 }
+
+#[test]
+fn a_worker_that_waits_for_its_run_outlives_the_server() {
+    let Some(mut server) = Server::with("jetstream { store_dir: STORE }\ntrace: true") else {
+        return;
+    };
+    let mut worker = server.worker("r", &["--wait"]);
+    let log = server.dir.path().join("log");
+    wait_until("a request of the worker", || {
+        std::fs::read_to_string(&log).is_ok_and(|log| log.contains("MSG.GET.exitring-r"))
+    });
+    server.kill();
+    // Longer than a request waits for its answer.
+    std::thread::sleep(std::time::Duration::from_secs(7));
+    server.start_again();
+    server.submit("r", &[], "true\n");
+    assert_eq!(worker.end(), Some(0));
+}

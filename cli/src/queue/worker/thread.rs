@@ -128,6 +128,8 @@ pub(super) struct Thread {
     paused: bool,
     /// The server has not answered a renewal for most of the lease.
     late: bool,
+    /// There is a new connection, and it is not known yet whether the run is still there.
+    unchecked: bool,
     /// Since when there is no connection.
     lost_since: Option<Instant>,
     /// Since when a condition (`--load` and so on) holds up starts.
@@ -185,6 +187,7 @@ impl Thread {
             renewed: now,
             paused: false,
             late: false,
+            unchecked: false,
             lost_since: None,
             hold_since: None,
             probing: false,

@@ -96,6 +96,7 @@ impl Thread {
     pub(super) fn checked(&mut self, progress: Result<Progress, QueueError>) {
         self.next_check = Instant::now() + self.check_pause;
         self.check_pause = (self.check_pause * 3 / 2).min(CHECK_MAX);
+        self.unchecked &= progress.is_err();
         let lost_before = self.lost_results;
         self.lost_results = progress.as_ref().is_ok_and(|it| it.lost_results);
         match progress {
@@ -118,6 +119,7 @@ impl Thread {
             }
             // It is asked again.
             Err(error) => {
+                self.check_now |= self.unchecked;
                 let error = error.to_string();
                 if self.trouble.as_ref() != Some(&error) {
                     self.notice(format!("{error}\n"));
@@ -173,7 +175,8 @@ impl Thread {
                 self.pulls.abort();
                 self.renew();
                 self.notice(format!("connected with {server} again\n"));
-                // The message of a cancellation may have been lost.
+                // The message of a cancellation may have been lost, and the run may be another one.
+                self.unchecked = true;
                 self.check_now = true;
                 self.next_check = Instant::now();
             }
@@ -186,7 +189,9 @@ impl Thread {
     /// worker.
     pub(super) fn pause_or_go_on(&mut self) {
         let late = Instant::now() > self.renewed + self.parts.spec.lease() * 2 / 3;
-        let paused = late || !self.link.up;
+        // Jobs of a deleted run are not started. Without a check to come nothing is held up.
+        let unchecked = self.unchecked && self.takes_jobs();
+        let paused = late || unchecked || !self.link.up;
         if paused != self.paused {
             self.paused = paused;
             self.parts.admission.set_paused(paused);
