@@ -146,3 +146,22 @@ fn a_consumer_that_was_deleted_ends_the_workers_and_done_jobs_do_not_run_again()
     assert_eq!(numbers(&out), [1, 2]);
     assert_eq!(server.records("r").len(), 3);
 }
+
+#[test]
+fn the_record_of_a_job_that_is_given_up_fits_into_a_message() {
+    let Some(server) = Server::with("jetstream { store_dir: STORE }\nmax_payload: 4096") else {
+        return;
+    };
+    // In the record these bytes take three times as many as in the job.
+    let path = server.dir.path().join("list");
+    let job = [b"kill -9 $PPID #".as_slice(), &[0xff; 1500], b"\n"].concat();
+    std::fs::write(&path, job).expect("writable");
+    let options = ["--lease", "500ms", "--max-lost", "1"];
+    let mut submit = server.command("submit", "r", &options);
+    assert_eq!(code(submit.arg(&path)), Some(0));
+    let mut worker = server.worker("r", &["-j1"]);
+    assert_eq!(worker.end(), None);
+    let mut last = server.worker("r", &["-j1"]);
+    assert_eq!(last.end(), Some(0));
+    assert_eq!(server.records("r")[0]["outcome"], "unknown");
+}
