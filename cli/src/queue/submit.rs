@@ -116,12 +116,15 @@ async fn store(
     spool: &Spool,
     replicas: u8,
 ) -> Result<u64, QueueError> {
-    connection.create_state(replicas).await?;
-    // The run may have been submitted before, with another id.
-    let spec = &claim(connection, spec).await?;
-    connection.create_streams(spec, replicas).await?;
     let mut deadline = Instant::now() + PATIENCE;
-    let mut stored = stored_jobs(connection, spec).await?;
+    let (spec, mut stored) = loop {
+        match begin(connection, spec, replicas).await {
+            Ok(begun) => break begun,
+            Err(QueueError::NoAnswer { .. }) if Instant::now() < deadline => {}
+            Err(error) => return Err(error),
+        }
+    };
+    let spec = &spec;
     let mut added = 0;
     while stored < spec.jobs {
         let result = publish(connection, spec, spool, stored).await;
@@ -163,13 +166,35 @@ async fn store(
         }
     }
     // A server that has just started may give counts of different times.
-    if connection.has_lost_results(spec).await? {
+    if has_lost_results(connection, spec).await? {
         sleep(Duration::from_secs(1)).await;
-        if connection.has_lost_results(spec).await? {
+        if has_lost_results(connection, spec).await? {
             connection.make_available_again(spec).await?;
         }
     }
     Ok(added)
+}
+
+/// `false` as well if the server is away at the moment: all jobs are stored.
+async fn has_lost_results(connection: &Connection, spec: &RunSpec) -> Result<bool, QueueError> {
+    match connection.has_lost_results(spec).await {
+        Err(error) if error.is_passing() => Ok(false),
+        lost => lost,
+    }
+}
+
+/// Creates what a run consists of, unless it is there. Returns what is stored: the run may have been
+/// submitted before, with another id. It can be repeated.
+async fn begin(
+    connection: &Connection,
+    spec: &RunSpec,
+    replicas: u8,
+) -> Result<(RunSpec, u64), QueueError> {
+    connection.create_state(replicas).await?;
+    let spec = claim(connection, spec).await?;
+    connection.create_streams(&spec, replicas).await?;
+    let stored = stored_jobs(connection, &spec).await?;
+    Ok((spec, stored))
 }
 
 /// Publishes what the run is. Of several processes at a time one wins, and the others compare.
