@@ -8,96 +8,29 @@
 //! | `exitring-RUN` | `exitring.RUN.state.>` | the last one of each subject: the [`RunSpec`], cancellation, signs of life, how often a job was given back |
 //! | `exitring-RUN-jobs` | `exitring.RUN.jobs.ID` | job N is message N |
 //! | `exitring-RUN-records` | `exitring.RUN.record.ID.*` | the results, a subject for each job: the number of subjects is the number of jobs with a result |
-
+//!
 //! ID is the id of the [`RunSpec`]. It is also part of the name of the consumer, so what a worker
 //! sends for a deleted run (results, acknowledgements, requests for jobs) has no receiver.
+//!
+//! [`names`] has the names, [`consumer`] the consumer, and [`records`] reads the stream of records.
 
+mod consumer;
+mod names;
 pub(super) mod records;
 
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, pull};
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::{self, DiscardPolicy, RetentionPolicy, StorageType};
-use async_nats::jetstream::{ErrorCode, consumer};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
+pub(super) use self::names::Names;
 use super::connection::{ANSWER_TIMEOUT, Connection};
 use super::error::QueueError;
 use super::model::run_spec::RunSpec;
-
-/// How many pull requests of all workers may wait.
-const WAITING_MAX: i64 = 100_000;
-
-/// The names of a run's streams and subjects.
-#[derive(Clone, Debug)]
-pub(super) struct Names {
-    pub(super) state: String,
-    pub(super) jobs: String,
-    pub(super) records: String,
-    prefix: String,
-}
-
-impl Names {
-    pub(super) fn of(run: &str) -> Self {
-        Self {
-            state: format!("exitring-{run}"),
-            jobs: format!("exitring-{run}-jobs"),
-            records: format!("exitring-{run}-records"),
-            prefix: format!("exitring.{run}"),
-        }
-    }
-
-    pub(super) fn spec_subject(&self) -> String {
-        format!("{}.state.spec", self.prefix)
-    }
-
-    pub(super) fn cancel_subject(&self) -> String {
-        format!("{}.state.cancel", self.prefix)
-    }
-
-    /// For the time of the server's clock.
-    pub(super) fn clock_subject(&self) -> String {
-        format!("{}.state.clock", self.prefix)
-    }
-
-    /// The consumer was deleted and made again.
-    pub(super) fn made_again_subject(&self) -> String {
-        format!("{}.state.made-again", self.prefix)
-    }
-
-    /// The consumer that all workers share.
-    pub(super) fn consumer(&self, id: &str) -> String {
-        format!("workers-{id}")
-    }
-
-    pub(super) fn worker_subject(&self, id: &str, worker: &str) -> String {
-        format!("{}.state.worker.{id}.{worker}", self.prefix)
-    }
-
-    /// How often a job was given back by a worker that ended.
-    pub(super) fn given_back_subject(&self, id: &str, job: u64) -> String {
-        format!("{}.state.back.{id}.{job}", self.prefix)
-    }
-
-    pub(super) fn state_subjects(&self) -> String {
-        format!("{}.state.>", self.prefix)
-    }
-
-    pub(super) fn jobs_subject(&self, id: &str) -> String {
-        format!("{}.jobs.{id}", self.prefix)
-    }
-
-    pub(super) fn record_subjects(&self, id: &str) -> String {
-        format!("{}.record.{id}.*", self.prefix)
-    }
-
-    pub(super) fn record_subject(&self, id: &str, job: u64) -> String {
-        format!("{}.record.{id}.{job}", self.prefix)
-    }
-}
 
 /// What a stream has.
 #[derive(Clone, Debug, Deserialize)]
@@ -119,17 +52,6 @@ struct StreamInfo {
 struct StreamSubjects {
     #[serde(default)]
     subjects: Vec<String>,
-}
-
-/// How far the consumer of jobs is.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct ConsumerState {
-    /// Never delivered.
-    pub(super) num_pending: u64,
-    /// Delivered, and neither done nor given back.
-    pub(super) num_ack_pending: u64,
-    #[serde(default)]
-    pub(super) num_redelivered: u64,
 }
 
 /// A message of a stream.
@@ -202,34 +124,6 @@ impl Connection {
         self.create_consumer(spec).await
     }
 
-    async fn create_consumer(&self, spec: &RunSpec) -> Result<(), QueueError> {
-        let names = self.names();
-        let config = pull::Config {
-            durable_name: Some(names.consumer(&spec.id)),
-            ack_policy: AckPolicy::Explicit,
-            ack_wait: spec.lease(),
-            // Deliveries are counted by the workers.
-            max_deliver: -1,
-            // The limit would be one for all workers together.
-            max_ack_pending: -1,
-            max_waiting: WAITING_MAX,
-            ..pull::Config::default()
-        };
-        let request = json!({
-            "stream_name": names.jobs,
-            "config": consumer::IntoConsumerConfig::into_consumer_config(config),
-        });
-        let subject = format!(
-            "CONSUMER.CREATE.{}.{}",
-            names.jobs,
-            names.consumer(&spec.id)
-        );
-        let what = "create the consumer of the jobs";
-        self.api_ok::<serde_json::Value>(what, &subject, request.to_string().into())
-            .await?;
-        Ok(())
-    }
-
     async fn create_stream(&self, config: &stream::Config) -> Result<(), QueueError> {
         let what = "create a stream for the run";
         let subject = format!("STREAM.CREATE.{}", config.name);
@@ -271,13 +165,6 @@ impl Connection {
                 run: self.run.clone(),
             }),
         }
-    }
-
-    pub(super) async fn consumer_state(&self, id: &str) -> Result<ConsumerState, QueueError> {
-        let names = self.names();
-        let subject = format!("CONSUMER.INFO.{}.{}", names.jobs, names.consumer(id));
-        self.api_ok("read the state of the jobs", &subject, Bytes::new())
-            .await
     }
 
     /// The last message of a subject. `None`: there is none.
@@ -340,41 +227,6 @@ impl Connection {
             server: self.server.clone(),
         })?;
         RunSpec::parse(&self.run, &stored.payload)
-    }
-
-    /// Whether jobs were acknowledged that have no result: the server has lost records.
-    pub(super) async fn has_lost_results(&self, spec: &RunSpec) -> Result<bool, QueueError> {
-        // First. A job is acknowledged after its result is stored, so those of all jobs that are
-        // acknowledged by now are in the state of the stream, which is read later.
-        let consumer = self.consumer_state(&spec.id).await?;
-        if consumer.num_pending > 0 || consumer.num_ack_pending > 0 {
-            return Ok(false);
-        }
-        let with_result = self.records_state(&spec.id).await?.subjects;
-        let complete = with_result >= spec.jobs;
-        Ok(!complete && self.jobs_state(&spec.id).await?.last_sequence >= spec.jobs)
-    }
-
-    /// Makes all jobs available again. Workers find out which ones have a result.
-    pub(super) async fn make_available_again(&self, spec: &RunSpec) -> Result<(), QueueError> {
-        self.note_made_again().await;
-        let names = self.names();
-        let subject = format!(
-            "CONSUMER.DELETE.{}.{}",
-            names.jobs,
-            names.consumer(&spec.id)
-        );
-        let what = "delete the consumer of the jobs";
-        self.api_ok::<serde_json::Value>(what, &subject, Bytes::new())
-            .await?;
-        self.create_consumer(spec).await
-    }
-
-    /// A new consumer does not know which jobs are done, so workers have to look that up.
-    async fn note_made_again(&self) {
-        let subject = self.names().made_again_subject();
-        let _ = self.client.publish(subject, Bytes::new()).await;
-        self.flush().await;
     }
 
     /// Fails if the run with this id was deleted.

@@ -84,8 +84,6 @@ struct Held {
     again: u64,
     /// When it was delivered.
     taken: Instant,
-    /// It has a result, which is being stored.
-    finished: bool,
 }
 
 /// What became of a job that was delivered before.

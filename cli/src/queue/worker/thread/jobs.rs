@@ -80,7 +80,6 @@ impl Thread {
             given_back: 0,
             again: 0,
             taken,
-            finished: false,
         };
         self.held.insert(number, held);
         self.unfinished += 1;

@@ -48,10 +48,9 @@ impl Thread {
     }
 
     pub(super) fn finished(&mut self, number: u64, success: bool, message: Vec<u8>) {
-        let Some(held) = self.held.get_mut(&number) else {
+        let Some(held) = self.held.get(&number) else {
             return;
         };
-        held.finished = true;
         self.unfinished -= 1;
         self.pace.ended(Instant::now());
         self.probing = false;
