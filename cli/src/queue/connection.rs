@@ -5,22 +5,21 @@
 
 use std::error::Error;
 use std::future::Future;
-use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::context::ContextBuilder;
 use async_nats::jetstream::{self, Context, response::Response};
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, RequestErrorKind, ServerError};
+use async_nats::{Client, ConnectErrorKind, Event, RequestErrorKind, ServerError};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::address::{Address, Login};
+use super::access::Access;
+use super::address::Address;
 use super::error::QueueError;
-use super::options::{LoginOptions, ServerOptions};
+use super::options::ServerOptions;
 use crate::failure::chain;
 
 /// How long the server has for an answer.
@@ -71,19 +70,21 @@ pub(super) fn with_connection<T>(
     work: impl AsyncFnOnce(&Connection) -> Result<T, crate::failure::Failure>,
 ) -> Result<T, crate::failure::Failure> {
     let address = Address::parse(&options.queue)?;
+    let access = Access::read(&address, &options.login)?;
     runtime()?.block_on(async {
-        let connection = Connection::open(&address, &options.login).await?;
+        let connection = Connection::open(&address, &access).await?;
         work(&connection).await
     })
 }
 
 impl Connection {
-    pub(super) async fn open(address: &Address, login: &LoginOptions) -> Result<Self, QueueError> {
+    pub(super) async fn open(address: &Address, access: &Access) -> Result<Self, QueueError> {
         let (link_sender, mut link) = watch::channel(Link::default());
         let (denied_sender, denied) = watch::channel(String::new());
         let senders = Arc::new((link_sender, denied_sender));
-        let options = connect_options(address, login)
-            .await?
+        let options = access
+            .connect_options()?
+            .require_tls(address.tls)
             .name("exitring")
             .connection_timeout(ANSWER_TIMEOUT)
             .request_timeout(Some(ANSWER_TIMEOUT))
@@ -242,49 +243,6 @@ impl Connection {
     pub(super) async fn flush(&self) {
         let _ = timeout(ANSWER_TIMEOUT, self.client.flush()).await;
     }
-}
-
-async fn connect_options(
-    address: &Address,
-    login: &LoginOptions,
-) -> Result<ConnectOptions, QueueError> {
-    let of_environment = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let path = |given: &Option<PathBuf>, name| {
-        let given = given.clone();
-        given.or_else(|| of_environment(name).map(PathBuf::from))
-    };
-    let mut options = ConnectOptions::new();
-    if let Some(creds) = path(&login.creds, "NATS_CREDS") {
-        let read = tokio::fs::read_to_string(&creds).await;
-        options = read
-            .and_then(|text| options.credentials(&text))
-            .map_err(|error| QueueError::Credentials { path: creds, error })?;
-    } else {
-        let user = of_environment("NATS_USER");
-        let of_environment = user.map(|name| Login::User {
-            name,
-            password: of_environment("NATS_PASSWORD").unwrap_or_default(),
-        });
-        options = match address.login.clone().or(of_environment) {
-            Some(Login::Token(token)) => options.token(token),
-            Some(Login::User { name, password }) => options.user_and_password(name, password),
-            None => options,
-        };
-    }
-    if let Some(ca) = path(&login.ca, "NATS_CA") {
-        // The client reports neither a file that does not exist nor one without certificates.
-        let text = tokio::fs::read_to_string(&ca).await;
-        let text = text.and_then(|text| match text.contains("-----BEGIN CERTIFICATE-----") {
-            true => Ok(()),
-            false => Err(io::Error::other("it has no certificate in PEM format")),
-        });
-        text.map_err(|error| QueueError::Certificates {
-            path: ca.clone(),
-            error,
-        })?;
-        options = options.add_root_certificates(ca);
-    }
-    Ok(options.require_tls(address.tls))
 }
 
 /// Whether an error is one of the server's, which it gives again for the same message.

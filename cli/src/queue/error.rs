@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::model::text::one_line;
 use crate::code;
 use crate::failure::Failure;
 
@@ -29,6 +30,8 @@ pub(crate) enum QueueError {
     Refused { what: &'static str, reason: String },
     #[error("there is no run {run} on {server}")]
     NoRun { run: String, server: String },
+    #[error("the run {run} was deleted, and submitted again")]
+    OtherRun { run: String },
     #[error("the run {run} has another list ({jobs} jobs, hash {list})")]
     OtherList {
         run: String,
@@ -41,6 +44,10 @@ pub(crate) enum QueueError {
     NewerFormat { run: String, version: u32 },
     #[error("a message of the run {run} is invalid: {reason}")]
     InvalidMessage { run: String, reason: String },
+    #[error(
+        "jobs of the run {run} are acknowledged, and have no result: the server has lost records"
+    )]
+    LostResults { run: String },
     #[error("the run {run} was cancelled")]
     Cancelled { run: String },
     #[error("the server has no room for the jobs ({reason}); {stored} of {jobs} are stored")]
@@ -63,6 +70,16 @@ pub(crate) enum QueueError {
 }
 
 impl QueueError {
+    /// Whether the server is away or just starts: the same request may succeed later.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Self::NoAnswer { .. } | Self::NoJetStream { .. })
+    }
+
+    /// Whether the run does not exist any more.
+    pub(crate) fn is_deleted(&self) -> bool {
+        matches!(self, Self::NoRun { .. } | Self::OtherRun { .. })
+    }
+
     fn remedy(&self) -> &'static str {
         match self {
             Self::Address(_) => "write nats://HOST/RUN or tls://HOST:PORT/RUN",
@@ -85,12 +102,18 @@ impl QueueError {
             }
             Self::Refused { .. } => "the log of the server may say more",
             Self::NoRun { .. } => "submit it first (exitring submit), or check the name of the run",
+            Self::OtherRun { .. } => {
+                "start the command again for the new run; if it is `submit`, delete the run before: exitring queue delete"
+            }
             Self::OtherList { .. } | Self::OtherOptions { .. } => {
                 "give the run another name, or delete the earlier one: exitring queue delete"
             }
             Self::NewerFormat { .. } => "install the version of exitring that submitted it",
             Self::InvalidMessage { .. } => {
                 "another program has written to its subjects; delete the run and submit it again"
+            }
+            Self::LostResults { .. } => {
+                "submit the same list again, which makes these jobs available, and start workers"
             }
             Self::Cancelled { .. } => {
                 "delete it before a run with the same name: exitring queue delete"
@@ -113,6 +136,7 @@ impl QueueError {
             | Self::NoAnswer { .. }
             | Self::Refused { .. }
             | Self::Full { .. }
+            | Self::LostResults { .. }
             | Self::System { .. } => code::RESOURCE,
             _ => code::USAGE,
         }
@@ -121,6 +145,6 @@ impl QueueError {
 
 impl From<QueueError> for Failure {
     fn from(error: QueueError) -> Self {
-        Self::new(error.code(), error.to_string()).remedy(error.remedy())
+        Self::new(error.code(), one_line(&error.to_string())).remedy(error.remedy())
     }
 }

@@ -12,12 +12,14 @@
 //!
 //! - [`error`], [`address`], [`options`]: what the command line says, and what can go wrong.
 //! - [`model`]: the messages.
+//! - [`access`]: how to log in.
 //! - [`connection`]: the client of the server, and its requests.
 //! - [`streams`]: the streams of a run, and the consumer of its jobs.
-//! - [`spool`], [`submit`]: `exitring submit`.
+//! - [`spool`], [`mod@submit`]: `exitring submit`.
 //! - [`worker`]: the queue's part of `exitring run --queue`.
-//! - [`results`], [`status`], [`control`]: `exitring results` and `exitring queue`.
+//! - [`mod@results`], [`mod@status`], [`control`]: `exitring results` and `exitring queue`.
 
+mod access;
 mod address;
 mod connection;
 mod control;

@@ -34,16 +34,13 @@ const OUT_MAX: usize = 256 * 1024;
 pub(crate) fn results(options: &ResultsOptions) -> Result<u8, Failure> {
     with_connection(&options.server, async |connection| {
         let spec = connection.spec().await?;
-        let mut report = Report::new(options, connection)?;
-        let mut records = Records::new(connection);
+        let mut report = Report::new(options, connection, spec.jobs)?;
+        let mut records = Records::new(connection, &spec.id);
         let last = match options.follow {
             true => None,
-            false => {
-                let names = connection.names();
-                Some(connection.stream_state(&names.records).await?.last_sequence)
-            }
+            false => Some(connection.records_state(&spec.id).await?.last_sequence),
         };
-        let mut cancelled = false;
+        let (mut cancelled, mut idle_times, mut lost_before) = (false, 0, false);
         loop {
             let complete = report.accepted.len() >= spec.jobs;
             if complete && options.follow || last.is_some_and(|last| records.position() >= last) {
@@ -55,28 +52,66 @@ pub(crate) fn results(options: &ResultsOptions) -> Result<u8, Failure> {
                 report.add(&record)?;
             }
             report.flush()?;
+            idle_times = if idle { idle_times + 1 } else { 0 };
+            // There is nothing more, although the stream had more messages: their end is missing.
+            if idle_times > 1 && !options.follow {
+                break;
+            }
+            if idle && options.follow {
+                // A server that has just started may give counts of different times.
+                let lost = connection.has_lost_results(&spec).await.unwrap_or(false);
+                if lost && lost_before {
+                    say(&format!(
+                        "{}\n",
+                        QueueError::LostResults {
+                            run: connection.run.clone()
+                        }
+                    ));
+                    break;
+                }
+                lost_before = lost;
+            }
             // The records of jobs that were running are awaited: they come within the grace.
-            if idle && options.follow && connection.is_cancelled().await? {
-                let jobs = connection.consumer_state().await;
+            if idle && options.follow && is_cancelled(connection).await? {
+                let jobs = connection.consumer_state(&spec.id).await;
                 cancelled = true;
-                if jobs.is_err() || records.idle_seconds() > spec.options.grace().as_secs() + 2 {
+                if jobs.is_err_and(|error| !error.is_passing())
+                    || records.idle_seconds() > spec.options.grace().as_secs().saturating_add(2)
+                {
                     break;
                 }
             }
         }
+        let missing = records.missing();
+        if missing > 0 {
+            say(&format!(
+                "{missing} records are missing in the stream: the server has lost them, or somebody has removed them\n"
+            ));
+        }
         if !cancelled {
-            cancelled = connection.is_cancelled().await?;
+            cancelled = is_cancelled(connection).await?;
         }
         report.finish(spec.jobs, cancelled)
     })
 }
 
+/// `false` as well if the server is away at the moment, which must not lose the report.
+async fn is_cancelled(connection: &Connection) -> Result<bool, QueueError> {
+    match connection.is_cancelled().await {
+        Err(error) if error.is_passing() => Ok(false),
+        cancelled => cancelled,
+    }
+}
+
 /// What is made of the records.
 struct Report<'a> {
     options: &'a ResultsOptions,
-    run: String,
+    /// The number of jobs.
+    jobs: u64,
     /// The jobs with a result.
     accepted: RoaringTreemap,
+    /// Messages that are no record of a job of the run.
+    unreadable: u64,
     extra: u64,
     failed: u64,
     interrupted: u64,
@@ -87,7 +122,11 @@ struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    fn new(options: &'a ResultsOptions, connection: &Connection) -> Result<Self, Failure> {
+    fn new(
+        options: &'a ResultsOptions,
+        connection: &Connection,
+        jobs: u64,
+    ) -> Result<Self, Failure> {
         let joblog = match &options.joblog {
             Some(path) => Some(JobLog::open(path, ExistingLog::Refuse)?.0),
             None => None,
@@ -103,8 +142,9 @@ impl<'a> Report<'a> {
         };
         Ok(Self {
             options,
-            run: connection.run.clone(),
+            jobs,
             accepted: RoaringTreemap::new(),
+            unreadable: 0,
             extra: 0,
             failed: 0,
             interrupted: 0,
@@ -116,11 +156,13 @@ impl<'a> Report<'a> {
     }
 
     fn add(&mut self, json: &[u8]) -> Result<(), Failure> {
-        let message: RecordMessage =
-            serde_json::from_slice(json).map_err(|error| QueueError::InvalidMessage {
-                run: self.run.clone(),
-                reason: format!("a record: {error}"),
-            })?;
+        // Another program may have published it. The other records are as good as before.
+        let message = serde_json::from_slice::<RecordMessage>(json).ok();
+        let message = message.filter(|message| (1..=self.jobs).contains(&message.record.job));
+        let Some(message) = message else {
+            self.unreadable += 1;
+            return Ok(());
+        };
         let accepted = self.accepted.insert(message.record.job);
         self.extra += u64::from(!accepted);
         if self.options.output == ResultsOutput::Jsonl {
@@ -147,7 +189,7 @@ impl<'a> Report<'a> {
             if self.first_failed.len() < FAILED_SHOWN {
                 let text = excerpt(&record.command);
                 self.first_failed
-                    .push((record.job, record.description(), text));
+                    .push((record.job, excerpt(&record.description()), text));
             }
         }
         if let Some(joblog) = &mut self.joblog {
@@ -222,6 +264,9 @@ impl<'a> Report<'a> {
                 "; {} more records of jobs that ran again do not count",
                 self.extra
             );
+        }
+        if self.unreadable > 0 {
+            text += &format!("; {} messages are not records of it", self.unreadable);
         }
         text += "\n";
         for (job, how, command) in &self.first_failed {

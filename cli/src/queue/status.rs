@@ -23,6 +23,8 @@ const WORKERS_MAX: usize = 10_000;
 #[derive(Serialize)]
 struct Status {
     run: String,
+    /// Which run of this name it is.
+    id: String,
     jobs: u64,
     submitted: u64,
     /// Jobs that no worker has.
@@ -75,20 +77,22 @@ pub(super) fn status(options: &StatusOptions) -> Result<u8, Failure> {
 
 async fn read(connection: &Connection) -> Result<Status, QueueError> {
     let spec = connection.spec().await?;
-    let names = connection.names();
-    let jobs = connection.stream_state(&names.jobs).await?;
-    let records = connection.stream_state(&names.records).await?;
-    let consumer = connection.consumer_state().await?;
+    let jobs = connection.jobs_state(&spec.id).await?;
+    let records = connection.records_state(&spec.id).await?;
+    let consumer = connection.consumer_state(&spec.id).await?;
     let now = server_time(connection).await?;
-    let workers = workers(connection, now).await?;
+    let workers = workers(connection, &spec.id, now).await?;
     let done = records.subjects;
     let left = spec.jobs.saturating_sub(done);
-    let rate = rate(connection, records.last_sequence, now).await?;
+    let rate = rate(connection, &spec.id, records.last_sequence, now).await?;
     Ok(Status {
         run: connection.run.clone(),
+        id: spec.id,
         jobs: spec.jobs,
         submitted: jobs.last_sequence,
-        waiting: consumer.num_pending + spec.jobs.saturating_sub(jobs.last_sequence),
+        waiting: consumer
+            .num_pending
+            .saturating_add(spec.jobs.saturating_sub(jobs.last_sequence)),
         taken: consumer.num_ack_pending,
         done,
         extra_records: records.messages.saturating_sub(done),
@@ -115,6 +119,7 @@ async fn server_time(connection: &Connection) -> Result<Timestamp, QueueError> {
 /// Results in a second, by the time of the last 1,000 records.
 async fn rate(
     connection: &Connection,
+    id: &str,
     last: u64,
     now: Timestamp,
 ) -> Result<Option<f64>, QueueError> {
@@ -123,7 +128,7 @@ async fn rate(
         return Ok(None);
     }
     let names = connection.names();
-    let subject = names.record_subjects();
+    let subject = names.record_subjects(id);
     let stored = connection
         .next_message(&names.records, first, &subject)
         .await?;
@@ -134,14 +139,18 @@ async fn rate(
     Ok((seconds > 0.0).then(|| (last - first + 1) as f64 / seconds))
 }
 
-async fn workers(connection: &Connection, now: Timestamp) -> Result<Vec<WorkerStatus>, QueueError> {
+async fn workers(
+    connection: &Connection,
+    id: &str,
+    now: Timestamp,
+) -> Result<Vec<WorkerStatus>, QueueError> {
     let names = connection.names();
     let (mut workers, mut sequence) = (Vec::new(), 1);
     while let Some(stored) = connection
-        .next_message(&names.state, sequence, &names.worker_subject("*"))
+        .next_message(&names.state, sequence, &names.worker_subject(id, "*"))
         .await?
     {
-        sequence = stored.sequence + 1;
+        sequence = stored.sequence.saturating_add(1);
         let Ok(beat) = serde_json::from_slice::<Beat>(&stored.payload) else {
             continue;
         };

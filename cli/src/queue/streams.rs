@@ -6,92 +6,31 @@
 //! | stream | subjects | messages |
 //! |---|---|---|
 //! | `exitring-RUN` | `exitring.RUN.state.>` | the last one of each subject: the [`RunSpec`], cancellation, signs of life, how often a job was given back |
-//! | `exitring-RUN-jobs` | `exitring.RUN.jobs` | job N is message N |
-//! | `exitring-RUN-records` | `exitring.RUN.record.*` | the results, a subject for each job: the number of subjects is the number of jobs with a result |
+//! | `exitring-RUN-jobs` | `exitring.RUN.jobs.ID` | job N is message N |
+//! | `exitring-RUN-records` | `exitring.RUN.record.ID.*` | the results, a subject for each job: the number of subjects is the number of jobs with a result |
+//!
+//! ID is the id of the [`RunSpec`]. It is also part of the name of the consumer, so what a worker
+//! sends for a deleted run (results, acknowledgements, requests for jobs) has no receiver.
+//!
+//! [`names`] has the names, [`consumer`] the consumer, and [`records`] reads the stream of records.
 
+mod consumer;
+mod names;
 pub(super) mod records;
 
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, pull};
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::stream::{self, DiscardPolicy, RetentionPolicy, StorageType};
-use async_nats::jetstream::{ErrorCode, consumer};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
+pub(super) use self::names::Names;
 use super::connection::{ANSWER_TIMEOUT, Connection};
 use super::error::QueueError;
 use super::model::run_spec::RunSpec;
-
-/// The consumer that all workers share.
-pub(super) const WORKERS: &str = "workers";
-/// How many pull requests of all workers may wait.
-const WAITING_MAX: i64 = 100_000;
-
-/// The names of a run's streams and subjects.
-#[derive(Clone, Debug)]
-pub(super) struct Names {
-    pub(super) state: String,
-    pub(super) jobs: String,
-    pub(super) records: String,
-    prefix: String,
-}
-
-impl Names {
-    pub(super) fn of(run: &str) -> Self {
-        Self {
-            state: format!("exitring-{run}"),
-            jobs: format!("exitring-{run}-jobs"),
-            records: format!("exitring-{run}-records"),
-            prefix: format!("exitring.{run}"),
-        }
-    }
-
-    pub(super) fn spec_subject(&self) -> String {
-        format!("{}.state.spec", self.prefix)
-    }
-
-    pub(super) fn cancel_subject(&self) -> String {
-        format!("{}.state.cancel", self.prefix)
-    }
-
-    /// For the time of the server's clock.
-    pub(super) fn clock_subject(&self) -> String {
-        format!("{}.state.clock", self.prefix)
-    }
-
-    /// The consumer was deleted and made again.
-    pub(super) fn made_again_subject(&self) -> String {
-        format!("{}.state.made-again", self.prefix)
-    }
-
-    pub(super) fn worker_subject(&self, worker: &str) -> String {
-        format!("{}.state.worker.{worker}", self.prefix)
-    }
-
-    /// How often a job was given back by a worker that ended.
-    pub(super) fn given_back_subject(&self, job: u64) -> String {
-        format!("{}.state.back.{job}", self.prefix)
-    }
-
-    pub(super) fn state_subjects(&self) -> String {
-        format!("{}.state.>", self.prefix)
-    }
-
-    pub(super) fn jobs_subject(&self) -> String {
-        format!("{}.jobs", self.prefix)
-    }
-
-    pub(super) fn record_subjects(&self) -> String {
-        format!("{}.record.*", self.prefix)
-    }
-
-    pub(super) fn record_subject(&self, job: u64) -> String {
-        format!("{}.record.{job}", self.prefix)
-    }
-}
 
 /// What a stream has.
 #[derive(Clone, Debug, Deserialize)]
@@ -105,18 +44,14 @@ pub(super) struct StreamState {
 
 #[derive(Deserialize)]
 struct StreamInfo {
+    config: StreamSubjects,
     state: StreamState,
 }
 
-/// How far the consumer of jobs is.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct ConsumerState {
-    /// Never delivered.
-    pub(super) num_pending: u64,
-    /// Delivered, and neither done nor given back.
-    pub(super) num_ack_pending: u64,
+#[derive(Deserialize)]
+struct StreamSubjects {
     #[serde(default)]
-    pub(super) num_redelivered: u64,
+    subjects: Vec<String>,
 }
 
 /// A message of a stream.
@@ -168,46 +103,25 @@ impl Connection {
         let names = self.names();
         let description = format!("{} jobs, list {}", spec.jobs, spec.list);
         let jobs = stream::Config {
-            subjects: vec![names.jobs_subject()],
+            subjects: vec![names.jobs_subject(&spec.id)],
             description: Some(description),
             ..stream_config(&names.jobs, replicas)
         };
         let records = stream::Config {
-            subjects: vec![names.record_subjects()],
+            subjects: vec![names.record_subjects(&spec.id)],
             ..stream_config(&names.records, replicas)
         };
         self.create_stream(&jobs).await?;
         self.create_stream(&records).await?;
-        let config = pull::Config {
-            durable_name: Some(WORKERS.into()),
-            ack_policy: AckPolicy::Explicit,
-            ack_wait: spec.lease(),
-            // Deliveries are counted by the workers.
-            max_deliver: -1,
-            // The limit would be one for all workers together.
-            max_ack_pending: -1,
-            max_waiting: WAITING_MAX,
-            ..pull::Config::default()
-        };
-        let request = json!({
-            "stream_name": names.jobs,
-            "config": consumer::IntoConsumerConfig::into_consumer_config(config),
-        });
-        if self.stream_state(&names.records).await?.messages > 0
-            && let Err(QueueError::NoRun { .. }) = self.consumer_state().await
+        // A stream that was there may belong to a deleted run.
+        self.jobs_state(&spec.id).await?;
+        if self.records_state(&spec.id).await?.messages > 0
+            && let Err(QueueError::NoRun { .. }) = self.consumer_state(&spec.id).await
         {
-            // Somebody has deleted it, and it knows which jobs are done.
-            let noted = self
-                .client
-                .publish(names.made_again_subject(), Bytes::new());
-            let _ = noted.await;
-            self.flush().await;
+            // Somebody has deleted it.
+            self.note_made_again().await;
         }
-        let subject = format!("CONSUMER.CREATE.{}.{WORKERS}", names.jobs);
-        let what = "create the consumer of the jobs";
-        self.api_ok::<serde_json::Value>(what, &subject, request.to_string().into())
-            .await?;
-        Ok(())
+        self.create_consumer(spec).await
     }
 
     async fn create_stream(&self, config: &stream::Config) -> Result<(), QueueError> {
@@ -226,18 +140,31 @@ impl Connection {
         }
     }
 
-    pub(super) async fn stream_state(&self, stream: &str) -> Result<StreamState, QueueError> {
-        let subject = format!("STREAM.INFO.{stream}");
-        let info: StreamInfo = self
-            .api_ok("read the state of a stream", &subject, Bytes::new())
-            .await?;
-        Ok(info.state)
+    /// The state of the stream of jobs of the run with this id.
+    pub(super) async fn jobs_state(&self, id: &str) -> Result<StreamState, QueueError> {
+        let names = self.names();
+        self.stream_state(&names.jobs, &names.jobs_subject(id))
+            .await
     }
 
-    pub(super) async fn consumer_state(&self) -> Result<ConsumerState, QueueError> {
-        let subject = format!("CONSUMER.INFO.{}.{WORKERS}", self.names().jobs);
-        self.api_ok("read the state of the jobs", &subject, Bytes::new())
+    /// The state of the stream of records of the run with this id.
+    pub(super) async fn records_state(&self, id: &str) -> Result<StreamState, QueueError> {
+        let names = self.names();
+        self.stream_state(&names.records, &names.record_subjects(id))
             .await
+    }
+
+    async fn stream_state(&self, stream: &str, subject: &str) -> Result<StreamState, QueueError> {
+        let request = format!("STREAM.INFO.{stream}");
+        let info: StreamInfo = self
+            .api_ok("read the state of a stream", &request, Bytes::new())
+            .await?;
+        match info.config.subjects.iter().any(|other| other == subject) {
+            true => Ok(info.state),
+            false => Err(QueueError::OtherRun {
+                run: self.run.clone(),
+            }),
+        }
     }
 
     /// The last message of a subject. `None`: there is none.
@@ -300,6 +227,16 @@ impl Connection {
             server: self.server.clone(),
         })?;
         RunSpec::parse(&self.run, &stored.payload)
+    }
+
+    /// Fails if the run with this id was deleted.
+    pub(super) async fn is_there(&self, id: &str) -> Result<(), QueueError> {
+        match self.spec().await?.id == id {
+            true => Ok(()),
+            false => Err(QueueError::OtherRun {
+                run: self.run.clone(),
+            }),
+        }
     }
 
     pub(super) async fn is_cancelled(&self) -> Result<bool, QueueError> {

@@ -15,7 +15,9 @@ use tokio::time::{Instant, sleep};
 
 use super::connection::{Connection, server_error, with_connection};
 use super::error::QueueError;
-use super::model::run_spec::{FORMAT, RunOptions, RunSpec, ShellChoice, variable_with_value};
+use super::model::run_spec::{
+    FORMAT, RunOptions, RunSpec, ShellChoice, random_id, variable_with_value,
+};
 use super::model::text::Text;
 use super::options::SubmitOptions;
 use super::spool::Spool;
@@ -43,6 +45,7 @@ pub(crate) fn submit(options: &SubmitOptions) -> Result<u8, Failure> {
         let spool = Spool::read(&mut source, limit)?;
         let spec = RunSpec {
             format: FORMAT,
+            id: random_id(),
             jobs: spool.jobs,
             list: spool.hash.clone(),
             options: run_options,
@@ -113,19 +116,23 @@ async fn store(
     spool: &Spool,
     replicas: u8,
 ) -> Result<u64, QueueError> {
-    connection.create_state(replicas).await?;
-    claim(connection, spec).await?;
-    connection.create_streams(spec, replicas).await?;
     let mut deadline = Instant::now() + PATIENCE;
-    let mut stored = stored_jobs(connection, spec).await?;
+    let (spec, mut stored) = loop {
+        match begin(connection, spec, replicas).await {
+            Ok(begun) => break begun,
+            Err(QueueError::NoAnswer { .. }) if Instant::now() < deadline => {}
+            Err(error) => return Err(error),
+        }
+    };
+    let spec = &spec;
     let mut added = 0;
     while stored < spec.jobs {
-        let result = publish(connection, spool, stored).await;
+        let result = publish(connection, spec, spool, stored).await;
         // What is stored counts, and not what was confirmed.
         let now = loop {
             match stored_jobs(connection, spec).await {
                 Ok(now) => break now,
-                Err(QueueError::NoAnswer { .. }) if Instant::now() < deadline => {
+                Err(error) if error.is_passing() && Instant::now() < deadline => {
                     sleep(Duration::from_millis(200)).await;
                 }
                 Err(error) => return Err(error),
@@ -158,11 +165,41 @@ async fn store(
             }
         }
     }
+    // A server that has just started may give counts of different times.
+    if has_lost_results(connection, spec).await? {
+        sleep(Duration::from_secs(1)).await;
+        if has_lost_results(connection, spec).await? {
+            connection.make_available_again(spec).await?;
+        }
+    }
     Ok(added)
 }
 
+/// `false` as well if the server is away at the moment: all jobs are stored.
+async fn has_lost_results(connection: &Connection, spec: &RunSpec) -> Result<bool, QueueError> {
+    match connection.has_lost_results(spec).await {
+        Err(error) if error.is_passing() => Ok(false),
+        lost => lost,
+    }
+}
+
+/// Creates what a run consists of, unless it is there. Returns what is stored: the run may have been
+/// submitted before, with another id. It can be repeated.
+async fn begin(
+    connection: &Connection,
+    spec: &RunSpec,
+    replicas: u8,
+) -> Result<(RunSpec, u64), QueueError> {
+    connection.create_state(replicas).await?;
+    let spec = claim(connection, spec).await?;
+    connection.create_streams(&spec, replicas).await?;
+    let stored = stored_jobs(connection, &spec).await?;
+    Ok((spec, stored))
+}
+
 /// Publishes what the run is. Of several processes at a time one wins, and the others compare.
-async fn claim(connection: &Connection, spec: &RunSpec) -> Result<(), QueueError> {
+/// Returns what is stored.
+async fn claim(connection: &Connection, spec: &RunSpec) -> Result<RunSpec, QueueError> {
     let names = connection.names();
     let what = "submit the run";
     let json = serde_json::to_vec(spec).unwrap_or_default();
@@ -205,12 +242,12 @@ async fn claim(connection: &Connection, spec: &RunSpec) -> Result<(), QueueError
     }
     match connection.is_cancelled().await? {
         true => Err(QueueError::Cancelled { run }),
-        false => Ok(()),
+        false => Ok(existing),
     }
 }
 
 async fn stored_jobs(connection: &Connection, spec: &RunSpec) -> Result<u64, QueueError> {
-    let state = connection.stream_state(&connection.names().jobs).await?;
+    let state = connection.jobs_state(&spec.id).await?;
     if state.last_sequence > spec.jobs || state.messages != state.last_sequence {
         return Err(QueueError::InvalidMessage {
             run: connection.run.clone(),
@@ -239,8 +276,13 @@ impl From<QueueError> for Stopped {
 
 /// Publishes the jobs after the first `stored` ones, many at a time. If one is refused, so are all
 /// that follow.
-async fn publish(connection: &Connection, spool: &Spool, stored: u64) -> Result<(), Stopped> {
-    let subject = connection.names().jobs_subject();
+async fn publish(
+    connection: &Connection,
+    spec: &RunSpec,
+    spool: &Spool,
+    stored: u64,
+) -> Result<(), Stopped> {
+    let subject = connection.names().jobs_subject(&spec.id);
     let mut messages = spool.messages(stored)?;
     let mut sequence = stored;
     let mut window = VecDeque::with_capacity(WINDOW);
@@ -271,13 +313,14 @@ async fn confirm(connection: &Connection, confirmation: PublishAckFuture) -> Res
         Ok(match confirmation.await {
             Ok(_) => Ok(()),
             Err(error) => Err(match (error.kind(), server_error(&error)) {
-                (PublishErrorKind::WrongLastSequence | PublishErrorKind::TimedOut, _) => {
-                    Stopped::Retry
-                }
-                (PublishErrorKind::StreamNotFound, _) => Stopped::Fatal(QueueError::NoRun {
-                    run: connection.run.clone(),
-                    server: connection.server.clone(),
-                }),
+                // No service answers for the subject of a stream that the server is just loading.
+                // Whether there is one is found out when the stored jobs are counted.
+                (
+                    PublishErrorKind::WrongLastSequence
+                    | PublishErrorKind::TimedOut
+                    | PublishErrorKind::StreamNotFound,
+                    _,
+                ) => Stopped::Retry,
                 (_, Some(error)) => Stopped::Full(error.to_string()),
                 (_, None) => Stopped::Retry,
             }),

@@ -74,6 +74,14 @@ impl Job {
         self.details.as_ref()?.claim.as_ref()
     }
 
+    /// Whether the job is one of a queue.
+    pub(crate) fn is_leased(&self) -> bool {
+        #[cfg(feature = "queue")]
+        return self.details.as_ref().is_some_and(|it| it.lease.is_some());
+        #[cfg(not(feature = "queue"))]
+        false
+    }
+
     /// The number of the attempt, without those that were put back.
     pub(crate) fn counted_attempt(&self) -> u32 {
         let put_back = self.details.as_ref().map_or(0, |details| details.put_back);

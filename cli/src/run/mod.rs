@@ -112,6 +112,13 @@ pub(crate) fn run(
         (stopped, _) => stopped,
     };
     #[cfg(feature = "queue")]
+    if options.queue.queue.is_some() && choose_halt(&options).is_some_and(|it| it.is_percentage()) {
+        return Err(Failure::usage(
+            "--halt: a percentage has no meaning with --queue, since the jobs of this worker are not known in advance",
+        )
+        .remedy("give a number of jobs of this worker, as in soon,fail=3"));
+    }
+    #[cfg(feature = "queue")]
     let prepared = prepare(&mut options)?;
     let shard = choose_shard(&options)?;
     let failed = match &options.tests.rerun_failed {

@@ -43,6 +43,35 @@ fn users_log_in_by_the_address_or_the_environment_and_no_password_is_printed() {
 }
 
 #[test]
+fn variables_and_the_directory_of_the_run_do_not_change_how_a_worker_logs_in() {
+    let Some(server) = Server::with(USERS) else {
+        return;
+    };
+    let cwd = server.dir.path().display().to_string();
+    let list = server.file("list", "echo $NATS_USER; pwd\n");
+    let options = ["--env", "NATS_USER=another", "--cwd", &cwd, &list];
+    for subcommand in ["submit", "run"] {
+        let options = match subcommand {
+            "submit" => &options[..],
+            _ => &["-q"],
+        };
+        let mut command = server.command(subcommand, "r", options);
+        command
+            .env("NATS_USER", "me")
+            .env("NATS_PASSWORD", "s3cret/@");
+        assert_eq!(code(&mut command), Some(0), "{}", stderr(&mut command));
+    }
+    let mut results = server.command("results", "r", &[]);
+    results
+        .env("NATS_USER", "me")
+        .env("NATS_PASSWORD", "s3cret/@");
+    assert_eq!(
+        crate::common::stdout(&mut results),
+        format!("another\n{cwd}\n")
+    );
+}
+
+#[test]
 fn tls_needs_a_certificate_that_is_trusted() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = |name: &str| dir.path().join(name).display().to_string();
@@ -83,6 +112,28 @@ fn tls_needs_a_certificate_that_is_trusted() {
     let list = server.file("list", "true\n");
     let mut trusted = without_login(exitring(["submit", "--queue", &url, "--ca", &cert, &list]));
     assert_eq!(code(&mut trusted), Some(0), "{}", stderr(&mut trusted));
+    // A relative path is one of the directory in which the worker was started.
+    let (url_of_cwd, cwd) = (format!("tls://{}/cwd", server.host()), "/");
+    let words = [
+        "submit",
+        "--queue",
+        &url_of_cwd,
+        "--ca",
+        &cert,
+        "--cwd",
+        cwd,
+        &list,
+    ];
+    assert_eq!(code(&mut without_login(exitring(words))), Some(0));
+    let mut relative = without_login(exitring([
+        "run",
+        "--queue",
+        &url_of_cwd,
+        "--ca",
+        "cert.pem",
+    ]));
+    relative.current_dir(dir.path());
+    assert_eq!(code(&mut relative), Some(0), "{}", stderr(&mut relative));
     let mut unknown = without_login(exitring(["submit", "--queue", &url, &list]));
     assert_eq!(code(&mut unknown), Some(3));
     assert!(

@@ -81,7 +81,8 @@ fn a_job_with_a_result_does_not_run_again_when_its_worker_was_lost_before_the_ac
         "system_seconds": null, "max_rss_bytes": null, "hash": "", "name": null, "worker": "w",
         "host": "h", "delivery": 1, "lost": 0,
     });
-    server.publish("exitring.r.record.1", &record.to_string());
+    let subject = format!("exitring.r.record.{}.1", server.id("r"));
+    server.publish(&subject, &record.to_string());
     // The other worker finds the record, and acknowledges the job when it gets it.
     let mut other = server.worker("r", &[]);
     assert_eq!(other.end(), Some(0));
@@ -135,7 +136,8 @@ fn a_consumer_that_was_deleted_ends_the_workers_and_done_jobs_do_not_run_again()
     server.submit("r", &[], &jobs);
     let mut worker = server.worker("r", &["-j1"]);
     wait_until("two results", || server.status("r")["done"] == 2);
-    server.publish("$JS.API.CONSUMER.DELETE.exitring-r-jobs.workers", "");
+    let consumer = format!("exitring-r-jobs.workers-{}", server.id("r"));
+    server.publish(&format!("$JS.API.CONSUMER.DELETE.{consumer}"), "");
     assert_eq!(worker.end(), Some(2));
     assert_eq!(code(&mut server.command("run", "r", &[])), Some(2));
     std::fs::write(&go, "").expect("writable");
@@ -143,4 +145,23 @@ fn a_consumer_that_was_deleted_ends_the_workers_and_done_jobs_do_not_run_again()
     assert_eq!(code(&mut server.command("run", "r", &["-j1"])), Some(0));
     assert_eq!(numbers(&out), [1, 2]);
     assert_eq!(server.records("r").len(), 3);
+}
+
+#[test]
+fn the_record_of_a_job_that_is_given_up_fits_into_a_message() {
+    let Some(server) = Server::with("jetstream { store_dir: STORE }\nmax_payload: 4096") else {
+        return;
+    };
+    // In the record these bytes take three times as many as in the job.
+    let path = server.dir.path().join("list");
+    let job = [b"kill -9 $PPID #".as_slice(), &[0xff; 1500], b"\n"].concat();
+    std::fs::write(&path, job).expect("writable");
+    let options = ["--lease", "500ms", "--max-lost", "1"];
+    let mut submit = server.command("submit", "r", &options);
+    assert_eq!(code(submit.arg(&path)), Some(0));
+    let mut worker = server.worker("r", &["-j1"]);
+    assert_eq!(worker.end(), None);
+    let mut last = server.worker("r", &["-j1"]);
+    assert_eq!(last.end(), Some(0));
+    assert_eq!(server.records("r")[0]["outcome"], "unknown");
 }

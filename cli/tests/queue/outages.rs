@@ -86,3 +86,49 @@ fn a_deleted_run_ends_its_workers() {
     );
     assert_eq!(code(&mut server.command("queue delete", "r", &[])), Some(2));
 }
+
+#[test]
+fn nothing_starts_while_the_server_hangs_and_the_worker_can_be_interrupted() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let path = |name: &str| server.dir.path().join(name);
+    let (go, ended, second) = (path("go"), path("ended"), path("second"));
+    let jobs = format!(
+        "until test -e {}; do sleep 0.02; done; touch {} #exitring: group=a\ntouch {} #exitring: group=a\n",
+        go.display(),
+        ended.display(),
+        second.display()
+    );
+    server.submit("r", &["--lease", "1s", "--grace", "100ms"], &jobs);
+    let mut worker = server.worker("r", &["-j2"]);
+    wait_until("both jobs", || server.status("r")["taken"] == 2);
+    // The connection stays, and nothing comes.
+    server.signal(libc::SIGSTOP);
+    wait_until("the report", || {
+        worker.errors().contains("does not answer renewals")
+    });
+    std::fs::write(&go, "").expect("writable");
+    wait_until("the end of the first job", || ended.exists());
+    worker.signal(libc::SIGTERM);
+    assert_eq!(worker.end(), Some(130));
+    assert!(!second.exists());
+}
+
+#[test]
+fn a_worker_that_waits_for_its_run_outlives_the_server() {
+    let Some(mut server) = Server::with("jetstream { store_dir: STORE }\ntrace: true") else {
+        return;
+    };
+    let mut worker = server.worker("r", &["--wait"]);
+    let log = server.dir.path().join("log");
+    wait_until("a request of the worker", || {
+        std::fs::read_to_string(&log).is_ok_and(|log| log.contains("MSG.GET.exitring-r"))
+    });
+    server.kill();
+    // Longer than a request waits for its answer.
+    std::thread::sleep(std::time::Duration::from_secs(7));
+    server.start_again();
+    server.submit("r", &[], "true\n");
+    assert_eq!(worker.end(), Some(0));
+}

@@ -114,3 +114,58 @@ fn a_follower_outlives_the_server() {
     let status = follow.wait().expect("a child");
     assert_eq!(status.code(), Some(0));
 }
+
+#[test]
+fn records_that_the_server_has_lost_are_reported_and_their_jobs_run_again() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let out = server.dir.path().join("out");
+    let jobs: String = (1..=3)
+        .map(|job| format!("echo {job} >> {}\n", out.display()))
+        .collect();
+    server.submit("r", &[], &jobs);
+    assert_eq!(code(&mut server.command("run", "r", &["-j1"])), Some(0));
+    for job in [1, 3] {
+        let filter = format!("exitring.r.record.{}.{job}", server.id("r"));
+        let request = serde_json::json!({ "filter": filter }).to_string();
+        server.publish("$JS.API.STREAM.PURGE.exitring-r-records", &request);
+    }
+    for options in [&[][..], &["--follow"]] {
+        let mut results = server.command("results", "r", options);
+        assert_eq!(code(&mut results), Some(1), "{options:?}");
+        let errors = stderr(&mut results);
+        assert!(errors.contains("2 of 3 have no result"), "{errors}");
+        assert!(errors.contains("records are missing"), "{errors}");
+    }
+    let mut run = server.command("run", "r", &[]);
+    assert_eq!(code(&mut run), Some(3));
+    let errors = stderr(&mut run);
+    assert!(
+        errors.contains("have no result") && errors.contains("submit"),
+        "{errors}"
+    );
+    server.submit("r", &[], &jobs);
+    assert_eq!(code(&mut server.command("run", "r", &["-j1"])), Some(0));
+    assert_eq!(crate::common::numbers(&out), [1, 1, 2, 3, 3]);
+    assert_eq!(code(&mut server.command("results", "r", &[])), Some(0));
+}
+
+#[test]
+fn messages_that_are_no_records_do_not_hide_the_others() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    server.submit("r", &[], "true\nfalse\n");
+    let subject = format!("exitring.r.record.{}.1", server.id("r"));
+    assert_eq!(code(&mut server.command("run", "r", &["-j1"])), Some(1));
+    for message in ["no JSON", "{}"] {
+        server.publish(&subject, message);
+    }
+    let mut results = server.command("results", "r", &[]);
+    assert_eq!(code(&mut results), Some(1));
+    let errors = stderr(&mut results);
+    assert!(errors.contains("1 succeeded, 1 failed"), "{errors}");
+    assert!(errors.contains("2 messages are not records"), "{errors}");
+    assert_eq!(server.records("r").len(), 2);
+}

@@ -60,6 +60,10 @@ impl Server {
         self.child.wait().expect("it is a child");
     }
 
+    pub fn signal(&self, signal: i32) {
+        crate::common::signal(&self.child, signal);
+    }
+
     /// Starts the server again, with the same port and store.
     pub fn start_again(&mut self) {
         self.child = spawn(self.dir.path(), &self.config, Some(self.port));
@@ -124,6 +128,11 @@ impl Server {
             .lines()
             .map(|line| line.expect("a line"));
         assert!(lines.into_iter().any(|line| line == "PONG"));
+    }
+
+    /// The id of a run.
+    pub fn id(&self, run: &str) -> String {
+        self.status(run)["id"].as_str().expect("an id").into()
     }
 
     pub fn status(&self, run: &str) -> Value {

@@ -57,7 +57,8 @@ fn a_submission_that_was_killed_continues_and_each_job_is_there_once() {
         let status = server.status(&run);
         assert_eq!(
             (&status["submitted"], &status["jobs"]),
-            (&JOBS.into(), &JOBS.into())
+            (&JOBS.into(), &JOBS.into()),
+            "{again}"
         );
         if 0 < submitted && submitted < JOBS {
             let added = format!("{} jobs submitted", JOBS - submitted);

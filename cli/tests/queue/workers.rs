@@ -93,6 +93,7 @@ fn options_of_the_list_cannot_be_given_to_a_worker() {
         &["list"],
         &["--shard", "1/2"],
         &["--", "true"],
+        &["--halt", "soon,fail=10%"],
     ] {
         let words = ["run", "--queue", "nats://127.0.0.1/r"].into_iter();
         let mut command = crate::common::exitring(words.chain(option.iter().copied()));
@@ -193,4 +194,71 @@ fn a_machine_that_may_start_nothing_leaves_the_jobs_to_others() {
     assert_eq!(code(&mut server.command("run", "r", &["-j1"])), Some(0));
     assert_eq!(held_up.end(), Some(0));
     assert_eq!(server.records("r").len(), 4);
+}
+
+#[test]
+fn a_job_that_fails_with_attempts_left_while_its_worker_ends_runs_on_another_one() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let path = |name: &str| server.dir.path().join(name).display().to_string();
+    let (started, go, failed) = (path("started"), path("go"), path("failed"));
+    let jobs = format!(
+        "until test -e {started}; do sleep 0.02; done\n\
+         test -e {failed} && exit; touch {started}; until test -e {go}; do sleep 0.02; done; touch {failed}; exit 1\n"
+    );
+    server.submit("r", &["--lease", "1h", "--retries", "1"], &jobs);
+    let mut worker = server.worker("r", &["-j2", "--halt", "soon,success=1"]);
+    wait_until("a result", || server.status("r")["done"] == 1);
+    std::fs::write(&go, "").expect("writable");
+    worker.end();
+    assert_eq!(code(&mut server.command("run", "r", &[])), Some(0));
+    let records = server.records("r");
+    assert_eq!(records.len(), 2);
+    assert!(records.iter().all(|record| record["success"] == true));
+    assert!(records.iter().all(|record| record["lost"] == 0));
+}
+
+#[test]
+fn a_job_that_its_worker_gives_back_again_and_again_does_not_count_as_lost() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let go = server.dir.path().join("go");
+    let job = format!("test -e {} || exec sleep 100\n", go.display());
+    server.submit(
+        "r",
+        &["--lease", "1h", "--max-lost", "1", "--grace", "1"],
+        &job,
+    );
+    // Its other requests are still open when it ends, so it may get the job again.
+    let mut worker = server.worker("r", &["-j4"]);
+    wait_until("the job", || server.status("r")["taken"] == 1);
+    worker.signal(libc::SIGTERM);
+    assert_eq!(worker.end(), Some(130));
+    std::fs::write(&go, "").expect("writable");
+    assert_eq!(code(&mut server.command("run", "r", &[])), Some(0));
+    let record = &server.records("r")[0];
+    assert_eq!(record["lost"], 0);
+    assert!(record["delivery"].as_u64() > Some(1), "{record}");
+}
+
+#[test]
+fn jobs_that_wait_for_a_retry_or_their_group_do_not_keep_others_from_starting() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let go = server.dir.path().join("go").display().to_string();
+    // The first two jobs wait for an hour; the next ones for the end of the third.
+    let wait = format!("until test -e {go}; do sleep 0.02; done");
+    let jobs = format!(
+        "test $EXITRING_ATTEMPT = 2\ntest $EXITRING_ATTEMPT = 2\n\
+         {wait} #exitring: group=a\ntrue #exitring: group=a\n\
+         touch {go}\n"
+    );
+    server.submit("r", &["--retries", "1", "--retry-delay", "1h"], &jobs);
+    let mut worker = server.worker("r", &["-j2"]);
+    wait_until("the jobs that can run", || server.status("r")["done"] == 3);
+    assert_eq!(code(&mut server.command("queue cancel", "r", &[])), Some(0));
+    assert_eq!(worker.end(), Some(1));
 }

@@ -7,8 +7,18 @@ use crate::run::job::Job;
 use crate::run::output_tail::{OutputTail, Tail};
 use crate::run::report::record::{Record, StoredRecord};
 
-/// Characters of a command that does not fit.
-const SHORT: usize = 1024;
+/// Characters of a command, a name and a reason of a record that does not fit, until it does.
+const SHORT: [usize; 4] = [1024, 128, 16, 0];
+/// What a message has beside its content: the subject, headers, and the inbox for the answer.
+const AROUND_RECORD: usize = 1024;
+
+/// The largest record that a server with this limit on messages accepts.
+pub(crate) fn record_limit(max_payload: usize) -> usize {
+    // Room for the smallest record, also with a limit that is below what a message has beside it.
+    max_payload
+        .saturating_sub(AROUND_RECORD)
+        .max(max_payload / 2)
+}
 
 /// What a worker adds to a record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,7 +126,7 @@ pub(crate) fn encode(
             return message;
         }
         if keep == 0 {
-            return shorten(message);
+            return shorten(message, limit);
         }
         // JSON writes some bytes as six.
         keep = match keep {
@@ -127,18 +137,40 @@ pub(crate) fn encode(
     }
 }
 
-/// The message without most of its command. Job and message were small enough for the server, so what
-/// is left is.
-fn shorten(message: Vec<u8>) -> Vec<u8> {
-    let Ok(serde_json::Value::Object(mut record)) = serde_json::from_slice(&message) else {
+/// The message without its output, and without most of its texts, so that it has at most `limit`
+/// bytes. The smallest one has a few hundred, whatever the limit is.
+pub(crate) fn shorten(message: Vec<u8>, limit: usize) -> Vec<u8> {
+    use serde_json::Value;
+    let Ok(Value::Object(mut record)) = serde_json::from_slice(&message) else {
         return message;
     };
-    let command = record.get("command").and_then(|command| command.as_str());
-    let command: String = command.unwrap_or_default().chars().take(SHORT).collect();
-    record.insert("command".into(), command.into());
+    for stream in ["stdout", "stderr"] {
+        let text = record.remove(stream);
+        let text = text.and_then(|text| serde_json::from_value::<Text>(text).ok());
+        let length = text
+            .and_then(Text::into_bytes)
+            .map_or(0, |text| text.len() as u64);
+        let field = format!("{stream}_omitted");
+        let before = record.get(&field).and_then(Value::as_u64).unwrap_or(0);
+        if before + length > 0 {
+            record.insert(field, (before + length).into());
+        }
+    }
     record.remove("command_base64");
-    record.insert("name".into(), serde_json::Value::Null);
-    serde_json::to_vec(&record).unwrap_or(message)
+    record.insert("name".into(), Value::Null);
+    let mut shorter = message;
+    for length in SHORT {
+        for field in ["command", "reason"] {
+            if let Some(Value::String(text)) = record.get_mut(field) {
+                *text = text.chars().take(length).collect();
+            }
+        }
+        shorter = serde_json::to_vec(&record).unwrap_or(shorter);
+        if shorter.len() <= limit {
+            break;
+        }
+    }
+    shorter
 }
 
 #[cfg(test)]
@@ -184,5 +216,28 @@ mod tests {
         let long = "x".repeat(100_000);
         let short = encoded(&long, &output, 20_000);
         assert!(short.output.stdout.is_none() && short.record.job == 1);
+        assert_eq!(short.output.stdout_omitted, 7 + 30_000);
+    }
+
+    #[test]
+    fn a_long_reason_is_shortened_as_well() {
+        let job = Job {
+            number: 1,
+            attempt: 1,
+            slot: 1,
+            repeat: 0,
+            slow: false,
+            command: CommandSpec::Line("\u{1}".repeat(3000).into()),
+            details: None,
+        };
+        let record = Record::of_given_up(&job, StartTime::now(), "\u{1}".repeat(100_000));
+        let message = encode(&record, &origin(&job, "w", "h", 2, 1), None, 2048);
+        assert!(message.len() <= 2048, "{}", message.len());
+        let short: RecordMessage = serde_json::from_slice(&message).expect("a record");
+        assert_eq!((short.record.job, short.origin.lost), (1, 1));
+        // A server whose limit was lowered gets a shorter one.
+        let shorter = shorten(message, 700);
+        assert!(shorter.len() <= 700, "{}", shorter.len());
+        serde_json::from_slice::<RecordMessage>(&shorter).expect("a record");
     }
 }

@@ -1,6 +1,7 @@
 //! The first message of a run: what the list is, and how jobs run.
 
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,10 +14,16 @@ use crate::queue::error::QueueError;
 /// The version of the formats. A higher one is refused.
 pub(crate) const FORMAT: u32 = 1;
 
+/// The seconds of a lease. `submit` accepts 500 ms at least.
+const LEASE: RangeInclusive<f64> = 0.1..=86_400.0;
+
 /// What the list is, and how jobs run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct RunSpec {
     pub(crate) format: u32,
+    /// Which run of this name it is: random digits, which are part of its subjects and of the name of
+    /// its consumer. Nothing that belongs to a deleted run reaches a later one with the same name.
+    pub(crate) id: String,
     /// The number of jobs.
     pub(crate) jobs: u64,
     /// The hash of all jobs: XXH3 of their messages.
@@ -72,6 +79,12 @@ impl RunSpec {
         }
         let spec: Self =
             serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if spec.id.len() != 16 || !spec.id.bytes().all(is_digit) {
+            return Err(invalid(
+                "the id of the run is not 16 hexadecimal digits".into(),
+            ));
+        }
         let options = &spec.options;
         let times = [
             options.timeout_seconds,
@@ -81,6 +94,28 @@ impl RunSpec {
         let is_time = |seconds: f64| Duration::try_from_secs_f64(seconds).is_ok();
         if !times.into_iter().flatten().all(is_time) {
             return Err(invalid("a time is out of range".into()));
+        }
+        if !LEASE.contains(&options.lease_seconds) {
+            return Err(invalid("the lease is out of range".into()));
+        }
+        // What cannot be decoded would be left out, and the jobs would run elsewhere or otherwise.
+        let is_text = |text: &Text| {
+            let bytes = text.clone().into_bytes();
+            bytes.is_some_and(|bytes| !bytes.contains(&0))
+        };
+        let is_variable = |text: &Text| {
+            let bytes = text.clone().into_bytes().unwrap_or_default();
+            bytes.iter().position(|&byte| byte == b'=') > Some(0)
+        };
+        let shell = match &options.shell {
+            ShellChoice::Always(shell) => Some(shell),
+            ShellChoice::Auto | ShellChoice::Never => None,
+        };
+        let mut texts = options.cwd.iter().chain(shell).chain(&options.env);
+        if !texts.all(is_text) || !options.env.iter().all(is_variable) {
+            return Err(invalid(
+                "a variable, the directory or the shell is not a valid text".into(),
+            ));
         }
         Ok(spec)
     }
@@ -131,6 +166,14 @@ impl RunOptions {
     }
 }
 
+/// Random hexadecimal digits, for the id of a run and the name of a worker.
+pub(crate) fn random_id() -> String {
+    let mut bytes = [0; 8];
+    // It fails only for addresses outside of the process and unknown flags.
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    format!("{:016x}", u64::from_ne_bytes(bytes))
+}
+
 /// The value of a variable that is set here, for `--env NAME`.
 pub(crate) fn variable_with_value(variable: &OsString) -> Option<Text> {
     if variable.as_bytes().contains(&b'=') {
@@ -145,4 +188,47 @@ pub(crate) fn variable_with_value(variable: &OsString) -> Option<Text> {
 /// [`RunSpec::parse`] has checked the range.
 fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn parse(change: impl FnOnce(&mut Value)) -> Result<RunSpec, QueueError> {
+        let mut spec = json!({
+            "format": 1, "id": "0123456789abcdef", "jobs": 1, "list": "0",
+            "options": {
+                "timeout_seconds": null, "grace_seconds": 1e18, "retries": 0, "retry_delay": null,
+                "fail_flaky": false, "cwd": "/", "env": ["A=b"], "shell": "auto",
+                "lease_seconds": 30.0, "max_lost": 3,
+            },
+        });
+        change(&mut spec);
+        RunSpec::parse("r", spec.to_string().as_bytes())
+    }
+
+    #[test]
+    fn values_that_no_worker_could_use_are_refused() {
+        assert!(parse(|_| {}).is_ok());
+        for (field, value) in [
+            ("lease_seconds", json!(0.0)),
+            ("lease_seconds", json!(-1.0)),
+            ("lease_seconds", json!(1e18)),
+            ("grace_seconds", json!(1e300)),
+            ("env", json!(["A=\u{0}"])),
+            ("env", json!(["A"])),
+            ("env", json!(["=a"])),
+            ("env", json!([{ "base64": "%" }])),
+            ("cwd", json!({ "base64": "%" })),
+            ("shell", json!({ "always": "\u{0}" })),
+        ] {
+            let changed = parse(|spec| spec["options"][field] = value.clone());
+            assert!(changed.is_err(), "{field} {value}");
+        }
+        for id in ["", "0123456789abcdeF", "0123456789abcde.", "*"] {
+            assert!(parse(|spec| spec["id"] = id.into()).is_err(), "{id}");
+        }
+    }
 }

@@ -6,6 +6,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::{Deserialize, Serialize};
 
+/// The most characters of a foreign text in a message.
+const LINE_MAX: usize = 1000;
+
 /// A string, or `{"base64": "…"}` where the bytes are not UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -41,9 +44,22 @@ impl Text {
     }
 }
 
+/// A text of the server or of another machine, for a message: on one line, without control
+/// characters, and not too long.
+pub(crate) fn one_line(text: &str) -> String {
+    let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    clean.take(LINE_MAX).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_foreign_text_is_one_line_without_escapes() {
+        assert_eq!(one_line("a\u{1b}[2Jb\nc\u{9b}"), "a [2Jb c ");
+        assert_eq!(one_line(&"\u{e4}".repeat(2000)).chars().count(), LINE_MAX);
+    }
 
     #[test]
     fn bytes_survive_a_round_trip() {

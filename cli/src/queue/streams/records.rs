@@ -1,7 +1,7 @@
 //! A reader of the stream of records, from its beginning.
 //!
-//! The stream has no gaps, because nothing is removed from it. So a message that the connection has
-//! lost shows, and is read again.
+//! Nothing is removed from the stream, so a message that the connection has lost shows as a gap, and is
+//! read again. A gap that a new consumer still has is one of the stream: the server has lost messages.
 
 use std::time::{Duration, Instant};
 
@@ -18,12 +18,16 @@ use super::{ANSWER_TIMEOUT, Connection, QueueError};
 const BATCH: usize = 256;
 /// How long a request waits for records.
 const EXPIRES: Duration = Duration::from_secs(1);
+/// The pause before another consumer is made.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How often a request without an answer is repeated.
 const TRIES: u32 = 12;
 
 /// The reader.
 pub(in crate::queue) struct Records<'a> {
     connection: &'a Connection,
+    /// The id of the run.
+    id: &'a str,
     stream: String,
     /// The last sequence that was read.
     position: u64,
@@ -31,6 +35,10 @@ pub(in crate::queue) struct Records<'a> {
     consumer: Option<String>,
     /// The request that is under way, and how many records it may still get.
     request: Option<(Subscriber, usize)>,
+    /// The consumer was made after the last message that was read.
+    is_fresh: bool,
+    /// Messages that are not in the stream any more.
+    missing: u64,
     failures: u32,
     last_record: Instant,
 }
@@ -41,13 +49,16 @@ struct Created {
 }
 
 impl<'a> Records<'a> {
-    pub(in crate::queue) fn new(connection: &'a Connection) -> Self {
+    pub(in crate::queue) fn new(connection: &'a Connection, id: &'a str) -> Self {
         Self {
             connection,
+            id,
             stream: connection.names().records,
             position: 0,
             consumer: None,
             request: None,
+            is_fresh: false,
+            missing: 0,
             failures: 0,
             last_record: Instant::now(),
         }
@@ -56,6 +67,11 @@ impl<'a> Records<'a> {
     /// The last sequence that was read.
     pub(in crate::queue) fn position(&self) -> u64 {
         self.position
+    }
+
+    /// How many records the stream has lost.
+    pub(in crate::queue) fn missing(&self) -> u64 {
+        self.missing
     }
 
     /// For how long there was no record.
@@ -121,18 +137,23 @@ impl<'a> Records<'a> {
                 Some(_) => {
                     self.consumer = None;
                     // Deleted, or a server that shuts down: the next request finds out.
-                    sleep(Duration::from_millis(100)).await;
+                    sleep(RETRY_PAUSE).await;
                     break;
                 }
             }
             let context = self.connection.context.clone();
             let message = jetstream::Message { message, context };
             let sequence = message.info().map_or(0, |info| info.stream_sequence);
-            if sequence != self.position + 1 {
+            let expected = self.position.saturating_add(1);
+            if sequence < expected || sequence > expected && !self.is_fresh {
                 // Messages were lost with the connection.
                 self.consumer = None;
+                sleep(RETRY_PAUSE).await;
                 break;
             }
+            // A new consumer begins with what the stream has.
+            self.missing = self.missing.saturating_add(sequence - expected);
+            self.is_fresh = false;
             self.position = sequence;
             left -= 1;
             records.push(message.message.payload);
@@ -144,7 +165,11 @@ impl<'a> Records<'a> {
     async fn request(&mut self) -> Result<Subscriber, QueueError> {
         let consumer = match &self.consumer {
             Some(consumer) => consumer.clone(),
-            None => self.create().await?,
+            None => {
+                let consumer = self.create().await?;
+                self.is_fresh = true;
+                consumer
+            }
         };
         let client = &self.connection.client;
         let refused = |error: &dyn std::error::Error| QueueError::Refused {
@@ -163,11 +188,15 @@ impl<'a> Records<'a> {
     }
 
     async fn create(&self) -> Result<String, QueueError> {
+        // The position belongs to one run.
+        self.connection.records_state(self.id).await?;
         let request = json!({
             "stream_name": self.stream,
             "config": {
+                // The server refuses it if the stream has become that of another run meanwhile.
+                "filter_subject": self.connection.names().record_subjects(self.id),
                 "deliver_policy": "by_start_sequence",
-                "opt_start_seq": self.position + 1,
+                "opt_start_seq": self.position.saturating_add(1),
                 "ack_policy": "none",
                 "replay_policy": "instant",
                 "mem_storage": true,

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 
@@ -18,8 +19,8 @@ pub(super) enum Waiting {
 }
 
 /// The buffer.
-#[derive(Default)]
 pub(super) struct Buffer {
+    dir: PathBuf,
     in_memory: usize,
     file: Option<File>,
     /// The length of the file, and how many results are in it. It is cut when there is none.
@@ -28,6 +29,17 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
+    /// The file will be in this directory.
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Self {
+            dir,
+            in_memory: 0,
+            file: None,
+            length: 0,
+            in_file: 0,
+        }
+    }
+
     pub(super) fn put(&mut self, message: Vec<u8>) -> Waiting {
         // Without a file it stays in memory: a result is not lost for lack of a disk.
         if self.in_memory + message.len() > MEMORY_MAX
@@ -41,7 +53,7 @@ impl Buffer {
 
     fn write(&mut self, message: &[u8]) -> Option<Waiting> {
         if self.file.is_none() {
-            self.file = tempfile::tempfile().ok();
+            self.file = tempfile::tempfile_in(&self.dir).ok();
         }
         let offset = self.length;
         self.file.as_ref()?.write_all_at(message, offset).ok()?;
@@ -88,7 +100,7 @@ mod tests {
 
     #[test]
     fn what_exceeds_the_memory_is_in_the_file_until_it_is_removed() {
-        let mut buffer = Buffer::default();
+        let mut buffer = Buffer::new(std::env::temp_dir());
         let message = |byte: u8| vec![byte; MEMORY_MAX / 2];
         let waiting: Vec<_> = (0..5).map(|byte| buffer.put(message(byte))).collect();
         let in_file = waiting

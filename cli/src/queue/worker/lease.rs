@@ -11,9 +11,7 @@ pub(crate) enum FromRun {
     /// The job has ended.
     Finished {
         number: u64,
-        success: bool,
-        /// The run has ended the job: it is not done.
-        interrupted: bool,
+        end: JobEnd,
         /// The record, as it is published.
         message: Vec<u8>,
     },
@@ -25,6 +23,17 @@ pub(crate) enum FromRun {
     },
     /// No more jobs run. The results have this long to be stored; `None`: no limit.
     Close(Option<std::time::Duration>),
+}
+
+/// How a job has ended, for the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JobEnd {
+    Succeeded,
+    Failed,
+    /// The run has ended the job: it is not done.
+    Interrupted,
+    /// It may still run. Nobody waits for it any more.
+    LeftRunning,
 }
 
 /// The lease of a job. It goes with the job through the run. However the run loses the job, the
@@ -59,13 +68,12 @@ impl Lease {
     }
 
     /// Passes on the result of the job.
-    pub(super) fn settle(&self, success: bool, interrupted: bool, message: Vec<u8>) {
+    pub(super) fn settle(&self, end: JobEnd, message: Vec<u8>) {
         self.settled.set(true);
         // The thread of the queue has ended only if nobody waits for results any more.
         let _ = self.sender.send(FromRun::Finished {
             number: self.number,
-            success,
-            interrupted,
+            end,
             message,
         });
     }
@@ -98,7 +106,7 @@ mod tests {
         let (sender, mut receiver) = unbounded_channel();
         drop(Lease::new(1, 1, 0, sender.clone()));
         let lease = Lease::new(2, 1, 0, sender.clone());
-        lease.settle(true, false, b"{}".to_vec());
+        lease.settle(JobEnd::Succeeded, b"{}".to_vec());
         drop(lease);
         let lease = Lease::new(3, 1, 0, sender);
         lease.delay();

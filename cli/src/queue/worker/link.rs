@@ -5,12 +5,13 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use super::lease::FromRun;
+use super::buffer::Buffer;
+use super::lease::{FromRun, JobEnd};
 use super::prepare::Prepared;
 use super::publication::Shared;
 use super::thread::{Parts, Thread};
@@ -20,13 +21,16 @@ use crate::queue::error::QueueError;
 use crate::queue::model::record_message::{encode, origin};
 use crate::run::job::Job;
 use crate::run::output_tail::OutputTail;
-use crate::run::report::record::Record;
+use crate::run::report::record::{OutcomeKind, Record};
 use crate::run::schedule::admission::Admission;
 use crate::run::schedule::event_queue::{Event, EventQueue};
 use crate::run::signals::Signals;
 
-/// How long results have to be stored after a request to end, at least.
-const PATIENCE_MIN: Duration = Duration::from_secs(2);
+/// How much longer the thread has to end.
+const END_PATIENCE: Duration = Duration::from_secs(5);
+/// How long results have to be stored after a request to end, at least. It is more than
+/// the time for which a request for jobs is open.
+const PATIENCE_MIN: Duration = Duration::from_secs(4);
 
 /// The link.
 pub(crate) struct QueueLink {
@@ -86,7 +90,13 @@ impl QueueLink {
         let Some(lease) = lease else { return };
         let origin = origin(job, &self.worker, &self.host, lease.delivery, lease.lost);
         let message = encode(record, &origin, output, self.limit);
-        lease.settle(record.success, record.interrupted, message);
+        let end = match (record.interrupted, record.outcome) {
+            (true, OutcomeKind::Unknown) => JobEnd::LeftRunning,
+            (true, _) => JobEnd::Interrupted,
+            (false, _) if record.success => JobEnd::Succeeded,
+            (false, _) => JobEnd::Failed,
+        };
+        lease.settle(end, message);
     }
 
     /// Waits until all results are stored. They have `grace` for that if they are `limited`, as
@@ -95,12 +105,19 @@ impl QueueLink {
         let grace = grace.max(PATIENCE_MIN);
         // The thread has ended if it does not receive this.
         let _ = self.sender.send(FromRun::Close(limited.then_some(grace)));
+        let mut deadline = limited.then(|| deadline(grace));
         loop {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                // The thread is stuck, and the process does not wait for it.
+                return;
+            }
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             let mut waits_for = [
                 PollFd::from_borrowed_fd(self.ended.as_fd(), PollFlags::IN),
                 PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN),
             ];
-            match poll(&mut waits_for, None) {
+            match poll(&mut waits_for, timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(_) => return,
             }
@@ -112,11 +129,18 @@ impl QueueLink {
                 (true, true) => return,
                 (true, false) => {
                     limited = true;
+                    deadline = Some(self::deadline(grace));
                     let _ = self.sender.send(FromRun::Close(Some(grace)));
                 }
             }
         }
     }
+}
+
+/// When the thread of the queue is not waited for any more. A grace may be longer than a clock can
+/// represent.
+fn deadline(grace: Duration) -> Instant {
+    Instant::now() + grace.min(Duration::from_secs(24 * 3600)) + END_PATIENCE
 }
 
 fn work(
@@ -129,13 +153,15 @@ fn work(
     ended: UnixStream,
 ) {
     let work = async {
-        let connection = Connection::open(&prepared.address, &prepared.login).await?;
+        let connection = Connection::open(&prepared.address, &prepared.access).await?;
         let names = connection.names();
         let shared = Shared {
             connection,
             names,
-            buffer: std::cell::RefCell::default(),
+            id: prepared.spec.id.clone(),
+            buffer: Buffer::new(prepared.temporary).into(),
             refusal: std::cell::RefCell::default(),
+            closing: std::cell::Cell::default(),
         };
         let parts = Parts {
             shared: std::rc::Rc::new(shared),
@@ -143,6 +169,7 @@ fn work(
             looks_up_all: prepared.looks_up_all,
             worker: prepared.worker,
             host: prepared.host,
+            limit: prepared.limit,
             admission,
             event_queue,
             sender,

@@ -3,16 +3,18 @@
 //! No other thread exists then, so the variables of `--env` can be set. The connection ends before
 //! that, and with it the threads that resolve names of hosts.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
 use crate::failure::Failure;
+use crate::queue::access::Access;
 use crate::queue::address::Address;
 use crate::queue::connection::{Connection, runtime};
 use crate::queue::error::QueueError;
-use crate::queue::model::run_spec::{RunSpec, ShellChoice};
-use crate::queue::options::LoginOptions;
+use crate::queue::model::record_message::record_limit;
+use crate::queue::model::run_spec::{RunSpec, ShellChoice, random_id};
 use crate::run::Options;
 
 /// How often it is looked whether the run was submitted (`--wait`).
@@ -21,7 +23,9 @@ const WAIT_PAUSE: Duration = Duration::from_secs(1);
 /// What a worker of the queue needs.
 pub(crate) struct Prepared {
     pub(super) address: Address,
-    pub(super) login: LoginOptions,
+    pub(super) access: Access,
+    /// Where results wait that do not fit into the memory.
+    pub(super) temporary: PathBuf,
     pub(super) spec: RunSpec,
     /// The consumer was deleted and made again: it has forgotten which jobs are done.
     pub(super) looks_up_all: bool,
@@ -32,18 +36,18 @@ pub(crate) struct Prepared {
     pub(super) limit: usize,
 }
 
-/// What a message has beside its content: the subject, headers, and the inbox for the answer.
-const AROUND_RECORD: usize = 1024;
-
 /// Reads what the run is, and sets the options that belong to it. `None`: there is no queue.
 pub(crate) fn prepare(options: &mut Options) -> Result<Option<Prepared>, Failure> {
     let Some(queue) = &options.queue.queue else {
         return Ok(None);
     };
     let address = Address::parse(queue)?;
-    let login = options.queue.login.clone();
+    // Before the directory and the variables of the run apply.
+    let access = Access::read(&address, &options.queue.login)?;
+    let temporary = std::env::temp_dir();
+    let temporary = std::path::absolute(&temporary).unwrap_or(temporary);
     let (spec, looks_up_all, limit) =
-        runtime()?.block_on(read(&address, &login, options.queue.wait))?;
+        runtime()?.block_on(read(&address, &access, options.queue.wait))?;
     options.timeout = spec.options.timeout();
     options.grace = spec.options.grace();
     options.retries = spec.options.retries;
@@ -66,10 +70,11 @@ pub(crate) fn prepare(options: &mut Options) -> Result<Option<Prepared>, Failure
     let host = host.nodename().to_string_lossy().into_owned();
     Ok(Some(Prepared {
         address,
-        login,
+        access,
+        temporary,
         spec,
         looks_up_all,
-        worker: worker_name(),
+        worker: random_id(),
         host,
         limit,
     }))
@@ -77,23 +82,26 @@ pub(crate) fn prepare(options: &mut Options) -> Result<Option<Prepared>, Failure
 
 async fn read(
     address: &Address,
-    login: &LoginOptions,
+    access: &Access,
     wait: bool,
 ) -> Result<(RunSpec, bool, usize), QueueError> {
-    let connection = Connection::open(address, login).await?;
+    let connection = Connection::open(address, access).await?;
     let names = connection.names();
     let (spec, looks_up_all) = loop {
         // The streams of jobs and records are created after the specification is stored.
         let read = async {
             let spec = connection.spec().await?;
-            connection.stream_state(&names.records).await?;
-            connection.consumer_state().await?;
+            connection.records_state(&spec.id).await?;
+            connection.consumer_state(&spec.id).await?;
             let made_again = names.made_again_subject();
             let made_again = connection.last_message(&names.state, &made_again).await?;
-            Ok((spec, made_again.is_some()))
+            Ok::<_, QueueError>((spec, made_again.is_some()))
         };
         match read.await {
-            Err(QueueError::NoRun { .. }) if wait => sleep(WAIT_PAUSE).await,
+            // Not submitted yet, or the server is away for a while.
+            Err(error) if wait && (error.is_deleted() || error.is_passing()) => {
+                sleep(WAIT_PAUSE).await;
+            }
             read => break read?,
         }
     };
@@ -103,13 +111,5 @@ async fn read(
         });
     }
     let limit = connection.client.max_payload();
-    Ok((spec, looks_up_all, limit.saturating_sub(AROUND_RECORD)))
-}
-
-/// A name that no other worker has, of letters and digits.
-fn worker_name() -> String {
-    let mut bytes = [0; 8];
-    // It fails only for addresses outside of the process and unknown flags.
-    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    format!("{:016x}", u64::from_ne_bytes(bytes))
+    Ok((spec, looks_up_all, record_limit(limit)))
 }

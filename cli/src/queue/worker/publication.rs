@@ -1,6 +1,6 @@
 //! The publication of one result.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::buffer::{Buffer, Waiting};
 use crate::queue::connection::{ANSWER_TIMEOUT, Connection, server_error};
+use crate::queue::model::record_message::{record_limit, shorten};
 use crate::queue::streams::Names;
 
 /// The pause after the server has refused a result.
@@ -23,9 +24,13 @@ const ACK_TRIES: u32 = 3;
 pub(super) struct Shared {
     pub(super) connection: Connection,
     pub(super) names: Names,
+    /// The id of the run.
+    pub(super) id: String,
     pub(super) buffer: RefCell<Buffer>,
     /// Why the server refuses results.
     pub(super) refusal: RefCell<Option<String>>,
+    /// No more jobs run on this worker.
+    pub(super) closing: Cell<bool>,
 }
 
 impl Shared {
@@ -45,21 +50,16 @@ pub(super) enum Stored {
     Deleted,
 }
 
-/// Stores a result, and acknowledges the job when the server has confirmed that. It repeats that
-/// until it succeeds: the server drops a message whose identifier it knows, and readers of results
+/// Stores a result. The job is acknowledged when the server has confirmed that. It repeats that until it succeeds: the server drops a message whose identifier it knows, and readers of results
 /// drop it otherwise.
 pub(super) async fn publish(
     shared: Rc<Shared>,
     number: u64,
     id: String,
     waiting: Waiting,
-    reply: Subject,
 ) -> (u64, Stored) {
     let stored = store(&shared, number, id, &waiting).await;
     shared.buffer.borrow_mut().remove(&waiting);
-    if matches!(stored, Stored::Stored) {
-        acknowledge(&shared, reply).await;
-    }
     (number, stored)
 }
 
@@ -70,8 +70,14 @@ async fn store(shared: &Shared, number: u64, id: String, waiting: &Waiting) -> S
             // The temporary file cannot be read. The lease ends, and the job runs again.
             return Stored::Deleted;
         };
+        // The limit may have been lowered since the record was written.
+        let limit = record_limit(shared.connection.client.max_payload());
+        let payload = match payload.len() > limit {
+            true => shorten(payload.into(), limit).into(),
+            false => payload,
+        };
         let message = PublishMessage::build().payload(payload).message_id(&id);
-        let subject = shared.names.record_subject(number);
+        let subject = shared.names.record_subject(&shared.id, number);
         let sent = shared.connection.context.send_publish(subject, message);
         let published = match sent.await {
             Ok(confirmation) => confirmation.await,
@@ -84,14 +90,20 @@ async fn store(shared: &Shared, number: u64, id: String, waiting: &Waiting) -> S
         match (error.kind(), server_error(&error)) {
             (PublishErrorKind::StreamNotFound, _) if shared.connection.link.borrow().up => {
                 // The server has no stream for the subject, or it is just starting.
-                let stream = shared.connection.stream_state(&shared.names.records);
-                if let Err(crate::queue::error::QueueError::NoRun { .. }) = stream.await {
+                let stream = shared.connection.records_state(&shared.id);
+                if stream.await.is_err_and(|error| error.is_deleted()) {
                     return Stored::Deleted;
                 }
                 sleep(REFUSED_PAUSE).await;
             }
             (_, Some(error)) => {
                 shared.refusal.replace(Some(error.to_string()));
+                sleep(REFUSED_PAUSE).await;
+            }
+            // The smallest record does not fit either.
+            (PublishErrorKind::MaxPayloadExceeded, _) => {
+                let reason = "max_payload is too small for any result";
+                shared.refusal.replace(Some(reason.into()));
                 sleep(REFUSED_PAUSE).await;
             }
             // No confirmation came.

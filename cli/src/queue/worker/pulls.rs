@@ -10,15 +10,15 @@ use async_nats::{Client, Message, StatusCode};
 use futures_util::StreamExt;
 use serde_json::json;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::queue::streams::{Names, WORKERS};
+use crate::queue::streams::Names;
 
-/// How long a request waits for jobs.
-const EXPIRES: Duration = Duration::from_secs(20);
-const HEARTBEAT: Duration = Duration::from_secs(2);
+/// How long a request waits for jobs. A worker that ends waits as long: the server may be about to
+/// answer.
+const EXPIRES: Duration = Duration::from_secs(3);
+const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Without a sign of life for this long a request is stalled.
 const STALLED: Duration = Duration::from_secs(7);
 /// The most requests at a time.
@@ -57,14 +57,22 @@ pub(super) struct Pulls {
     /// Requests in succession that stalled.
     stalled: u32,
     sender: UnboundedSender<Pulled>,
-    /// Whether requests end as soon as what is on its way has come.
-    stop: watch::Sender<bool>,
+    /// No more requests are made.
+    stopped: bool,
 }
 
 impl Pulls {
-    pub(super) fn new(client: Client, names: &Names) -> (Self, UnboundedReceiver<Pulled>) {
+    pub(super) fn new(
+        client: Client,
+        names: &Names,
+        id: &str,
+    ) -> (Self, UnboundedReceiver<Pulled>) {
         let (sender, receiver) = unbounded_channel();
-        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{WORKERS}", names.jobs);
+        let subject = format!(
+            "$JS.API.CONSUMER.MSG.NEXT.{}.{}",
+            names.jobs,
+            names.consumer(id)
+        );
         let pulls = Self {
             client,
             subject,
@@ -74,7 +82,7 @@ impl Pulls {
             generation: 0,
             stalled: 0,
             sender,
-            stop: watch::Sender::new(false),
+            stopped: false,
         };
         (pulls, receiver)
     }
@@ -84,13 +92,14 @@ impl Pulls {
     }
 
     pub(super) fn may_request(&self) -> bool {
-        self.running < REQUESTS_MAX && !*self.stop.borrow()
+        self.running < REQUESTS_MAX && !self.stopped
     }
 
-    /// Ends all requests, for good. A job that the server has sent already still comes, so that it
-    /// can be given back: otherwise nobody would have it until its lease is over.
-    pub(super) fn stop(&self) {
-        self.stop.send_replace(true);
+    /// Makes no more requests. Those that are under way go on until the server ends them, and what they
+    /// get is given back. If this end gave them up, the server might not know in time, and a job that
+    /// it sends would be with nobody until its lease is over, and count as one of a lost worker.
+    pub(super) fn stop(&mut self) {
+        self.stopped = true;
     }
 
     pub(super) fn is_running(&self) -> bool {
@@ -108,7 +117,6 @@ impl Pulls {
             jobs,
             self.sender.clone(),
             self.generation,
-            self.stop.subscribe(),
         );
         self.tasks.push(tokio::spawn(request));
     }
@@ -160,10 +168,9 @@ async fn pull(
     jobs: usize,
     sender: UnboundedSender<Pulled>,
     generation: u64,
-    stop: watch::Receiver<bool>,
 ) {
     let mut left = jobs;
-    let why = receive(&client, subject, &mut left, &sender, generation, stop).await;
+    let why = receive(&client, subject, &mut left, &sender, generation).await;
     let _ = sender.send(Pulled::Ended(Ended { left, why }, generation));
 }
 
@@ -173,7 +180,6 @@ async fn receive(
     left: &mut usize,
     sender: &UnboundedSender<Pulled>,
     generation: u64,
-    mut stop: watch::Receiver<bool>,
 ) -> Why {
     let refused = |error: &dyn std::error::Error| Why::Refused(crate::failure::chain(error));
     let inbox = client.new_inbox();
@@ -191,21 +197,8 @@ async fn receive(
     if let Err(error) = sent.await {
         return refused(&error);
     }
-    let mut stopped = false;
     while *left > 0 {
-        let next = tokio::select! {
-            next = timeout(STALLED, messages.next()) => next,
-            () = stop_requested(&mut stop), if !stopped => {
-                stopped = true;
-                // The subscription ends after what the server has sent before it knew of this.
-                if messages.drain().await.is_err() {
-                    return Why::Normal;
-                }
-                continue;
-            }
-        };
-        let message = match next {
-            Err(_) if stopped => return Why::Normal,
+        let message = match timeout(STALLED, messages.next()).await {
             Err(_) => return Why::Stalled,
             Ok(None) => return Why::Normal,
             Ok(Some(message)) => message,
@@ -230,12 +223,4 @@ async fn receive(
         }
     }
     Why::Normal
-}
-
-/// Waits until requests have to end.
-async fn stop_requested(stop: &mut watch::Receiver<bool>) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        // The sender has ended, and with it the thread of the queue.
-        std::future::pending().await
-    }
 }

@@ -1,8 +1,14 @@
 //! Jobs that were delivered before: to a worker that was lost, or that gave them back.
 
-use crate::queue::connection::Connection;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::publication::Shared;
 use crate::queue::error::QueueError;
-use crate::queue::streams::Names;
+
+/// The pause before a lookup is repeated.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What is known about a job that was delivered before.
 pub(super) enum History {
@@ -12,14 +18,22 @@ pub(super) enum History {
     GivenBack(u64),
 }
 
-/// Looks up what happened to a job. The requests go to the leaders of the streams, so they see what
-/// the last worker has published.
-pub(super) async fn history(
-    connection: &Connection,
-    names: &Names,
-    number: u64,
-) -> Result<History, QueueError> {
-    let record = names.record_subject(number);
+/// Looks up what happened to a job, until there is an answer. A lookup that fails says nothing about
+/// the worker, so it must not end the lease. `None`: the worker ends, or the run was deleted.
+pub(super) async fn look_up(shared: &Shared, number: u64) -> Option<History> {
+    loop {
+        match history(shared, number).await {
+            Ok(history) => return Some(history),
+            Err(error) if error.is_deleted() || shared.closing.get() => return None,
+            Err(_) => sleep(PAUSE).await,
+        }
+    }
+}
+
+/// The requests go to the leaders of the streams, so they see what the last worker has published.
+async fn history(shared: &Shared, number: u64) -> Result<History, QueueError> {
+    let (connection, names, id) = (&shared.connection, &shared.names, &shared.id);
+    let record = names.record_subject(id, number);
     if connection
         .last_message(&names.records, &record)
         .await?
@@ -27,7 +41,7 @@ pub(super) async fn history(
     {
         return Ok(History::Done);
     }
-    let subject = names.given_back_subject(number);
+    let subject = names.given_back_subject(id, number);
     let stored = connection.last_message(&names.state, &subject).await?;
     let count = stored.and_then(|stored| std::str::from_utf8(&stored.payload).ok()?.parse().ok());
     Ok(History::GivenBack(count.unwrap_or(0)))

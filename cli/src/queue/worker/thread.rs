@@ -17,11 +17,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::{Message, Subject};
-use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::lease::FromRun;
 use super::pace::Pace;
@@ -29,10 +29,11 @@ use super::publication::{Shared, Stored};
 use super::pulls::{Pulled, Pulls};
 use super::redelivery::History;
 use crate::diagnostics::say;
-use crate::queue::connection::Link;
+use crate::queue::connection::{ANSWER_TIMEOUT, Link};
 use crate::queue::error::QueueError;
-use crate::queue::model::job_message::JobMessage;
 use crate::queue::model::run_spec::RunSpec;
+use crate::queue::model::text::one_line;
+use crate::run::job::Job;
 use crate::run::schedule::admission::Admission;
 use crate::run::schedule::event_queue::{Event, EventQueue};
 
@@ -42,12 +43,12 @@ const AT_ONCE: usize = 256;
 const WAITING_MAX: usize = 2048;
 /// How often the state is looked at.
 const TICK: Duration = Duration::from_millis(100);
+/// How long a worker that has nothing to lose waits for a connection, at least. It is also ten leases.
+const ABSENCE_MIN: Duration = Duration::from_secs(5 * 60);
 /// The longest time between two looks whether the run is complete.
 const CHECK_MAX: Duration = Duration::from_secs(2);
 /// The longest time between signs of life of the worker.
 const BEAT_MAX: Duration = Duration::from_secs(10);
-/// How long a job that this machine cannot start waits for another one.
-const LATER: Duration = Duration::from_secs(5);
 /// The pause after the server has refused a request for jobs.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// How long jobs wait here that a condition holds up.
@@ -63,6 +64,8 @@ pub(super) struct Parts {
     pub(super) looks_up_all: bool,
     pub(super) worker: String,
     pub(super) host: String,
+    /// The largest record.
+    pub(super) limit: usize,
     pub(super) admission: Arc<Admission>,
     pub(super) event_queue: Arc<EventQueue>,
     pub(super) sender: UnboundedSender<FromRun>,
@@ -75,17 +78,21 @@ pub(super) struct Parts {
 struct Held {
     reply: Subject,
     delivery: u64,
+    /// How often it was given back before this delivery.
     given_back: u64,
-    /// It has a result, which is being stored.
-    finished: bool,
+    /// How often this worker got it again.
+    again: u64,
+    /// When it was delivered.
+    taken: Instant,
 }
 
 /// What became of a job that was delivered before.
 struct Looked {
-    message: JobMessage,
-    reply: Subject,
-    delivery: u64,
-    history: Result<History, QueueError>,
+    number: u64,
+    /// `None`: the message is invalid.
+    job: Option<Job>,
+    /// `None`: unknown.
+    history: Option<History>,
 }
 
 pub(super) struct Thread {
@@ -105,9 +112,23 @@ pub(super) struct Thread {
     last_check: Instant,
     check_now: bool,
     check_pause: Duration,
+    /// The last check has found that results are lost. A server that has just started may give counts
+    /// of different times, so the next one has to find the same.
+    lost_results: bool,
     link: Link,
-    /// When the leases were renewed last, and when the connection was lost.
+    /// Messages without an answer that matters. The client keeps what it cannot send, up to a limit,
+    /// and then waits: the loop must not wait with it. Each of them has a time limit.
+    sends: FuturesUnordered<LocalBoxFuture<'static, ()>>,
+    /// Renewals of all leases: when one was sent that the server has answered.
+    renewals: FuturesUnordered<LocalBoxFuture<'static, Option<Instant>>>,
     renewed: Instant,
+    /// No more jobs start for now.
+    paused: bool,
+    /// The server has not answered a renewal for most of the lease.
+    late: bool,
+    /// There is a new connection, and it is not known yet whether the run is still there.
+    unchecked: bool,
+    /// Since when there is no connection.
     lost_since: Option<Instant>,
     /// Since when a condition (`--load` and so on) holds up starts.
     hold_since: Option<Instant>,
@@ -133,12 +154,15 @@ pub(super) struct Thread {
 struct Progress {
     with_result: u64,
     cancelled: bool,
+    /// Jobs are acknowledged and have no result.
+    lost_results: bool,
 }
 
 impl Thread {
     pub(super) fn new(parts: Parts) -> Self {
         let shared = Rc::clone(&parts.shared);
-        let (pulls, pulled) = Pulls::new(shared.connection.client.clone(), &shared.names);
+        let (pulls, pulled) =
+            Pulls::new(shared.connection.client.clone(), &shared.names, &shared.id);
         let now = Instant::now();
         Self {
             held: HashMap::new(),
@@ -154,8 +178,14 @@ impl Thread {
             last_check: now,
             check_now: false,
             check_pause: TICK,
+            lost_results: false,
             link: *shared.connection.link.borrow(),
+            sends: FuturesUnordered::new(),
+            renewals: FuturesUnordered::new(),
             renewed: now,
+            paused: false,
+            late: false,
+            unchecked: false,
             lost_since: None,
             hold_since: None,
             probing: false,
@@ -196,23 +226,25 @@ impl Thread {
             tokio::select! {
                 _ = self.parts.from_run.recv_many(&mut from_run, AT_ONCE) => {
                     for message in from_run.drain(..) {
-                        self.handle(message).await;
+                        self.handle(message);
                     }
                 }
-                _ = self.pulled.recv_many(&mut pulled, AT_ONCE) => self.take(&mut pulled).await,
+                _ = self.pulled.recv_many(&mut pulled, AT_ONCE) => self.take(&mut pulled),
                 Some((number, stored)) = self.publications.next() => {
                     self.stored(number, &stored);
                 }
                 Some(()) = self.acknowledgements.next() => {}
-                Some(looked) = self.lookups.next() => self.looked(looked).await,
+                Some(looked) = self.lookups.next() => self.looked(looked),
+                Some(()) = self.sends.next() => {}
+                Some(renewed) = self.renewals.next() => self.were_renewed(renewed),
                 Some(progress) = self.check.next() => self.checked(progress),
                 Ok(()) = link.changed() => {
                     let now = *link.borrow_and_update();
-                    self.link_changed(now).await;
+                    self.link_changed(now);
                 }
                 Some(_) = next(&mut cancellations) => self.cancel(),
-                _ = renewal.tick() => self.renew().await,
-                _ = beat.tick() => self.beat(false).await,
+                _ = renewal.tick() => self.renew(),
+                _ = beat.tick() => self.beat(false),
                 _ = tick.tick() => self.look(),
             }
         }
@@ -224,8 +256,9 @@ impl Thread {
             ));
         }
         if self.link.up {
-            self.beat(true).await;
-            self.parts.shared.connection.flush().await;
+            self.beat(true);
+            let sent = async { while self.sends.next().await.is_some() {} };
+            let _ = timeout(ANSWER_TIMEOUT, sent).await;
         }
     }
 
@@ -233,8 +266,11 @@ impl Thread {
         let late = self
             .close_until
             .is_some_and(|until| until <= Instant::now());
-        let stored = self.publications.is_empty() && self.acknowledgements.is_empty();
-        let waits = self.unfinished > 0 || self.pulls.is_running() || !self.lookups.is_empty();
+        // Without an acknowledgement the job is delivered again, and found to be done. That is no
+        // reason to wait for a server that may not come back.
+        let acknowledged = self.acknowledgements.is_empty() || !self.link.up;
+        let stored = self.publications.is_empty() && acknowledged;
+        let waits = self.unfinished > 0 || self.pulls.is_running() || !self.sends.is_empty();
         self.closing && (late || self.deleted || stored && !waits)
     }
 
@@ -260,7 +296,8 @@ impl Thread {
             false => self.parts.admission.limit(),
         };
         let target = capacity + self.pace.ahead(now);
-        let have = self.unfinished + self.lookups.len() + self.pulls.requested();
+        let set_aside = self.parts.admission.set_aside();
+        let have = (self.unfinished + self.pulls.requested()).saturating_sub(set_aside);
         let wanted = target.saturating_sub(have);
         // A free place is filled at once. What is taken ahead of time comes in batches.
         if wanted > 0 && (have < capacity || wanted * 4 >= target) {
@@ -268,7 +305,15 @@ impl Thread {
         }
     }
 
+    /// Sends messages beside the loop.
+    fn send(&self, messages: impl Future<Output = ()> + 'static) {
+        let limited = timeout(ANSWER_TIMEOUT, messages).map(|_| ());
+        self.sends.push(Box::pin(limited));
+    }
+
     fn notice(&self, text: String) {
+        // It may quote the server.
+        let text = format!("{}\n", one_line(text.trim_end()));
         match self.closing {
             // The supervisor has ended.
             true => say(&text),

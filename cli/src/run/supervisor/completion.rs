@@ -145,7 +145,8 @@ impl Supervisor {
             record.fail_if_leaky();
         }
         let failed = !record.success && !record.interrupted;
-        if failed && job.counted_attempt() <= self.retries && !self.shutdown.is_stopping() {
+        let attempts_left = failed && job.counted_attempt() <= self.retries;
+        if attempts_left && !self.shutdown.is_stopping() {
             let AttemptTail { streams, together } = output;
             self.observe(&record, false, together);
             let attempt = self
@@ -161,6 +162,10 @@ impl Supervisor {
             job.attempt += 1;
             self.summary.add_retry();
             return Some(Retry { job, delay });
+        }
+        if attempts_left && job.is_leased() {
+            // The attempts that are left are for another worker of the queue: the job is not done.
+            record.interrupted = true;
         }
         if self.fail_flaky {
             record.fail_flaky();

@@ -42,6 +42,12 @@ impl Halt {
         }
     }
 
+    /// Whether the rule counts a part of the jobs of this run.
+    #[cfg(feature = "queue")]
+    pub(crate) fn is_percentage(&self) -> bool {
+        matches!(self.limit, Limit::Percent(_))
+    }
+
     /// Whether the run ends now. `all` is the number of jobs of this run, if it is known.
     pub(crate) fn is_reached(&self, failed: u64, succeeded: u64, all: Option<u64>) -> bool {
         let count = match self.counted {

@@ -3,28 +3,28 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use async_nats::{Message, Subject, jetstream};
+use async_nats::{Message, jetstream};
 
-use super::{Held, LATER, Looked, REFUSED_PAUSE, TICK, Thread};
+use super::{Held, Looked, REFUSED_PAUSE, TICK, Thread};
 use crate::queue::error::QueueError;
 use crate::queue::model::job_message::JobMessage;
 use crate::queue::model::record_message::{encode, origin};
-use crate::queue::worker::lease::Lease;
+use crate::queue::worker::lease::{JobEnd, Lease};
 use crate::queue::worker::publication::acknowledge;
 use crate::queue::worker::pulls::Pulled;
-use crate::queue::worker::redelivery::{History, history, lost};
+use crate::queue::worker::redelivery::{History, look_up, lost};
 use crate::run::job::{Job, StartTime};
 use crate::run::report::record::Record;
 use crate::run::schedule::event_queue::Event;
 
 impl Thread {
-    pub(super) async fn take(&mut self, pulled: &mut Vec<Pulled>) {
+    pub(super) fn take(&mut self, pulled: &mut Vec<Pulled>) {
         let mut jobs = Vec::with_capacity(pulled.len());
         for pulled in pulled.drain(..) {
             match pulled {
                 Pulled::Job(message, generation) => {
                     self.pulls.job_came(generation);
-                    jobs.extend(self.delivered(message).await);
+                    jobs.extend(self.delivered(message));
                 }
                 Pulled::Ended(ended, generation) => {
                     let (error, reconnect) = self.pulls.ended(ended, generation);
@@ -32,7 +32,10 @@ impl Thread {
                         self.request_failed(error);
                     }
                     if reconnect {
-                        let _ = self.parts.shared.connection.client.force_reconnect().await;
+                        let client = self.parts.shared.connection.client.clone();
+                        self.send(async move {
+                            let _ = client.force_reconnect().await;
+                        });
                     }
                 }
             }
@@ -50,8 +53,8 @@ impl Thread {
         }
     }
 
-    /// A job that can start.
-    pub(super) async fn delivered(&mut self, message: Message) -> Option<Job> {
+    /// A job that can start. Its lease is held from now on, also while it is looked up.
+    pub(super) fn delivered(&mut self, message: Message) -> Option<Job> {
         let context = self.parts.shared.connection.context.clone();
         let message = jetstream::Message { message, context };
         let (number, delivery) = match message.info() {
@@ -62,112 +65,102 @@ impl Thread {
             Err(_) => return None,
         };
         let reply = message.message.reply?;
+        let taken = Instant::now();
         if let Some(held) = self.held.get_mut(&number) {
-            // This worker was too slow to renew its lease, and got the job again. It runs already.
-            held.reply = reply;
-            held.given_back += 1;
-            return None;
-        }
-        if !self.takes_jobs() {
-            self.give_back(number, reply, 0, false).await;
+            // This worker was too slow to renew its lease, and got the job again. It has it already.
+            (held.reply, held.taken) = (reply, taken);
+            held.again = held.again.saturating_add(1);
             return None;
         }
         self.check_pause = TICK;
-        self.next_check = Instant::now() + TICK;
-        let parsed = serde_json::from_slice::<JobMessage>(&message.message.payload).ok();
-        let Some(parsed) = parsed.filter(|job| job.job == number) else {
-            let error = QueueError::InvalidMessage {
-                run: self.parts.shared.connection.run.clone(),
-                reason: format!("job {number}"),
-            };
-            self.give_back(number, reply, 0, true).await;
-            self.parts
-                .event_queue
-                .push(Event::CannotContinue(error.into()));
-            return None;
+        self.next_check = taken + TICK;
+        let held = Held {
+            reply,
+            delivery,
+            given_back: 0,
+            again: 0,
+            taken,
         };
+        self.held.insert(number, held);
+        self.unfinished += 1;
+        let parsed = serde_json::from_slice::<JobMessage>(&message.message.payload).ok();
+        let job = parsed
+            .filter(|job| job.job == number)
+            .and_then(JobMessage::into_job);
+        // Also if it is only given back: otherwise its count would begin again.
         if delivery > 1 || self.parts.looks_up_all {
             let shared = Rc::clone(&self.parts.shared);
             self.lookups.push(Box::pin(async move {
-                let history = history(&shared.connection, &shared.names, number).await;
+                let history = look_up(&shared, number).await;
                 Looked {
-                    message: parsed,
-                    reply,
-                    delivery,
+                    number,
+                    job,
                     history,
                 }
             }));
             return None;
         }
-        self.hold(parsed, reply, delivery, 0)
+        self.admit(number, job)
     }
 
-    pub(super) async fn looked(&mut self, looked: Looked) {
+    pub(super) fn looked(&mut self, looked: Looked) {
         let Looked {
-            message,
-            reply,
-            delivery,
+            number,
+            job,
             history,
         } = looked;
-        let number = message.job;
-        let given_back = match history {
-            Ok(History::GivenBack(count)) => count,
-            Ok(History::Done) => {
+        match history {
+            Some(History::GivenBack(count)) => {
+                if let Some(held) = self.held.get_mut(&number) {
+                    held.given_back = count;
+                }
+            }
+            Some(History::Done) => {
+                let Some(held) = self.held.remove(&number) else {
+                    return;
+                };
+                self.unfinished -= 1;
                 let shared = Rc::clone(&self.parts.shared);
-                self.acknowledgements
-                    .push(Box::pin(async move { acknowledge(&shared, reply).await }));
+                self.acknowledgements.push(Box::pin(async move {
+                    acknowledge(&shared, held.reply).await;
+                }));
                 return;
             }
-            // Unknown. The lease ends by itself.
-            Err(_) => return,
-        };
-        if !self.takes_jobs() {
-            return self.give_back(number, reply, given_back, false).await;
+            None => return self.return_unknown(number),
         }
         let max = u64::from(self.parts.spec.options.max_lost);
-        let poison = lost(delivery, given_back) >= max;
-        let Some(job) = self.hold(message, reply, delivery, given_back) else {
+        let Some(job) = self.admit(number, job) else {
             return;
         };
-        match poison {
+        let lease = job.details.as_ref().and_then(|it| it.lease.as_ref());
+        match lease.is_some_and(|lease| lease.lost >= max) {
             true => self.give_up(&job),
             false => self.start(vec![job]),
         }
     }
 
-    /// Takes the lease of a job.
-    pub(super) fn hold(
-        &mut self,
-        message: JobMessage,
-        reply: Subject,
-        delivery: u64,
-        given_back: u64,
-    ) -> Option<Job> {
-        let number = message.job;
-        if self.held.contains_key(&number) {
+    /// The job of a lease that is held, unless it has to be given back.
+    fn admit(&mut self, number: u64, job: Option<Job>) -> Option<Job> {
+        if !self.takes_jobs() {
+            self.returned(number, false);
             return None;
         }
-        let Some(mut job) = message.into_job() else {
-            self.parts.event_queue.push(Event::CannotContinue(
-                QueueError::InvalidMessage {
-                    run: self.parts.shared.connection.run.clone(),
-                    reason: format!("job {number}"),
-                }
-                .into(),
-            ));
+        let Some(mut job) = job else {
+            self.returned(number, true);
+            let error = QueueError::InvalidMessage {
+                run: self.parts.shared.connection.run.clone(),
+                reason: format!("job {number}"),
+            };
+            self.parts
+                .event_queue
+                .push(Event::CannotContinue(error.into()));
             return None;
         };
+        let held = self.held.get(&number)?;
+        let lost = lost(held.delivery, held.given_back);
         let sender = self.parts.sender.clone();
-        let lease = Lease::new(number, delivery, lost(delivery, given_back), sender);
+        let lease = Lease::new(number, held.delivery, lost, sender);
         job.details.get_or_insert_default().lease = Some(lease);
-        let held = Held {
-            reply,
-            delivery,
-            given_back,
-            finished: false,
-        };
-        self.held.insert(number, held);
-        self.unfinished += 1;
         Some(job)
     }
 
@@ -192,26 +185,9 @@ impl Thread {
         let record = Record::of_given_up(job, StartTime::now(), why);
         let (worker, host) = (&self.parts.worker, &self.parts.host);
         let origin = origin(job, worker, host, lease.delivery, lease.lost);
-        lease.settle(false, false, encode(&record, &origin, None, usize::MAX));
-    }
-
-    /// Gives a job back, and stores how often that has happened: the delivery does not count as one
-    /// whose worker was lost.
-    pub(super) async fn give_back(
-        &self,
-        number: u64,
-        reply: Subject,
-        given_back: u64,
-        later: bool,
-    ) {
-        let client = &self.parts.shared.connection.client;
-        let count = (given_back + 1).to_string();
-        let subject = self.parts.shared.names.given_back_subject(number);
-        let _ = client.publish(subject, count.into()).await;
-        let nak = match later {
-            true => format!("-NAK {{\"delay\": {}}}", LATER.as_nanos()),
-            false => "-NAK".into(),
-        };
-        let _ = client.publish(reply, nak.into()).await;
+        lease.settle(
+            JobEnd::Failed,
+            encode(&record, &origin, None, self.parts.limit),
+        );
     }
 }

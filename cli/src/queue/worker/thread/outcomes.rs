@@ -3,35 +3,42 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::Thread;
+use super::{Held, Thread};
 use crate::diagnostics::say;
-use crate::queue::worker::lease::FromRun;
-use crate::queue::worker::publication::{Stored, publish};
+use crate::queue::worker::give_back::{GiveBack, give_back};
+use crate::queue::worker::lease::{FromRun, JobEnd};
+use crate::queue::worker::publication::{Stored, acknowledge, publish};
 
 /// How long results have to be stored though the server denies a permission. It may be another one.
 const DENIED_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Thread {
-    pub(super) async fn handle(&mut self, message: FromRun) {
+    pub(super) fn handle(&mut self, message: FromRun) {
         match message {
             FromRun::Finished {
                 number,
-                success,
-                interrupted,
+                end,
                 message,
-            } => {
-                // The job of a cancelled run is not run again.
-                if interrupted && !self.cancelled {
-                    return self.returned(number, false).await;
+            } => match end {
+                JobEnd::Interrupted if !self.cancelled => self.returned(number, false),
+                // It should not run twice if that can be helped. The lease ends by itself.
+                JobEnd::LeftRunning if !self.cancelled => {
+                    if self.held.remove(&number).is_some() {
+                        self.unfinished -= 1;
+                    }
                 }
-                self.finished(number, success, message);
-            }
-            FromRun::GivenBack { number, later } => self.returned(number, later).await,
+                // The job of a cancelled run is not run again.
+                end => self.finished(number, end == JobEnd::Succeeded, message),
+            },
+            FromRun::GivenBack { number, later } => self.returned(number, later),
             FromRun::Close(patience) => {
                 self.closing = true;
+                self.parts.shared.closing.set(true);
                 self.pulls.stop();
                 let patience = patience.or(self.denied.then_some(DENIED_PATIENCE));
-                self.close_until = patience.map(|patience| Instant::now() + patience);
+                // A time that the clock cannot represent is never reached.
+                self.close_until =
+                    patience.and_then(|patience| Instant::now().checked_add(patience));
                 let left = self.publications.len();
                 if left > 0 && !self.link.up {
                     say(&format!("{left} results wait for the server\n"));
@@ -41,40 +48,64 @@ impl Thread {
     }
 
     pub(super) fn finished(&mut self, number: u64, success: bool, message: Vec<u8>) {
-        let Some(held) = self.held.get_mut(&number) else {
+        let Some(held) = self.held.get(&number) else {
             return;
         };
-        held.finished = true;
         self.unfinished -= 1;
         self.pace.ended(Instant::now());
         self.probing = false;
         self.done += 1;
         self.failed += u64::from(!success);
         let shared = Rc::clone(&self.parts.shared);
-        let run = &shared.connection.run;
+        let run = &shared.id;
         let id = format!("{run}:{number}:end:{}.{}", self.parts.worker, held.delivery);
-        let reply = held.reply.clone();
         let waiting = shared.buffer.borrow_mut().put(message);
         self.publications
-            .push(Box::pin(publish(shared, number, id, waiting, reply)));
+            .push(Box::pin(publish(shared, number, id, waiting)));
     }
 
     /// The run does not do a job.
-    pub(super) async fn returned(&mut self, number: u64, later: bool) {
-        let Some(held) = self.held.remove(&number) else {
-            return;
-        };
-        self.unfinished -= 1;
-        // Without a connection the lease ends by itself. A later message could take the job away
-        // from the worker that has it by then.
-        if self.link.up && !self.cancelled {
-            self.give_back(number, held.reply, held.given_back, later)
-                .await;
+    pub(super) fn returned(&mut self, number: u64, later: bool) {
+        if let Some(held) = self.held.remove(&number) {
+            let given_back = held.given_back.saturating_add(held.again);
+            self.give_back(number, held, Some(given_back.saturating_add(1)), later);
         }
     }
 
+    /// The same for a job of which it is unknown how often it was given back.
+    pub(super) fn return_unknown(&mut self, number: u64) {
+        if let Some(held) = self.held.remove(&number) {
+            self.give_back(number, held, None, false);
+        }
+    }
+
+    fn give_back(&mut self, number: u64, held: Held, count: Option<u64>, later: bool) {
+        self.unfinished -= 1;
+        // Without a connection the lease ends by itself.
+        if !self.link.up || self.cancelled || self.deleted {
+            return;
+        }
+        let lease = self.parts.spec.lease();
+        let job = GiveBack {
+            number,
+            lease_end: self.renewed.max(held.taken) + lease,
+            reply: held.reply,
+            count,
+            later,
+        };
+        let shared = Rc::clone(&self.parts.shared);
+        self.send(give_back(shared, job));
+    }
+
     pub(super) fn stored(&mut self, number: u64, stored: &Stored) {
-        self.held.remove(&number);
+        if let Some(held) = self.held.remove(&number)
+            && matches!(stored, Stored::Stored)
+        {
+            let shared = Rc::clone(&self.parts.shared);
+            self.acknowledgements.push(Box::pin(async move {
+                acknowledge(&shared, held.reply).await;
+            }));
+        }
         if matches!(stored, Stored::Deleted) {
             self.next_check = Instant::now();
         }

@@ -3,10 +3,13 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::{BEAT_MAX, CHECK_MAX, HOLD_MAX, HOLD_PAUSE, Progress, Thread};
+use tokio::time::timeout;
+
+use super::{ABSENCE_MIN, BEAT_MAX, CHECK_MAX, HOLD_MAX, HOLD_PAUSE, Progress, Thread};
 use crate::code;
+use crate::duration;
 use crate::failure::Failure;
-use crate::queue::connection::Link;
+use crate::queue::connection::{ANSWER_TIMEOUT, Link};
 use crate::queue::error::QueueError;
 use crate::queue::model::beat::Beat;
 use crate::run::schedule::event_queue::Event;
@@ -30,12 +33,9 @@ impl Thread {
             self.end_with(QueueError::Denied(denied).into());
         }
         let now = Instant::now();
-        // Jobs that wait here start no more when their leases may be over: the server has given
-        // them to another worker.
-        if self.lost_since.is_some() && now > self.renewed + self.parts.spec.lease() * 2 / 3 {
-            self.parts.admission.drop_unstarted();
-        }
+        self.pause_or_go_on();
         self.look_at_hold(now);
+        self.look_at_absence(now);
         // With jobs of its own here the run is not complete, but it may be cancelled or deleted.
         let due = match self.unfinished {
             _ if self.check_now => now,
@@ -46,16 +46,34 @@ impl Thread {
             self.last_check = now;
             self.check_now = false;
             let shared = Rc::clone(&self.parts.shared);
+            let spec = self.parts.spec.clone();
             self.check.push(Box::pin(async move {
                 let connection = &shared.connection;
-                let records = connection.stream_state(&shared.names.records).await?;
-                // An error if it was deleted.
-                connection.consumer_state().await?;
+                // Errors if it was deleted.
+                connection.is_there(&shared.id).await?;
+                let lost_results = connection.has_lost_results(&spec).await?;
+                let records = connection.records_state(&shared.id).await?;
                 Ok(Progress {
                     with_result: records.subjects,
                     cancelled: connection.is_cancelled().await?,
+                    lost_results,
                 })
             }));
+        }
+    }
+
+    /// Ends a worker without a connection that has neither jobs nor results. A service manager starts
+    /// it again, if that is wanted.
+    fn look_at_absence(&mut self, now: Instant) {
+        let time = (self.parts.spec.lease() * 10).max(ABSENCE_MIN);
+        let long = self.lost_since.is_some_and(|since| now > since + time);
+        let nothing = self.unfinished == 0 && self.publications.is_empty();
+        if long && nothing && !self.input_ended {
+            let error = QueueError::Connect {
+                server: self.parts.shared.connection.server.clone(),
+                reason: format!("it has been away for {}", duration::show(time)),
+            };
+            self.end_with(error.into());
         }
     }
 
@@ -78,16 +96,30 @@ impl Thread {
     pub(super) fn checked(&mut self, progress: Result<Progress, QueueError>) {
         self.next_check = Instant::now() + self.check_pause;
         self.check_pause = (self.check_pause * 3 / 2).min(CHECK_MAX);
+        self.unchecked &= progress.is_err();
+        let lost_before = self.lost_results;
+        self.lost_results = progress.as_ref().is_ok_and(|it| it.lost_results);
         match progress {
             Ok(progress) if progress.cancelled => self.cancel(),
-            Ok(progress) if progress.with_result >= self.parts.spec.jobs => self.end_input(),
+            Ok(progress) if progress.with_result >= self.parts.spec.jobs => {
+                // Nothing is left that could be on its way.
+                self.pulls.abort();
+                self.end_input();
+            }
+            Ok(_) if self.lost_results && lost_before => {
+                let run = self.parts.shared.connection.run.clone();
+                self.end_with(QueueError::LostResults { run }.into());
+            }
+            Ok(_) if self.lost_results => self.next_check = Instant::now() + CHECK_MAX,
             Ok(_) => {}
-            Err(error @ QueueError::NoRun { .. }) => {
+            Err(error) if error.is_deleted() => {
                 self.deleted = true;
+                self.pulls.abort();
                 self.end_with(Failure::from(error));
             }
             // It is asked again.
             Err(error) => {
+                self.check_now |= self.unchecked;
                 let error = error.to_string();
                 if self.trouble.as_ref() != Some(&error) {
                     self.notice(format!("{error}\n"));
@@ -102,6 +134,7 @@ impl Thread {
             return;
         }
         self.cancelled = true;
+        self.pulls.abort();
         let run = &self.parts.shared.connection.run;
         let cause = format!("the run {run} was cancelled");
         self.end_with(Failure::new(code::SOME_FAILED, cause));
@@ -122,7 +155,7 @@ impl Thread {
         self.parts.event_queue.set_readable();
     }
 
-    pub(super) async fn link_changed(&mut self, link: Link) {
+    pub(super) fn link_changed(&mut self, link: Link) {
         let before = std::mem::replace(&mut self.link, link);
         let server = self.parts.shared.connection.server.clone();
         if before.up && (!link.up || before.connections != link.connections) {
@@ -132,18 +165,18 @@ impl Thread {
         match (before.up, link.up) {
             (true, false) => {
                 self.lost_since = Some(Instant::now());
-                self.parts.admission.set_paused(true);
+                self.pause_or_go_on();
                 self.notice(format!(
                     "the connection with {server} is lost: running jobs go on, no more start\n"
                 ));
             }
             (false, true) => {
-                self.pulls.abort();
                 self.lost_since = None;
-                self.renew().await;
-                self.parts.admission.set_paused(false);
+                self.pulls.abort();
+                self.renew();
                 self.notice(format!("connected with {server} again\n"));
-                // The message of a cancellation may have been lost.
+                // The message of a cancellation may have been lost, and the run may be another one.
+                self.unchecked = true;
                 self.check_now = true;
                 self.next_check = Instant::now();
             }
@@ -151,23 +184,69 @@ impl Thread {
         }
     }
 
-    /// Renews all leases.
-    pub(super) async fn renew(&mut self) {
+    /// Starts no jobs without a connection, and while the server has answered no renewal for most of
+    /// the lease. Jobs that wait here are dropped then: the server may have given them to another
+    /// worker.
+    pub(super) fn pause_or_go_on(&mut self) {
+        let late = Instant::now() > self.renewed + self.parts.spec.lease() * 2 / 3;
+        // Jobs of a deleted run are not started. Without a check to come nothing is held up.
+        let unchecked = self.unchecked && self.takes_jobs();
+        let paused = late || unchecked || !self.link.up;
+        if paused != self.paused {
+            self.paused = paused;
+            self.parts.admission.set_paused(paused);
+        }
+        if late != std::mem::replace(&mut self.late, late) && self.link.up {
+            self.notice(match late {
+                true => "the server does not answer renewals of leases: running jobs go on, no more start".into(),
+                false => "the server renews leases again".into(),
+            });
+        }
+        if late {
+            self.parts.admission.drop_unstarted();
+        }
+    }
+
+    /// Renews all leases. That a message was sent says little: it may wait in a buffer of this
+    /// machine. So the last one is a request. The server takes messages of a connection in their
+    /// order.
+    pub(super) fn renew(&mut self) {
         if !self.link.up {
             return;
         }
-        let client = &self.parts.shared.connection.client;
-        for held in self.held.values() {
-            let _ = client.publish(held.reply.clone(), "+WPI".into()).await;
+        let started = Instant::now();
+        let mut replies: Vec<_> = self.held.values().map(|held| held.reply.clone()).collect();
+        let Some(last) = replies.pop() else {
+            return self.were_renewed(Some(started));
+        };
+        let client = self.parts.shared.connection.client.clone();
+        let renewal = async move {
+            for reply in replies {
+                client.publish(reply, "+WPI".into()).await.ok()?;
+            }
+            client.request(last, "+WPI".into()).await.ok()
+        };
+        // A new one begins in a third of the lease, so there are three at a time at most.
+        let time = self.parts.spec.lease().min(ANSWER_TIMEOUT);
+        let renewal = timeout(time, renewal);
+        self.renewals.push(Box::pin(async move {
+            let answer = renewal.await.ok().flatten();
+            answer.map(|_| started)
+        }));
+    }
+
+    pub(super) fn were_renewed(&mut self, renewed: Option<Instant>) {
+        if let Some(renewed) = renewed {
+            self.renewed = self.renewed.max(renewed);
+            self.pause_or_go_on();
         }
-        self.renewed = Instant::now();
     }
 
     pub(super) fn beat_period(&self) -> Duration {
         (self.parts.spec.lease() / 3).clamp(Duration::from_secs(1), BEAT_MAX)
     }
 
-    pub(super) async fn beat(&mut self, ended: bool) {
+    pub(super) fn beat(&self, ended: bool) {
         if !self.link.up || self.deleted {
             return;
         }
@@ -184,9 +263,13 @@ impl Thread {
             every_seconds: self.beat_period().as_secs_f64(),
             ended,
         };
-        let subject = self.parts.shared.names.worker_subject(&self.parts.worker);
+        let shared = &self.parts.shared;
+        let subject = shared.names.worker_subject(&shared.id, &self.parts.worker);
         let json = serde_json::to_vec(&beat).unwrap_or_default();
-        let client = &self.parts.shared.connection.client;
-        let _ = client.publish(subject, json.into()).await;
+        let client = shared.connection.client.clone();
+        self.send(async move {
+            let _ = client.publish(subject, json.into()).await;
+            let _ = client.flush().await;
+        });
     }
 }

@@ -1,0 +1,69 @@
+//! The names of a run's streams, subjects and consumer.
+
+/// The names of a run's streams and subjects.
+#[derive(Clone, Debug)]
+pub(in crate::queue) struct Names {
+    pub(in crate::queue) state: String,
+    pub(in crate::queue) jobs: String,
+    pub(in crate::queue) records: String,
+    prefix: String,
+}
+
+impl Names {
+    pub(in crate::queue) fn of(run: &str) -> Self {
+        Self {
+            state: format!("exitring-{run}"),
+            jobs: format!("exitring-{run}-jobs"),
+            records: format!("exitring-{run}-records"),
+            prefix: format!("exitring.{run}"),
+        }
+    }
+
+    pub(in crate::queue) fn spec_subject(&self) -> String {
+        format!("{}.state.spec", self.prefix)
+    }
+
+    pub(in crate::queue) fn cancel_subject(&self) -> String {
+        format!("{}.state.cancel", self.prefix)
+    }
+
+    /// For the time of the server's clock.
+    pub(in crate::queue) fn clock_subject(&self) -> String {
+        format!("{}.state.clock", self.prefix)
+    }
+
+    /// The consumer was deleted and made again.
+    pub(in crate::queue) fn made_again_subject(&self) -> String {
+        format!("{}.state.made-again", self.prefix)
+    }
+
+    /// The consumer that all workers share.
+    pub(in crate::queue) fn consumer(&self, id: &str) -> String {
+        format!("workers-{id}")
+    }
+
+    pub(in crate::queue) fn worker_subject(&self, id: &str, worker: &str) -> String {
+        format!("{}.state.worker.{id}.{worker}", self.prefix)
+    }
+
+    /// How often a job was given back by a worker that ended.
+    pub(in crate::queue) fn given_back_subject(&self, id: &str, job: u64) -> String {
+        format!("{}.state.back.{id}.{job}", self.prefix)
+    }
+
+    pub(in crate::queue) fn state_subjects(&self) -> String {
+        format!("{}.state.>", self.prefix)
+    }
+
+    pub(in crate::queue) fn jobs_subject(&self, id: &str) -> String {
+        format!("{}.jobs.{id}", self.prefix)
+    }
+
+    pub(in crate::queue) fn record_subjects(&self, id: &str) -> String {
+        format!("{}.record.{id}.*", self.prefix)
+    }
+
+    pub(in crate::queue) fn record_subject(&self, id: &str, job: u64) -> String {
+        format!("{}.record.{id}.{job}", self.prefix)
+    }
+}
