@@ -1,0 +1,1 @@
+def speed(*a): raise SystemExit
