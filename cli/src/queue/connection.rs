@@ -154,6 +154,11 @@ impl Connection {
         })
     }
 
+    /// Changes when the server denies a permission.
+    pub(super) fn denials(&self) -> watch::Receiver<String> {
+        self.denied.clone()
+    }
+
     /// The result of a request, or the permission that the server denies meanwhile: it does not
     /// answer such a request.
     pub(super) async fn unless_denied<T>(

@@ -23,8 +23,8 @@ pub(crate) struct Prepared {
     pub(super) address: Address,
     pub(super) login: LoginOptions,
     pub(super) spec: RunSpec,
-    /// The consumer was deleted and made again: it has forgotten which jobs are done.
-    pub(super) looks_up_all: bool,
+    /// Up to this job it is looked up whether a delivered job is done.
+    pub(super) looks_up_to: u64,
     /// The name of this worker, which no other one has.
     pub(super) worker: String,
     pub(super) host: String,
@@ -42,7 +42,7 @@ pub(crate) fn prepare(options: &mut Options) -> Result<Option<Prepared>, Failure
     };
     let address = Address::parse(queue)?;
     let login = options.queue.login.clone();
-    let (spec, looks_up_all, limit) =
+    let (spec, looks_up_to, limit) =
         runtime()?.block_on(read(&address, &login, options.queue.wait))?;
     options.timeout = spec.options.timeout();
     options.grace = spec.options.grace();
@@ -68,7 +68,7 @@ pub(crate) fn prepare(options: &mut Options) -> Result<Option<Prepared>, Failure
         address,
         login,
         spec,
-        looks_up_all,
+        looks_up_to,
         worker: worker_name(),
         host,
         limit,
@@ -79,18 +79,24 @@ async fn read(
     address: &Address,
     login: &LoginOptions,
     wait: bool,
-) -> Result<(RunSpec, bool, usize), QueueError> {
+) -> Result<(RunSpec, u64, usize), QueueError> {
     let connection = Connection::open(address, login).await?;
     let names = connection.names();
-    let (spec, looks_up_all) = loop {
+    let (spec, looks_up_to) = loop {
         // The streams of jobs and records are created after the specification is stored.
         let read = async {
             let spec = connection.spec().await?;
-            connection.stream_state(&names.records).await?;
-            connection.consumer_state().await?;
+            let records = connection.stream_state(&names.records).await?;
+            let consumer = connection.consumer_state().await?;
             let made_again = names.made_again_subject();
             let made_again = connection.last_message(&names.state, &made_again).await?;
-            Ok((spec, made_again.is_some()))
+            let looks_up_to = match (made_again, records.messages) {
+                // The consumer has forgotten which jobs are done.
+                (Some(_), _) => u64::MAX,
+                (None, 0) => 0,
+                (None, _) => consumer.delivered_before(),
+            };
+            Ok((spec, looks_up_to))
         };
         match read.await {
             Err(QueueError::NoRun { .. }) if wait => sleep(WAIT_PAUSE).await,
@@ -103,7 +109,7 @@ async fn read(
         });
     }
     let limit = connection.client.max_payload();
-    Ok((spec, looks_up_all, limit.saturating_sub(AROUND_RECORD)))
+    Ok((spec, looks_up_to, limit.saturating_sub(AROUND_RECORD)))
 }
 
 /// A name that no other worker has, of letters and digits.

@@ -4,10 +4,11 @@
 //! A current-thread runtime executes all of it, so the state has one owner and no lock.
 //!
 //! [`Thread`] and its loop are here. Its methods are in files of their own, each with one
-//! `impl Thread`: `jobs`, `outcomes` and `run_state`.
+//! `impl Thread`: `jobs`, `outcomes`, `run_state` and `resumption`.
 
 mod jobs;
 mod outcomes;
+mod resumption;
 mod run_state;
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::{MissedTickBehavior, interval};
 
+use self::resumption::Resumed;
 use super::lease::FromRun;
 use super::pace::Pace;
 use super::publication::{Shared, Stored};
@@ -59,8 +61,8 @@ const HOLD_PAUSE: Duration = Duration::from_secs(10);
 pub(super) struct Parts {
     pub(super) shared: Rc<Shared>,
     pub(super) spec: RunSpec,
-    /// The consumer was deleted and made again: it has forgotten which jobs are done.
-    pub(super) looks_up_all: bool,
+    /// Up to this job it is looked up whether a delivered job is done.
+    pub(super) looks_up_to: u64,
     pub(super) worker: String,
     pub(super) host: String,
     pub(super) admission: Arc<Admission>,
@@ -78,6 +80,8 @@ struct Held {
     given_back: u64,
     /// It has a result, which is being stored.
     finished: bool,
+    /// The server may have given it to another worker.
+    doubtful: bool,
 }
 
 /// What became of a job that was delivered before.
@@ -85,6 +89,8 @@ struct Looked {
     message: JobMessage,
     reply: Subject,
     delivery: u64,
+    /// The restarts of the server before.
+    restarts: u64,
     history: Result<History, QueueError>,
 }
 
@@ -106,6 +112,13 @@ pub(super) struct Thread {
     check_now: bool,
     check_pause: Duration,
     link: Link,
+    /// The server, and how often it was found to have restarted.
+    server_id: String,
+    restarts: u64,
+    /// Looks at the server after a new connection. No jobs are taken and started meanwhile.
+    resumption: FuturesUnordered<LocalBoxFuture<'static, Resumed>>,
+    /// Jobs of requests before this generation are not taken.
+    void_before: u64,
     /// When the leases were renewed last, and when the connection was lost.
     renewed: Instant,
     lost_since: Option<Instant>,
@@ -121,6 +134,7 @@ pub(super) struct Thread {
     failed: u64,
     input_ended: bool,
     cancelled: bool,
+    /// The run was deleted, or a permission is missing: results cannot be stored.
     deleted: bool,
     /// No more jobs run.
     closing: bool,
@@ -136,7 +150,11 @@ struct Progress {
 impl Thread {
     pub(super) fn new(parts: Parts) -> Self {
         let shared = Rc::clone(&parts.shared);
-        let (pulls, pulled) = Pulls::new(shared.connection.client.clone(), &shared.names);
+        let (pulls, pulled) = Pulls::new(
+            shared.connection.client.clone(),
+            &shared.names,
+            parts.spec.lease(),
+        );
         let now = Instant::now();
         Self {
             held: HashMap::new(),
@@ -153,6 +171,10 @@ impl Thread {
             check_now: false,
             check_pause: TICK,
             link: *shared.connection.link.borrow(),
+            server_id: shared.connection.client.server_info().server_id,
+            restarts: 0,
+            resumption: FuturesUnordered::new(),
+            void_before: 0,
             renewed: now,
             lost_since: None,
             hold_since: None,
@@ -181,6 +203,7 @@ impl Thread {
         let (mut tick, mut renewal) = (ticker(TICK), ticker(lease / 3));
         let mut beat = ticker(self.beat_period());
         let mut link = self.parts.shared.connection.link.clone();
+        let mut denials = self.parts.shared.connection.denials();
         let client = self.parts.shared.connection.client.clone();
         let mut cancellations = client
             .subscribe(self.parts.shared.names.cancel_subject())
@@ -203,11 +226,16 @@ impl Thread {
                 Some(()) = self.acknowledgements.next() => {}
                 Some(looked) = self.lookups.next() => self.looked(looked).await,
                 Some(progress) = self.check.next() => self.checked(progress),
+                Some(resumed) = self.resumption.next() => self.resumed(resumed).await,
                 Ok(()) = link.changed() => {
                     let now = *link.borrow_and_update();
                     self.link_changed(now).await;
                 }
                 Some(_) = next(&mut cancellations) => self.cancel(),
+                Ok(()) = denials.changed() => {
+                    let denied = denials.borrow_and_update().clone();
+                    self.denied(denied);
+                }
                 _ = renewal.tick() => self.renew().await,
                 _ = beat.tick() => self.beat(false).await,
                 _ = tick.tick() => self.look(),
@@ -237,7 +265,7 @@ impl Thread {
 
     fn takes_jobs(&self) -> bool {
         let over = self.closing || self.input_ended || self.cancelled || self.deleted;
-        self.link.up && !over && !self.parts.admission.is_closed()
+        self.link.up && self.resumption.is_empty() && !over && !self.parts.admission.is_closed()
     }
 
     /// Asks for as many jobs as there is room for.

@@ -24,7 +24,10 @@ impl Thread {
             match pulled {
                 Pulled::Job(message, generation) => {
                     self.pulls.job_came(generation);
-                    jobs.extend(self.delivered(message).await);
+                    let void = generation < self.void_before || !self.resumption.is_empty();
+                    if !void {
+                        jobs.extend(self.delivered(message).await);
+                    }
                 }
                 Pulled::Ended(ended, generation) => {
                     let (error, reconnect) = self.pulls.ended(ended, generation);
@@ -66,6 +69,7 @@ impl Thread {
             // This worker was too slow to renew its lease, and got the job again. It runs already.
             held.reply = reply;
             held.given_back += 1;
+            held.doubtful = false;
             return None;
         }
         if !self.takes_jobs() {
@@ -86,14 +90,16 @@ impl Thread {
                 .push(Event::CannotContinue(error.into()));
             return None;
         };
-        if delivery > 1 || self.parts.looks_up_all {
+        if delivery > 1 || number <= self.parts.looks_up_to {
             let shared = Rc::clone(&self.parts.shared);
+            let restarts = self.restarts;
             self.lookups.push(Box::pin(async move {
                 let history = history(&shared.connection, &shared.names, number).await;
                 Looked {
                     message: parsed,
                     reply,
                     delivery,
+                    restarts,
                     history,
                 }
             }));
@@ -107,8 +113,12 @@ impl Thread {
             message,
             reply,
             delivery,
+            restarts,
             history,
         } = looked;
+        if restarts != self.restarts {
+            return;
+        }
         let number = message.job;
         let given_back = match history {
             Ok(History::GivenBack(count)) => count,
@@ -165,6 +175,7 @@ impl Thread {
             delivery,
             given_back,
             finished: false,
+            doubtful: false,
         };
         self.held.insert(number, held);
         self.unfinished += 1;

@@ -63,7 +63,7 @@ impl Thread {
         self.unfinished -= 1;
         // Without a connection the lease ends by itself. A later message could take the job away
         // from the worker that has it by then.
-        if self.link.up && !self.cancelled {
+        if self.link.up && !self.cancelled && !held.doubtful {
             self.give_back(number, held.reply, held.given_back, later)
                 .await;
         }

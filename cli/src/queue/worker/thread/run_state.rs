@@ -102,6 +102,13 @@ impl Thread {
         self.end_with(Failure::new(code::SOME_FAILED, cause));
     }
 
+    /// Ends the worker, which lacks a permission: the server does not answer what it denies.
+    pub(super) fn denied(&mut self, what: String) {
+        if !std::mem::replace(&mut self.deleted, true) {
+            self.end_with(QueueError::Denied(what).into());
+        }
+    }
+
     /// Ends running jobs, and then the run on this worker.
     pub(super) fn end_with(&mut self, failure: Failure) {
         self.parts.event_queue.push(Event::EndNow(failure));
@@ -133,16 +140,15 @@ impl Thread {
                 ));
             }
             (false, true) => {
-                self.pulls.abort();
                 self.lost_since = None;
-                self.renew().await;
-                self.parts.admission.set_paused(false);
                 self.notice(format!("connected with {server} again\n"));
-                // The message of a cancellation may have been lost.
-                self.check_now = true;
-                self.next_check = Instant::now();
             }
             _ => {}
+        }
+        if link.up && before != link {
+            self.pulls.abort();
+            self.renew().await;
+            self.resume();
         }
     }
 
