@@ -34,7 +34,8 @@ def reason(before, after, faults, lost):
     cut, healed = faults.cut_workers.get(before.worker, (None, None))
     if cut is not None and before.start <= healed and after.start >= cut - 0.01:
         return "worker cut off"
-    if any(before.start - 0.01 <= kill <= after.start + 0.01 for kill in faults.server_kills):
+    # A worker starts jobs until it notices that the connection is lost.
+    if any(before.start - 0.5 <= kill <= after.start + 0.01 for kill in faults.server_kills):
         return "server killed"
     # For instance the worker got no processor for the time of its lease.
     return "lease lost by its record" if lost else None
@@ -76,7 +77,7 @@ def check(workload, records, faults):
             if why is None:
                 wrong.append(f"job {job}: it ran again at {after.start} although the lease of {before.start} was not lost")
             reasons[why] += 1
-            if why != "worker killed":
+            if why not in ("worker killed", "worker cut off"):
                 details.append(f"job {job}: {before}, then {after}: {why}; {show(records, job)}")
     wrong += [f"job {job} of {len(executions)}: unknown" for job in executions if not 1 <= job <= workload.jobs]
     left = workload.leftovers()
