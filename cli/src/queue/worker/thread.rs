@@ -122,6 +122,8 @@ pub(super) struct Thread {
     /// When the leases were renewed last, and when the connection was lost.
     renewed: Instant,
     lost_since: Option<Instant>,
+    /// How long the last outage was.
+    outage: Duration,
     /// Since when a condition (`--load` and so on) holds up starts.
     hold_since: Option<Instant>,
     /// Jobs were given back for that. One is taken at a time until one has ended.
@@ -177,6 +179,7 @@ impl Thread {
             void_before: 0,
             renewed: now,
             lost_since: None,
+            outage: Duration::ZERO,
             hold_since: None,
             probing: false,
             next_request: now,

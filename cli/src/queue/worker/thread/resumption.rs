@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 use super::Thread;
+use crate::queue::connection::RECONNECT_MAX;
 use crate::queue::error::QueueError;
 
 /// The pause until the server is asked again.
@@ -63,6 +64,10 @@ impl Thread {
                 held.doubtful = true;
             }
             self.parts.admission.drop_unstarted();
+            // First the other workers store what has ended meanwhile, so that it is not run again.
+            // They connect within the time of the outage, because their pauses double at most.
+            let pause = self.outage.min(RECONNECT_MAX) + PAUSE;
+            self.next_request = Instant::now() + pause;
         }
         if self.link.up {
             self.parts.admission.set_paused(false);

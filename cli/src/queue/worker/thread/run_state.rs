@@ -140,7 +140,8 @@ impl Thread {
                 ));
             }
             (false, true) => {
-                self.lost_since = None;
+                let since = self.lost_since.take();
+                self.outage = since.map_or(Duration::ZERO, |since| since.elapsed());
                 self.notice(format!("connected with {server} again\n"));
             }
             _ => {}
