@@ -154,11 +154,6 @@ impl Connection {
         })
     }
 
-    /// Changes when the server denies a permission.
-    pub(super) fn denials(&self) -> watch::Receiver<String> {
-        self.denied.clone()
-    }
-
     /// The result of a request, or the permission that the server denies meanwhile: it does not
     /// answer such a request.
     pub(super) async fn unless_denied<T>(
@@ -172,6 +167,12 @@ impl Connection {
             result = request => result,
             Ok(()) = denied.changed() => Err(QueueError::Denied(denied.borrow().clone())),
         }
+    }
+
+    /// The last permission that the server has denied, also to what was published.
+    pub(super) fn denied(&self) -> Option<String> {
+        let denied = self.denied.borrow();
+        (!denied.is_empty()).then(|| denied.clone())
     }
 
     /// A request to the JetStream API. The inner error is the server's.

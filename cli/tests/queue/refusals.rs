@@ -116,6 +116,16 @@ authorization {
     );
     let mut command = without_login(exitring(["submit", "--queue", &url("all"), &list]));
     assert_eq!(code(&mut command), Some(0));
+    // It may take jobs, and not store results.
+    let mut command = without_login(exitring(["run", "-q", "--queue", &url("reader")]));
+    assert_eq!(code(&mut command), Some(2));
+    let text = stderr(&mut command);
+    assert!(
+        text.contains("denies") && text.contains("exitring.r."),
+        "{text}"
+    );
+    let mut command = without_login(exitring(["run", "-q", "--queue", &url("all")]));
+    assert_eq!(code(&mut command), Some(0));
 }
 
 #[test]

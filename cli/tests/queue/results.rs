@@ -1,8 +1,9 @@
 //! `exitring results`.
 
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use crate::common::{code, stderr, stdout, wait_until};
+use crate::common::{code, stderr, stdout};
 use crate::server::Server;
 
 #[test]
@@ -93,22 +94,23 @@ fn a_follower_outlives_the_server() {
     let Some(mut server) = Server::start() else {
         return;
     };
-    server.submit("r", &[], "true\n");
+    let go = server.dir.path().join("go");
+    let second = format!("until test -e {}; do sleep 0.05; done", go.display());
+    server.submit("r", &[], &format!("true\n{second}\n"));
+    let mut worker = server.worker("r", &["-j2"]);
     let url = server.url("r");
-    let mut follow = crate::common::std_exitring(["results", "--queue", &url, "--follow"])
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("starts");
-    wait_until("the consumer of the follower", || {
-        std::fs::read_to_string(server.dir.path().join("log")).is_ok()
-    });
+    let words = ["results", "--queue", &url, "--follow", "--output", "jsonl"];
+    let mut follow = crate::common::std_exitring(words);
+    let follow = follow.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut follow = follow.spawn().expect("starts");
+    let mut records = BufReader::new(follow.stdout.take().expect("a pipe")).lines();
+    let mut next = || records.next().map(|line| line.expect("UTF-8"));
+    assert!(next().is_some_and(|record| record.contains("\"job\":1")));
     server.kill();
     server.start_again();
-    assert_eq!(code(&mut server.command("run", "r", &[])), Some(0));
-    let mut status = None;
-    wait_until("the end of the follower", || {
-        status = follow.try_wait().expect("a child");
-        status.is_some()
-    });
-    assert_eq!(status.and_then(|status| status.code()), Some(0));
+    std::fs::write(&go, "").expect("writable");
+    assert!(next().is_some_and(|record| record.contains("\"job\":2")));
+    assert_eq!(worker.end(), Some(0));
+    let status = follow.wait().expect("a child");
+    assert_eq!(status.code(), Some(0));
 }

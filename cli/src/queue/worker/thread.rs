@@ -136,8 +136,9 @@ pub(super) struct Thread {
     failed: u64,
     input_ended: bool,
     cancelled: bool,
-    /// The run was deleted, or a permission is missing: results cannot be stored.
     deleted: bool,
+    /// The server denies a permission.
+    denied: bool,
     /// No more jobs run.
     closing: bool,
     close_until: Option<Instant>,
@@ -190,6 +191,7 @@ impl Thread {
             input_ended: false,
             cancelled: false,
             deleted: false,
+            denied: false,
             closing: false,
             close_until: None,
             parts,
@@ -206,7 +208,6 @@ impl Thread {
         let (mut tick, mut renewal) = (ticker(TICK), ticker(lease / 3));
         let mut beat = ticker(self.beat_period());
         let mut link = self.parts.shared.connection.link.clone();
-        let mut denials = self.parts.shared.connection.denials();
         let client = self.parts.shared.connection.client.clone();
         let mut cancellations = client
             .subscribe(self.parts.shared.names.cancel_subject())
@@ -235,10 +236,6 @@ impl Thread {
                     self.link_changed(now).await;
                 }
                 Some(_) = next(&mut cancellations) => self.cancel(),
-                Ok(()) = denials.changed() => {
-                    let denied = denials.borrow_and_update().clone();
-                    self.denied(denied);
-                }
                 _ = renewal.tick() => self.renew().await,
                 _ = beat.tick() => self.beat(false).await,
                 _ = tick.tick() => self.look(),

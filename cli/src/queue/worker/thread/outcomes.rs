@@ -1,12 +1,15 @@
 //! What the run has done with jobs.
 
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Thread;
 use crate::diagnostics::say;
 use crate::queue::worker::lease::FromRun;
 use crate::queue::worker::publication::{Stored, publish};
+
+/// How long results have to be stored though the server denies a permission. It may be another one.
+const DENIED_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Thread {
     pub(super) async fn handle(&mut self, message: FromRun) {
@@ -27,6 +30,7 @@ impl Thread {
             FromRun::Close(patience) => {
                 self.closing = true;
                 self.pulls.stop();
+                let patience = patience.or(self.denied.then_some(DENIED_PATIENCE));
                 self.close_until = patience.map(|patience| Instant::now() + patience);
                 let left = self.publications.len();
                 if left > 0 && !self.link.up {

@@ -24,6 +24,11 @@ impl Thread {
             }
             self.refusal = refusal;
         }
+        // A worker needs all of its permissions. It would wait for confirmations in vain.
+        if let (Some(denied), false) = (self.parts.shared.connection.denied(), self.denied) {
+            self.denied = true;
+            self.end_with(QueueError::Denied(denied).into());
+        }
         let now = Instant::now();
         // Jobs that wait here start no more when their leases may be over: the server has given
         // them to another worker.
@@ -100,13 +105,6 @@ impl Thread {
         let run = &self.parts.shared.connection.run;
         let cause = format!("the run {run} was cancelled");
         self.end_with(Failure::new(code::SOME_FAILED, cause));
-    }
-
-    /// Ends the worker, which lacks a permission: the server does not answer what it denies.
-    pub(super) fn denied(&mut self, what: String) {
-        if !std::mem::replace(&mut self.deleted, true) {
-            self.end_with(QueueError::Denied(what).into());
-        }
     }
 
     /// Ends running jobs, and then the run on this worker.
