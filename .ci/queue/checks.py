@@ -62,16 +62,22 @@ def check(workload, records, faults):
         if record is None:
             wrong.append(f"job {job}: no accepted record")
         elif (record["exit_code"], record["signal"]) != expected(job):
-            wrong.append(f"job {job}: its status is {record['outcome']} {record['exit_code']} {record['signal']} {record['reason']}")
+            status = [record[field] for field in ("outcome", "exit_code", "signal", "reason")]
+            wrong.append(f"job {job}: its status is {status}")
     wrong += [f"job {job}: it is not in the list" for job in accepted]
 
     executions = workload.executions()
+    with_record = collections.Counter(record["job"] for record in records)
     reasons = collections.Counter()
     details = []
     for job in range(1, workload.jobs + 1):
         runs = executions[job]
         if not runs:
             wrong.append(f"job {job}: it has not run")
+        # A worker that lives stores each result, however late.
+        alive = [run for run in runs if run.worker in faults.workers and run.worker not in faults.killed_workers]
+        if len(alive) > with_record[job]:
+            wrong.append(f"job {job}: {with_record[job]} records of {len(alive)} executions by workers that lived on")
         for before, after in zip(runs, runs[1:]):
             why = reason(before, after, faults, job in lost)
             if why is None:

@@ -62,7 +62,7 @@ def kills(options, program, directory):
         workload.submit(queue, "--lease", f"{options.kill_lease}s", "--max-lost", "100")
         start = time.monotonic()
         workers = Workers(queue, directory, 3, options.at_once, faults)
-        next_kill = start + 1
+        next_kill, deck = start + options.period / 2, []
         # Afterwards the run goes on undisturbed.
         quiet, end = start + options.seconds, start + options.seconds + PATIENCE + 2 * options.kill_lease
         while not workers.look():
@@ -70,7 +70,9 @@ def kills(options, program, directory):
             if now > end:
                 raise TimeoutError(f"the run is not complete: {queue.status()}")
             if next_kill <= now < quiet:
-                if chance.random() < 0.35:
+                # A third of the kills is the server's, and one of the first three.
+                deck = deck or chance.sample(["server", "worker", "worker"], 3)
+                if deck.pop() == "server":
                     server.kill()
                     time.sleep(chance.uniform(0, 0.5))
                     server.start()
@@ -80,6 +82,8 @@ def kills(options, program, directory):
             time.sleep(0.02)
         seconds = time.monotonic() - start
         text, wrong = check(workload, queue.records(), faults)
+        if not (workers.killed and server.kills):
+            wrong.append("the list was too short for kills of workers and of the server: see --jobs")
         text += f"\n  servers killed at {server.kills}" if options.keep else ""
         done = f"{options.jobs} jobs in {seconds:.1f} s, {workers.killed} workers and {len(server.kills)} servers killed"
         return f"{done}: {text}", wrong

@@ -35,12 +35,15 @@ def speed(options, program, version, directory):
                 if turn:
                     rates[name].append(rate)
         medians = {name: statistics.median(values) for name, values in rates.items()}
-        print(f"nats-server {version}: {options.rounds} rounds of {options.speed_jobs} times /bin/true, "
-              f"{WORKERS} workers, {at_once} at a time each; load {os.getloadavg()[0]:.1f}")
+        print(
+            f"nats-server {version}: {options.rounds} rounds of {options.speed_jobs} times /bin/true, "
+            f"{WORKERS} workers, {at_once} at a time each; load {os.getloadavg()[0]:.1f}"
+        )
         for name, values in rates.items():
             print(f"  {name}: {medians[name]:.0f} jobs/s ({min(values):.0f} to {max(values):.0f})")
         ratios = [queue / alone for queue, alone in zip(rates["queue"], rates["exitring run"])]
-        print(f"  queue / exitring run: {statistics.median(ratios):.2f} (of the medians: {medians['queue'] / medians['exitring run']:.2f})")
+        of_medians = medians["queue"] / medians["exitring run"]
+        print(f"  queue / exitring run: {statistics.median(ratios):.2f} (of the medians: {of_medians:.2f})")
         print(f"  queue / HyperQueue: {medians['queue'] / medians['HyperQueue']:.1f}", flush=True)
         memory(Queue(options.exitring, server, "memory"), at_once, directory)
     finally:
@@ -103,5 +106,5 @@ def memory(queue, at_once, directory):
     for process in processes:
         process.wait()
     rate = SUBMITTED / (time.monotonic() - start)
-    print(f"  {SUBMITTED} jobs: {rate:.0f} jobs/s; MiB of a worker at each tenth: {' '.join(f'{mib:.1f}' for mib in samples)}; "
-          f"server at the end: {queue.server.rss_mib():.0f}", flush=True)
+    shown = " ".join(f"{mib:.1f}" for mib in samples)
+    print(f"  {SUBMITTED} jobs: {rate:.0f} jobs/s; MiB of a worker at each tenth: {shown}; of the server: {queue.server.rss_mib():.0f}")

@@ -69,10 +69,17 @@ async fn store(shared: &Shared, number: u64, id: String, waiting: &Waiting) -> S
         };
         let message = PublishMessage::build().payload(payload).message_id(&id);
         let subject = shared.names.record_subject(number);
-        let sent = shared.connection.context.send_publish(subject, message);
-        let published = match sent.await {
-            Ok(confirmation) => confirmation.await,
-            Err(error) => Err(error),
+        let mut link = shared.connection.link.clone();
+        let connections = link.borrow().connections;
+        let published = async {
+            let sent = shared.connection.context.send_publish(subject, message);
+            sent.await?.await
+        };
+        let published = tokio::select! {
+            biased;
+            published = published => published,
+            // No confirmation comes on a new connection, and the job may be delivered again there.
+            Ok(_) = link.wait_for(|link| link.up && link.connections != connections) => continue,
         };
         let Err(error) = published else {
             shared.refusal.replace(None);
