@@ -1,7 +1,7 @@
 """Runs the scenarios of .ci/steps/queue."""
 
 import argparse
-import os
+import random
 import shutil
 import sys
 import tempfile
@@ -33,7 +33,7 @@ def parse():
     parser.add_argument("--speed-jobs", type=int, default=20000, help="jobs of a round")
     options = parser.parse_args()
     if options.seed is None:
-        options.seed = int.from_bytes(os.urandom(4))
+        options.seed = random.randrange(2**32)
     return options
 
 
