@@ -27,9 +27,9 @@ def reason(before, after, faults, lost):
     killed = faults.killed_workers.get(before.worker)
     if killed is not None and killed <= after.start + 0.01:
         return "worker killed"
-    # It was killed before its job had looked who its parent is.
-    orphaned = before.worker not in faults.workers
-    if orphaned and any(before.start - 1 <= kill <= after.start + 0.01 for kill in faults.killed_workers.values()):
+    # It was killed before its job had looked who its parent is. The other execution may have been faster.
+    orphaned = {before.worker, after.worker} - faults.workers
+    if orphaned and any(kill <= after.start + 0.01 for kill in faults.killed_workers.values()):
         return "worker killed"
     cut, healed = faults.cut_workers.get(before.worker, (None, None))
     if cut is not None and before.start <= healed and after.start >= cut - 0.01:
