@@ -1,12 +1,15 @@
 """What has to hold after a run, whatever has happened to its workers and its server."""
 
 import collections
+import datetime
 from dataclasses import dataclass, field
 
 from workload import expected
 
 # Jobs that ran again for another reason than a killed worker, as they are printed.
 DETAILS_MAX = 12
+# The seconds from the end of a job until its result is stored, when its worker has to connect again.
+RESULT_DELAY_MAX = 20
 
 
 @dataclass
@@ -57,6 +60,7 @@ def check(workload, records, faults):
             wrong.append(f"job {job}: two accepted records")
         else:
             accepted[job] = record
+    firsts = dict(accepted)
     for job in range(1, workload.jobs + 1):
         record = accepted.pop(job, None)
         if record is None:
@@ -66,6 +70,10 @@ def check(workload, records, faults):
             wrong.append(f"job {job}: its status is {status}")
     wrong += [f"job {job}: it is not in the list" for job in accepted]
 
+    for record in records:
+        first = firsts.get(record["job"])
+        if not record["accepted"] and first and seconds_between(first, record) > RESULT_DELAY_MAX:
+            wrong.append(f"job {record['job']}: it ran again although it had a result: {show(records, record['job'])}")
     executions = workload.executions()
     with_record = collections.Counter(record["job"] for record in records)
     reasons = collections.Counter()
@@ -96,6 +104,12 @@ def check(workload, records, faults):
     if reasons:
         text += f", again: {twice}"
     return text + "".join(f"\n  {line}" for line in details[:DETAILS_MAX]), wrong
+
+
+def seconds_between(first, second):
+    """From the end of a record to the start of another one."""
+    start, other = (datetime.datetime.fromisoformat(record["started_at"]) for record in (first, second))
+    return (other - start).total_seconds() - first["wall_seconds"]
 
 
 def show(records, job):

@@ -117,25 +117,6 @@ pub(super) struct ConsumerState {
     pub(super) num_ack_pending: u64,
     #[serde(default)]
     pub(super) num_redelivered: u64,
-    delivered: Delivered,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Delivered {
-    /// The last message that was delivered for the first time.
-    stream_seq: u64,
-}
-
-/// How many deliveries a server forgets at most when it is killed: it writes the state of a consumer
-/// a moment after it has changed.
-const FORGOTTEN_MAX: u64 = 10_000;
-
-impl ConsumerState {
-    /// A delivery of a job after this number is the first one, also if the server was killed. One
-    /// before may be the second, although the server says that it is the first.
-    pub(super) fn delivered_before(&self) -> u64 {
-        self.delivered.stream_seq.saturating_add(FORGOTTEN_MAX)
-    }
 }
 
 /// A message of a stream.

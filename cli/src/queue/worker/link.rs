@@ -140,7 +140,7 @@ fn work(
         let parts = Parts {
             shared: std::rc::Rc::new(shared),
             spec: prepared.spec,
-            looks_up_to: prepared.looks_up_to,
+            looks_up_all: prepared.looks_up_all,
             worker: prepared.worker,
             host: prepared.host,
             admission,

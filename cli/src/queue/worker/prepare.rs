@@ -23,8 +23,9 @@ pub(crate) struct Prepared {
     pub(super) address: Address,
     pub(super) login: LoginOptions,
     pub(super) spec: RunSpec,
-    /// Up to this job it is looked up whether a delivered job is done.
-    pub(super) looks_up_to: u64,
+    /// The consumer may have forgotten which jobs are done: it was deleted and made again, or the
+    /// server was killed since the first result.
+    pub(super) looks_up_all: bool,
     /// The name of this worker, which no other one has.
     pub(super) worker: String,
     pub(super) host: String,
@@ -42,7 +43,7 @@ pub(crate) fn prepare(options: &mut Options) -> Result<Option<Prepared>, Failure
     };
     let address = Address::parse(queue)?;
     let login = options.queue.login.clone();
-    let (spec, looks_up_to, limit) =
+    let (spec, looks_up_all, limit) =
         runtime()?.block_on(read(&address, &login, options.queue.wait))?;
     options.timeout = spec.options.timeout();
     options.grace = spec.options.grace();
@@ -68,7 +69,7 @@ pub(crate) fn prepare(options: &mut Options) -> Result<Option<Prepared>, Failure
         address,
         login,
         spec,
-        looks_up_to,
+        looks_up_all,
         worker: worker_name(),
         host,
         limit,
@@ -79,24 +80,18 @@ async fn read(
     address: &Address,
     login: &LoginOptions,
     wait: bool,
-) -> Result<(RunSpec, u64, usize), QueueError> {
+) -> Result<(RunSpec, bool, usize), QueueError> {
     let connection = Connection::open(address, login).await?;
     let names = connection.names();
-    let (spec, looks_up_to) = loop {
+    let (spec, looks_up_all) = loop {
         // The streams of jobs and records are created after the specification is stored.
         let read = async {
             let spec = connection.spec().await?;
             let records = connection.stream_state(&names.records).await?;
-            let consumer = connection.consumer_state().await?;
+            connection.consumer_state().await?;
             let made_again = names.made_again_subject();
             let made_again = connection.last_message(&names.state, &made_again).await?;
-            let looks_up_to = match (made_again, records.messages) {
-                // The consumer has forgotten which jobs are done.
-                (Some(_), _) => u64::MAX,
-                (None, 0) => 0,
-                (None, _) => consumer.delivered_before(),
-            };
-            Ok((spec, looks_up_to))
+            Ok((spec, made_again.is_some() || records.messages > 0))
         };
         match read.await {
             Err(QueueError::NoRun { .. }) if wait => sleep(WAIT_PAUSE).await,
@@ -109,7 +104,7 @@ async fn read(
         });
     }
     let limit = connection.client.max_payload();
-    Ok((spec, looks_up_to, limit.saturating_sub(AROUND_RECORD)))
+    Ok((spec, looks_up_all, limit.saturating_sub(AROUND_RECORD)))
 }
 
 /// A name that no other worker has, of letters and digits.

@@ -61,8 +61,8 @@ const HOLD_PAUSE: Duration = Duration::from_secs(10);
 pub(super) struct Parts {
     pub(super) shared: Rc<Shared>,
     pub(super) spec: RunSpec,
-    /// Up to this job it is looked up whether a delivered job is done.
-    pub(super) looks_up_to: u64,
+    /// The consumer may have forgotten which jobs are done.
+    pub(super) looks_up_all: bool,
     pub(super) worker: String,
     pub(super) host: String,
     pub(super) admission: Arc<Admission>,

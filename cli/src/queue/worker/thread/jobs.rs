@@ -90,11 +90,11 @@ impl Thread {
                 .push(Event::CannotContinue(error.into()));
             return None;
         };
-        if delivery > 1 || number <= self.parts.looks_up_to {
+        if delivery > 1 || self.parts.looks_up_all {
             let shared = Rc::clone(&self.parts.shared);
             let restarts = self.restarts;
             self.lookups.push(Box::pin(async move {
-                let history = history(&shared.connection, &shared.names, number).await;
+                let history = history(&shared.connection, &shared.names, number, delivery).await;
                 Looked {
                     message: parsed,
                     reply,

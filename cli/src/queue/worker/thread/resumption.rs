@@ -20,8 +20,6 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// What the server says after a connection.
 pub(super) struct Resumed {
     server_id: String,
-    /// `None`: it cannot say.
-    delivered_before: Option<u64>,
 }
 
 impl Thread {
@@ -33,22 +31,20 @@ impl Thread {
         let shared = Rc::clone(&self.parts.shared);
         self.resumption.push(Box::pin(async move {
             let connection = &shared.connection;
-            let delivered_before = loop {
+            loop {
                 shared.connected().await;
                 match connection.consumer_state().await {
-                    Ok(state) => break Some(state.delivered_before()),
                     // It has just started.
                     Err(QueueError::NoAnswer { .. } | QueueError::NoJetStream { .. }) => {
                         sleep(PAUSE).await;
                     }
-                    // The next check reports it.
-                    Err(_) => break None,
+                    // The next check reports an error.
+                    _ => break,
                 }
-            };
+            }
             Resumed {
                 // It is that of the connection on which the answer came.
                 server_id: connection.client.server_info().server_id,
-                delivered_before,
             }
         }));
     }
@@ -58,8 +54,7 @@ impl Thread {
             self.server_id = resumed.server_id;
             self.restarts += 1;
             self.void_before = self.pulls.generation();
-            let known = resumed.delivered_before.unwrap_or(u64::MAX);
-            self.parts.looks_up_to = self.parts.looks_up_to.max(known);
+            self.parts.looks_up_all = true;
             for held in self.held.values_mut() {
                 held.doubtful = true;
             }
