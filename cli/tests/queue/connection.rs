@@ -172,10 +172,10 @@ fn documented_permissions() -> &'static str {
 
 #[test]
 fn the_documented_permissions_suffice_for_each_role_and_allow_no_other() {
-    let config = format!(
-        "jetstream {{ store_dir: STORE }}\n{}",
-        documented_permissions()
-    );
+    // Without a login everything is allowed.
+    let users = "users: [\n{ user: admin, password: e }\n";
+    let permissions = documented_permissions().replacen("users: [", users, 1);
+    let config = format!("jetstream {{ store_dir: STORE }}\nno_auth_user: admin\n{permissions}");
     let Some(server) = Server::with(&config) else {
         return;
     };
@@ -216,6 +216,13 @@ fn the_documented_permissions_suffice_for_each_role_and_allow_no_other() {
     }
     assert_eq!(exit_code("reader", &["results", "--follow"]), allowed(1));
     assert_eq!(exit_code("reader", &["queue status"]), allowed(0));
+    // The server loses a record.
+    let filter = format!("exitring.nightly.record.{}.1", server.id("nightly"));
+    let request = serde_json::json!({ "filter": filter }).to_string();
+    server.publish("$JS.API.STREAM.PURGE.exitring-nightly-records", &request);
+    assert_eq!(exit_code("worker", &["run"]), allowed(3));
+    assert_eq!(exit_code("submitter", &["submit", &list]), allowed(0));
+    assert_eq!(exit_code("worker", &["run"]), allowed(0));
     for user in ["submitter", "worker", "reader"] {
         assert_eq!(exit_code(user, &["queue cancel"]), denied, "{user}");
         assert_eq!(exit_code(user, &["queue delete"]), denied, "{user}");
