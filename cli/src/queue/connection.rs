@@ -27,7 +27,7 @@ pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the first connection may take, with all servers of a cluster.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest pause between attempts to connect again.
-const RECONNECT_MAX: Duration = Duration::from_secs(4);
+pub(super) const RECONNECT_MAX: Duration = Duration::from_secs(4);
 /// The most publications whose confirmation is awaited.
 const INFLIGHT_MAX: usize = 16 * 1024;
 

@@ -95,7 +95,7 @@ impl QueueError {
                 "start the server with jetstream (nats-server -js), or enable it for this account"
             }
             Self::Denied(_) => {
-                "the user needs publish on exitring.RUN.>, $JS.API.> and $JS.ACK.>, and subscribe on exitring.RUN.> and _INBOX.>"
+                "the user needs publish on exitring.RUN.>, $JS.API.> and $JS.ACK.>, and subscribe on exitring.RUN.> and _INBOX.>; docs/CLUSTER.md has the least permissions"
             }
             Self::NoAnswer { .. } => {
                 "check the server; the command can be given again, and continues where it was"

@@ -26,7 +26,7 @@ pub(crate) struct LoginOptions {
     )]
     pub(crate) creds: Option<PathBuf>,
 
-    /// Trust these certificates beside those of the system [env: NATS_CA]
+    /// Trust only these certificates, not those of the system [env: NATS_CA]
     #[arg(
         long,
         value_name = "FILE",

@@ -160,3 +160,73 @@ fn tls_needs_a_certificate_that_is_trusted() {
     assert_eq!(code(&mut invalid), Some(2));
     assert!(stderr(&mut invalid).contains("cannot read the credentials"));
 }
+
+/// The configuration in docs/CLUSTER.md, with a user for each role.
+fn documented_permissions() -> &'static str {
+    let text = include_str!("../../../docs/CLUSTER.md");
+    let mut blocks = text.split("```conf\n").skip(1);
+    let block = blocks.find(|block| block.contains("permissions:"));
+    let end = |block: &'static str| block.split("```").next();
+    block.and_then(end).expect("it is documented")
+}
+
+#[test]
+fn the_documented_permissions_suffice_for_each_role_and_allow_no_other() {
+    // Without a login everything is allowed.
+    let users = "users: [\n{ user: admin, password: e }\n";
+    let permissions = documented_permissions().replacen("users: [", users, 1);
+    let config = format!("jetstream {{ store_dir: STORE }}\nno_auth_user: admin\n{permissions}");
+    let Some(server) = Server::with(&config) else {
+        return;
+    };
+    let list = server.file("list", "echo a\nexit 3\n");
+    let exit_code = |user: &str, words: &[&str]| {
+        let mut command = server.command(words[0], "nightly", &words[1..]);
+        let password = match user {
+            "submitter" => "a",
+            "worker" => "b",
+            "reader" => "c",
+            _ => "d",
+        };
+        command
+            .env("NATS_USER", user)
+            .env("NATS_PASSWORD", password);
+        let output = command.output().expect("runs");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        let denied = text.contains("the server denies it");
+        assert!(
+            denied || !text.to_lowercase().contains("permission"),
+            "{text}"
+        );
+        (output.status.code(), denied)
+    };
+    let (allowed, denied) = (|code| (Some(code), false), (Some(2), true));
+    for user in ["worker", "reader", "operator"] {
+        assert_eq!(exit_code(user, &["submit", &list]), denied, "{user}");
+    }
+    assert_eq!(exit_code("submitter", &["submit", &list]), allowed(0));
+    for user in ["submitter", "reader", "operator"] {
+        assert_eq!(exit_code(user, &["run"]), denied, "{user}");
+    }
+    assert_eq!(exit_code("worker", &["run"]), allowed(1));
+    // Again, with results.
+    assert_eq!(exit_code("submitter", &["submit", &list]), allowed(0));
+    for user in ["submitter", "worker", "operator"] {
+        assert_eq!(exit_code(user, &["results"]), denied, "{user}");
+    }
+    assert_eq!(exit_code("reader", &["results", "--follow"]), allowed(1));
+    assert_eq!(exit_code("reader", &["queue status"]), allowed(0));
+    // The server loses a record.
+    let filter = format!("exitring.nightly.record.{}.1", server.id("nightly"));
+    let request = serde_json::json!({ "filter": filter }).to_string();
+    server.publish("$JS.API.STREAM.PURGE.exitring-nightly-records", &request);
+    assert_eq!(exit_code("worker", &["run"]), allowed(3));
+    assert_eq!(exit_code("submitter", &["submit", &list]), allowed(0));
+    assert_eq!(exit_code("worker", &["run"]), allowed(0));
+    for user in ["submitter", "worker", "reader"] {
+        assert_eq!(exit_code(user, &["queue cancel"]), denied, "{user}");
+        assert_eq!(exit_code(user, &["queue delete"]), denied, "{user}");
+    }
+    assert_eq!(exit_code("operator", &["queue cancel"]), allowed(0));
+    assert_eq!(exit_code("operator", &["queue delete"]), allowed(0));
+}

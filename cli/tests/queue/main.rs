@@ -4,6 +4,7 @@ mod cancel;
 #[path = "../common/mod.rs"]
 mod common;
 mod connection;
+mod credentials;
 mod deleted_runs;
 mod lost_workers;
 mod outages;

@@ -1,7 +1,29 @@
 //! A server that goes away.
 
+use std::fs;
+use std::path::Path;
+
 use crate::common::{code, numbers, wait_until};
 use crate::server::Server;
+
+/// Copies the files of a directory.
+fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("writable");
+    for entry in fs::read_dir(from).expect("a directory") {
+        let entry = entry.expect("an entry");
+        fs::copy(entry.path(), to.join(entry.file_name())).expect("a file");
+    }
+}
+
+/// Starts a server with a run whose consumer has the state in which nothing was delivered: what a
+/// killed server has not written.
+fn forget_deliveries(server: &mut Server, submitted: &Path) {
+    let state = server.consumer_state("r", &server.id("r"));
+    server.kill();
+    fs::remove_dir_all(&state).expect("it exists");
+    copy_files(submitted, &state);
+    server.start_again();
+}
 
 #[test]
 fn results_of_an_outage_are_stored_when_the_server_is_back() {
@@ -131,4 +153,73 @@ fn a_worker_that_waits_for_its_run_outlives_the_server() {
     server.start_again();
     server.submit("r", &[], "true\n");
     assert_eq!(worker.end(), Some(0));
+}
+
+#[test]
+fn jobs_that_wait_on_a_worker_run_once_when_a_killed_server_has_forgotten_their_deliveries() {
+    let Some(mut server) = Server::start() else {
+        return;
+    };
+    let (out, go) = (server.dir.path().join("out"), server.dir.path().join("go"));
+    let (shown, shown_go) = (out.display(), go.display());
+    // The first one runs, and the others wait for it.
+    let first = format!("until test -e {shown_go}; do sleep 0.02; done; true");
+    let jobs: String = [first, "true".into(), "true".into(), "true".into()]
+        .iter()
+        .zip(1..)
+        .map(|(wait, job)| format!("echo {job} >> {shown}; {wait} #exitring: group=g\n"))
+        .collect();
+    server.submit("r", &["--lease", "2s"], &jobs);
+    let submitted = server.dir.path().join("submitted");
+    let state = server.consumer_state("r", &server.id("r"));
+    server.end();
+    copy_files(&state, &submitted);
+    server.start_again();
+    let mut worker = server.worker("r", &["-j4"]);
+    wait_until("all jobs on the worker", || {
+        server.status("r")["taken"] == 4 && numbers(&out) == [1]
+    });
+    forget_deliveries(&mut server, &submitted);
+    wait_until("the connection", || worker.errors().contains("again"));
+    let mut other = server.worker("r", &["-j4"]);
+    wait_until("jobs on the other worker", || {
+        server.status("r")["workers"].as_array().map(Vec::len) == Some(2)
+    });
+    fs::write(&go, "").expect("writable");
+    assert_eq!((worker.end(), other.end()), (Some(0), Some(0)));
+    let executions = numbers(&out);
+    for job in 2..=4 {
+        let count = executions.iter().filter(|&&number| number == job).count();
+        assert_eq!(count, 1, "job {job}: {executions:?}");
+    }
+    assert_eq!(code(&mut server.command("results", "r", &[])), Some(0));
+}
+
+#[test]
+fn done_jobs_do_not_run_again_when_a_killed_server_has_forgotten_them() {
+    let Some(mut server) = Server::start() else {
+        return;
+    };
+    let (out, go) = (server.dir.path().join("out"), server.dir.path().join("go"));
+    let (shown, shown_go) = (out.display(), go.display());
+    let mut jobs: String = (1..=6)
+        .map(|job| format!("echo {job} >> {shown}\n"))
+        .collect();
+    jobs += &format!("until test -e {shown_go}; do sleep 0.02; done\n");
+    server.submit("r", &["--lease", "2s"], &jobs);
+    let submitted = server.dir.path().join("submitted");
+    let state = server.consumer_state("r", &server.id("r"));
+    server.end();
+    copy_files(&state, &submitted);
+    server.start_again();
+    let mut worker = server.worker("r", &["-j1"]);
+    wait_until("six results", || server.status("r")["done"] == 6);
+    forget_deliveries(&mut server, &submitted);
+    // One that had a connection with the server before, and one that had none.
+    let mut other = server.worker("r", &["-j1"]);
+    wait_until("the connection", || worker.errors().contains("again"));
+    fs::write(&go, "").expect("writable");
+    assert_eq!((worker.end(), other.end()), (Some(0), Some(0)));
+    assert_eq!(numbers(&out), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(code(&mut server.command("results", "r", &[])), Some(0));
 }

@@ -64,6 +64,18 @@ impl Server {
         crate::common::signal(&self.child, signal);
     }
 
+    /// Ends the server, which writes all that it knows.
+    pub fn end(&mut self) {
+        self.signal(libc::SIGTERM);
+        self.child.wait().expect("it is a child");
+    }
+
+    /// The directory of the state of the consumer of jobs.
+    pub fn consumer_state(&self, run: &str, id: &str) -> std::path::PathBuf {
+        let streams = self.dir.path().join("store/jetstream/$G/streams");
+        streams.join(format!("exitring-{run}-jobs/obs/workers-{id}"))
+    }
+
     /// Starts the server again, with the same port and store.
     pub fn start_again(&mut self) {
         self.child = spawn(self.dir.path(), &self.config, Some(self.port));

@@ -27,7 +27,8 @@ pub(crate) struct Prepared {
     /// Where results wait that do not fit into the memory.
     pub(super) temporary: PathBuf,
     pub(super) spec: RunSpec,
-    /// The consumer was deleted and made again: it has forgotten which jobs are done.
+    /// The consumer may have forgotten which jobs are done: it was deleted and made again, or the
+    /// server was killed since the first result.
     pub(super) looks_up_all: bool,
     /// The name of this worker, which no other one has.
     pub(super) worker: String,
@@ -91,11 +92,12 @@ async fn read(
         // The streams of jobs and records are created after the specification is stored.
         let read = async {
             let spec = connection.spec().await?;
-            connection.records_state(&spec.id).await?;
+            let records = connection.records_state(&spec.id).await?;
             connection.consumer_state(&spec.id).await?;
             let made_again = names.made_again_subject();
             let made_again = connection.last_message(&names.state, &made_again).await?;
-            Ok::<_, QueueError>((spec, made_again.is_some()))
+            let looks_up_all = made_again.is_some() || records.messages > 0;
+            Ok::<_, QueueError>((spec, looks_up_all))
         };
         match read.await {
             // Not submitted yet, or the server is away for a while.

@@ -7,18 +7,15 @@ use std::time::Duration;
 use async_nats::Subject;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::buffer::{Buffer, Waiting};
-use crate::queue::connection::{ANSWER_TIMEOUT, Connection, server_error};
+use crate::queue::connection::{Connection, server_error};
 use crate::queue::model::record_message::{record_limit, shorten};
 use crate::queue::streams::Names;
 
 /// The pause after the server has refused a result.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
-/// How often an acknowledgement is repeated. Without one the job is delivered again, and found to
-/// be done.
-const ACK_TRIES: u32 = 3;
 
 /// What all publications share.
 pub(super) struct Shared {
@@ -78,10 +75,17 @@ async fn store(shared: &Shared, number: u64, id: String, waiting: &Waiting) -> S
         };
         let message = PublishMessage::build().payload(payload).message_id(&id);
         let subject = shared.names.record_subject(&shared.id, number);
-        let sent = shared.connection.context.send_publish(subject, message);
-        let published = match sent.await {
-            Ok(confirmation) => confirmation.await,
-            Err(error) => Err(error),
+        let mut link = shared.connection.link.clone();
+        let connections = link.borrow().connections;
+        let published = async {
+            let sent = shared.connection.context.send_publish(subject, message);
+            sent.await?.await
+        };
+        let published = tokio::select! {
+            biased;
+            published = published => published,
+            // No confirmation comes on a new connection, and the job may be delivered again there.
+            Ok(_) = link.wait_for(|link| link.up && link.connections != connections) => continue,
         };
         let Err(error) = published else {
             shared.refusal.replace(None);
@@ -112,16 +116,9 @@ async fn store(shared: &Shared, number: u64, id: String, waiting: &Waiting) -> S
     }
 }
 
-/// Acknowledges a job, and waits for the server's confirmation.
+/// Acknowledges a job. No confirmation is awaited: if this is lost, the job is delivered again when
+/// its lease is over, and its record is found.
 pub(super) async fn acknowledge(shared: &Shared, reply: Subject) {
-    for _ in 0..ACK_TRIES {
-        shared.connected().await;
-        let request = shared
-            .connection
-            .client
-            .request(reply.clone(), "+ACK".into());
-        if let Ok(Ok(_)) = timeout(ANSWER_TIMEOUT, request).await {
-            return;
-        }
-    }
+    shared.connected().await;
+    let _ = shared.connection.client.publish(reply, "+ACK".into()).await;
 }

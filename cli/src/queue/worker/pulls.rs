@@ -15,10 +15,10 @@ use tokio::time::timeout;
 
 use crate::queue::streams::Names;
 
-/// How long a request waits for jobs. A worker that ends waits as long: the server may be about to
-/// answer.
-const EXPIRES: Duration = Duration::from_secs(3);
-const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How long a request waits for jobs, at most. A worker that ends waits as long: the server may be
+/// about to answer.
+const EXPIRES_MAX: Duration = Duration::from_secs(3);
+const HEARTBEAT_MAX: Duration = Duration::from_secs(1);
 /// Without a sign of life for this long a request is stalled.
 const STALLED: Duration = Duration::from_secs(7);
 /// The most requests at a time.
@@ -48,6 +48,9 @@ enum Why {
 pub(super) struct Pulls {
     client: Client,
     subject: String,
+    /// How long a request waits for jobs. It is not longer than the lease: a job that the server has
+    /// sent to a worker that it cannot reach is not sent there again, because no request is left.
+    expires: Duration,
     /// Jobs that are still to come.
     requested: usize,
     tasks: Vec<JoinHandle<()>>,
@@ -66,6 +69,7 @@ impl Pulls {
         client: Client,
         names: &Names,
         id: &str,
+        lease: Duration,
     ) -> (Self, UnboundedReceiver<Pulled>) {
         let (sender, receiver) = unbounded_channel();
         let subject = format!(
@@ -76,6 +80,7 @@ impl Pulls {
         let pulls = Self {
             client,
             subject,
+            expires: lease.min(EXPIRES_MAX),
             requested: 0,
             tasks: Vec::new(),
             running: 0,
@@ -85,6 +90,11 @@ impl Pulls {
             stopped: false,
         };
         (pulls, receiver)
+    }
+
+    /// The connection of the requests from now on.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
     }
 
     pub(super) fn requested(&self) -> usize {
@@ -114,7 +124,7 @@ impl Pulls {
         let request = pull(
             self.client.clone(),
             self.subject.clone(),
-            jobs,
+            (jobs, self.expires),
             self.sender.clone(),
             self.generation,
         );
@@ -165,18 +175,25 @@ impl Pulls {
 async fn pull(
     client: Client,
     subject: String,
-    jobs: usize,
+    (jobs, expires): (usize, Duration),
     sender: UnboundedSender<Pulled>,
     generation: u64,
 ) {
     let mut left = jobs;
-    let why = receive(&client, subject, &mut left, &sender, generation).await;
+    let request = json!({
+        "batch": jobs,
+        "expires": expires.as_nanos() as u64,
+        // The server refuses more than half of the time.
+        "idle_heartbeat": HEARTBEAT_MAX.min(expires / 2).as_nanos() as u64,
+    });
+    let request = (subject, request.to_string());
+    let why = receive(&client, request, &mut left, &sender, generation).await;
     let _ = sender.send(Pulled::Ended(Ended { left, why }, generation));
 }
 
 async fn receive(
     client: &Client,
-    subject: String,
+    (subject, request): (String, String),
     left: &mut usize,
     sender: &UnboundedSender<Pulled>,
     generation: u64,
@@ -187,12 +204,6 @@ async fn receive(
         Ok(messages) => messages,
         Err(error) => return refused(&error),
     };
-    let request = json!({
-        "batch": *left,
-        "expires": EXPIRES.as_nanos() as u64,
-        "idle_heartbeat": HEARTBEAT.as_nanos() as u64,
-    });
-    let request = request.to_string();
     let sent = client.publish_with_reply(subject, inbox, request.into());
     if let Err(error) = sent.await {
         return refused(&error);

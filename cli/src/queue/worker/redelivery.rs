@@ -20,9 +20,9 @@ pub(super) enum History {
 
 /// Looks up what happened to a job, until there is an answer. A lookup that fails says nothing about
 /// the worker, so it must not end the lease. `None`: the worker ends, or the run was deleted.
-pub(super) async fn look_up(shared: &Shared, number: u64) -> Option<History> {
+pub(super) async fn look_up(shared: &Shared, number: u64, delivery: u64) -> Option<History> {
     loop {
-        match history(shared, number).await {
+        match history(shared, number, delivery).await {
             Ok(history) => return Some(history),
             Err(error) if error.is_deleted() || shared.closing.get() => return None,
             Err(_) => sleep(PAUSE).await,
@@ -31,7 +31,7 @@ pub(super) async fn look_up(shared: &Shared, number: u64) -> Option<History> {
 }
 
 /// The requests go to the leaders of the streams, so they see what the last worker has published.
-async fn history(shared: &Shared, number: u64) -> Result<History, QueueError> {
+async fn history(shared: &Shared, number: u64, delivery: u64) -> Result<History, QueueError> {
     let (connection, names, id) = (&shared.connection, &shared.names, &shared.id);
     let record = names.record_subject(id, number);
     if connection
@@ -40,6 +40,10 @@ async fn history(shared: &Shared, number: u64) -> Result<History, QueueError> {
         .is_some()
     {
         return Ok(History::Done);
+    }
+    if delivery == 1 {
+        // The deliveries before are forgotten, so none is counted.
+        return Ok(History::GivenBack(0));
     }
     let subject = names.given_back_subject(id, number);
     let stored = connection.last_message(&names.state, &subject).await?;

@@ -4,10 +4,11 @@
 //! A current-thread runtime executes all of it, so the state has one owner and no lock.
 //!
 //! [`Thread`] and its loop are here. Its methods are in files of their own, each with one
-//! `impl Thread`: `jobs`, `outcomes` and `run_state`.
+//! `impl Thread`: `jobs`, `outcomes`, `run_state` and `resumption`.
 
 mod jobs;
 mod outcomes;
+mod resumption;
 mod run_state;
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use self::resumption::Resumed;
 use super::lease::FromRun;
 use super::pace::Pace;
 use super::publication::{Shared, Stored};
@@ -60,7 +62,7 @@ const HOLD_PAUSE: Duration = Duration::from_secs(10);
 pub(super) struct Parts {
     pub(super) shared: Rc<Shared>,
     pub(super) spec: RunSpec,
-    /// The consumer was deleted and made again: it has forgotten which jobs are done.
+    /// The consumer may have forgotten which jobs are done.
     pub(super) looks_up_all: bool,
     pub(super) worker: String,
     pub(super) host: String,
@@ -84,6 +86,8 @@ struct Held {
     again: u64,
     /// When it was delivered.
     taken: Instant,
+    /// The server may have given it to another worker.
+    doubtful: bool,
 }
 
 /// What became of a job that was delivered before.
@@ -91,6 +95,8 @@ struct Looked {
     number: u64,
     /// `None`: the message is invalid.
     job: Option<Job>,
+    /// The restarts of the server before.
+    restarts: u64,
     /// `None`: unknown.
     history: Option<History>,
 }
@@ -121,6 +127,13 @@ pub(super) struct Thread {
     sends: FuturesUnordered<LocalBoxFuture<'static, ()>>,
     /// Renewals of all leases: when one was sent that the server has answered.
     renewals: FuturesUnordered<LocalBoxFuture<'static, Option<Instant>>>,
+    /// The server, and how often it was found to have restarted.
+    server_id: String,
+    restarts: u64,
+    /// Looks at the server after a new connection. No jobs are requested and started meanwhile.
+    resumption: FuturesUnordered<LocalBoxFuture<'static, Resumed>>,
+    /// Jobs of requests before this generation are not taken.
+    void_before: u64,
     renewed: Instant,
     /// No more jobs start for now.
     paused: bool,
@@ -130,6 +143,8 @@ pub(super) struct Thread {
     unchecked: bool,
     /// Since when there is no connection.
     lost_since: Option<Instant>,
+    /// How long the last outage was.
+    outage: Duration,
     /// Since when a condition (`--load` and so on) holds up starts.
     hold_since: Option<Instant>,
     /// Jobs were given back for that. One is taken at a time until one has ended.
@@ -161,8 +176,12 @@ struct Progress {
 impl Thread {
     pub(super) fn new(parts: Parts) -> Self {
         let shared = Rc::clone(&parts.shared);
-        let (pulls, pulled) =
-            Pulls::new(shared.connection.client.clone(), &shared.names, &shared.id);
+        let (pulls, pulled) = Pulls::new(
+            shared.connection.client.clone(),
+            &shared.names,
+            &shared.id,
+            parts.spec.lease(),
+        );
         let now = Instant::now();
         Self {
             held: HashMap::new(),
@@ -182,11 +201,16 @@ impl Thread {
             link: *shared.connection.link.borrow(),
             sends: FuturesUnordered::new(),
             renewals: FuturesUnordered::new(),
+            server_id: shared.connection.client.server_info().server_id,
+            restarts: 0,
+            resumption: FuturesUnordered::new(),
+            void_before: 0,
             renewed: now,
             paused: false,
             late: false,
             unchecked: false,
             lost_since: None,
+            outage: Duration::ZERO,
             hold_since: None,
             probing: false,
             next_request: now,
@@ -238,6 +262,7 @@ impl Thread {
                 Some(()) = self.sends.next() => {}
                 Some(renewed) = self.renewals.next() => self.were_renewed(renewed),
                 Some(progress) = self.check.next() => self.checked(progress),
+                Some(resumed) = self.resumption.next() => self.resumed(resumed),
                 Ok(()) = link.changed() => {
                     let now = *link.borrow_and_update();
                     self.link_changed(now);
@@ -288,7 +313,8 @@ impl Thread {
         let now = Instant::now();
         let many_wait = self.publications.len() >= WAITING_MAX;
         let may_request = self.pulls.may_request() && now >= self.next_request;
-        if !self.takes_jobs() || many_wait || !may_request {
+        let resumes = !self.resumption.is_empty();
+        if !self.takes_jobs() || resumes || many_wait || !may_request {
             return;
         }
         let capacity = match self.probing {

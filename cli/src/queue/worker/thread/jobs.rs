@@ -24,7 +24,10 @@ impl Thread {
             match pulled {
                 Pulled::Job(message, generation) => {
                     self.pulls.job_came(generation);
-                    jobs.extend(self.delivered(message));
+                    // The server has restarted since, and may have given it to another worker.
+                    if generation >= self.void_before {
+                        jobs.extend(self.delivered(message));
+                    }
                 }
                 Pulled::Ended(ended, generation) => {
                     let (error, reconnect) = self.pulls.ended(ended, generation);
@@ -70,6 +73,7 @@ impl Thread {
             // This worker was too slow to renew its lease, and got the job again. It has it already.
             (held.reply, held.taken) = (reply, taken);
             held.again = held.again.saturating_add(1);
+            held.doubtful = false;
             return None;
         }
         self.check_pause = TICK;
@@ -80,6 +84,7 @@ impl Thread {
             given_back: 0,
             again: 0,
             taken,
+            doubtful: false,
         };
         self.held.insert(number, held);
         self.unfinished += 1;
@@ -89,26 +94,48 @@ impl Thread {
             .and_then(JobMessage::into_job);
         // Also if it is only given back: otherwise its count would begin again.
         if delivery > 1 || self.parts.looks_up_all {
-            let shared = Rc::clone(&self.parts.shared);
-            self.lookups.push(Box::pin(async move {
-                let history = look_up(&shared, number).await;
-                Looked {
-                    number,
-                    job,
-                    history,
-                }
-            }));
+            self.look_up(number, delivery, job);
             return None;
         }
         self.admit(number, job)
+    }
+
+    fn look_up(&self, number: u64, delivery: u64, job: Option<Job>) {
+        let shared = Rc::clone(&self.parts.shared);
+        let restarts = self.restarts;
+        self.lookups.push(Box::pin(async move {
+            let history = look_up(&shared, number, delivery).await;
+            Looked {
+                number,
+                job,
+                restarts,
+                history,
+            }
+        }));
+    }
+
+    /// Drops a job whose lookup began before the server restarted, unless it was delivered again
+    /// since: then it is looked up again.
+    fn looked_before_restart(&mut self, number: u64, job: Option<Job>) {
+        let Some(held) = self.held.get(&number) else {
+            return;
+        };
+        match held.doubtful {
+            true => self.returned(number, false),
+            false => self.look_up(number, held.delivery, job),
+        }
     }
 
     pub(super) fn looked(&mut self, looked: Looked) {
         let Looked {
             number,
             job,
+            restarts,
             history,
         } = looked;
+        if restarts != self.restarts {
+            return self.looked_before_restart(number, job);
+        }
         match history {
             Some(History::GivenBack(count)) => {
                 if let Some(held) = self.held.get_mut(&number) {

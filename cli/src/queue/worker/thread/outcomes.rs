@@ -81,8 +81,10 @@ impl Thread {
 
     fn give_back(&mut self, number: u64, held: Held, count: Option<u64>, later: bool) {
         self.unfinished -= 1;
-        // Without a connection the lease ends by itself.
-        if !self.link.up || self.cancelled || self.deleted {
+        // Without a connection the lease ends by itself. So it does if the server may have given the
+        // job to another worker, which would lose it.
+        let doubtful = held.doubtful || !self.resumption.is_empty();
+        if !self.link.up || doubtful || self.cancelled || self.deleted {
             return;
         }
         let lease = self.parts.spec.lease();

@@ -171,16 +171,22 @@ impl Thread {
                 ));
             }
             (false, true) => {
-                self.lost_since = None;
-                self.pulls.abort();
-                self.renew();
                 self.notice(format!("connected with {server} again\n"));
-                // The message of a cancellation may have been lost, and the run may be another one.
-                self.unchecked = true;
-                self.check_now = true;
-                self.next_check = Instant::now();
             }
             _ => {}
+        }
+        if link.up && before != link {
+            self.pulls.abort();
+            let since = self.lost_since.take();
+            self.outage = since.map_or(Duration::ZERO, |since| since.elapsed());
+            self.renew();
+            // The message of a cancellation may have been lost, and the run may be another one. An
+            // answer on an earlier connection says nothing.
+            self.check.clear();
+            self.unchecked = true;
+            self.check_now = true;
+            self.next_check = Instant::now();
+            self.resume();
         }
     }
 
@@ -191,7 +197,7 @@ impl Thread {
         let late = Instant::now() > self.renewed + self.parts.spec.lease() * 2 / 3;
         // Jobs of a deleted run are not started. Without a check to come nothing is held up.
         let unchecked = self.unchecked && self.takes_jobs();
-        let paused = late || unchecked || !self.link.up;
+        let paused = late || unchecked || !self.resumption.is_empty() || !self.link.up;
         if paused != self.paused {
             self.paused = paused;
             self.parts.admission.set_paused(paused);
@@ -226,7 +232,7 @@ impl Thread {
             }
             client.request(last, "+WPI".into()).await.ok()
         };
-        // A new one begins in a third of the lease, so there are three at a time at most.
+        // A new one begins in a third of the lease, and with a connection, so there are few at a time.
         let time = self.parts.spec.lease().min(ANSWER_TIMEOUT);
         let renewal = timeout(time, renewal);
         self.renewals.push(Box::pin(async move {
