@@ -75,12 +75,11 @@ impl Shared {
             true => Registered::Ended(pidfd),
             false => Registered::Pidfd(pidfd),
         };
-        let record = Record::new(pid, ownership, watch_for);
-        let watch = self.submit(permit, record, registered)?;
+        // Before the ring thread is woken up, which takes the lock of the mailbox at once.
         if self.mailbox.is_over_descriptor_budget() {
             self.flush();
         }
-        Ok(watch)
+        self.submit(permit, Record::new(pid, ownership, watch_for), registered)
     }
 
     /// Sends the record of a new watch to the ring thread.
