@@ -83,7 +83,7 @@ fn a_request_to_end_while_a_job_has_the_terminal_interrupts_the_run() {
             "C-\\",
             "interrupted: job 1, which had the terminal, was ended by SIGQUIT",
         ),
-        ("signal", "k", "interrupted: 1 running jobs get SIGTERM"),
+        ("signal", "k", "interrupted: 1 running job gets SIGTERM"),
     ] {
         let dir = tempfile::tempdir().unwrap();
         // At a typed k the job signals exitring, as another process might.
