@@ -184,12 +184,14 @@ fn a_job_that_needs_the_terminal_is_reported_and_ended_by_ctrl_c() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("list"), format!("{line}\n")).unwrap();
         let terminal = Terminal::with_shell(name, dir.path());
-        terminal.enter(&format!("{EXITRING} run --grace 1h list; echo code $?"));
+        terminal.enter(&format!("{EXITRING} run --grace 1h list"));
         terminal.wait_for(&[&format!(
             "job 1 is stopped ({signal}): it needs the terminal"
         )]);
         terminal.tmux(&["send-keys", "C-c"]);
-        terminal.wait_for(&["1 interrupted", "code 130"]);
+        terminal.wait_for(&["1 interrupted"]);
+        terminal.enter("echo code $?");
+        terminal.wait_for(&["code 130"]);
     }
 }
 
