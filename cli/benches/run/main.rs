@@ -16,6 +16,7 @@ mod floor;
 mod memory;
 mod nextest;
 mod options;
+mod spread;
 mod statistics;
 
 use std::path::PathBuf;
@@ -26,7 +27,8 @@ use exitring::Watcher;
 
 use self::contestants::{Builds, Contestant, PROGRAM, Table};
 use self::nextest::EmptyTests;
-use self::statistics::{Ratio, Spread, median};
+use self::spread::Spread;
+use self::statistics::{Ratio, median};
 
 /// Compares `exitring run` with its peers and with the floor
 #[derive(Parser)]

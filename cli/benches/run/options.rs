@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::contestants::{Builds, Contestant, PROGRAM, Table, write_list};
-use crate::statistics::{Ratio, Spread, median};
+use crate::spread::Spread;
+use crate::statistics::{Ratio, median};
 use crate::{Measured, position_of_run};
 
 /// The options, DIR being a directory for files, and the least ratio to the run without them.
