@@ -6,7 +6,8 @@
 use std::ffi::OsStr;
 
 use clap::Command;
-use clap::builder::Resettable;
+use clap::builder::{Resettable, StyledStr};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// Whether a command line that asks for help asks for all options: with `--help` or `help`.
 pub(crate) fn wants_all(mut words: impl Iterator<Item = impl AsRef<OsStr>>) -> bool {
@@ -33,6 +34,23 @@ pub(crate) fn with_all_options(exitring: Command) -> Command {
         command = command.after_help(after).after_long_help(Resettable::Reset);
         command.mut_args(|arg| arg.long_help(Resettable::Reset).hide_short_help(false))
     })
+}
+
+/// Replaces the advice on words that `run` does not know: to write them after `--` is right for all
+/// words from the command on.
+pub(crate) fn explain_separator(mut error: clap::Error, subcommand: Option<&OsStr>) -> clap::Error {
+    if subcommand == Some(OsStr::new("run")) && error.kind() == ErrorKind::UnknownArgument {
+        let mut advice = match error.remove(ContextKind::Suggested) {
+            Some(ContextValue::StyledStrs(advice)) => advice,
+            _ => Vec::new(),
+        };
+        advice.retain(|advice| !advice.to_string().starts_with("to pass"));
+        advice.push(StyledStr::from(
+            "a command and its arguments follow --, as in: exitring run -j 4 -- gzip -9 ::: *.log",
+        ));
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(advice));
+    }
+    error
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod run;
 mod serve;
 mod signal_name;
 mod size;
+mod start_pages;
 mod stdio;
 mod wait;
 
@@ -49,7 +50,10 @@ fn main() -> ExitCode {
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
             return show(&all_options(error)).into();
         }
-        Err(error) => return show(&error).into(),
+        Err(error) => {
+            let subcommand = env::args_os().nth(1);
+            return show(&help::explain_separator(error, subcommand.as_deref())).into();
+        }
     };
     let ended = match command {
         Command::Run(options) => run::run(*options),

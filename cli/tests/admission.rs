@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -182,6 +183,41 @@ fn starts_resume_when_the_load_has_fallen() {
     rewrite(&dir, "7.90");
     assert_eq!(run.code(), Some(0));
     assert!(dir.path().join("ran").exists());
+}
+
+#[test]
+fn a_token_of_make_is_put_back_while_the_load_is_high() {
+    let dir = TempDir::new().unwrap();
+    let words = ["run", "-j2", "--load", "8"];
+    let load = "1.00 0.00 0.00 1/100 1\n";
+    let Some(mut command) = with_proc_file(&dir, "/proc/loadavg", load, &words) else {
+        return;
+    };
+    let fifo = dir.path().join("jobserver");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, 0o600.into()).unwrap();
+    let mut options = OpenOptions::new();
+    let mut tokens = options.read(true).write(true).open(&fifo).unwrap();
+    let available = |tokens: &File| rustix::io::ioctl_fionread(tokens).unwrap();
+    let job = "echo >> ran; until [ -e go ]; do sleep 0.01; done\n";
+    command.env(
+        "MAKEFLAGS",
+        format!(" -j2 --jobserver-auth=fifo:{}", fifo.display()),
+    );
+    let mut run = start(&dir, &mut command, &job.repeat(2));
+    let ran = || read(dir.path().join("ran")).len();
+    wait_until("the first job", || ran() == 1);
+    // Time to request a token for the second job.
+    thread::sleep(std::time::Duration::from_millis(300));
+    rewrite(&dir, "9.10");
+    tokens.write_all(b"x").unwrap();
+    // Time to take the token, and to read the load.
+    thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!((ran(), available(&tokens)), (1, 1));
+    rewrite(&dir, "7.90");
+    wait_until("the second job", || ran() == 2);
+    assert_eq!(available(&tokens), 0);
+    fs::write(dir.path().join("go"), "").unwrap();
+    assert_eq!((run.code(), available(&tokens)), (Some(0), 1));
 }
 
 #[test]

@@ -6,6 +6,10 @@
 //! any lines; `[N]` is an exit status that is not 0.
 
 mod common;
+#[cfg(feature = "queue")]
+#[allow(dead_code)]
+#[path = "queue/server.rs"]
+mod server;
 
 use std::collections::BTreeSet;
 use std::env;
@@ -32,12 +36,13 @@ const LEFT_OUT: &[&str] = &[
     "--help",
     "--version",
     "--starters",
-    // They need a server, with logins and certificates: see tests/queue.
-    "--queue",
-    "--wait",
+    // They need a server with logins and certificates: see tests/queue.
     "--creds",
     "--ca",
 ];
+
+/// The server of a queue in the examples.
+const QUEUE: &str = "nats://host/";
 
 /// What an option needs that a machine may lack.
 enum Need {
@@ -257,6 +262,9 @@ fn run(command: &str, dir: &Path, in_terminal: bool) -> (String, Option<i32>) {
         .env("PATH", path.expect("no colon in the path"))
         .env("TERMINAL", if in_terminal { "1" } else { "0" })
         .env("TERM", "xterm")
+        .env_remove("NATS_USER")
+        .env_remove("NATS_CREDS")
+        .env_remove("NATS_CA")
         .output()
         .expect("runs");
     let text = String::from_utf8_lossy(&output.stdout).replace('\r', "");
@@ -319,6 +327,46 @@ fn serve(dir: &Path) -> Started {
     service
 }
 
+/// What a session needs that runs in the background.
+#[derive(Default)]
+struct Servers {
+    #[cfg(feature = "serve")]
+    _service: Option<Started>,
+    #[cfg(feature = "queue")]
+    queue: Option<server::Server>,
+}
+
+impl Servers {
+    /// Starts what the session needs. `None`: it cannot run here.
+    fn start(subcommand: &str, session: &[Step], dir: &Path) -> Option<Self> {
+        #[allow(unused_mut)]
+        let mut servers = Self::default();
+        #[cfg(feature = "serve")]
+        if ["watch", "exits"].contains(&subcommand) {
+            servers._service = Some(serve(dir));
+        }
+        if session.iter().any(|step| step.command.contains(QUEUE)) {
+            #[cfg(feature = "queue")]
+            {
+                servers.queue = Some(server::Server::start()?);
+            }
+            #[cfg(not(feature = "queue"))]
+            return None;
+        }
+        let _ = (subcommand, dir);
+        Some(servers)
+    }
+
+    /// The command, with the address of the server that runs.
+    fn address(&self, command: &str) -> String {
+        #[cfg(feature = "queue")]
+        if let Some(queue) = &self.queue {
+            return command.replace(QUEUE, &format!("nats://{}/", queue.host()));
+        }
+        command.to_owned()
+    }
+}
+
 fn check(subcommand: &str) {
     for session in sessions(&page(subcommand)) {
         if let Some(lacking) = lacks(&session) {
@@ -326,15 +374,14 @@ fn check(subcommand: &str) {
             continue;
         }
         let dir = tempfile::tempdir().unwrap();
-        #[cfg(feature = "serve")]
-        let _service = ["watch", "exits"]
-            .contains(&subcommand)
-            .then(|| serve(dir.path()));
+        let Some(servers) = Servers::start(subcommand, &session, dir.path()) else {
+            continue;
+        };
         for step in session {
             let in_terminal = NEEDS.iter().any(|(option, need)| {
                 matches!(need, Need::Terminal) && uses(&step.command, option, None)
             });
-            let (text, status) = run(&step.command, dir.path(), in_terminal);
+            let (text, status) = run(&servers.address(&step.command), dir.path(), in_terminal);
             let shown = match status {
                 Some(0) => String::new(),
                 Some(code) => format!("[{code}]"),

@@ -3,10 +3,12 @@
 mod common;
 
 use std::fs::{self, File};
-use std::process::Stdio;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Stdio};
 
 use common::{
-    Started, gone, jobs, mark, numbers, read_all, signal, signal_again, std_exitring, wait_until,
+    EXITRING, Started, gone, jobs, mark, numbers, read_all, signal, signal_again, std_exitring,
+    wait_until,
 };
 
 /// Runs four jobs that report their start and then run for long.
@@ -49,6 +51,26 @@ fn an_interrupt_ends_all_jobs_and_leaves_a_complete_job_log() {
         );
         assert!(read_all(File::open(dir.path().join("err")).unwrap()).contains("interrupted"));
     }
+}
+
+#[test]
+fn a_script_does_not_go_on_after_ctrl_c() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = format!(
+        "for i in 1 2; do {EXITRING} run -q -- sh -c 'echo 1 >> begun; sleep 1000' ::: x; done; \
+         echo > after"
+    );
+    let mut command = Command::new("bash");
+    command.args(["-c", &script]).current_dir(dir.path());
+    command.process_group(0).stderr(Stdio::null());
+    let mut run = Started::new(&mut command);
+    wait_until("a job", || numbers(&dir.path().join("begun")).len() == 1);
+    // Ctrl-C goes to the script, too, which waits for the run.
+    let group = rustix::process::Pid::from_child(&run.0);
+    rustix::process::kill_process_group(group, rustix::process::Signal::INT).unwrap();
+    assert_eq!(run.0.wait().unwrap().signal(), Some(libc::SIGINT));
+    assert_eq!(numbers(&dir.path().join("begun")).len(), 1);
+    assert!(!dir.path().join("after").exists());
 }
 
 #[test]

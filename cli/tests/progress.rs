@@ -65,6 +65,26 @@ fn bar_and_no_bar_decide_about_the_bar() {
 }
 
 #[test]
+fn no_bar_overwrites_a_list_that_is_typed() {
+    if !tmux_is_there() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let script = format!("{EXITRING} run -j 1; {EXITRING} run --bar -- echo");
+    let terminal = Terminal::new("typed", dir.path(), &script);
+    terminal.wait_for(&["reading commands from the terminal"]);
+    terminal.enter("echo from a job; until [ -e go ]; do sleep 0.05; done");
+    terminal.wait_for(&["\nfrom a job"]);
+    // Several times the interval between two drawings.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let screen = terminal.screen();
+    assert!(!screen.contains("running"), "{screen}");
+    fs::write(dir.path().join("go"), "").unwrap();
+    terminal.tmux(&["send-keys", "C-d"]);
+    terminal.wait_for(&["1 succeeded", "reading arguments", "0 running"]);
+}
+
+#[test]
 fn the_bar_is_ascii_in_an_ascii_locale() {
     if !tmux_is_there() {
         return;
@@ -164,12 +184,14 @@ fn a_job_that_needs_the_terminal_is_reported_and_ended_by_ctrl_c() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("list"), format!("{line}\n")).unwrap();
         let terminal = Terminal::with_shell(name, dir.path());
-        terminal.enter(&format!("{EXITRING} run --grace 1h list; echo code $?"));
+        terminal.enter(&format!("{EXITRING} run --grace 1h list"));
         terminal.wait_for(&[&format!(
             "job 1 is stopped ({signal}): it needs the terminal"
         )]);
         terminal.tmux(&["send-keys", "C-c"]);
-        terminal.wait_for(&["1 interrupted", "code 130"]);
+        terminal.wait_for(&["1 interrupted"]);
+        terminal.enter("echo code $?");
+        terminal.wait_for(&["code 130"]);
     }
 }
 

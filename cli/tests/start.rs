@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{exitring, jobs, shell, stdout};
+use common::{exitring, jobs, shell, stderr, stdout};
 
 #[test]
 fn a_builtin_behaves_the_same_with_and_without_special_characters() {
@@ -51,7 +51,7 @@ fn a_job_that_cannot_be_started_is_reported_with_the_exit_code_of_a_shell() {
         ("./nodir/x", "no such program", 127),
         ("./noexec x", "may not be executed", 126),
         ("./script", "but the interpreter", 126),
-        ("true \0", "NUL", 126),
+        ("true \0", "(-0 reads a list from find -print0)", 126),
     ] {
         for options in [
             "-q",
@@ -91,6 +91,30 @@ fn a_job_that_cannot_be_started_is_reported_with_the_exit_code_of_a_shell() {
     }
     let codes = std::fs::read_to_string(dir.path().join("code")).unwrap();
     assert!(codes.lines().all(|code| code == "1"), "{codes}");
+}
+
+#[test]
+fn a_template_that_a_shell_would_execute_is_reported() {
+    let mut run = exitring(["run", "--", "echo {} | wc", ":::", "x"]);
+    let text = stderr(&mut run);
+    assert!(text.contains("as in: sh -c 'COMMAND {}'"), "{text}");
+}
+
+#[test]
+fn a_command_without_its_separator_is_reported() {
+    for words in [
+        "echo {} ::: a",
+        "gzip -9 ::: a",
+        "-j 2 wc{} ::: a",
+        "-P 2 -- wc ::: a",
+    ] {
+        let mut run = exitring(["run"]);
+        let output = run.args(words.split(' ')).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("follow --, as in: exitring run"), "{text}");
+        assert!(!text.contains("to pass"), "{text}");
+        assert_eq!(output.status.code(), Some(2));
+    }
 }
 
 #[test]

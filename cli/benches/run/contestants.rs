@@ -16,10 +16,14 @@ const PARALLEL_PART: usize = 10;
 pub(crate) struct Contestant {
     pub(crate) name: String,
     pub(crate) jobs: usize,
+    /// The least ratio of its jobs a second to those of `exitring run` at which the project aims.
+    pub(crate) target: Option<f64>,
     program: PathBuf,
     arguments: Vec<String>,
     /// The file that is standard input.
     list: Option<PathBuf>,
+    /// A file that must not exist when it starts.
+    pub(crate) creates: Option<PathBuf>,
 }
 
 impl Contestant {
@@ -27,10 +31,26 @@ impl Contestant {
         Self {
             name: name.into(),
             jobs,
+            target: None,
             program: program.into(),
             arguments: arguments.iter().map(ToString::to_string).collect(),
             list: None,
+            creates: None,
         }
+    }
+
+    /// `exitring run` with options, which reads the list.
+    pub(crate) fn exitring_run(
+        exitring: &Path,
+        options: &[&str],
+        jobs: usize,
+        at_once: &str,
+        list: &Path,
+    ) -> Self {
+        let name = ["exitring", "run"].iter().chain(options);
+        let name = name.copied().collect::<Vec<_>>().join(" ");
+        let arguments = [&["run", "-q", "-j", at_once], options].concat();
+        Self::new(name, jobs, exitring, &arguments).reading(list.to_owned())
     }
 
     fn reading(mut self, list: PathBuf) -> Self {
@@ -40,6 +60,9 @@ impl Contestant {
 
     /// The command that runs all jobs once.
     pub(crate) fn command(&self) -> Command {
+        if let Some(file) = &self.creates {
+            let _ = fs::remove_file(file);
+        }
         let mut command = Command::new(&self.program);
         let stdin = self.list.as_ref().map_or_else(Stdio::null, |list| {
             File::open(list).expect("the list can be read").into()
@@ -50,8 +73,8 @@ impl Contestant {
     }
 }
 
-/// What is compared, and what is absent and why. The first two of the contestants are the floor and
-/// `exitring run`.
+/// What is compared, and what is absent and why. One of the contestants is `exitring run` without
+/// options.
 #[derive(Default)]
 pub(crate) struct Table {
     pub(crate) contestants: Vec<Contestant>,
@@ -97,10 +120,10 @@ pub(crate) fn of_program(builds: &Builds, jobs: usize, at_once: usize, dir: &Pat
         &["--output", "jsonl"],
     ] {
         for (exitring, build) in builds.each() {
-            let name = ["exitring run", &options.join(" ")].join(" ");
-            let all = [&["run", "-q", "-j", at_once_text], options].concat();
-            let contestant = Contestant::new(name.trim().to_owned() + build, jobs, exitring, &all);
-            table.contestants.push(contestant.reading(list.clone()));
+            let mut contestant =
+                Contestant::exitring_run(exitring, options, jobs, at_once_text, &list);
+            contestant.name += build;
+            table.contestants.push(contestant);
         }
     }
     table.contestants.extend(second_floor);
@@ -146,10 +169,10 @@ pub(crate) fn of_tests(builds: &Builds, at_once: usize, tests: &EmptyTests) -> T
     ));
     for options in [&[][..], &["--discard"]] {
         for (exitring, build) in builds.each() {
-            let name = ["exitring run", &options.join(" ")].join(" ");
-            let all = [&["run", "-q", "-j", &at_once], options].concat();
-            let contestant = Contestant::new(name.trim().to_owned() + build, count, exitring, &all);
-            table.contestants.push(contestant.reading(list.clone()));
+            let mut contestant =
+                Contestant::exitring_run(exitring, options, count, &at_once, &list);
+            contestant.name += build;
+            table.contestants.push(contestant);
         }
     }
     table
@@ -178,7 +201,8 @@ pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     paths.find(|path| path.is_file())
 }
 
-fn write_list(dir: &Path, jobs: usize) -> PathBuf {
+/// Writes a list that runs [`PROGRAM`] so often.
+pub(crate) fn write_list(dir: &Path, jobs: usize) -> PathBuf {
     let path = dir.join(format!("list-{jobs}"));
     let mut file = File::create(&path).expect("the temporary directory is writable");
     let lines = format!("{PROGRAM}\n").repeat(jobs);

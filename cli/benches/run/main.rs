@@ -3,6 +3,8 @@
 //! ```sh
 //! cargo bench -p exitring-cli --bench run
 //! cargo bench -p exitring-cli --bench run -- --rounds 15 --against OTHER/exitring
+//! cargo bench -p exitring-cli --bench run -- --options
+//! cargo bench -p exitring-cli --bench run -- --memory 1000000
 //! ```
 //!
 //! The contestants run in turns, in another random order in each round. The tables give medians,
@@ -11,7 +13,10 @@
 
 mod contestants;
 mod floor;
+mod memory;
 mod nextest;
+mod options;
+mod spread;
 mod statistics;
 
 use std::path::PathBuf;
@@ -22,6 +27,7 @@ use exitring::Watcher;
 
 use self::contestants::{Builds, Contestant, PROGRAM, Table};
 use self::nextest::EmptyTests;
+use self::spread::Spread;
 use self::statistics::{Ratio, median};
 
 /// Compares `exitring run` with its peers and with the floor
@@ -55,6 +61,14 @@ struct Options {
     #[arg(long, value_name = "PATH")]
     against: Option<PathBuf>,
 
+    /// Measure what options of `exitring run` cost, instead
+    #[arg(long)]
+    options: bool,
+
+    /// Measure the memory of runs of so many jobs, instead
+    #[arg(long, value_name = "JOBS")]
+    memory: Option<usize>,
+
     /// Be the floor: threads, jobs
     #[arg(long, num_args = 2, hide = true)]
     floor: Option<Vec<usize>>,
@@ -80,12 +94,23 @@ fn main() {
         against: options.against.clone(),
     };
     let dir = tempfile::tempdir().expect("a temporary directory");
+    if let Some(jobs) = options.memory {
+        return memory::measure(&builds.exitring, jobs, options.at_once, dir.path());
+    }
+    if options.options {
+        let table = options::table(&builds, options.jobs, options.at_once, dir.path());
+        println!(
+            "{PROGRAM}, {} jobs, {} at a time, {} rounds\n",
+            options.jobs, options.at_once, options.rounds
+        );
+        return compare(table, &options, options::print);
+    }
     let table = contestants::of_program(&builds, options.jobs, options.at_once, dir.path());
     println!(
         "{PROGRAM}, {} at a time, {} rounds\n",
         options.at_once, options.rounds
     );
-    compare(table, &options);
+    compare(table, &options, print_table);
     if options.tests == 0 {
         return;
     }
@@ -97,13 +122,14 @@ fn main() {
         Ok(tests) => compare(
             contestants::of_tests(&builds, options.at_once, &tests),
             &options,
+            print_table,
         ),
         Err(reason) => println!("Absent: cargo nextest: {reason}"),
     }
 }
 
 /// Runs the contestants in turns, and prints the table.
-fn compare(mut table: Table, options: &Options) {
+fn compare(mut table: Table, options: &Options, print: fn(&[Contestant], &[Measured])) {
     let left_out = |contestant: &Contestant| {
         options
             .without
@@ -131,7 +157,7 @@ fn compare(mut table: Table, options: &Options) {
             measured[index].cpu_per_job.push(cpu.as_secs_f64() / jobs);
         }
     }
-    print_table(contestants, &measured);
+    print(contestants, &measured);
     for absent in &table.absent {
         println!("\nAbsent: {absent}.");
     }
@@ -149,10 +175,14 @@ fn run(watcher: &Watcher, contestant: &Contestant) -> (Duration, Duration) {
     (wall, usage.user() + usage.system())
 }
 
-fn print_table(contestants: &[Contestant], measured: &[Measured]) {
+/// The contestant that is `exitring run` without options.
+fn position_of_run(contestants: &[Contestant]) -> usize {
     let is_run = |contestant: &Contestant| contestant.name == "exitring run";
-    let run = contestants.iter().position(is_run).unwrap_or_default();
-    let (first, run) = (&measured[0], &measured[run]);
+    contestants.iter().position(is_run).unwrap_or_default()
+}
+
+fn print_table(contestants: &[Contestant], measured: &[Measured]) {
+    let (first, run) = (&measured[0], &measured[position_of_run(contestants)]);
     println!(
         "| | jobs/s (least to most) | ratio to {} | ratio to exitring run | CPU per job | CPU ratio to {} |",
         contestants[0].name, contestants[0].name
@@ -160,12 +190,10 @@ fn print_table(contestants: &[Contestant], measured: &[Measured]) {
     println!("| --- | ---: | ---: | ---: | ---: | ---: |");
     for (contestant, measured) in contestants.iter().zip(measured) {
         let rates = &measured.jobs_per_second;
-        let least = rates.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = rates.iter().copied().fold(0.0, f64::max);
         println!(
-            "| {} | {:.0} ({least:.0} to {most:.0}) | {} | {} | {:.0} µs | {} |",
+            "| {} | {} | {} | {} | {:.0} µs | {} |",
             contestant.name,
-            median(rates),
+            Spread::of(rates),
             Ratio::of(rates, &first.jobs_per_second),
             Ratio::of(rates, &run.jobs_per_second),
             median(&measured.cpu_per_job) * 1e6,

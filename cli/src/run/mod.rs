@@ -96,14 +96,31 @@ use self::supervisor::slow_jobs::SlowJobs;
 use self::token::Token;
 use crate::code;
 use crate::diagnostics::say;
+use crate::dispositions;
 use crate::failure::Failure;
 #[cfg(feature = "queue")]
 use crate::queue::worker::{link::QueueLink, prepare::prepare};
+use crate::start_pages;
 
 /// Runs the jobs. Returns the exit code.
-pub(crate) fn run(
+///
+/// After Ctrl-C this process ends by SIGINT: a shell that executes a script or a loop goes on with
+/// the next command if a program exits with a code, and would take the Ctrl-C for handled.
+pub(crate) fn run(options: Options) -> Result<u8, Failure> {
+    // A run may take long.
+    start_pages::release();
+    let (exit_code, request) = run_jobs(options)?;
+    if request == Some(libc::SIGINT) {
+        // Process 1 of a container survives it, and exits with the code.
+        let _ = dispositions::raise_default(libc::SIGINT);
+    }
+    Ok(exit_code)
+}
+
+/// Runs the jobs. Returns the exit code, and the signal that interrupted the run.
+fn run_jobs(
     #[cfg_attr(not(feature = "queue"), allow(unused_mut))] mut options: Options,
-) -> Result<u8, Failure> {
+) -> Result<(u8, Option<i32>), Failure> {
     // First: it must find the descriptors as they were inherited.
     let mut jobserver = Role::choose(&options, JOBS_MORE)?;
     let foreground = choose_foreground(&options)?;
@@ -126,7 +143,7 @@ pub(crate) fn run(
         None => None,
     };
     if failed.as_ref().is_some_and(FailedJobs::is_empty) {
-        return setup::nothing_failed(&options);
+        return Ok((setup::nothing_failed(&options)?, None));
     }
     let durations = match &options.tests.durations {
         Some(log) => Some(Durations::read(log)?),
@@ -147,7 +164,8 @@ pub(crate) fn run(
             durations,
             ..Selection::new(source, shard, resume)
         };
-        return dry_run::print(selection, options.output.format == Format::Jsonl);
+        let exit_code = dry_run::print(selection, options.output.format == Format::Jsonl)?;
+        return Ok((exit_code, None));
     }
     check_files(&options)?;
     let watch = choose_watch(&options)?;
@@ -155,6 +173,8 @@ pub(crate) fn run(
     // Opening a FIFO blocks until it has a writer. Signals keep their default effect until then, so
     // Ctrl-C still ends the process.
     let source = Source::open(&list_options(&options))?;
+    // The bar would overwrite what is being typed.
+    let is_typed = source.reads_terminal();
     let signals = Signals::install().map_err(|error| cannot("install signal handlers", &error))?;
     let (joblog, resume) = match &options.joblog {
         Some(path) => {
@@ -269,7 +289,10 @@ pub(crate) fn run(
         std_streams,
         progress: Progress::new(
             options.output.bar
-                || !options.output.quiet && !options.output.no_bar && !options.output.watch,
+                || !options.output.quiet
+                    && !options.output.no_bar
+                    && !options.output.watch
+                    && !is_typed,
         ),
         watch,
         summary: Summary::new(),
@@ -288,6 +311,7 @@ pub(crate) fn run(
         reported_signals: HashSet::new(),
         spawner,
     };
+    start_pages::release();
     let open_pipes = supervisor.supervise();
     if !supervisor.shutdown.is_abandoned() {
         for spawner in spawners {
@@ -347,7 +371,7 @@ pub(crate) fn run(
     {
         contain::pool::wait_until_empty(pool);
     }
-    Ok(exit_code)
+    Ok((exit_code, shutdown.interrupted_by()))
 }
 
 fn start_thread(

@@ -8,7 +8,7 @@ pub mod terminal;
 
 use std::fs;
 use std::io;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command as Std, Stdio};
 use std::thread::sleep;
@@ -180,14 +180,15 @@ impl Started {
         Self(command.stdin(Stdio::null()).spawn().expect("starts"))
     }
 
-    /// Waits for the child to end. Returns its exit code.
+    /// Waits for the child to end. Returns its exit code, as a shell shows it.
     pub fn code(&mut self) -> Option<i32> {
         let mut status = None;
         wait_until("its end", || {
             status = self.0.try_wait().expect("waits");
             status.is_some()
         });
-        status.and_then(|status| status.code())
+        let status = status?;
+        status.code().or(status.signal().map(|signal| 128 + signal))
     }
 }
 

@@ -32,9 +32,9 @@ impl Terminal {
         let terminal = Self {
             socket: format!("exitring-{name}-{}", std::process::id()),
         };
-        // The terminal stays until it is closed.
+        // The terminal stays until it is closed, also if Ctrl-C ends the script.
         let script = format!(
-            "cd {}; {script}; echo code $?; exec sleep 1000",
+            "trap : INT; cd {}; {script}; echo code $?; exec sleep 1000",
             dir.display()
         );
         terminal.tmux(&[

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -187,14 +188,15 @@ impl Worker {
         fs::read_to_string(self.errors.path()).expect("readable")
     }
 
-    /// Waits for its end. Returns the exit code.
+    /// Waits for its end. Returns the exit code, as a shell shows it.
     pub fn end(&mut self) -> Option<i32> {
         let mut status = None;
         wait_until("the end of a worker", || {
             status = self.child.try_wait().expect("it is a child");
             status.is_some()
         });
-        status.and_then(|status| status.code())
+        let status = status?;
+        status.code().or(status.signal().map(|signal| 128 + signal))
     }
 
     pub fn signal(&self, signal: i32) {

@@ -23,6 +23,7 @@ pub(crate) struct Lines {
     input: BufReader<Blocking<File>>,
     /// The length of a regular file, from which the number of jobs is estimated.
     length: Option<u64>,
+    is_terminal: bool,
     consumed: u64,
     line: Vec<u8>,
 }
@@ -68,6 +69,11 @@ impl Lines {
         }
     }
 
+    /// Whether the items are typed at a terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.is_terminal
+    }
+
     fn from_stdin(kind: ItemKind, arguments: bool) -> Result<Self, Failure> {
         let name = "standard input".to_owned();
         if io::stdin().is_terminal() {
@@ -93,6 +99,7 @@ impl Lines {
         if metadata.is_dir() {
             return Err(Failure::usage(format!("{name} is a directory, not a list")));
         }
+        let is_terminal = file.is_terminal();
         let length = metadata.is_file().then_some(metadata.len());
         let input = BufReader::with_capacity(READ_AT_ONCE, Blocking(file));
         Ok(Self {
@@ -101,6 +108,7 @@ impl Lines {
             crlf: false,
             input,
             length,
+            is_terminal,
             consumed: 0,
             line: Vec::new(),
         })
@@ -170,7 +178,10 @@ impl Lines {
             }
         }
         Ok(Some(match self.line.contains(&0) {
-            true => Line::Invalid("the line contains a NUL byte", &self.line),
+            true => Line::Invalid(
+                "the line contains a NUL byte (-0 reads a list from find -print0)",
+                &self.line,
+            ),
             false => Line::Whole(&self.line),
         }))
     }

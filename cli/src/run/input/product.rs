@@ -76,6 +76,12 @@ impl Product {
         }
     }
 
+    /// Whether arguments are typed at a terminal while jobs run.
+    pub(crate) fn reads_terminal(&self) -> bool {
+        let streamed = self.streamed.as_ref();
+        streamed.is_some_and(|streamed| streamed.lines.is_terminal())
+    }
+
     /// The number of combinations, if all lists are in memory.
     pub(crate) fn len(&self) -> Option<u64> {
         let lengths = self.groups.iter().map(|group| group[0].len() as u64);

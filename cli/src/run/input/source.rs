@@ -85,6 +85,15 @@ impl Source {
         })
     }
 
+    /// Whether the list is typed at a terminal while jobs run.
+    pub(crate) fn reads_terminal(&self) -> bool {
+        match &self.input {
+            Input::Commands(lines) => lines.is_terminal(),
+            Input::Arguments(_, product) => product.reads_terminal(),
+            Input::Batches(_, batches) => batches.items().reads_terminal(),
+        }
+    }
+
     /// The next job. `None` at the end of the list, which may begin again.
     pub(crate) fn next(&mut self) -> Result<Option<Item>, Failure> {
         if self.later_round().is_some() {

@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -267,6 +268,11 @@ impl From<SpawnError> for StartFailure {
                 if source.raw_os_error() == Some(libc::ENOEXEC) =>
             {
                 Self::NoInterpreter(reason)
+            }
+            SpawnError::NotFound { program, .. } if program.as_bytes().contains(&b' ') => {
+                Self::Job(StartError::not_found(format!(
+                    "{reason}; a template is not executed by a shell, except as in: sh -c 'COMMAND {{}}'"
+                )))
             }
             SpawnError::NotFound { .. } => Self::Job(StartError::not_found(reason)),
             _ => Self::Job(StartError::not_executable(reason)),

@@ -167,7 +167,7 @@ impl Supervisor {
             None if hung_up => (libc::SIGHUP, "ended after a hangup".into()),
             None => return,
         };
-        if let Some(stop) = self.shutdown.request(signal == libc::SIGQUIT) {
+        if let Some(stop) = self.shutdown.request(signal, signal == libc::SIGQUIT) {
             self.report(&format!(
                 "interrupted: job {number}, which had the terminal, {why}\n"
             ));

@@ -60,7 +60,7 @@ impl Supervisor {
     }
 
     pub(super) fn request_shutdown(&mut self, signal: i32, at_once: bool) {
-        let Some(stop) = self.shutdown.request(at_once) else {
+        let Some(stop) = self.shutdown.request(signal, at_once) else {
             return;
         };
         let inside = self.spawner.admission.active();
@@ -74,16 +74,22 @@ impl Supervisor {
         };
         if inside > 0 {
             let grace = duration::show(self.shutdown.grace());
+            let (jobs, get, are) = match inside {
+                1 => ("running job", "gets", "is"),
+                _ => ("running jobs", "get", "are"),
+            };
             self.report(&match stop {
                 Stop::Soon | Stop::Now => format!(
-                    "{why}: {inside} running jobs get SIGTERM, and SIGKILL after {grace}; a second \
+                    "{why}: {inside} {jobs} {get} SIGTERM, and SIGKILL after {grace}; a second \
                      request, at least a second from now, kills them at once\n"
                 ),
                 Stop::Kill => format!(
-                    "{why}: {inside} running jobs are killed; another request, at least a second from \
+                    "{why}: {inside} {jobs} {are} killed; another request, at least a second from \
                      now, leaves running what has not ended by then\n"
                 ),
-                Stop::Leave => format!("{why} again: {inside} jobs are left running\n"),
+                Stop::Leave => {
+                    format!("{why} again: {inside} {jobs} {are} not waited for any more\n")
+                }
             });
         }
         while let Some(pending) = self.pending_ends.pop(true) {

@@ -30,8 +30,8 @@ pub(crate) enum Stop {
 pub(crate) struct Shutdown {
     stop: Option<Stop>,
     grace: Duration,
-    /// The time of the first request to end.
-    interrupted: Option<Instant>,
+    /// The time of the first request to end, and its signal.
+    interrupted: Option<(Instant, i32)>,
     /// The last request to end that counted, and its effect.
     request: Option<(Instant, Stop)>,
     stdout_closed: bool,
@@ -87,9 +87,9 @@ impl Shutdown {
 
     /// Handles a request to end. Returns what to do about running jobs, unless it belongs to the
     /// request before.
-    pub(crate) fn request(&mut self, at_once: bool) -> Option<Stop> {
+    pub(crate) fn request(&mut self, signal: i32, at_once: bool) -> Option<Stop> {
         let now = Instant::now();
-        self.interrupted.get_or_insert(now);
+        self.interrupted.get_or_insert((now, signal));
         let stop = match self.request {
             None if at_once => Stop::Kill,
             None => Stop::Now,
@@ -106,6 +106,11 @@ impl Shutdown {
     /// Whether there was a request to end.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.interrupted.is_some()
+    }
+
+    /// The signal of the first request to end.
+    pub(crate) fn interrupted_by(&self) -> Option<i32> {
+        self.interrupted.map(|(_, signal)| signal)
     }
 
     /// Whether jobs are killed.
@@ -125,7 +130,7 @@ impl Shutdown {
     /// Until when the readers of this process's output are waited for; `None` is forever. After a
     /// request to end they have the same grace as jobs, and no time after a second request.
     pub(crate) fn output_deadline(&self) -> Option<Instant> {
-        let asked = self.interrupted?;
+        let (asked, _) = self.interrupted?;
         match self.stop {
             Some(Stop::Kill | Stop::Leave) => Some(asked),
             // A time that the clock cannot represent is never reached.
