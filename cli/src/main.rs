@@ -21,7 +21,6 @@ mod run;
 mod serve;
 mod signal_name;
 mod size;
-mod start_pages;
 mod stdio;
 mod wait;
 

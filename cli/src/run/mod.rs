@@ -100,15 +100,12 @@ use crate::dispositions;
 use crate::failure::Failure;
 #[cfg(feature = "queue")]
 use crate::queue::worker::{link::QueueLink, prepare::prepare};
-use crate::start_pages;
 
 /// Runs the jobs. Returns the exit code.
 ///
 /// After Ctrl-C this process ends by SIGINT: a shell that executes a script or a loop goes on with
 /// the next command if a program exits with a code, and would take the Ctrl-C for handled.
 pub(crate) fn run(options: Options) -> Result<u8, Failure> {
-    // A run may take long.
-    start_pages::release();
     let (exit_code, request) = run_jobs(options)?;
     if request == Some(libc::SIGINT) {
         // Process 1 of a container survives it, and exits with the code.
@@ -311,7 +308,6 @@ fn run_jobs(
         reported_signals: HashSet::new(),
         spawner,
     };
-    start_pages::release();
     let open_pipes = supervisor.supervise();
     if !supervisor.shutdown.is_abandoned() {
         for spawner in spawners {

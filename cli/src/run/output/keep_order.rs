@@ -13,7 +13,7 @@ use super::spool::{Block, Spool};
 use super::submitted_jobs::SubmittedJobs;
 
 /// How much output waits in memory.
-const HELD_MAX: usize = 16 * 1024 * 1024;
+const HELD_MAX: usize = 4 * 1024 * 1024;
 /// How much output of one job waits in memory.
 const HELD_OF_JOB_MAX: usize = 256 * 1024;
 /// The memory of a job without its output.
