@@ -239,6 +239,17 @@ impl Connection {
         }
     }
 
+    /// The id of the server, which is another one after each start.
+    pub(super) fn server_id(&self) -> String {
+        self.client.server_info().server_id
+    }
+
+    /// The same, unless another server may have the streams.
+    pub(super) fn single_server(&self) -> Option<String> {
+        let info = self.client.server_info();
+        (info.jetstream && info.cluster.is_none()).then_some(info.server_id)
+    }
+
     /// Waits until the server has everything that was published.
     pub(super) async fn flush(&self) {
         let _ = timeout(ANSWER_TIMEOUT, self.client.flush()).await;

@@ -235,6 +235,12 @@ pub(crate) struct ResultsOptions {
     #[arg(long, value_name = "FILE")]
     pub(crate) joblog: Option<PathBuf>,
 
+    /// Write the logs of jobs to DIR/NUMBER.out and DIR/NUMBER.err
+    ///
+    /// Those of accepted records, if the worker had --log nats. A stream without output has no file.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) logs: Option<PathBuf>,
+
     /// Standard output: human (default), jsonl, or junit
     ///
     /// human shows the end of what the jobs have written. jsonl has all records; one that does not
