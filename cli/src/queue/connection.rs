@@ -91,7 +91,11 @@ impl Connection {
             .ping_interval(Duration::from_secs(10))
             .subscription_capacity(64 * 1024)
             .reconnect_delay_callback(|attempts| {
-                let exponent = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
+                // Before the first attempt as well.
+                let Some(failed) = attempts.checked_sub(2) else {
+                    return Duration::ZERO;
+                };
+                let exponent = u32::try_from(failed).unwrap_or(u32::MAX);
                 let factor = 2_u32.checked_pow(exponent).unwrap_or(u32::MAX);
                 let delay = Duration::from_millis(50).saturating_mul(factor);
                 delay.min(RECONNECT_MAX)

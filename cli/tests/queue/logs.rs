@@ -131,9 +131,17 @@ fn a_record_says_that_the_bucket_has_no_room_for_the_log() {
     });
     server.publish("$JS.API.STREAM.CREATE.OBJ_exitring-r", &bucket.to_string());
     wait_until("the bucket", || self::bucket(&server).exists());
-    let jobs = "head -c 5000000 /dev/zero | tr '\\0' x\necho small\n";
-    server.submit("r", &[], jobs);
+    // The second log comes after the rest of the first one was removed.
+    let go = server.dir.path().join("go");
+    let second = format!(
+        "until test -e {}; do sleep 0.02; done; echo small\n",
+        go.display()
+    );
+    let jobs = ["head -c 5000000 /dev/zero | tr '\\0' x\n", &second].concat();
+    server.submit("r", &[], &jobs);
     let mut worker = server.worker("r", &["-q", "-j1", "--log", "nats"]);
+    wait_until("the first result", || server.status("r")["done"] == 1);
+    fs::write(&go, "").expect("writable");
     assert_eq!(worker.end(), Some(0));
     let errors = worker.errors();
     assert!(

@@ -1,6 +1,7 @@
 //! Queues on a NATS server. Each test has a server of its own, which needs `nats-server` in PATH.
 
 mod cancel;
+mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod connection;

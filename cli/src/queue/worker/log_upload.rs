@@ -137,7 +137,11 @@ async fn upload(shared: &Shared, path: &Path, name: &str) -> Result<u64, String>
 
 /// Stores one file as an object.
 async fn put(shared: &Shared, path: &Path, name: &str, nuid: &str) -> Result<u64, Stopped> {
-    let file = File::open(path)?;
+    let file = match File::open(path) {
+        // The supervisor has just removed an empty file.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        file => file?,
+    };
     let size = file.metadata()?.len();
     if size == 0 {
         return Ok(0);

@@ -72,6 +72,8 @@ pub(super) struct Thread {
     next_check: Instant,
     last_check: Instant,
     check_now: bool,
+    /// When the last job was delivered, the server had no more.
+    all_taken: bool,
     check_pause: Duration,
     /// The last check has found that results are lost. A server that has just started may give counts
     /// of different times, so the next one has to find the same.
@@ -145,6 +147,7 @@ impl Thread {
             next_check: now,
             last_check: now,
             check_now: false,
+            all_taken: false,
             check_pause: TICK,
             lost_results: false,
             link: *shared.connection.link.borrow(),

@@ -76,10 +76,13 @@ impl Thread {
         let context = self.parts.shared.connection.context.clone();
         let message = jetstream::Message { message, context };
         let (number, delivery) = match message.info() {
-            Ok(info) => (
-                info.stream_sequence,
-                u64::try_from(info.delivered).unwrap_or(1),
-            ),
+            Ok(info) => {
+                self.all_taken = info.pending == 0;
+                (
+                    info.stream_sequence,
+                    u64::try_from(info.delivered).unwrap_or(1),
+                )
+            }
             Err(_) => return None,
         };
         let reply = message.message.reply?;

@@ -112,8 +112,11 @@ impl Thread {
                 acknowledge(&shared, held.reply).await;
             }));
         }
-        if matches!(stored, Stored::Deleted) {
+        // Often the run is complete then.
+        let last = self.all_taken && self.unfinished == 0 && self.publications.is_empty();
+        if last || matches!(stored, Stored::Deleted) {
             self.next_check = Instant::now();
+            self.look();
         }
     }
 }
