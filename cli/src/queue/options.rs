@@ -235,9 +235,10 @@ pub(crate) struct ResultsOptions {
     #[arg(long, value_name = "FILE")]
     pub(crate) joblog: Option<PathBuf>,
 
-    /// Write the logs of jobs to DIR/NUMBER.out and DIR/NUMBER.err
+    /// Write the whole logs of jobs to files in DIR
     ///
-    /// Those of accepted records, if the worker had --log nats. A stream without output has no file.
+    /// NUMBER.out and NUMBER.err, of accepted records, if the worker had --log nats. A stream without
+    /// output has no file.
     #[arg(long, value_name = "DIR")]
     pub(crate) logs: Option<PathBuf>,
 

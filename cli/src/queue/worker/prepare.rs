@@ -4,7 +4,7 @@
 //! that, and with it the threads that resolve names of hosts.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio::time::sleep;
@@ -18,6 +18,8 @@ use crate::queue::model::record_message::record_limit;
 use crate::queue::model::run_spec::{RunSpec, ShellChoice, random_id};
 use crate::run::Options;
 
+/// How long the server has to create the bucket of the logs.
+const BUCKET_PATIENCE: Duration = Duration::from_secs(30);
 /// The value of `--log` that is no directory.
 const LOG_NATS: &str = "nats";
 /// How often it is looked whether the run was submitted (`--wait`).
@@ -156,10 +158,23 @@ async fn read(
         });
     }
     if upload {
-        connection.create_bucket().await?;
+        create_bucket(&connection).await?;
     }
     let limit = connection.client.max_payload();
     Ok((spec, before, record_limit(limit)))
+}
+
+/// Creates the bucket of the logs. The servers of a cluster may need some time for that.
+async fn create_bucket(connection: &Connection) -> Result<(), QueueError> {
+    let deadline = Instant::now() + BUCKET_PATIENCE;
+    loop {
+        match connection.create_bucket().await {
+            Err(error) if error.is_passing() && Instant::now() < deadline => {
+                sleep(WAIT_PAUSE).await;
+            }
+            created => return created,
+        }
+    }
 }
 
 #[cfg(test)]
