@@ -91,7 +91,11 @@ impl Connection {
             .ping_interval(Duration::from_secs(10))
             .subscription_capacity(64 * 1024)
             .reconnect_delay_callback(|attempts| {
-                let exponent = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX);
+                // Before the first attempt as well.
+                let Some(failed) = attempts.checked_sub(2) else {
+                    return Duration::ZERO;
+                };
+                let exponent = u32::try_from(failed).unwrap_or(u32::MAX);
                 let factor = 2_u32.checked_pow(exponent).unwrap_or(u32::MAX);
                 let delay = Duration::from_millis(50).saturating_mul(factor);
                 delay.min(RECONNECT_MAX)
@@ -237,6 +241,17 @@ impl Connection {
             server: self.server.clone(),
             reason: reason.into(),
         }
+    }
+
+    /// The id of the server, which is another one after each start.
+    pub(super) fn server_id(&self) -> String {
+        self.client.server_info().server_id
+    }
+
+    /// The same, unless another server may have the streams.
+    pub(super) fn single_server(&self) -> Option<String> {
+        let info = self.client.server_info();
+        (info.jetstream && info.cluster.is_none()).then_some(info.server_id)
     }
 
     /// Waits until the server has everything that was published.

@@ -44,7 +44,12 @@ pub(super) fn delete(options: &ServerOptions) -> Result<u8, Failure> {
         // The stream with the specification is the last one, so that an interrupted deletion can
         // be repeated, and nobody submits to a half-deleted run.
         let mut found = false;
-        for stream in [&names.jobs, &names.records, &names.state] {
+        for stream in [
+            &names.jobs,
+            &names.records,
+            &names.bucket_stream(),
+            &names.state,
+        ] {
             found |= delete_stream(connection, stream).await?;
         }
         if !found {

@@ -60,6 +60,10 @@ pub(crate) enum QueueError {
     TooLarge { job: u64, size: usize, limit: usize },
     #[error("job {job} of the list is invalid: {why}")]
     InvalidJob { job: u64, why: String },
+    #[error("the log of job {job} cannot be stored: {reason}; its record says so")]
+    LogNotStored { job: u64, reason: String },
+    #[error("the log {name} cannot be read: {reason}")]
+    NoLog { name: String, reason: String },
     #[error("the list has no jobs")]
     NoJobs,
     #[error("cannot {what}: {error}")]
@@ -80,7 +84,7 @@ impl QueueError {
         matches!(self, Self::NoRun { .. } | Self::OtherRun { .. })
     }
 
-    fn remedy(&self) -> &'static str {
+    pub(crate) fn remedy(&self) -> &'static str {
         match self {
             Self::Address(_) => "write nats://HOST/RUN or tls://HOST:PORT/RUN",
             Self::Credentials { .. } => "give --creds a file that `nsc generate creds` wrote",
@@ -124,6 +128,12 @@ impl QueueError {
             Self::TooLarge { .. } => {
                 "raise max_payload in the configuration of the server, or put the command into a script"
             }
+            Self::LogNotStored { .. } => {
+                "raise the limits of the stream OBJ_exitring-RUN, the account or the disk, or give workers --log DIR"
+            }
+            Self::NoLog { .. } => {
+                "somebody has removed it from the server; the records are still there"
+            }
             Self::InvalidJob { .. } => "correct the list; nothing was submitted",
             Self::NoJobs => "check the list; nothing was submitted",
             Self::System { .. } => "`exitring doctor` shows what this machine allows",
@@ -137,6 +147,7 @@ impl QueueError {
             | Self::Refused { .. }
             | Self::Full { .. }
             | Self::LostResults { .. }
+            | Self::NoLog { .. }
             | Self::System { .. } => code::RESOURCE,
             _ => code::USAGE,
         }

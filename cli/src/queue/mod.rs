@@ -17,12 +17,13 @@
 //! - [`streams`]: the streams of a run, and the consumer of its jobs.
 //! - [`spool`], [`mod@submit`]: `exitring submit`.
 //! - [`worker`]: the queue's part of `exitring run --queue`.
-//! - [`mod@results`], [`mod@status`], [`control`]: `exitring results` and `exitring queue`.
+//! - [`download`], [`mod@results`], [`mod@status`], [`control`]: `exitring results` and `exitring queue`.
 
 mod access;
 mod address;
 mod connection;
 mod control;
+mod download;
 mod error;
 mod model;
 mod options;

@@ -235,6 +235,13 @@ pub(crate) struct ResultsOptions {
     #[arg(long, value_name = "FILE")]
     pub(crate) joblog: Option<PathBuf>,
 
+    /// Write the whole logs of jobs to files in DIR
+    ///
+    /// NUMBER.out and NUMBER.err, of accepted records, if the worker had --log nats. A stream without
+    /// output has no file.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) logs: Option<PathBuf>,
+
     /// Standard output: human (default), jsonl, or junit
     ///
     /// human shows the end of what the jobs have written. jsonl has all records; one that does not

@@ -10,9 +10,11 @@ use roaring::RoaringTreemap;
 use tempfile::TempDir;
 
 use super::connection::{Connection, with_connection};
+use super::download::Download;
 use super::error::QueueError;
+use super::model::log_field::LogField;
 use super::model::record_message::RecordMessage;
-use super::model::text::Text;
+use super::model::text::{Text, one_line};
 use super::options::{ResultsOptions, ResultsOutput};
 use super::streams::records::Records;
 use crate::code;
@@ -35,6 +37,10 @@ pub(crate) fn results(options: &ResultsOptions) -> Result<u8, Failure> {
     with_connection(&options.server, async |connection| {
         let spec = connection.spec().await?;
         let mut report = Report::new(options, connection, spec.jobs)?;
+        let download = options.logs.as_deref();
+        let mut download = download
+            .map(|dir| Download::new(connection, dir))
+            .transpose()?;
         let mut records = Records::new(connection, &spec.id);
         let last = match options.follow {
             true => None,
@@ -49,7 +55,10 @@ pub(crate) fn results(options: &ResultsOptions) -> Result<u8, Failure> {
             let batch = records.next().await?;
             let idle = batch.is_empty();
             for record in batch {
-                report.add(&record)?;
+                let accepted = report.add(&record)?;
+                if let (Some(download), Some((job, log))) = (&mut download, accepted) {
+                    download.fetch(job, log).await?;
+                }
             }
             report.flush()?;
             idle_times = if idle { idle_times + 1 } else { 0 };
@@ -90,6 +99,11 @@ pub(crate) fn results(options: &ResultsOptions) -> Result<u8, Failure> {
         }
         if !cancelled {
             cancelled = is_cancelled(connection).await?;
+        }
+        if let Some(download) = download.filter(|download| download.missing > 0) {
+            let reason = download.reason.unwrap_or_default();
+            let text = format!("{} jobs have no log: {reason}", download.missing);
+            say(&format!("{}\n", one_line(&text)));
         }
         report.finish(spec.jobs, cancelled)
     })
@@ -155,13 +169,14 @@ impl<'a> Report<'a> {
         })
     }
 
-    fn add(&mut self, json: &[u8]) -> Result<(), Failure> {
+    /// Adds a record. If it is accepted, returns its job, and where the log is.
+    fn add(&mut self, json: &[u8]) -> Result<Option<(u64, Option<LogField>)>, Failure> {
         // Another program may have published it. The other records are as good as before.
         let message = serde_json::from_slice::<RecordMessage>(json).ok();
         let message = message.filter(|message| (1..=self.jobs).contains(&message.record.job));
         let Some(message) = message else {
             self.unreadable += 1;
-            return Ok(());
+            return Ok(None);
         };
         let accepted = self.accepted.insert(message.record.job);
         self.extra += u64::from(!accepted);
@@ -172,13 +187,14 @@ impl<'a> Report<'a> {
             self.out
                 .extend(format!(",\"accepted\":{accepted}}}\n").as_bytes());
         }
+        let log = (message.record.job, message.log.clone());
         if accepted {
             self.accept(message)?;
         }
-        match self.out.len() > OUT_MAX {
-            true => self.flush(),
-            false => Ok(()),
+        if self.out.len() > OUT_MAX {
+            self.flush()?;
         }
+        Ok(accepted.then_some(log))
     }
 
     fn accept(&mut self, message: RecordMessage) -> Result<(), Failure> {

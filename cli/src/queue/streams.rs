@@ -1,6 +1,6 @@
 //! The streams of a run, and the consumer of its jobs.
 //!
-//! A run has three streams, all with limits retention: nothing is removed before the run is deleted.
+//! A run has these streams, all with limits retention: nothing is removed before the run is deleted.
 //! (Work queue retention has lost messages: nats-server issues 5638 and 7817.)
 //!
 //! | stream | subjects | messages |
@@ -8,12 +8,14 @@
 //! | `exitring-RUN` | `exitring.RUN.state.>` | the last one of each subject: the [`RunSpec`], cancellation, signs of life, how often a job was given back |
 //! | `exitring-RUN-jobs` | `exitring.RUN.jobs.ID` | job N is message N |
 //! | `exitring-RUN-records` | `exitring.RUN.record.ID.*` | the results, a subject for each job: the number of subjects is the number of jobs with a result |
+//! | `OBJ_exitring-RUN` | `$O.exitring-RUN.>` | the logs, in an object store, once a worker has `--log nats` |
 //!
 //! ID is the id of the [`RunSpec`]. It is also part of the name of the consumer, so what a worker
 //! sends for a deleted run (results, acknowledgements, requests for jobs) has no receiver.
 //!
-//! [`names`] has the names, [`consumer`] the consumer, and [`records`] reads the stream of records.
+//! [`names`] has the names, [`consumer`] the consumer, [`bucket`] the object store, and [`records`] reads the stream of records.
 
+mod bucket;
 mod consumer;
 mod names;
 pub(super) mod records;
@@ -44,14 +46,16 @@ pub(super) struct StreamState {
 
 #[derive(Deserialize)]
 struct StreamInfo {
-    config: StreamSubjects,
+    config: StreamConfig,
     state: StreamState,
 }
 
 #[derive(Deserialize)]
-struct StreamSubjects {
+struct StreamConfig {
     #[serde(default)]
     subjects: Vec<String>,
+    #[serde(default)]
+    num_replicas: u8,
 }
 
 /// A message of a stream.
@@ -154,11 +158,14 @@ impl Connection {
             .await
     }
 
-    async fn stream_state(&self, stream: &str, subject: &str) -> Result<StreamState, QueueError> {
+    async fn stream_info(&self, stream: &str) -> Result<StreamInfo, QueueError> {
         let request = format!("STREAM.INFO.{stream}");
-        let info: StreamInfo = self
-            .api_ok("read the state of a stream", &request, Bytes::new())
-            .await?;
+        self.api_ok("read the state of a stream", &request, Bytes::new())
+            .await
+    }
+
+    async fn stream_state(&self, stream: &str, subject: &str) -> Result<StreamState, QueueError> {
+        let info = self.stream_info(stream).await?;
         match info.config.subjects.iter().any(|other| other == subject) {
             true => Ok(info.state),
             false => Err(QueueError::OtherRun {

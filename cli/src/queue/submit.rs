@@ -46,6 +46,7 @@ pub(crate) fn submit(options: &SubmitOptions) -> Result<u8, Failure> {
         let spec = RunSpec {
             format: FORMAT,
             id: random_id(),
+            server: connection.single_server(),
             jobs: spool.jobs,
             list: spool.hash.clone(),
             options: run_options,

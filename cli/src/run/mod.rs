@@ -73,6 +73,7 @@ use self::output::output_tails::OutputTails;
 use self::output::pipes::Pipes;
 use self::output::std_streams::StdStreams;
 use self::output::submitted_jobs::SubmittedJobs;
+use self::output_tail::stream_max;
 use self::report::durations::Durations;
 use self::report::failed_jobs::FailedJobs;
 use self::report::html::collector::RunEnd;
@@ -267,7 +268,7 @@ fn run_jobs(
             Arc::clone(&spawner.poll),
             route,
             OutputTails::new(
-                junit.is_some() || keeps_output,
+                stream_max(junit.is_some(), keeps_output),
                 options.report.is_some() || options.output.watch,
             ),
         ),

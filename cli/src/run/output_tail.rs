@@ -1,9 +1,22 @@
 //! The end of what a job has written.
 
-/// The most bytes of each stream that are kept.
+/// The most bytes of each stream that are kept for `--junit`.
 pub(crate) const STREAM_MAX: usize = 32 * 1024;
+/// The same for the records of a queue, in which nothing else has the output. Two streams in which
+/// JSON writes each byte as six fit into the 1 MiB that a server accepts unless it is configured
+/// otherwise.
+const RECORD_STREAM_MAX: usize = 64 * 1024;
 /// The most bytes of both streams together that are kept.
 pub(crate) const TOGETHER_MAX: usize = 4096;
+
+/// How much of each stream is kept. `None`: nothing wants it.
+pub(crate) fn stream_max(junit: bool, queue: bool) -> Option<usize> {
+    match (junit, queue) {
+        (_, true) => Some(RECORD_STREAM_MAX),
+        (true, false) => Some(STREAM_MAX),
+        (false, false) => None,
+    }
+}
 
 /// The end of some output.
 #[derive(Debug)]

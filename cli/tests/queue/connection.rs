@@ -208,13 +208,17 @@ fn the_documented_permissions_suffice_for_each_role_and_allow_no_other() {
     for user in ["submitter", "reader", "operator"] {
         assert_eq!(exit_code(user, &["run"]), denied, "{user}");
     }
-    assert_eq!(exit_code("worker", &["run"]), allowed(1));
+    let logs = server.dir.path().join("logs").display().to_string();
+    assert_eq!(exit_code("worker", &["run", "--log", "nats"]), allowed(1));
     // Again, with results.
     assert_eq!(exit_code("submitter", &["submit", &list]), allowed(0));
     for user in ["submitter", "worker", "operator"] {
         assert_eq!(exit_code(user, &["results"]), denied, "{user}");
     }
-    assert_eq!(exit_code("reader", &["results", "--follow"]), allowed(1));
+    let follow = ["results", "--follow", "--logs", &logs];
+    assert_eq!(exit_code("reader", &follow), allowed(1));
+    let log = std::fs::read_to_string(format!("{logs}/1.out"));
+    assert_eq!(log.expect("a log"), "a\n");
     assert_eq!(exit_code("reader", &["queue status"]), allowed(0));
     // The server loses a record.
     let filter = format!("exitring.nightly.record.{}.1", server.id("nightly"));

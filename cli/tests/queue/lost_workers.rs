@@ -1,7 +1,8 @@
 //! Workers that die.
 
 use crate::common::{code, numbers, wait_until};
-use crate::server::Server;
+use crate::proxy::Proxy;
+use crate::server::{Server, worker_of};
 
 const LEASE: [&str; 2] = ["--lease", "1s"];
 
@@ -164,4 +165,26 @@ fn the_record_of_a_job_that_is_given_up_fits_into_a_message() {
     let mut last = server.worker("r", &["-j1"]);
     assert_eq!(last.end(), Some(0));
     assert_eq!(server.records("r")[0]["outcome"], "unknown");
+}
+
+#[test]
+fn a_job_that_was_on_its_way_for_longer_than_its_lease_runs_once() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let out = server.dir.path().join("out");
+    let jobs = format!("echo 1 >> {}\n", out.display());
+    server.submit("r", &["--lease", "1s"], &jobs);
+    let proxy = Proxy::start(server.host());
+    // The server gives it the job, and nothing of that arrives.
+    let mut cut_off = worker_of(&proxy.url("r"), &[]);
+    wait_until("a delivery", || proxy.holds());
+    let mut other = server.worker("r", &[]);
+    assert_eq!(other.end(), Some(0));
+    proxy.release();
+    assert_eq!(cut_off.end(), Some(0));
+    assert_eq!(numbers(&out), [1]);
+    let records = server.records("r");
+    let lost: Vec<_> = records.iter().map(|record| &record["lost"]).collect();
+    assert_eq!(lost, [1]);
 }

@@ -116,19 +116,7 @@ impl Server {
 
     /// A worker in the background.
     pub fn worker(&self, run: &str, options: &[&str]) -> Worker {
-        let url = self.url(run);
-        let words = ["run", "--queue", &url].into_iter();
-        let mut command = std_exitring(words.chain(options.iter().copied()));
-        for name in LOGIN_VARIABLES {
-            command.env_remove(name);
-        }
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        let errors = tempfile::NamedTempFile::new().expect("a file");
-        command.stderr(errors.reopen().expect("a file"));
-        Worker {
-            child: command.spawn().expect("starts"),
-            errors,
-        }
+        worker_of(&self.url(run), options)
     }
 
     /// Publishes a message, and waits until the server has it.
@@ -158,6 +146,22 @@ impl Server {
     pub fn records(&self, run: &str) -> Vec<Value> {
         let mut command = self.command("results", run, &["--output", "jsonl"]);
         crate::common::records(&crate::common::stdout(&mut command))
+    }
+}
+
+/// A worker in the background.
+pub fn worker_of(url: &str, options: &[&str]) -> Worker {
+    let words = ["run", "--queue", url].into_iter();
+    let mut command = std_exitring(words.chain(options.iter().copied()));
+    for name in LOGIN_VARIABLES {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let errors = tempfile::NamedTempFile::new().expect("a file");
+    command.stderr(errors.reopen().expect("a file"));
+    Worker {
+        child: command.spawn().expect("starts"),
+        errors,
     }
 }
 

@@ -262,3 +262,36 @@ fn jobs_that_wait_for_a_retry_or_their_group_do_not_keep_others_from_starting() 
     assert_eq!(code(&mut server.command("queue cancel", "r", &[])), Some(0));
     assert_eq!(worker.end(), Some(1));
 }
+
+#[test]
+fn a_worker_that_joins_looks_jobs_up_only_if_the_server_has_restarted() {
+    let Some(mut server) = Server::with("jetstream { store_dir: STORE }\ntrace: true") else {
+        return;
+    };
+    let go = server.dir.path().join("go");
+    let waits = format!("until test -e {}; do sleep 0.02; done\n", go.display());
+    server.submit("r", &[], &["true\n", &waits, &waits, "true\n"].concat());
+    let log = server.dir.path().join("log");
+    let looked_up = || {
+        let log = std::fs::read_to_string(&log).expect("a log");
+        let mut lines = log.lines();
+        lines.any(|line| line.contains("last_by_subj") && line.contains("exitring.r.record."))
+    };
+    let mut first = server.worker("r", &["-j1"]);
+    wait_until("a result and a job", || {
+        let status = server.status("r");
+        status["done"] == 1 && status["taken"] == 1
+    });
+    let mut second = server.worker("r", &["-j1"]);
+    wait_until("two jobs", || server.status("r")["taken"] == 2);
+    assert!(!looked_up());
+    server.end();
+    server.start_again();
+    let mut third = server.worker("r", &["-j1"]);
+    wait_until("another result", || server.status("r")["done"] == 2);
+    assert!(looked_up());
+    std::fs::write(&go, "").expect("writable");
+    for worker in [&mut first, &mut second, &mut third] {
+        assert_eq!(worker.end(), Some(0));
+    }
+}

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::log_field::LogField;
 use super::text::Text;
 use crate::run::job::Job;
 use crate::run::output_tail::{OutputTail, Tail};
@@ -9,7 +10,8 @@ use crate::run::report::record::{Record, StoredRecord};
 
 /// Characters of a command, a name and a reason of a record that does not fit, until it does.
 const SHORT: [usize; 4] = [1024, 128, 16, 0];
-/// What a message has beside its content: the subject, headers, and the inbox for the answer.
+/// What a message has beside its content: the subject, headers, the inbox for the answer, and where the
+/// log is.
 const AROUND_RECORD: usize = 1024;
 
 /// The largest record that a server with this limit on messages accepts.
@@ -73,6 +75,9 @@ pub(crate) struct RecordMessage {
     pub(crate) origin: Origin,
     #[serde(flatten)]
     pub(crate) output: Output,
+    /// Only of workers with `--log nats`.
+    #[serde(default)]
+    pub(crate) log: Option<LogField>,
 }
 
 /// The origin of the record of a job.
@@ -130,7 +135,7 @@ pub(crate) fn encode(
         }
         // JSON writes some bytes as six.
         keep = match keep {
-            usize::MAX => 16 * 1024,
+            usize::MAX => 32 * 1024,
             keep if keep > 512 => keep / 2,
             _ => 0,
         };

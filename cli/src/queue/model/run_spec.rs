@@ -24,6 +24,10 @@ pub(crate) struct RunSpec {
     /// Which run of this name it is: random digits, which are part of its subjects and of the name of
     /// its consumer. Nothing that belongs to a deleted run reaches a later one with the same name.
     pub(crate) id: String,
+    /// The server to which it was submitted, if that is not in a cluster. A server has another id after
+    /// each start, so one with this id has forgotten nothing about the jobs.
+    #[serde(default)]
+    pub(crate) server: Option<String>,
     /// The number of jobs.
     pub(crate) jobs: u64,
     /// The hash of all jobs: XXH3 of their messages.
@@ -33,6 +37,7 @@ pub(crate) struct RunSpec {
 
 /// How jobs run, on every worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(Default))]
 pub(crate) struct RunOptions {
     pub(crate) timeout_seconds: Option<f64>,
     pub(crate) grace_seconds: f64,
@@ -51,8 +56,10 @@ pub(crate) struct RunOptions {
 /// What executes a line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(Default))]
 pub(crate) enum ShellChoice {
     /// `sh`, for the lines that need a shell.
+    #[cfg_attr(test, default)]
     Auto,
     Never,
     Always(Text),

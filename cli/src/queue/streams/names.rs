@@ -6,6 +6,8 @@ pub(in crate::queue) struct Names {
     pub(in crate::queue) state: String,
     pub(in crate::queue) jobs: String,
     pub(in crate::queue) records: String,
+    /// The object store of the logs.
+    pub(in crate::queue) bucket: String,
     prefix: String,
 }
 
@@ -15,8 +17,14 @@ impl Names {
             state: format!("exitring-{run}"),
             jobs: format!("exitring-{run}-jobs"),
             records: format!("exitring-{run}-records"),
+            bucket: format!("exitring-{run}"),
             prefix: format!("exitring.{run}"),
         }
+    }
+
+    /// The stream of the bucket, which exists once a worker has `--log nats`.
+    pub(in crate::queue) fn bucket_stream(&self) -> String {
+        format!("OBJ_{}", self.bucket)
     }
 
     pub(in crate::queue) fn spec_subject(&self) -> String {

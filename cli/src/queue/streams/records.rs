@@ -14,8 +14,9 @@ use tokio::time::{sleep, timeout};
 
 use super::{ANSWER_TIMEOUT, Connection, QueueError};
 
-/// How many records are requested at a time.
-const BATCH: usize = 256;
+/// How many records are requested at a time. The server ends a connection with more than 64 MiB to be
+/// sent, and a record has 768 KiB if JSON writes each byte of its output as six.
+const BATCH: usize = 64;
 /// How long a request waits for records.
 const EXPIRES: Duration = Duration::from_secs(1);
 /// The pause before another consumer is made.

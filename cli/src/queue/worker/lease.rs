@@ -11,6 +11,8 @@ pub(crate) enum FromRun {
     /// The job has ended.
     Finished {
         number: u64,
+        /// The number of the attempt that counts, from 1.
+        attempt: u32,
         end: JobEnd,
         /// The record, as it is published.
         message: Vec<u8>,
@@ -68,11 +70,12 @@ impl Lease {
     }
 
     /// Passes on the result of the job.
-    pub(super) fn settle(&self, end: JobEnd, message: Vec<u8>) {
+    pub(super) fn settle(&self, attempt: u32, end: JobEnd, message: Vec<u8>) {
         self.settled.set(true);
         // The thread of the queue has ended only if nobody waits for results any more.
         let _ = self.sender.send(FromRun::Finished {
             number: self.number,
+            attempt,
             end,
             message,
         });
@@ -106,7 +109,7 @@ mod tests {
         let (sender, mut receiver) = unbounded_channel();
         drop(Lease::new(1, 1, 0, sender.clone()));
         let lease = Lease::new(2, 1, 0, sender.clone());
-        lease.settle(JobEnd::Succeeded, b"{}".to_vec());
+        lease.settle(1, JobEnd::Succeeded, b"{}".to_vec());
         drop(lease);
         let lease = Lease::new(3, 1, 0, sender);
         lease.delay();

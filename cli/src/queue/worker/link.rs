@@ -12,9 +12,11 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use super::buffer::Buffer;
 use super::lease::{FromRun, JobEnd};
+use super::log_upload::Logs;
+use super::parts::Parts;
 use super::prepare::Prepared;
 use super::publication::Shared;
-use super::thread::{Parts, Thread};
+use super::thread::Thread;
 use crate::failure::Failure;
 use crate::queue::connection::{Connection, runtime};
 use crate::queue::error::QueueError;
@@ -96,7 +98,7 @@ impl QueueLink {
             (false, _) if record.success => JobEnd::Succeeded,
             (false, _) => JobEnd::Failed,
         };
-        lease.settle(end, message);
+        lease.settle(job.attempt, end, message);
     }
 
     /// Waits until all results are stored. They have `grace` for that if they are `limited`, as
@@ -154,6 +156,8 @@ fn work(
 ) {
     let work = async {
         let connection = Connection::open(&prepared.address, &prepared.access).await?;
+        let server_id = connection.server_id();
+        let looks_up_all = prepared.before.may_be_forgotten(&prepared.spec, &server_id);
         let names = connection.names();
         let shared = Shared {
             connection,
@@ -161,12 +165,18 @@ fn work(
             id: prepared.spec.id.clone(),
             buffer: Buffer::new(prepared.temporary).into(),
             refusal: std::cell::RefCell::default(),
+            logs: prepared
+                .logs
+                .as_ref()
+                .map(|dir| Logs::new(dir.path().into())),
+            missing_log: std::cell::RefCell::default(),
             closing: std::cell::Cell::default(),
         };
         let parts = Parts {
             shared: std::rc::Rc::new(shared),
             spec: prepared.spec,
-            looks_up_all: prepared.looks_up_all,
+            looks_up_all,
+            server_id,
             worker: prepared.worker,
             host: prepared.host,
             limit: prepared.limit,
@@ -174,6 +184,7 @@ fn work(
             event_queue,
             sender,
             from_run,
+            _logs: prepared.logs,
             _ended: ended,
         };
         Thread::new(parts).run().await;

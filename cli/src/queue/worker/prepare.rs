@@ -3,9 +3,10 @@
 //! No other thread exists then, so the variables of `--env` can be set. The connection ends before
 //! that, and with it the threads that resolve names of hosts.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
 use tokio::time::sleep;
 
 use crate::failure::Failure;
@@ -17,6 +18,10 @@ use crate::queue::model::record_message::record_limit;
 use crate::queue::model::run_spec::{RunSpec, ShellChoice, random_id};
 use crate::run::Options;
 
+/// How long the server has to create the bucket of the logs.
+const BUCKET_PATIENCE: Duration = Duration::from_secs(30);
+/// The value of `--log` that is no directory.
+const LOG_NATS: &str = "nats";
 /// How often it is looked whether the run was submitted (`--wait`).
 const WAIT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -27,14 +32,33 @@ pub(crate) struct Prepared {
     /// Where results wait that do not fit into the memory.
     pub(super) temporary: PathBuf,
     pub(super) spec: RunSpec,
-    /// The consumer may have forgotten which jobs are done: it was deleted and made again, or the
-    /// server was killed since the first result.
-    pub(super) looks_up_all: bool,
+    pub(super) before: Before,
     /// The name of this worker, which no other one has.
     pub(super) worker: String,
     pub(super) host: String,
     /// The largest record that the server accepts.
     pub(super) limit: usize,
+    /// Where jobs write to with `--log nats`, until that is uploaded.
+    pub(super) logs: Option<TempDir>,
+}
+
+/// What has happened before this worker starts.
+pub(super) struct Before {
+    /// The consumer was deleted and made again.
+    made_again: bool,
+    has_results: bool,
+    /// The server that said so.
+    server: String,
+}
+
+impl Before {
+    /// Whether the consumer may have forgotten which jobs are done: it was made again, or the server
+    /// may have been killed since the first result. `server`: the one that will give the jobs.
+    pub(super) fn may_be_forgotten(&self, spec: &RunSpec, server: &str) -> bool {
+        let same = spec.server.as_deref() == Some(server);
+        let results = self.has_results || self.server != server;
+        self.made_again || results && !same
+    }
 }
 
 /// Reads what the run is, and sets the options that belong to it. `None`: there is no queue.
@@ -47,8 +71,23 @@ pub(crate) fn prepare(options: &mut Options) -> Result<Option<Prepared>, Failure
     let access = Access::read(&address, &options.queue.login)?;
     let temporary = std::env::temp_dir();
     let temporary = std::path::absolute(&temporary).unwrap_or(temporary);
-    let (spec, looks_up_all, limit) =
-        runtime()?.block_on(read(&address, &access, options.queue.wait))?;
+    let upload = options.output.log.as_deref() == Some(Path::new(LOG_NATS));
+    let (spec, before, limit) =
+        runtime()?.block_on(read(&address, &access, options.queue.wait, upload))?;
+    let logs = match upload {
+        false => None,
+        true => {
+            let mut dir = tempfile::Builder::new();
+            let dir = dir.prefix("exitring-logs-").tempdir_in(&temporary);
+            Some(dir.map_err(|error| QueueError::System {
+                what: "create a temporary directory for logs",
+                error,
+            })?)
+        }
+    };
+    if let Some(logs) = &logs {
+        options.output.log = Some(logs.path().into());
+    }
     options.timeout = spec.options.timeout();
     options.grace = spec.options.grace();
     options.retries = spec.options.retries;
@@ -74,10 +113,11 @@ pub(crate) fn prepare(options: &mut Options) -> Result<Option<Prepared>, Failure
         access,
         temporary,
         spec,
-        looks_up_all,
+        before,
         worker: random_id(),
         host,
         limit,
+        logs,
     }))
 }
 
@@ -85,10 +125,11 @@ async fn read(
     address: &Address,
     access: &Access,
     wait: bool,
-) -> Result<(RunSpec, bool, usize), QueueError> {
+    upload: bool,
+) -> Result<(RunSpec, Before, usize), QueueError> {
     let connection = Connection::open(address, access).await?;
     let names = connection.names();
-    let (spec, looks_up_all) = loop {
+    let (spec, before) = loop {
         // The streams of jobs and records are created after the specification is stored.
         let read = async {
             let spec = connection.spec().await?;
@@ -96,8 +137,12 @@ async fn read(
             connection.consumer_state(&spec.id).await?;
             let made_again = names.made_again_subject();
             let made_again = connection.last_message(&names.state, &made_again).await?;
-            let looks_up_all = made_again.is_some() || records.messages > 0;
-            Ok::<_, QueueError>((spec, looks_up_all))
+            let before = Before {
+                made_again: made_again.is_some(),
+                has_results: records.messages > 0,
+                server: connection.server_id(),
+            };
+            Ok::<_, QueueError>((spec, before))
         };
         match read.await {
             // Not submitted yet, or the server is away for a while.
@@ -112,6 +157,56 @@ async fn read(
             run: address.run.clone(),
         });
     }
+    if upload {
+        create_bucket(&connection).await?;
+    }
     let limit = connection.client.max_payload();
-    Ok((spec, looks_up_all, record_limit(limit)))
+    Ok((spec, before, record_limit(limit)))
+}
+
+/// Creates the bucket of the logs. The servers of a cluster may need some time for that.
+async fn create_bucket(connection: &Connection) -> Result<(), QueueError> {
+    let deadline = Instant::now() + BUCKET_PATIENCE;
+    loop {
+        match connection.create_bucket().await {
+            Err(error) if error.is_passing() && Instant::now() < deadline => {
+                sleep(WAIT_PAUSE).await;
+            }
+            created => return created,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::model::run_spec::RunOptions;
+
+    #[test]
+    fn jobs_are_looked_up_unless_the_server_has_run_all_the_time() {
+        let before = |made_again, has_results| Before {
+            made_again,
+            has_results,
+            server: "A".into(),
+        };
+        let looks_up = |before: Before, submitted_to: Option<&str>, server: &str| {
+            let spec = RunSpec {
+                format: 1,
+                id: String::new(),
+                server: submitted_to.map(str::to_owned),
+                jobs: 1,
+                list: String::new(),
+                options: RunOptions::default(),
+            };
+            before.may_be_forgotten(&spec, server)
+        };
+        assert!(!looks_up(before(false, true), Some("A"), "A"));
+        assert!(looks_up(before(true, true), Some("A"), "A"));
+        // It has restarted before the look, after it, or is in a cluster.
+        assert!(looks_up(before(false, true), Some("0"), "A"));
+        assert!(looks_up(before(false, false), Some("A"), "B"));
+        assert!(looks_up(before(false, true), None, "A"));
+        // Nothing can be forgotten.
+        assert!(!looks_up(before(false, false), None, "A"));
+    }
 }

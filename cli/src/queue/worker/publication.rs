@@ -10,7 +10,10 @@ use async_nats::jetstream::message::PublishMessage;
 use tokio::time::sleep;
 
 use super::buffer::{Buffer, Waiting};
+use super::log_upload::Logs;
 use crate::queue::connection::{Connection, server_error};
+use crate::queue::error::QueueError;
+use crate::queue::model::log_field::LogField;
 use crate::queue::model::record_message::{record_limit, shorten};
 use crate::queue::streams::Names;
 
@@ -26,6 +29,10 @@ pub(super) struct Shared {
     pub(super) buffer: RefCell<Buffer>,
     /// Why the server refuses results.
     pub(super) refusal: RefCell<Option<String>>,
+    /// With `--log nats`.
+    pub(super) logs: Option<Logs>,
+    /// The last log that could not be stored.
+    pub(super) missing_log: RefCell<Option<QueueError>>,
     /// No more jobs run on this worker.
     pub(super) closing: Cell<bool>,
 }
@@ -47,23 +54,50 @@ pub(super) enum Stored {
     Deleted,
 }
 
-/// Stores a result. The job is acknowledged when the server has confirmed that. It repeats that until it succeeds: the server drops a message whose identifier it knows, and readers of results
-/// drop it otherwise.
-pub(super) async fn publish(
-    shared: Rc<Shared>,
-    number: u64,
-    id: String,
-    waiting: Waiting,
-) -> (u64, Stored) {
-    let stored = store(&shared, number, id, &waiting).await;
+/// The result of a job.
+pub(super) struct JobResult {
+    pub(super) number: u64,
+    /// The identifier of the message.
+    pub(super) id: String,
+    /// The name of the log.
+    pub(super) log: String,
+    pub(super) waiting: Waiting,
+}
+
+/// Stores a result, after its log. The job is acknowledged when the server has confirmed that. It
+/// repeats that until it succeeds: the server drops a message whose identifier it knows, and readers
+/// of results drop it otherwise.
+pub(super) async fn publish(shared: Rc<Shared>, result: JobResult) -> (u64, Stored) {
+    let log = match &shared.logs {
+        Some(logs) => Some(logs.store(&shared, result.number, result.log).await),
+        None => None,
+    };
+    if let Some(reason) = log.as_ref().and_then(|log| log.missing.clone()) {
+        let job = result.number;
+        let error = QueueError::LogNotStored { job, reason };
+        shared.missing_log.replace(Some(error));
+    }
+    let (number, waiting) = (result.number, result.waiting);
+    let stored = store(&shared, number, result.id, &waiting, log.as_ref()).await;
     shared.buffer.borrow_mut().remove(&waiting);
     (number, stored)
 }
 
-async fn store(shared: &Shared, number: u64, id: String, waiting: &Waiting) -> Stored {
+async fn store(
+    shared: &Shared,
+    number: u64,
+    id: String,
+    waiting: &Waiting,
+    log: Option<&LogField>,
+) -> Stored {
     loop {
         shared.connected().await;
-        let Some(payload) = shared.buffer.borrow().get(waiting) else {
+        let payload = shared.buffer.borrow().get(waiting);
+        let payload = match (payload, log) {
+            (Some(payload), Some(log)) => Some(log.add_to(payload.into()).into()),
+            (payload, _) => payload,
+        };
+        let Some(payload) = payload else {
             // The temporary file cannot be read. The lease ends, and the job runs again.
             return Stored::Deleted;
         };

@@ -3,8 +3,12 @@
 //! Each request has its own inbox, so it is known how many of its jobs are still to come. The server
 //! sends signs of life to it. A request that gets none is stalled, whatever the reason is: a new
 //! leader of the stream, a consumer that hangs, a connection that is half open.
+//!
+//! A message does not say when the server has sent it. It may have been on its way for as long as the
+//! network was cut, and its lease may be over by then. So a request is open only for a part of the
+//! lease, and a lease is counted from the time of the request.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::{Client, Message, StatusCode};
 use futures_util::StreamExt;
@@ -15,8 +19,8 @@ use tokio::time::timeout;
 
 use crate::queue::streams::Names;
 
-/// How long a request waits for jobs, at most. A worker that ends waits as long: the server may be
-/// about to answer.
+/// How long a request waits for jobs, at most, and at most a quarter of the lease. A worker that ends
+/// waits as long: the server may be about to answer.
 const EXPIRES_MAX: Duration = Duration::from_secs(3);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(1);
 /// Without a sign of life for this long a request is stalled.
@@ -28,8 +32,16 @@ const BATCH_MAX: usize = 1024;
 
 /// What a request gets. The channel is unbounded, but the number of requested jobs is not.
 pub(super) enum Pulled {
-    Job(Message, u64),
+    Job(Delivery),
     Ended(Ended, u64),
+}
+
+/// A job that has come.
+pub(super) struct Delivery {
+    pub(super) message: Message,
+    pub(super) generation: u64,
+    /// When it was requested: it was not delivered before.
+    pub(super) requested: Instant,
 }
 
 /// The end of a request, of which `left` jobs did not come.
@@ -48,8 +60,8 @@ enum Why {
 pub(super) struct Pulls {
     client: Client,
     subject: String,
-    /// How long a request waits for jobs. It is not longer than the lease: a job that the server has
-    /// sent to a worker that it cannot reach is not sent there again, because no request is left.
+    /// How long a request waits for jobs. It is shorter than the lease: a job that the server has sent
+    /// to a worker that it cannot reach is not sent there again, because no request is left.
     expires: Duration,
     /// Jobs that are still to come.
     requested: usize,
@@ -80,7 +92,7 @@ impl Pulls {
         let pulls = Self {
             client,
             subject,
-            expires: lease.min(EXPIRES_MAX),
+            expires: (lease / 4).min(EXPIRES_MAX),
             requested: 0,
             tasks: Vec::new(),
             running: 0,
@@ -199,6 +211,7 @@ async fn receive(
     generation: u64,
 ) -> Why {
     let refused = |error: &dyn std::error::Error| Why::Refused(crate::failure::chain(error));
+    let requested = Instant::now();
     let inbox = client.new_inbox();
     let mut messages = match client.subscribe(inbox.clone()).await {
         Ok(messages) => messages,
@@ -217,7 +230,12 @@ async fn receive(
         match message.status {
             None | Some(StatusCode::OK) => {
                 *left -= 1;
-                if sender.send(Pulled::Job(message, generation)).is_err() {
+                let delivery = Delivery {
+                    message,
+                    generation,
+                    requested,
+                };
+                if sender.send(Pulled::Job(delivery)).is_err() {
                     return Why::Normal;
                 }
             }

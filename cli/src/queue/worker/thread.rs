@@ -6,38 +6,36 @@
 //! [`Thread`] and its loop are here. Its methods are in files of their own, each with one
 //! `impl Thread`: `jobs`, `outcomes`, `run_state` and `resumption`.
 
+mod held;
 mod jobs;
 mod outcomes;
 mod resumption;
 mod run_state;
 
 use std::collections::HashMap;
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_nats::{Message, Subject};
+use async_nats::Message;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use self::held::Held;
+use self::jobs::Looked;
 use self::resumption::Resumed;
-use super::lease::FromRun;
+use self::run_state::Progress;
 use super::pace::Pace;
-use super::publication::{Shared, Stored};
+use super::parts::Parts;
+use super::publication::Stored;
 use super::pulls::{Pulled, Pulls};
-use super::redelivery::History;
 use crate::diagnostics::say;
 use crate::queue::connection::{ANSWER_TIMEOUT, Link};
 use crate::queue::error::QueueError;
-use crate::queue::model::run_spec::RunSpec;
 use crate::queue::model::text::one_line;
-use crate::run::job::Job;
-use crate::run::schedule::admission::Admission;
-use crate::run::schedule::event_queue::{Event, EventQueue};
+use crate::run::schedule::event_queue::Event;
 
 /// How often messages of one kind are taken between other work.
 const AT_ONCE: usize = 256;
@@ -58,49 +56,6 @@ const HOLD_MAX: Duration = Duration::from_secs(3);
 /// How long no jobs are asked for after that.
 const HOLD_PAUSE: Duration = Duration::from_secs(10);
 
-/// What the thread needs.
-pub(super) struct Parts {
-    pub(super) shared: Rc<Shared>,
-    pub(super) spec: RunSpec,
-    /// The consumer may have forgotten which jobs are done.
-    pub(super) looks_up_all: bool,
-    pub(super) worker: String,
-    pub(super) host: String,
-    /// The largest record.
-    pub(super) limit: usize,
-    pub(super) admission: Arc<Admission>,
-    pub(super) event_queue: Arc<EventQueue>,
-    pub(super) sender: UnboundedSender<FromRun>,
-    pub(super) from_run: UnboundedReceiver<FromRun>,
-    /// Closed at the end of the thread.
-    pub(super) _ended: UnixStream,
-}
-
-/// A job whose lease this worker has.
-struct Held {
-    reply: Subject,
-    delivery: u64,
-    /// How often it was given back before this delivery.
-    given_back: u64,
-    /// How often this worker got it again.
-    again: u64,
-    /// When it was delivered.
-    taken: Instant,
-    /// The server may have given it to another worker.
-    doubtful: bool,
-}
-
-/// What became of a job that was delivered before.
-struct Looked {
-    number: u64,
-    /// `None`: the message is invalid.
-    job: Option<Job>,
-    /// The restarts of the server before.
-    restarts: u64,
-    /// `None`: unknown.
-    history: Option<History>,
-}
-
 pub(super) struct Thread {
     parts: Parts,
     held: HashMap<u64, Held>,
@@ -117,6 +72,8 @@ pub(super) struct Thread {
     next_check: Instant,
     last_check: Instant,
     check_now: bool,
+    /// When the last job was delivered, the server had no more.
+    all_taken: bool,
     check_pause: Duration,
     /// The last check has found that results are lost. A server that has just started may give counts
     /// of different times, so the next one has to find the same.
@@ -153,6 +110,8 @@ pub(super) struct Thread {
     next_request: Instant,
     refusal: Option<String>,
     trouble: Option<String>,
+    /// That logs cannot be stored was reported.
+    log_reported: bool,
     done: u64,
     failed: u64,
     input_ended: bool,
@@ -163,14 +122,6 @@ pub(super) struct Thread {
     /// No more jobs run.
     closing: bool,
     close_until: Option<Instant>,
-}
-
-/// How far the run is.
-struct Progress {
-    with_result: u64,
-    cancelled: bool,
-    /// Jobs are acknowledged and have no result.
-    lost_results: bool,
 }
 
 impl Thread {
@@ -196,12 +147,13 @@ impl Thread {
             next_check: now,
             last_check: now,
             check_now: false,
+            all_taken: false,
             check_pause: TICK,
             lost_results: false,
             link: *shared.connection.link.borrow(),
             sends: FuturesUnordered::new(),
             renewals: FuturesUnordered::new(),
-            server_id: shared.connection.client.server_info().server_id,
+            server_id: parts.server_id.clone(),
             restarts: 0,
             resumption: FuturesUnordered::new(),
             void_before: 0,
@@ -216,6 +168,7 @@ impl Thread {
             next_request: now,
             refusal: None,
             trouble: None,
+            log_reported: false,
             done: 0,
             failed: 0,
             input_ended: false,
@@ -314,7 +267,7 @@ impl Thread {
         let many_wait = self.publications.len() >= WAITING_MAX;
         let may_request = self.pulls.may_request() && now >= self.next_request;
         let resumes = !self.resumption.is_empty();
-        if !self.takes_jobs() || resumes || many_wait || !may_request {
+        if !self.takes_jobs() || self.paused || resumes || many_wait || !may_request {
             return;
         }
         let capacity = match self.probing {

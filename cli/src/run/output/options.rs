@@ -56,7 +56,8 @@ pub(crate) struct OutputOptions {
     /// Have jobs write to DIR/NUMBER.out and DIR/NUMBER.err
     ///
     /// The jobs write to the files themselves. A file that is empty when its job ends is removed,
-    /// unless a process still has it open. On a full disk jobs fail, which then ends the run.
+    /// unless a process still has it open. On a full disk jobs fail, which then ends the run. With
+    /// --queue, nats stores the logs on the server, for exitring results --logs; ./nats is a directory.
     #[arg(long, value_name = "DIR", group = "streams", help_heading = "Output")]
     pub(crate) log: Option<PathBuf>,
 

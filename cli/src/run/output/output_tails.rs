@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::run::output_tail::{AttemptTail, OutputTail, TOGETHER_MAX, Tail};
+use crate::run::output_tail::{AttemptTail, TOGETHER_MAX, Tail};
 use crate::run::stream_id::StreamId;
 
 /// The output of running jobs, by the first stream of an attempt. An attempt has an entry from its
@@ -11,14 +11,15 @@ use crate::run::stream_id::StreamId;
 #[derive(Debug)]
 pub(crate) struct OutputTails {
     tails: HashMap<StreamId, AttemptTail>,
-    streams: bool,
+    streams: Option<usize>,
     together: bool,
 }
 
 impl OutputTails {
-    /// `streams` and `together`: which tails are wanted. `None` if there are none.
-    pub(crate) fn new(streams: bool, together: bool) -> Option<Self> {
-        (streams || together).then(|| Self {
+    /// `streams` and `together`: which tails are wanted, and how many bytes of each stream. `None` if
+    /// there are none.
+    pub(crate) fn new(streams: Option<usize>, together: bool) -> Option<Self> {
+        (streams.is_some() || together).then(|| Self {
             tails: HashMap::new(),
             streams,
             together,
@@ -28,7 +29,7 @@ impl OutputTails {
     /// Begins to keep the output of an attempt.
     pub(super) fn begin(&mut self, job: u64, attempt: u32) {
         let tail = AttemptTail {
-            streams: self.streams.then(OutputTail::default),
+            streams: self.streams.map(|max| [Tail::new(max), Tail::new(max)]),
             together: self.together.then(|| Tail::new(TOGETHER_MAX)),
         };
         self.tails.insert(first(job, attempt), tail);
@@ -74,7 +75,7 @@ mod tests {
     use crate::run::output_tail::STREAM_MAX;
 
     fn both() -> OutputTails {
-        OutputTails::new(true, true).expect("tails are wanted")
+        OutputTails::new(Some(STREAM_MAX), true).expect("tails are wanted")
     }
 
     #[test]
@@ -134,8 +135,8 @@ mod tests {
 
     #[test]
     fn only_what_is_wanted_is_kept() {
-        assert!(OutputTails::new(false, false).is_none());
-        let mut tails = OutputTails::new(false, true).expect("tails are wanted");
+        assert!(OutputTails::new(None, false).is_none());
+        let mut tails = OutputTails::new(None, true).expect("tails are wanted");
         tails.begin(1, 1);
         tails.push(StreamId::new(1, 1, 0), b"x");
         let tail = tails.take(1, 1).expect("it was added");

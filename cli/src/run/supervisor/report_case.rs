@@ -3,7 +3,7 @@
 use super::Supervisor;
 use super::shutdown::Stop;
 use crate::run::job::Job;
-use crate::run::output_tail::{AttemptTail, OutputTail, STREAM_MAX};
+use crate::run::output_tail::{AttemptTail, OutputTail, stream_max};
 use crate::run::report::junit_case;
 use crate::run::report::record::Record;
 
@@ -13,12 +13,13 @@ impl Supervisor {
         let piped = self.pipes.take_tail(job.number, job.attempt);
         let mut output = piped.unwrap_or_default();
         #[cfg(feature = "queue")]
-        let wanted = self.junit.is_some() || self.queue.is_some();
+        let queue = self.queue.is_some();
         #[cfg(not(feature = "queue"))]
-        let wanted = self.junit.is_some();
-        if wanted && output.streams.is_none() {
+        let queue = false;
+        let wanted = stream_max(self.junit.is_some(), queue);
+        if let (Some(max), None) = (wanted, &output.streams) {
             let destination = &self.spawner.destination;
-            output.streams = destination.output_tail(job.number, STREAM_MAX);
+            output.streams = destination.output_tail(job.number, max);
         }
         output
     }

@@ -3,30 +3,44 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use async_nats::{Message, jetstream};
+use async_nats::jetstream;
 
-use super::{Held, Looked, REFUSED_PAUSE, TICK, Thread};
+use super::{Held, REFUSED_PAUSE, TICK, Thread};
 use crate::queue::error::QueueError;
 use crate::queue::model::job_message::JobMessage;
 use crate::queue::model::record_message::{encode, origin};
 use crate::queue::worker::lease::{JobEnd, Lease};
 use crate::queue::worker::publication::acknowledge;
-use crate::queue::worker::pulls::Pulled;
+use crate::queue::worker::pulls::{Delivery, Pulled};
 use crate::queue::worker::redelivery::{History, look_up, lost};
 use crate::run::job::{Job, StartTime};
 use crate::run::report::record::Record;
 use crate::run::schedule::event_queue::Event;
 
+/// What became of a job that was delivered before.
+pub(super) struct Looked {
+    number: u64,
+    /// `None`: the message is invalid.
+    job: Option<Job>,
+    /// The restarts of the server before.
+    restarts: u64,
+    /// `None`: unknown.
+    history: Option<History>,
+}
+
 impl Thread {
     pub(super) fn take(&mut self, pulled: &mut Vec<Pulled>) {
-        let mut jobs = Vec::with_capacity(pulled.len());
+        let (now, mut jobs) = (Instant::now(), Vec::with_capacity(pulled.len()));
         for pulled in pulled.drain(..) {
             match pulled {
-                Pulled::Job(message, generation) => {
-                    self.pulls.job_came(generation);
-                    // The server has restarted since, and may have given it to another worker.
-                    if generation >= self.void_before {
-                        jobs.extend(self.delivered(message));
+                Pulled::Job(delivery) => {
+                    self.pulls.job_came(delivery.generation);
+                    // The server may have given it to another worker: it has restarted since, or
+                    // the message was held up for much of its lease. Giving it back could take it
+                    // away from that worker, so its lease ends by itself.
+                    let held_up = delivery.requested + self.parts.spec.lease() / 2 < now;
+                    if delivery.generation >= self.void_before && !held_up {
+                        jobs.extend(self.delivered(delivery));
                     }
                 }
                 Pulled::Ended(ended, generation) => {
@@ -57,18 +71,21 @@ impl Thread {
     }
 
     /// A job that can start. Its lease is held from now on, also while it is looked up.
-    pub(super) fn delivered(&mut self, message: Message) -> Option<Job> {
+    pub(super) fn delivered(&mut self, delivery: Delivery) -> Option<Job> {
+        let (message, taken) = (delivery.message, delivery.requested);
         let context = self.parts.shared.connection.context.clone();
         let message = jetstream::Message { message, context };
         let (number, delivery) = match message.info() {
-            Ok(info) => (
-                info.stream_sequence,
-                u64::try_from(info.delivered).unwrap_or(1),
-            ),
+            Ok(info) => {
+                self.all_taken = info.pending == 0;
+                (
+                    info.stream_sequence,
+                    u64::try_from(info.delivered).unwrap_or(1),
+                )
+            }
             Err(_) => return None,
         };
         let reply = message.message.reply?;
-        let taken = Instant::now();
         if let Some(held) = self.held.get_mut(&number) {
             // This worker was too slow to renew its lease, and got the job again. It has it already.
             (held.reply, held.taken) = (reply, taken);
@@ -77,7 +94,7 @@ impl Thread {
             return None;
         }
         self.check_pause = TICK;
-        self.next_check = taken + TICK;
+        self.next_check = Instant::now() + TICK;
         let held = Held {
             reply,
             delivery,
@@ -213,6 +230,7 @@ impl Thread {
         let (worker, host) = (&self.parts.worker, &self.parts.host);
         let origin = origin(job, worker, host, lease.delivery, lease.lost);
         lease.settle(
+            job.attempt,
             JobEnd::Failed,
             encode(&record, &origin, None, self.parts.limit),
         );

@@ -7,7 +7,7 @@ use super::{Held, Thread};
 use crate::diagnostics::say;
 use crate::queue::worker::give_back::{GiveBack, give_back};
 use crate::queue::worker::lease::{FromRun, JobEnd};
-use crate::queue::worker::publication::{Stored, acknowledge, publish};
+use crate::queue::worker::publication::{JobResult, Stored, acknowledge, publish};
 
 /// How long results have to be stored though the server denies a permission. It may be another one.
 const DENIED_PATIENCE: Duration = Duration::from_secs(2);
@@ -17,6 +17,7 @@ impl Thread {
         match message {
             FromRun::Finished {
                 number,
+                attempt,
                 end,
                 message,
             } => match end {
@@ -28,7 +29,7 @@ impl Thread {
                     }
                 }
                 // The job of a cancelled run is not run again.
-                end => self.finished(number, end == JobEnd::Succeeded, message),
+                end => self.finished((number, attempt), end == JobEnd::Succeeded, message),
             },
             FromRun::GivenBack { number, later } => self.returned(number, later),
             FromRun::Close(patience) => {
@@ -47,7 +48,7 @@ impl Thread {
         }
     }
 
-    pub(super) fn finished(&mut self, number: u64, success: bool, message: Vec<u8>) {
+    fn finished(&mut self, (number, attempt): (u64, u32), success: bool, message: Vec<u8>) {
         let Some(held) = self.held.get(&number) else {
             return;
         };
@@ -57,11 +58,14 @@ impl Thread {
         self.done += 1;
         self.failed += u64::from(!success);
         let shared = Rc::clone(&self.parts.shared);
-        let run = &shared.id;
-        let id = format!("{run}:{number}:end:{}.{}", self.parts.worker, held.delivery);
-        let waiting = shared.buffer.borrow_mut().put(message);
-        self.publications
-            .push(Box::pin(publish(shared, number, id, waiting)));
+        let execution = format!("{}.{}", self.parts.worker, held.delivery);
+        let result = JobResult {
+            number,
+            id: format!("{}:{number}:end:{execution}", shared.id),
+            log: format!("{}/{number}/{execution}.{attempt}", shared.id),
+            waiting: shared.buffer.borrow_mut().put(message),
+        };
+        self.publications.push(Box::pin(publish(shared, result)));
     }
 
     /// The run does not do a job.
@@ -108,8 +112,11 @@ impl Thread {
                 acknowledge(&shared, held.reply).await;
             }));
         }
-        if matches!(stored, Stored::Deleted) {
+        // Often the run is complete then.
+        let last = self.all_taken && self.unfinished == 0 && self.publications.is_empty();
+        if last || matches!(stored, Stored::Deleted) {
             self.next_check = Instant::now();
+            self.look();
         }
     }
 }

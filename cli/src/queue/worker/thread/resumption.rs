@@ -43,7 +43,7 @@ impl Thread {
             }
             Resumed {
                 // It is that of the connection on which the answer came.
-                server_id: connection.client.server_info().server_id,
+                server_id: connection.server_id(),
             }
         }));
         self.pause_or_go_on();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::{ABSENCE_MIN, BEAT_MAX, CHECK_MAX, HOLD_MAX, HOLD_PAUSE, Progress, Thread};
+use super::{ABSENCE_MIN, BEAT_MAX, CHECK_MAX, HOLD_MAX, HOLD_PAUSE, Thread};
 use crate::code;
 use crate::duration;
 use crate::failure::Failure;
@@ -13,6 +13,14 @@ use crate::queue::connection::{ANSWER_TIMEOUT, Link};
 use crate::queue::error::QueueError;
 use crate::queue::model::beat::Beat;
 use crate::run::schedule::event_queue::Event;
+
+/// How far the run is.
+pub(super) struct Progress {
+    with_result: u64,
+    cancelled: bool,
+    /// Jobs are acknowledged and have no result.
+    lost_results: bool,
+}
 
 impl Thread {
     /// Looks after what no message reports.
@@ -26,6 +34,11 @@ impl Thread {
                 None => self.notice("the server stores results again\n".into()),
             }
             self.refusal = refusal;
+        }
+        if let Some(error) = self.parts.shared.missing_log.take()
+            && !std::mem::replace(&mut self.log_reported, true)
+        {
+            self.notice(format!("{error}; {}", error.remedy()));
         }
         // A worker needs all of its permissions. It would wait for confirmations in vain.
         if let (Some(denied), false) = (self.parts.shared.connection.denied(), self.denied) {

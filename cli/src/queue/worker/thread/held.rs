@@ -1,0 +1,19 @@
+//! A lease.
+
+use std::time::Instant;
+
+use async_nats::Subject;
+
+/// A job whose lease this worker has.
+pub(super) struct Held {
+    pub(super) reply: Subject,
+    pub(super) delivery: u64,
+    /// How often it was given back before this delivery.
+    pub(super) given_back: u64,
+    /// How often this worker got it again.
+    pub(super) again: u64,
+    /// It was delivered at this time or later.
+    pub(super) taken: Instant,
+    /// The server may have given it to another worker.
+    pub(super) doubtful: bool,
+}
