@@ -103,7 +103,7 @@ fn a_job_whose_worker_dies_each_time_ends_with_a_record() {
     );
     for _ in 0..2 {
         let mut worker = server.worker("r", &["-j1"]);
-        assert_eq!(worker.end(), None);
+        assert_eq!(worker.end(), Some(137));
     }
     let mut last = server.worker("r", &["-j1"]);
     assert_eq!(last.end(), Some(0));
@@ -161,7 +161,7 @@ fn the_record_of_a_job_that_is_given_up_fits_into_a_message() {
     let mut submit = server.command("submit", "r", &options);
     assert_eq!(code(submit.arg(&path)), Some(0));
     let mut worker = server.worker("r", &["-j1"]);
-    assert_eq!(worker.end(), None);
+    assert_eq!(worker.end(), Some(137));
     let mut last = server.worker("r", &["-j1"]);
     assert_eq!(last.end(), Some(0));
     assert_eq!(server.records("r")[0]["outcome"], "unknown");
