@@ -6,6 +6,17 @@ use std::fs;
 
 use common::{Started, exitring, jobs, shell, signal, wait_until};
 
+/// The number of children of a process that runs.
+fn children(run: &Started) -> usize {
+    let tasks = format!("/proc/{}/task", run.0.id());
+    let tasks = fs::read_dir(&tasks).expect("it runs").flatten();
+    let children =
+        tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    children
+        .map(|children| children.split_whitespace().count())
+        .sum()
+}
+
 #[test]
 fn each_job_has_its_own_log_files() {
     let dir = tempfile::tempdir().unwrap();
@@ -75,20 +86,11 @@ fn ten_thousand_jobs_run_at_once_with_256_descriptors() {
             .current_dir(dir.path());
         command.stdout(fs::File::create(dir.path().join("records")).unwrap());
         let mut run = Started::new(&mut command);
-        let tasks = format!("/proc/{}/task", run.0.id());
-        let children = || {
-            let tasks = fs::read_dir(&tasks).expect("it runs").flatten();
-            let children = tasks
-                .map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
-            children
-                .map(|children| children.split_whitespace().count())
-                .sum::<usize>()
-        };
         wait_until("ten thousand children", || {
             assert!(run.0.try_wait().unwrap().is_none(), "it has ended");
             // The kernel generates the list for each read.
             std::thread::sleep(std::time::Duration::from_millis(100));
-            children() == 10_000
+            children(&run) == 10_000
         });
         signal(&run.0, libc::SIGTERM);
         assert_eq!(run.code(), Some(130));
@@ -151,4 +153,30 @@ fn a_job_that_is_not_started_has_no_log_of_an_earlier_run() {
     assert_eq!(fs::read_dir(dir.path().join("logs")).unwrap().count(), 0);
     let page = fs::read_to_string(dir.path().join("page")).unwrap();
     assert!(!page.contains("old\nold"), "{page}");
+}
+
+#[test]
+fn jobs_start_as_soon_as_descriptors_are_free_though_none_has_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "ulimit -Sn 40; yes 1000 | head -n 30 > list; exec $EXITRING run -q -j 30 list -- sleep 2> err";
+    let mut command = std::process::Command::new("bash");
+    command
+        .args(["-c", script])
+        .env("EXITRING", common::EXITRING)
+        .current_dir(dir.path());
+    let mut run = Started::new(&mut command);
+    let errors = || fs::read_to_string(dir.path().join("err")).unwrap_or_default();
+    wait_until("descriptors run out", || {
+        errors().contains("jobs run at a time")
+    });
+    assert!(children(&run) < 30);
+    let raised = rustix::process::Rlimit {
+        current: Some(1000),
+        maximum: rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum,
+    };
+    let pid = rustix::process::Pid::from_child(&run.0);
+    rustix::process::prlimit(Some(pid), rustix::process::Resource::Nofile, raised).unwrap();
+    wait_until("all run", || children(&run) == 30);
+    signal(&run.0, libc::SIGTERM);
+    assert_eq!(run.code(), Some(130));
 }

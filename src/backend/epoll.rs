@@ -22,11 +22,14 @@ use crate::error::{BuildError, NoDescriptors, SystemError};
 use crate::faults;
 use crate::record::delivery_guard::DeliveryGuard;
 use crate::record::{Ownership, Record, WatchFor};
+use crate::ring_thread::mailbox::pidfds_max;
 use crate::sync::shrink::ShrinkIfSparse;
 use crate::sys::{self, WaitResult, WaitTarget};
 
 /// The most events that one wait returns.
 const EVENTS: usize = 256;
+/// How many descriptors are left at least to the rest of the program.
+const OTHER_DESCRIPTORS: usize = 32;
 
 pub(crate) struct Epoll {
     epoll: OwnedFd,
@@ -65,7 +68,7 @@ impl Epoll {
             pending_events: Vec::new(),
             ready: Vec::with_capacity(EVENTS),
             open_pidfds: 0,
-            open_pidfds_max: usize::try_from(limit - limit / 8).unwrap_or(usize::MAX),
+            open_pidfds_max: open_pidfds_max(limit),
             waits: 0,
         })
     }
@@ -297,6 +300,16 @@ impl Engine for Epoll {
             enters: self.waits,
         }
     }
+}
+
+/// How many pidfds the backend holds in a process with this limit on descriptors.
+///
+/// Those in the mailbox come on top. An eighth, and at least [`OTHER_DESCRIPTORS`], is left to the
+/// rest of the program, which opens several to start a child.
+fn open_pidfds_max(descriptor_limit: u64) -> usize {
+    let limit = usize::try_from(descriptor_limit).unwrap_or(usize::MAX);
+    let others = (limit / 8).max(OTHER_DESCRIPTORS);
+    limit.saturating_sub(pidfds_max(descriptor_limit) + others)
 }
 
 /// The current poll events of a pidfd.

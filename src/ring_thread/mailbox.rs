@@ -73,11 +73,7 @@ impl Mailbox {
     /// Creates a mailbox for a process with this limit on descriptors.
     pub(crate) fn new(eventfd: OwnedFd, descriptor_limit: u64) -> Self {
         Self {
-            // An eighth of the limit. Not so few that callers often wait, and not so many that they
-            // occupy the ring thread for long.
-            pidfds_max: usize::try_from(descriptor_limit / 8)
-                .unwrap_or(usize::MAX)
-                .clamp(4, 256),
+            pidfds_max: pidfds_max(descriptor_limit),
             new_pidfds_max: new_watches_max(descriptor_limit),
             inner: Mutex::new(Inner {
                 commands: VecDeque::new(),
@@ -335,6 +331,15 @@ impl WakeUp {
             notifier.notify();
         }
     }
+}
+
+/// The limit on pidfds in the mailbox of a process with this limit on descriptors: an eighth.
+///
+/// Not so few that callers often wait, and not so many that they occupy the ring thread for long.
+pub(crate) fn pidfds_max(descriptor_limit: u64) -> usize {
+    usize::try_from(descriptor_limit / 8)
+        .unwrap_or(usize::MAX)
+        .clamp(4, 256)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod holds;
 #[cfg(feature = "queue")]
 mod leased;
 pub(crate) mod shared_limit;
+mod shortage;
 mod state;
 
 use std::collections::VecDeque;
@@ -46,6 +47,7 @@ impl Admission {
                 capacity,
                 capacity_max: capacity,
                 capacity_limit,
+                shortage: None,
                 deferred: 0,
                 released: 0,
                 input_ended: false,
@@ -112,6 +114,9 @@ impl Admission {
                 return None;
             }
             state.end_delays();
+            if state.grow_capacity() {
+                self.wake_spawners(&state);
+            }
             let may_start = !state.closed && !state.paused && state.used() < state.capacity;
             if may_start && let Some(pause) = state.pause() {
                 state.return_unused();
@@ -145,8 +150,9 @@ impl Admission {
             }
             state.sleeping_spawners += 1;
             // A spawner that sleeps was woken up when a job was delayed, so each of them knows the
-            // time of the first one.
-            state = match state.delayed.wait_timeout() {
+            // time of the first one. The spawner whose start failed knows when the capacity grows.
+            let timeouts = [state.delayed.wait_timeout(), state.capacity_wait()];
+            state = match timeouts.into_iter().flatten().min() {
                 None => {
                     let woken = self.can_start.wait(state);
                     woken.unwrap_or_else(PoisonError::into_inner)
@@ -161,7 +167,7 @@ impl Admission {
     }
 
     /// Puts back a job that could not be started because a resource ran out. It waits until another
-    /// job ends. The capacity drops to the number of active jobs, which is returned. If no other
+    /// job ends, or the capacity grows again. The capacity drops to the number of active jobs, which is returned. If no other
     /// job is active that could free the resource, the caller keeps the job and its permit.
     pub(crate) fn requeue(&self, job: Job) -> Result<usize, Job> {
         let mut state = self.lock();
@@ -169,12 +175,11 @@ impl Admission {
             return Err(job);
         }
         state.leave(job.slot);
-        state.capacity = state.used().clamp(1, state.capacity_max);
-        state.released = 0;
+        let capacity = state.reduce_capacity();
         state.retries.push_front(job);
         state.return_excess();
         self.wake_spawners(&state);
-        Ok(state.capacity)
+        Ok(capacity)
     }
 
     // ---- for the supervisor

@@ -63,11 +63,10 @@ impl Admission {
             return Err(job);
         }
         state.leave(job.slot);
-        state.capacity = state.used().clamp(1, state.capacity_max);
-        state.released = 0;
+        let capacity = state.reduce_capacity();
         state.return_excess();
         self.wake_spawners(&state);
-        Ok(state.capacity)
+        Ok(capacity)
     }
 }
 

@@ -7,6 +7,7 @@ use super::super::claims::Claims;
 use super::super::conditions::Conditions;
 use super::super::delayed_jobs::DelayedJobs;
 use super::super::slots::Slots;
+use super::shortage::Shortage;
 use crate::run::job::Job;
 use crate::run::jobserver::tokens::Tokens;
 
@@ -31,6 +32,8 @@ pub(super) struct State {
     pub(super) capacity_max: usize,
     /// The highest value of `capacity_max`.
     pub(super) capacity_limit: usize,
+    /// Why the capacity is less than requested, and when it grows.
+    pub(super) shortage: Option<Shortage>,
     /// Jobs that have ended, and for which another attempt is not decided yet.
     pub(super) deferred: usize,
     /// Jobs that were released since the capacity last changed.
