@@ -19,6 +19,7 @@ mod dumpable;
 pub(crate) mod process;
 mod setup;
 mod signal_actions;
+mod stack;
 pub(crate) mod start_gate;
 pub(crate) mod starts;
 pub(crate) mod vfork;

@@ -4,7 +4,6 @@
 
 use std::ffi::c_void;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::process;
 use std::thread;
@@ -17,6 +16,7 @@ use super::descriptors::{Mapping, Mappings, Source};
 use super::diagnosis::{self, Failure};
 use super::dumpable::SharedMemory;
 use super::setup::{self, Report, Setup, Step};
+use super::stack::ChildStack;
 use crate::Pid;
 use crate::cgroup::CgroupLeaf;
 use crate::command::Command;
@@ -30,14 +30,6 @@ use crate::types::exit::Outcome;
 /// How often, and how long apart, a child that has not run is checked for its end.
 const BIRTH_CHECKS: u32 = 100;
 const BIRTH_CHECK_PAUSE: Duration = Duration::from_millis(1);
-
-/// The stack of the child. It needs a few hundred bytes, or some thousand in a build without
-/// optimisation.
-const STACK_BLOCKS: usize = 4096;
-
-/// A part of a stack, with its alignment.
-#[repr(C, align(16))]
-struct StackBlock([u8; 16]);
 
 /// The pauses between attempts to execute a file that is open for writing.
 const BUSY_PAUSES_MS: [u64; 7] = [1, 2, 4, 8, 16, 32, 64];
@@ -266,9 +258,8 @@ fn make_child(setup: &mut Setup<'_>, pidfd: bool) -> io::Result<Cloned> {
 
 fn clone_once(setup: &mut Setup<'_>, pidfd: bool) -> io::Result<Cloned> {
     faults::inject("vfork")?;
-    let mut memory: Box<[MaybeUninit<StackBlock>]> = Box::new_uninit_slice(STACK_BLOCKS);
-    let size = STACK_BLOCKS * size_of::<StackBlock>();
-    let stack = clone::Stack::new(memory.as_mut_ptr().cast(), size);
+    let mut memory = ChildStack::new();
+    let stack = memory.stack();
     let (directory, procs) = match setup.cgroup {
         Some(cgroup) if setup.enters_cgroup => (None, Some(cgroup.open_procs()?)),
         Some(cgroup) => (Some(cgroup.open_dir()?), None),
@@ -279,7 +270,7 @@ fn clone_once(setup: &mut Setup<'_>, pidfd: bool) -> io::Result<Cloned> {
         pidfd,
         cgroup: directory.as_ref().map(AsFd::as_fd),
     };
-    // SAFETY: the stack is new. It and the setup outlive their use by the child, because this thread
+    // SAFETY: nothing else uses the stack. It and the setup outlive their use by the child, because this thread
     // is suspended until the child has left both. What the child does is safe beside other threads:
     // it makes system calls only.
     let cloned = with_blocked_signals(setup, |argument| unsafe {

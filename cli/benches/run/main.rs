@@ -95,7 +95,7 @@ fn main() {
     };
     let dir = tempfile::tempdir().expect("a temporary directory");
     if let Some(jobs) = options.memory {
-        return memory::measure(&builds.exitring, jobs, options.at_once, dir.path());
+        return memory::measure(&builds, jobs, options.at_once, dir.path());
     }
     if options.options {
         let table = options::table(&builds, options.jobs, options.at_once, dir.path());

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::contestants::{Contestant, write_list};
+use crate::contestants::{Builds, Contestant, write_list};
 
 /// The most megabytes at which the project aims.
 const TARGET: u64 = 8;
@@ -14,12 +14,20 @@ const OPTIONS: &[(&[&str], usize)] = &[(&[], 1), (&["-k"], 10)];
 /// The memory is read as often, so the last 10 ms of a run are missing.
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// Runs the jobs once with each of the options, and prints the most memory that was resident.
-pub(crate) fn measure(exitring: &Path, jobs: usize, at_once: usize, dir: &Path) {
+/// Runs the jobs once with each build and each of the options, and prints the most memory that was
+/// resident.
+pub(crate) fn measure(builds: &Builds, jobs: usize, at_once: usize, dir: &Path) {
     println!(
         "| | jobs | at a time | seconds | peak resident memory | target | of it anonymous at the end |"
     );
     println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
+    measure_build("", &builds.exitring, jobs, at_once, dir);
+    if let Some(other) = &builds.against {
+        measure_build("other build: ", other, jobs, at_once, dir);
+    }
+}
+
+fn measure_build(name: &str, exitring: &Path, jobs: usize, at_once: usize, dir: &Path) {
     for (options, part) in OPTIONS {
         let jobs = (jobs / part).max(1);
         let list = write_list(dir, jobs);
@@ -38,7 +46,7 @@ pub(crate) fn measure(exitring: &Path, jobs: usize, at_once: usize, dir: &Path) 
         assert!(status.success(), "{}: {status}", contestant.name);
         let (peak, anonymous) = memory.expect("the run takes longer than the interval");
         println!(
-            "| {} | {jobs} | {at_once} | {:.0} | {:.1} MB | ≤ {TARGET} MB | {:.1} MB |",
+            "| {name}{} | {jobs} | {at_once} | {:.0} | {:.1} MB | ≤ {TARGET} MB | {:.1} MB |",
             contestant.name,
             start.elapsed().as_secs_f64(),
             peak as f64 / 1e6,
