@@ -275,18 +275,36 @@ fn the_number_of_jobs_at_a_time_is_the_same_in_gnu_parallel() {
     if !has_parallel() {
         return;
     }
-    // The first jobs wait until three run. Each prints how many run.
-    let job = "touch run.$$; until [ $(ls run.* | wc -l) -ge 3 ] || [ -e three ]; do sleep 0.02; done; touch three; \
-               ls run.* | wc -l; sleep 0.2; rm run.$$\n";
-    for option in ["-j3", "--jobs=3"] {
-        for program in BOTH {
+    // The first jobs wait until so many run. Each prints how many run.
+    let job = |wanted: usize| {
+        format!(
+            "touch run.$$; until [ $(ls run.* | wc -l) -ge {wanted} ] || [ -e all ]; do sleep 0.02; done; touch all; \
+             ls run.* | wc -l; sleep 0.2; rm run.$$\n"
+        )
+    };
+    // In a container the processors of both may differ.
+    let counted = Command::new("parallel").arg("--number-of-threads").output();
+    let counted = String::from_utf8(counted.unwrap().stdout).unwrap();
+    let of_parallel: usize = counted.trim().parse().unwrap();
+    let ours = std::thread::available_parallelism().unwrap().get();
+    let cases: [(&str, fn(usize) -> usize); 6] = [
+        ("-j3", |_| 3),
+        ("--jobs=3", |_| 3),
+        ("-j+1", |processors| processors + 1),
+        ("-j-1", |processors| (processors - 1).max(1)),
+        ("-j150%", |processors| (processors * 3 / 2).max(1)),
+        ("--jobs=200%", |processors| processors * 2),
+    ];
+    for (option, jobs) in cases {
+        for (program, processors) in BOTH.into_iter().zip([ours, of_parallel]) {
+            let wanted = jobs(processors);
             let dir = tempfile::tempdir().unwrap();
-            let (text, _) = program.run(&[option], &job.repeat(6), dir.path());
-            let counts: Vec<u32> = text.lines().map(|it| it.trim().parse().unwrap()).collect();
-            assert_eq!(counts.len(), 6, "{option} {program:?}");
+            let (text, _) = program.run(&[option], &job(wanted).repeat(2 * wanted), dir.path());
+            let counts: Vec<usize> = text.lines().map(|it| it.trim().parse().unwrap()).collect();
+            assert_eq!(counts.len(), 2 * wanted, "{option} {program:?}");
             assert_eq!(
                 counts.iter().max(),
-                Some(&3),
+                Some(&wanted),
                 "{option} {program:?}: {counts:?}"
             );
         }

@@ -12,6 +12,7 @@ use super::input::shard::Wanted;
 use super::jobserver::role::Style;
 use super::output::options::OutputOptions;
 use super::schedule::admission_options::AdmissionOptions;
+use super::schedule::job_limit::JobLimit;
 use super::stopped::Stopped;
 use super::supervisor::halt::HaltRule;
 use super::supervisor::shutdown::Stop;
@@ -64,9 +65,10 @@ pub(crate) struct Options {
 
     /// Run N jobs at a time [default: one per processor]
     ///
-    /// SIGUSR1 adds one, SIGUSR2 removes one.
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 22))]
-    pub(crate) jobs: Option<u32>,
+    /// 200% stands for two per processor, +1 and -1 for one more or one fewer than there are
+    /// processors. SIGUSR1 adds one, SIGUSR2 removes one.
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) jobs: Option<JobLimit>,
 
     /// End a job that runs longer, as in 90, 300ms, 1m30s
     ///

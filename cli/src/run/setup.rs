@@ -23,6 +23,7 @@ use super::report::observers::Observers;
 use super::report::trace::Trace;
 use super::schedule::admission::Admission;
 use super::schedule::event_queue::EventQueue;
+use super::schedule::job_limit::JobLimit;
 use super::schedule::shell::Shell;
 use super::schedule::spawner::Spawner;
 use super::stopped::Stopped;
@@ -151,7 +152,7 @@ pub(super) fn choose_foreground(options: &Options) -> Result<Option<Foreground>,
     if options.stopped != Stopped::Foreground {
         return Ok(None);
     }
-    if options.jobs != Some(1) {
+    if options.jobs.map(JobLimit::get) != Some(1) {
         return Err(Failure::usage(
             "--stopped foreground needs -j 1: only one job at a time can have the terminal",
         )

@@ -7,7 +7,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
 
 use clap::ValueEnum;
 use tempfile::TempDir;
@@ -48,10 +47,7 @@ impl Role {
     /// added to `-j` later.
     pub(crate) fn choose(options: &Options, more: usize) -> Result<Self, Failure> {
         let mut role = Self {
-            jobs: options.jobs.map_or_else(
-                || thread::available_parallelism().map_or(1, usize::from),
-                |jobs| jobs as usize,
-            ),
+            jobs: options.jobs.unwrap_or_default().get(),
             connection: None,
             own: None,
             _dir: None,

@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::str::FromStr;
-use std::thread;
 
 use clap::Args;
 
 use super::conditions::Conditions;
+use super::job_limit::JobLimit;
 use super::pressure_limits::PressureLimits;
 use crate::failure::Failure;
 use crate::size;
@@ -96,7 +96,7 @@ impl FromStr for LoadLimit {
 }
 
 fn processors() -> f64 {
-    thread::available_parallelism().map_or(1.0, |count| usize::from(count) as f64)
+    JobLimit::default().get() as f64
 }
 
 #[cfg(test)]

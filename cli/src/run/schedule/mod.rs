@@ -15,6 +15,7 @@ pub(crate) mod conditions;
 pub(crate) mod delayed_jobs;
 pub(crate) mod environment;
 pub(crate) mod event_queue;
+pub(crate) mod job_limit;
 mod job_stdin;
 pub(crate) mod pressure;
 mod pressure_limits;
