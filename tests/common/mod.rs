@@ -2,6 +2,7 @@
 //!
 //! - `child`: children that end on command, and what the kernel reports about a process.
 //! - `callback`: callbacks that report an exit or block their thread.
+//! - `command_output`: what a command prints.
 //! - `own_process`: runs one test in a process of its own.
 //! - `limits`: the limit of descriptors, and the kernel's version.
 //! - `deny`: system calls that seccomp denies; `examples/deny.rs` includes it, too.
@@ -15,6 +16,7 @@
 
 mod callback;
 mod child;
+pub mod command_output;
 pub mod deny;
 mod limits;
 mod own_process;

@@ -205,3 +205,13 @@ pub fn read_all(mut from: impl io::Read) -> String {
     from.read_to_string(&mut text).expect("UTF-8");
     text
 }
+
+/// Whether GNU parallel is installed, and not the program of the same name in moreutils.
+pub fn has_parallel() -> bool {
+    let version = Command::new("parallel").arg("--version").output();
+    let found = version.is_ok_and(|version| version.stdout.starts_with(b"GNU parallel"));
+    if !found {
+        eprintln!("not tested: GNU parallel is not installed");
+    }
+    found
+}
