@@ -8,15 +8,17 @@
 //! [`sys`](crate::sys). All other modules may use it.
 
 mod build;
+mod child;
 mod common;
 mod receive;
 mod spawn;
 mod watch;
 
 pub use build::BuildError;
+pub use child::{AdoptError, OutputError, SignalError};
 pub use common::{Closed, InvalidPid, NoDescriptors, SystemError};
 pub use receive::{AddError, RecvError, RecvTimeoutError, TryRecvError};
-pub use spawn::{AdoptError, ForkError, OutputError, SetupStep, SignalError, SpawnError};
+pub use spawn::{ForkError, SetupStep, SpawnError};
 pub use watch::{WaitError, WatchError};
 
 #[cfg(test)]
