@@ -160,23 +160,27 @@ pub fn signal_again(child: &Child, number: i32) {
     signal(child, number);
 }
 
+/// Lets a child have default dispositions, as from a terminal. A test that runs in the background of
+/// a script, or under `nohup`, has signals ignored, and its children would inherit that.
+pub fn reset_signals(command: &mut Std) {
+    let reset = || {
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
+            // SAFETY: no handler is set, so that no function of this process can be called.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes system calls only.
+    unsafe { command.pre_exec(reset) };
+}
+
 /// A child that is killed and reaped at the end of the test, also if the test fails.
 pub struct Started(pub Child);
 
 impl Started {
-    /// Starts a child with default dispositions, as from a terminal. A test that runs in the
-    /// background of a script, or under `nohup`, has signals ignored, and its children would
-    /// inherit that.
+    /// Starts a child with default dispositions.
     pub fn new(command: &mut Std) -> Self {
-        let reset = || {
-            for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT] {
-                // SAFETY: no handler is set, so that no function of this process can be called.
-                unsafe { libc::signal(signal, libc::SIG_DFL) };
-            }
-            Ok(())
-        };
-        // SAFETY: the closure makes system calls only.
-        unsafe { command.pre_exec(reset) };
+        reset_signals(command);
         Self(command.stdin(Stdio::null()).spawn().expect("starts"))
     }
 

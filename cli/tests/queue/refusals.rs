@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::common::{code, exitring, std_exitring, stderr, wait_until};
+use crate::common::{Started, code, exitring, std_exitring, stderr};
 use crate::server::{Server, without_login};
 
 #[test]
@@ -50,13 +50,11 @@ fn ctrl_c_ends_a_connection_attempt() {
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("nats://{}/r", silent.local_addr().expect("bound"));
     for subcommand in ["run", "results"] {
-        let mut child = std_exitring([subcommand, "--queue", &url])
-            .spawn()
-            .expect("starts");
+        let mut child = Started::new(&mut std_exitring([subcommand, "--queue", &url]));
         // It is connected: no reply will come.
         let (_connection, _) = silent.accept().expect("a connection");
-        crate::common::signal(&child, libc::SIGINT);
-        wait_until("the end", || child.try_wait().expect("a child").is_some());
+        crate::common::signal(&child.0, libc::SIGINT);
+        assert_eq!(child.code(), Some(130), "{subcommand}");
     }
 }
 

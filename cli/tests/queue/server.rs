@@ -157,6 +157,7 @@ pub fn worker_of(url: &str, options: &[&str]) -> Worker {
         command.env_remove(name);
     }
     command.stdin(Stdio::null()).stdout(Stdio::null());
+    crate::common::reset_signals(&mut command);
     let errors = tempfile::NamedTempFile::new().expect("a file");
     command.stderr(errors.reopen().expect("a file"));
     Worker {
