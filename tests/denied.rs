@@ -334,3 +334,35 @@ fn without_pidfds_the_rest_of_a_group_keeps_its_grace() {
     assert_eq!(lines.next().unwrap().unwrap(), "clean");
     until("the grace is over", || !child.group_in_grace());
 }
+
+#[test]
+fn a_child_is_watched_although_pidfds_are_denied_after_the_watcher_was_built() {
+    if !in_own_process() {
+        let test = "a_child_is_watched_although_pidfds_are_denied_after_the_watcher_was_built";
+        for backend in ["uring", "epoll"] {
+            run_in_own_process(test, |command| {
+                command.env("EXITRING_BACKEND", backend);
+            });
+        }
+        return;
+    }
+    let watcher = Watcher::builder().workers(0).build().unwrap();
+    let deny_pidfds = || deny(libc::SYS_pidfd_open, libc::EPERM);
+    // A filter applies to the thread that installs it, so the ring thread installs one, too.
+    let (sender, receiver) = mpsc::channel();
+    let child = watcher.spawn(&mut sh("true")).unwrap();
+    child
+        .on_exit(move |_| sender.send(deny_pidfds()).unwrap())
+        .unwrap();
+    receive(&receiver).unwrap();
+    deny_pidfds().unwrap();
+
+    let child = watcher
+        .spawn(sh("read line; exit 3").stdin(Stdio::piped()))
+        .unwrap();
+    let stdin = child.stdin.take();
+    let exit = child.wait_timeout(Duration::from_millis(50)).unwrap();
+    assert!(exit.is_none(), "it lives: {exit:?}");
+    drop(stdin);
+    assert_eq!(child.wait().unwrap().outcome(), Outcome::Exited(3));
+}

@@ -7,6 +7,7 @@
 
 use super::watch_permit::WatchPermit;
 use crate::error::{ForkError, WatchError};
+use crate::record::orphan_reaper;
 use crate::record::{Ownership, WatchFor};
 use crate::spawn::start_gate::StartGate;
 use crate::spawn::vfork::vfork;
@@ -61,7 +62,7 @@ impl Watcher {
                 // After ESRCH the pid is free: another process killed the child, and a wait for any
                 // child, or the kernel, reaped it.
                 if !matches!(error, WatchError::NoSuchProcess { .. }) {
-                    sys::kill_and_reap(pid);
+                    orphan_reaper::kill(pid);
                 }
             })
             .inspect(|_| opener.open())
@@ -141,7 +142,7 @@ impl Watcher {
                 self.shared
                     .register(permit, pid, pidfd, ownership, WatchFor::Exited)
             })
-            .inspect_err(|_| sys::kill_and_reap(pid))
+            .inspect_err(|_| orphan_reaper::kill(pid))
             .map_err(ForkError::Watch)
     }
 

@@ -182,7 +182,7 @@ impl Shared {
                 if let Some(cgroup) = &cgroup {
                     let _ = cgroup.kill();
                 }
-                sys::kill_and_reap(pid);
+                orphan_reaper::kill(pid);
                 SpawnError::Watch(error)
             })?;
         Ok(child.with_pipes(pipes))

@@ -46,6 +46,9 @@ impl Watch {
     /// counted ([`Stats::panics`](crate::Stats)), and affects no other callback. The call does not
     /// block.
     ///
+    /// A child that a callback forks must not return from it: it would go on as a copy of the thread,
+    /// and run the callbacks of other processes a second time.
+    ///
     /// # Signals
     ///
     /// While a callback runs, its thread has the signal mask that the builder's thread had when the

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use io_uring::opcode;
 use io_uring::types::{Fd, Fixed};
 
-use super::engine::{StatusSource, no_descriptor_errno};
+use super::engine::{StatusSource, is_no_process, no_descriptor_errno};
 use super::slots::{Inode, PidIdentity, Stage};
 use super::token::Kind;
 use super::uring::Uring;
@@ -197,11 +197,8 @@ impl Uring {
                 }
             }
             Ok(pidfd) => Reopened::Pidfd(pidfd),
-            Err(error) => match no_descriptor_errno(&error) {
-                Some(errno) => Reopened::NoDescriptor(errno),
-                // No process has the pid, or it is the id of a thread.
-                None => Reopened::Reaped,
-            },
+            Err(error) if is_no_process(&error) => Reopened::Reaped,
+            Err(error) => Reopened::NoDescriptor(error.raw_os_error().unwrap_or(0)),
         })
     }
 }

@@ -152,3 +152,13 @@ pub(super) fn no_descriptor_errno(error: &io::Error) -> Option<i32> {
     let errno = error.raw_os_error()?;
     matches!(errno, libc::EMFILE | libc::ENFILE | libc::ENOMEM).then_some(errno)
 }
+
+/// Whether an error of `pidfd_open` says that no process has the pid: none at all, or a thread has
+/// it as its id (`EINVAL`; `ENOENT` from Linux 6.9 on). Other errors say nothing about the process,
+/// such as that of a seccomp filter which was installed after the trial at the start.
+pub(super) fn is_no_process(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ESRCH | libc::EINVAL | libc::ENOENT)
+    )
+}

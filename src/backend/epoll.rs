@@ -13,7 +13,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::engine::{Engine, Event, Gauges, StatusSource, WaitMode, earlier, no_descriptor_errno};
+use super::engine::{Engine, Event, Gauges, StatusSource, WaitMode, earlier, is_no_process};
 use super::probe;
 use super::retry_queue::RetryQueue;
 use super::slots::{PidIdentity, Slots, Stage};
@@ -99,11 +99,9 @@ impl Epoll {
                         _ => {}
                     }
                 }
-                Err(error) if no_descriptor_errno(&error).is_some() => {
-                    return self.arm_without_descriptor(key);
-                }
-                // No process has the pid: another part of the program reaped the child.
-                Err(_) => return self.ended(key, true),
+                // Another part of the program reaped the child.
+                Err(error) if is_no_process(&error) => return self.ended(key, true),
+                Err(_) => return self.arm_without_descriptor(key),
             }
         }
         let token = self.slots.token(key, Kind::Poll);

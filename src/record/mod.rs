@@ -20,8 +20,8 @@
 //! - The handles in `api` call [`on_exit`], [`waiting`] and [`signals`].
 //! - The ring thread, the backends and the workers hold each record that is live or scheduled in
 //!   exactly one [`delivery_guard::DeliveryGuard`], and deliver through it.
-//! - Only a dropped guard calls [`orphan_reaper`]; building a watcher or spawning a child restarts
-//!   its thread.
+//! - A dropped guard passes its record to [`orphan_reaper`], and `api` a child that it could not
+//!   register. Building a watcher or spawning a child restarts the thread of the reaper.
 //! - Only [`on_exit`] and [`waiting`] know the watcher's `Shared`.
 //!
 //! Locks: the mailbox's lock, the wait graph's, or that of a queue of [`Exits`](crate::Exits) may

@@ -85,21 +85,23 @@ pub(crate) fn kill_group_by_pidfd(leader: BorrowedFd<'_>, signal: i32) -> io::Re
     pidfd_send_signal(leader, signal, PIDFD_SIGNAL_PROCESS_GROUP)
 }
 
-/// Kills and reaps a child whose pid no other code knows.
+/// Kills and reaps a child whose pid no other code knows. Returns `false` if this process is not
+/// permitted to kill it: the child may live for long, and is not waited for.
 ///
 /// A wait for any child may still reap it first. If a pidfd can be opened, that is noticed, and no
 /// other process is signalled.
-pub(crate) fn kill_and_reap(pid: Pid) {
+pub(crate) fn kill_and_reap(pid: Pid) -> bool {
     let pidfd = pidfd_open(pid);
     let (id_type, id) = match &pidfd {
         Ok(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd()),
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return,
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return true,
         Err(_) => (libc::P_PID, pid.as_raw()),
     };
-    if kill(pid, libc::SIGKILL).is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH)) {
-        return;
+    match kill(pid, libc::SIGKILL) {
+        Ok(()) => reap(id_type, id),
+        Err(error) => return error.raw_os_error() == Some(libc::ESRCH),
     }
-    reap(id_type, id);
+    true
 }
 
 /// Reaps a child that is ending, and blocks until then. A wait for any child may reap it first,
