@@ -54,9 +54,13 @@ fn records_and_attempts_are_in_the_order_of_the_list() {
         all,
         [line(1, 1), line(1, 2), end(1), line(2, 1), end(2), end(3)]
     );
-    // The job log is in the order of the ends.
+    // A record enters the job log after the output of its job.
     let log = fs::read_to_string(dir.path().join("log")).unwrap();
-    assert_eq!(records(&log).last().unwrap()["job"], 1);
+    let logged: Vec<_> = records(&log)
+        .iter()
+        .map(|it| it["job"].as_u64().unwrap())
+        .collect();
+    assert_eq!(logged, [1, 2, 3]);
 }
 
 #[test]
@@ -158,6 +162,77 @@ fn a_full_disk_for_waiting_output_ends_the_run() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("output that waits for its turn"), "{text}");
     assert!(text.contains("/no/such/dir"), "{text}");
+}
+
+#[test]
+fn what_waits_in_memory_is_printed_if_no_file_can_be_created() {
+    let dir = tempfile::tempdir().unwrap();
+    // The first job ends last. The second one fits into memory, and the others do not.
+    let job = "case $0 in 1) until [ -e ended ]; do sleep 0.01; done;; 2) echo two;; *) yes $0 | head -c 3000000; touch ended;; esac";
+    let run = |option: &[&str]| {
+        let mut run = exitring(["run", "-q", "-k", "-j4", "--joblog", "log"]);
+        run.args(option)
+            .args(["--", "sh", "-c", job, "{}", ":::", "1", "2", "3", "4"]);
+        run.current_dir(dir.path());
+        run
+    };
+    let output = run(&[]).env("TMPDIR", "/no/such/dir").output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let first = String::from_utf8_lossy(&output.stdout);
+    let log = jobs(&fs::read_to_string(dir.path().join("log")).unwrap());
+    let rest = stdout(&mut run(&["--resume"]));
+    // What is in the log has printed all of its output, and the others do so now.
+    for (number, line, lines) in [
+        (2, "two\n", 1),
+        (3, "3\n", 1_500_000),
+        (4, "4\n", 1_500_000),
+    ] {
+        let done = log
+            .iter()
+            .any(|job| job["job"] == number && job["success"] == true);
+        let printed = if done { &first } else { &*rest };
+        assert_eq!(printed.matches(line).count(), lines, "{number}, {done}");
+    }
+    assert!(log.iter().filter(|job| job["success"] == true).count() < 3);
+}
+
+#[test]
+fn after_a_kill_jobs_run_again_whose_output_waited() {
+    let dir = tempfile::tempdir().unwrap();
+    let job = "[ $0 != 1 ] || until [ -e go ]; do sleep 0.01; done; echo out $0";
+    let command = |option: &[&str]| {
+        let mut run = std_exitring(["run", "-q", "-k", "-j4", "--joblog", "log"]);
+        run.args(option)
+            .args(["--", "sh", "-c", job, "{}", ":::", "1", "2", "3", "4"]);
+        run.current_dir(dir.path());
+        run
+    };
+    let mut run = Started::new(command(&[]).stdout(std::process::Stdio::null()));
+    let children = format!("/proc/{}/task", run.0.id());
+    wait_until("one job is left", || {
+        let tasks = fs::read_dir(&children).unwrap().flatten();
+        let children =
+            tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
+        let children: Vec<String> = children
+            .flat_map(|line| {
+                line.split_whitespace()
+                    .map(str::to_owned)
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        // The shell of the first job, after the others have been reaped.
+        children.len() == 1
+            && fs::read(format!("/proc/{}/cmdline", children[0]))
+                .is_ok_and(|words| words.ends_with(b"\x001\0"))
+    });
+    signal(&run.0, libc::SIGKILL);
+    assert_eq!(run.code(), Some(128 + libc::SIGKILL));
+    fs::write(dir.path().join("go"), "").unwrap();
+    let rest = command(&["--resume"]).output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&rest.stdout),
+        "out 1\nout 2\nout 3\nout 4\n"
+    );
 }
 
 #[test]

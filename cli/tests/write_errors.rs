@@ -3,9 +3,10 @@
 mod common;
 
 use std::fs;
+use std::io::Seek;
 use std::process::Stdio;
 
-use common::{Started, gone, jobs, mark, shell, signal, std_exitring, wait_until};
+use common::{Started, gone, jobs, mark, read_all, shell, signal, std_exitring, wait_until};
 
 #[test]
 fn a_closed_output_pipe_ends_the_run_without_a_message() {
@@ -48,6 +49,44 @@ fn a_reader_that_does_not_read_does_not_delay_an_interrupt() {
     signal(&run.0, libc::SIGTERM);
     assert_eq!(run.code(), Some(130));
     drop(out);
+}
+
+#[test]
+fn jobs_whose_output_nobody_read_run_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let job = "head -c 60000 /dev/zero | tr '\\0' $0; echo; echo end $0; touch $0";
+    let command = |options: &[&str]| {
+        let mut run = std_exitring(["run", "-j2", "--joblog", "log", "--grace", "300ms"]);
+        run.args(options)
+            .args(["--", "sh", "-c", job, "{}", ":::", "a", "b", "c", "d"]);
+        run.current_dir(dir.path());
+        run
+    };
+    let mut errors = tempfile::tempfile().unwrap();
+    let mut run = Started::new(
+        command(&[])
+            .stdout(Stdio::piped())
+            .stderr(errors.try_clone().unwrap()),
+    );
+    let out = run.0.stdout.take().unwrap();
+    // The output of both does not fit into the pipe.
+    wait_until("two have ended, and the pipe is full", || {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        rustix::io::ioctl_fionread(&out).unwrap() > 60_000
+            && ["a", "b"].map(|job| dir.path().join(job).exists()) == [true; 2]
+    });
+    signal(&run.0, libc::SIGTERM);
+    assert_eq!(run.code(), Some(130));
+    let first = read_all(out);
+    errors.rewind().unwrap();
+    let text = read_all(errors);
+    assert!(text.contains("--resume runs them again"), "{text}");
+    let rest = command(&["--resume"]).output().unwrap();
+    let rest = String::from_utf8_lossy(&rest.stdout);
+    for job in ["a", "b", "c", "d"] {
+        let line = format!("end {job}\n");
+        assert!(first.contains(&line) || rest.contains(&line), "{job}");
+    }
 }
 
 #[test]

@@ -209,7 +209,7 @@ impl<'a> Report<'a> {
             }
         }
         if let Some(joblog) = &mut self.joblog {
-            joblog.write_hashed(&record, message.origin.hash.clone())?;
+            joblog.append(&JobLog::hashed_line(&record, message.origin.hash.clone()))?;
         }
         if let Some((junit, _)) = &mut self.junit {
             let output = [

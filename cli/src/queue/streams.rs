@@ -5,7 +5,7 @@
 //!
 //! | stream | subjects | messages |
 //! |---|---|---|
-//! | `exitring-RUN` | `exitring.RUN.state.>` | the last one of each subject: the [`RunSpec`], cancellation, signs of life, how often a job was given back |
+//! | `exitring-RUN-state` | `exitring.RUN.state.>` | the last one of each subject: the [`RunSpec`], cancellation, signs of life, how often a job was given back |
 //! | `exitring-RUN-jobs` | `exitring.RUN.jobs.ID` | job N is message N |
 //! | `exitring-RUN-records` | `exitring.RUN.record.ID.*` | the results, a subject for each job: the number of subjects is the number of jobs with a result |
 //! | `OBJ_exitring-RUN` | `$O.exitring-RUN.>` | the logs, in an object store, once a worker has `--log nats` |

@@ -80,7 +80,7 @@ fn jobs_that_an_interrupted_deletion_has_left_are_not_taken_for_those_of_another
     };
     server.submit("r", &[], "echo old\n");
     // As if a submission had made the stream of jobs again in the middle of the deletion.
-    server.publish("$JS.API.STREAM.DELETE.exitring-r", "");
+    server.publish("$JS.API.STREAM.DELETE.exitring-r-state", "");
     server.publish("$JS.API.STREAM.DELETE.exitring-r-records", "");
     let list = server.file("new", "echo new\necho newer\n");
     let mut submit = server.command("submit", "r", &[&list]);
@@ -91,4 +91,28 @@ fn jobs_that_an_interrupted_deletion_has_left_are_not_taken_for_those_of_another
     assert_eq!(code(&mut server.command("submit", "r", &[&list])), Some(0));
     assert_eq!(code(&mut server.command("run", "r", &["-j1"])), Some(0));
     assert_eq!(server.records("r").len(), 2);
+}
+
+#[test]
+fn a_run_is_independent_of_those_whose_names_begin_like_its_name() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let runs = ["r", "r-jobs", "r-records", "r-state", "r-jobs-state"];
+    for run in runs {
+        let delete = &mut server.command("queue delete", run, &[]);
+        assert_eq!(code(delete), Some(2), "there is no run {run}");
+        server.submit(run, &[], &format!("echo {run}\n"));
+    }
+    for run in runs {
+        assert_eq!(code(&mut server.command("run", run, &["-j1"])), Some(0));
+    }
+    for (index, run) in runs.into_iter().enumerate() {
+        for left in &runs[index..] {
+            let records = server.records(left);
+            assert_eq!(records.len(), 1, "{left}");
+            assert_eq!(records[0]["line"], format!("echo {left}"));
+        }
+        assert_eq!(code(&mut server.command("queue delete", run, &[])), Some(0));
+    }
 }

@@ -145,7 +145,7 @@ fn a_worker_that_waits_for_its_run_outlives_the_server() {
     let mut worker = server.worker("r", &["--wait"]);
     let log = server.dir.path().join("log");
     wait_until("a request of the worker", || {
-        std::fs::read_to_string(&log).is_ok_and(|log| log.contains("MSG.GET.exitring-r"))
+        std::fs::read_to_string(&log).is_ok_and(|log| log.contains("MSG.GET.exitring-r-state"))
     });
     server.kill();
     // Longer than a request waits for its answer.

@@ -1,6 +1,7 @@
 //! The names of a run's streams, subjects and consumer.
 
-/// The names of a run's streams and subjects.
+/// The names of a run's streams and subjects. Each stream has a suffix, so that no run has the stream of
+/// another one.
 #[derive(Clone, Debug)]
 pub(in crate::queue) struct Names {
     pub(in crate::queue) state: String,
@@ -14,7 +15,7 @@ pub(in crate::queue) struct Names {
 impl Names {
     pub(in crate::queue) fn of(run: &str) -> Self {
         Self {
-            state: format!("exitring-{run}"),
+            state: format!("exitring-{run}-state"),
             jobs: format!("exitring-{run}-jobs"),
             records: format!("exitring-{run}-records"),
             bucket: format!("exitring-{run}"),

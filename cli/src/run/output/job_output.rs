@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::keep_order::Next;
+use super::keep_order::{Next, RECORD, StoredRecord};
 use super::std_streams::StdStreams;
 
 /// What [`StdStreams::forward_next`] did.
@@ -24,6 +24,24 @@ impl StdStreams {
             return order.store(job, stream, write);
         }
         write(self.buffer_for(stream));
+    }
+
+    /// Gives the job log the record of a job: once all that the job wrote has been written, or at once
+    /// if the job runs again anyway.
+    pub(crate) fn log_job(&mut self, job: u64, record: &[u8], runs_again: bool) {
+        if runs_again {
+            return self.log_records.add([0; 2], record);
+        }
+        if let Some(order) = &mut self.order
+            && !order.is_live(job)
+        {
+            match order.store_record(job, record) {
+                StoredRecord::Waits => return,
+                StoredRecord::IsLost => return self.log_records.dropped += 1,
+                StoredRecord::HasNoOutput => return self.log_records.add([0; 2], record),
+            }
+        }
+        self.log_records.add(self.position(), record);
     }
 
     /// Whether output of a job is forwarded at once.
@@ -65,7 +83,10 @@ impl StdStreams {
         match order.next(may_advance) {
             Next::Output(held) => {
                 for (stream, bytes) in held.parts() {
-                    self.buffer_for(stream).extend_from_slice(bytes);
+                    match stream {
+                        RECORD => self.log_records.add(self.position(), bytes),
+                        _ => self.buffer_for(stream).extend_from_slice(bytes),
+                    }
                 }
                 Forwarded::More
             }

@@ -12,6 +12,9 @@ use roaring::RoaringTreemap;
 use super::spool::{Block, Spool};
 use super::submitted_jobs::SubmittedJobs;
 
+/// Stands for a stream: the record of the job for the job log, which follows its output.
+pub(super) const RECORD: usize = 2;
+
 /// How much output waits in memory.
 const HELD_MAX: usize = 4 * 1024 * 1024;
 /// How much output of one job waits in memory.
@@ -32,8 +35,20 @@ pub(crate) struct KeepOrder {
     /// Jobs that have ended and whose output waits.
     ended: RoaringTreemap,
     failure: Option<io::Error>,
-    /// Output is discarded, because the file could not be used.
+    /// Output that would have to wait is discarded, because the file could not be used.
     failed: bool,
+    /// Jobs some of whose output was discarded.
+    lost: RoaringTreemap,
+}
+
+/// What [`KeepOrder::store_record`] did.
+pub(super) enum StoredRecord {
+    /// The record follows the output of the job.
+    Waits,
+    /// Nothing of the job waits.
+    HasNoOutput,
+    /// Output of the job was discarded, and so is the record.
+    IsLost,
 }
 
 /// The output of one job in memory.
@@ -89,6 +104,7 @@ impl KeepOrder {
             ended: RoaringTreemap::new(),
             failure: None,
             failed: false,
+            lost: RoaringTreemap::new(),
         }
     }
 
@@ -125,6 +141,7 @@ impl KeepOrder {
     /// Stores what a job that is not live writes to a stream.
     pub(crate) fn store(&mut self, job: u64, stream: usize, write: impl FnOnce(&mut Vec<u8>)) {
         if self.failed {
+            self.lost.insert(job);
             return write(&mut Vec::new());
         }
         let held = self.held.entry(job).or_default();
@@ -149,6 +166,19 @@ impl KeepOrder {
             && let Err(error) = self.spill(job)
         {
             self.fail(error);
+            self.lost.insert(job);
+        }
+    }
+
+    /// Stores the record of a job that is not live.
+    pub(super) fn store_record(&mut self, job: u64, record: &[u8]) -> StoredRecord {
+        if !self.lost.contains(job) && !self.has_waiting(job) {
+            return StoredRecord::HasNoOutput;
+        }
+        self.store(job, RECORD, |to| to.extend_from_slice(record));
+        match self.lost.contains(job) {
+            true => StoredRecord::IsLost,
+            false => StoredRecord::Waits,
         }
     }
 
@@ -165,12 +195,10 @@ impl KeepOrder {
         Ok(())
     }
 
+    /// Discards output that would have to wait from now on. What waits is forwarded.
     fn fail(&mut self, error: io::Error) {
         self.failure = Some(error);
         self.failed = true;
-        self.held.clear();
-        self.held_bytes = 0;
-        self.spool = None;
     }
 
     /// Why output had to be discarded, once.
@@ -193,7 +221,12 @@ impl KeepOrder {
             if !self.head_is_live {
                 match self.spool.as_mut().map(|spool| spool.take(head)) {
                     Some(Ok(Some(block))) => return Next::Output(block.into()),
-                    Some(Err(error)) => self.fail(error),
+                    Some(Err(error)) => {
+                        if let Some(spool) = self.spool.take() {
+                            self.lost |= spool.jobs();
+                        }
+                        self.fail(error);
+                    }
                     Some(Ok(None)) | None => {}
                 }
                 if let Some(held) = self.held.remove(&head) {

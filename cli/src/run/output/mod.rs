@@ -15,6 +15,7 @@ mod hold;
 pub(crate) mod job_output;
 pub(crate) mod job_stream;
 pub(crate) mod keep_order;
+mod log_records;
 pub(crate) mod logs;
 mod long_line;
 pub(crate) mod options;

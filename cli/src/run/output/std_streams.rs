@@ -14,6 +14,7 @@ use rustix::termios::isatty;
 
 use super::held_output::{HeldOutput, IN_MEMORY_MAX};
 use super::keep_order::KeepOrder;
+use super::log_records::{LogRecords, Position};
 use crate::diagnostics::styled;
 use crate::run::signals::Signals;
 use crate::run::stream_id::STDOUT;
@@ -46,6 +47,10 @@ pub(crate) struct StdStreams {
     held_messages: Option<Vec<u8>>,
     /// Standard output has failed, and is no longer written to.
     stdout_failed: bool,
+    /// How much of both was written, or could not be written for good (standard error).
+    written: Position,
+    /// What the job log gets when that is enough.
+    pub(super) log_records: LogRecords,
     /// The output of jobs is in the order of the list.
     pub(super) order: Option<KeepOrder>,
     /// What waits for the end of `--watch`.
@@ -64,6 +69,8 @@ impl StdStreams {
             shared,
             held_messages: None,
             stdout_failed: false,
+            written: [0; 2],
+            log_records: LogRecords::default(),
             order,
             held: None,
             releasing: None,
@@ -132,7 +139,23 @@ impl StdStreams {
     }
 
     pub(crate) fn is_large(&self) -> bool {
-        self.out.len() + self.err.len() > BUFFERED_MAX
+        self.out.len() + self.err.len() + self.log_records.length > BUFFERED_MAX
+    }
+
+    /// The end of what is in the buffers.
+    pub(super) fn position(&self) -> Position {
+        let [out, err] = self.written;
+        [out + self.out.len() as u64, err + self.err.len() as u64]
+    }
+
+    /// Records for the job log whose output has been written.
+    pub(crate) fn take_log_records(&mut self) -> Vec<u8> {
+        self.log_records.take(self.written)
+    }
+
+    /// How many records the job log does not get, because the output of their jobs was lost.
+    pub(crate) fn dropped_log_records(&self) -> u64 {
+        self.log_records.dropped
     }
 
     /// Writes the buffers. It waits until the deadline for readers that do not read; `None` waits
@@ -147,22 +170,31 @@ impl StdStreams {
             held.limit();
         }
         if self.stdout_failed {
-            self.out.clear();
+            self.lose_stdout();
         }
+        let end = self.position();
         let written = write_all(rustix::stdio::stdout(), &mut self.out, signal, until);
+        self.written[0] = end[0] - self.out.len() as u64;
         if let Err(WriteError::Closed | WriteError::Failed(_)) = written {
             self.stdout_failed = true;
-            self.out.clear();
+            self.lose_stdout();
         }
-        match write_all(rustix::stdio::stderr(), &mut self.err, signal, until) {
-            Ok(()) => written,
-            Err(WriteError::Blocked) => written.and(Err(WriteError::Blocked)),
+        let stderr_written = write_all(rustix::stdio::stderr(), &mut self.err, signal, until);
+        if let Err(WriteError::Closed | WriteError::Failed(_)) = stderr_written {
             // There is nowhere left to report the error.
-            Err(WriteError::Closed | WriteError::Failed(_)) => {
-                self.err.clear();
-                written
-            }
+            self.err.clear();
         }
+        self.written[1] = end[1] - self.err.len() as u64;
+        match stderr_written {
+            Err(WriteError::Blocked) => written.and(Err(WriteError::Blocked)),
+            _ => written,
+        }
+    }
+
+    fn lose_stdout(&mut self) {
+        self.out.clear();
+        let [out, _] = self.written;
+        self.log_records.drop_after([out, u64::MAX]);
     }
 
     /// Writes the last message. After a request to end, the reader has a limited time to take it.
@@ -181,6 +213,7 @@ impl StdStreams {
     pub(crate) fn discard(&mut self) {
         self.out.clear();
         self.err.clear();
+        self.log_records.drop_after(self.written);
     }
 }
 

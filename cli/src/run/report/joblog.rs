@@ -221,30 +221,29 @@ impl JobLog {
         Ok(())
     }
 
-    /// Appends the record of a finished job. An error is returned once, and nothing is written after
-    /// it.
-    pub(crate) fn write(&mut self, job: &Job, record: &Record<'_>) -> Result<(), Failure> {
-        self.write_hashed(record, format!("{:016x}", job.command.hash()))
+    /// The record of a finished job, as a line.
+    pub(crate) fn line(job: &Job, record: &Record<'_>) -> Vec<u8> {
+        Self::hashed_line(record, format!("{:016x}", job.command.hash()))
     }
 
     /// The same for a job of which only the hash of the command is known.
-    pub(crate) fn write_hashed(
-        &mut self,
-        record: &Record<'_>,
-        hash: String,
-    ) -> Result<(), Failure> {
+    pub(crate) fn hashed_line(record: &Record<'_>, hash: String) -> Vec<u8> {
+        to_json_line(&LogEntry { record, hash })
+    }
+
+    /// Appends whole lines. An error is returned once, and nothing is written after it.
+    pub(crate) fn append(&mut self, lines: &[u8]) -> Result<(), Failure> {
         if self.failed {
             return Ok(());
         }
-        let line = to_json_line(&LogEntry { record, hash });
-        // One write(2), unless only a part of the line fits. The next write then returns the
+        // One write(2), unless only a part of the lines fits. The next write then returns the
         // reason.
-        let Err(error) = self.file.write_all(&line) else {
-            self.length += line.len() as u64;
+        let Err(error) = self.file.write_all(lines) else {
+            self.length += lines.len() as u64;
             return Ok(());
         };
         self.failed = true;
-        // Remove the part of the line that was written.
+        // Remove what was written of them.
         let _ = self.file.set_len(self.length);
         Err(Failure::writing(
             &format!("the job log {}", self.path.display()),

@@ -11,6 +11,7 @@ use super::running_job::{RunningJob, has_timed_out};
 use super::shutdown::Stop;
 use crate::run::job::{Job, StartTime};
 use crate::run::output_tail::AttemptTail;
+use crate::run::report::joblog::JobLog;
 use crate::run::report::json::to_json_line;
 use crate::run::report::junit_case;
 use crate::run::report::record::{EndCause, Record};
@@ -186,11 +187,6 @@ impl Supervisor {
         if self.junit.is_some() {
             self.add_test_case(job, record, &streams.unwrap_or_default());
         }
-        if let Some(joblog) = &mut self.joblog
-            && let Err(failure) = joblog.write(job, record)
-        {
-            self.stop(Stop::Soon, Some(failure));
-        }
         if let Some(failure) = self
             .spawner
             .destination
@@ -201,6 +197,11 @@ impl Supervisor {
         if self.records {
             let write = |to: &mut Vec<u8>| to.extend(to_json_line(record));
             self.std_streams.write_job(job.number, STDOUT, write);
+        }
+        if self.joblog.is_some() {
+            let line = JobLog::line(job, record);
+            self.std_streams
+                .log_job(job.number, &line, record.interrupted);
         }
         self.std_streams.end_job(job.number);
         self.halt_if_reached(0);

@@ -166,6 +166,7 @@ impl Supervisor {
         self.end_watch();
         self.forward_remaining();
         self.flush_remaining();
+        self.report_dropped_records();
         self.progress.finish();
         open
     }

@@ -47,6 +47,32 @@ impl Supervisor {
         if until.is_some_and(|until| until <= now) {
             self.std_streams.discard();
         }
+        self.write_log();
+    }
+
+    /// Writes the records of the job log whose output has been written.
+    fn write_log(&mut self) {
+        let Some(joblog) = &mut self.joblog else {
+            return;
+        };
+        let records = self.std_streams.take_log_records();
+        if !records.is_empty()
+            && let Err(failure) = joblog.append(&records)
+        {
+            self.stop(Stop::Soon, Some(failure));
+        }
+    }
+
+    /// Reports jobs that have ended and are not in the job log, at the end of the run.
+    pub(super) fn report_dropped_records(&mut self) {
+        let dropped = self.std_streams.dropped_log_records();
+        if dropped > 0 {
+            self.report(&format!(
+                "the output of {dropped} jobs could not be passed on in full: the job log does not have them, and \
+                 --resume runs them again\n"
+            ));
+            self.flush_remaining();
+        }
     }
 
     /// Flushes after all jobs have ended: until everything is written, or the grace is over.
@@ -56,7 +82,8 @@ impl Supervisor {
             self.flush_until(until);
             self.handle_signals();
             if self.std_streams.is_empty() || until.is_some_and(|until| until <= Instant::now()) {
-                return self.std_streams.discard();
+                self.std_streams.discard();
+                return self.write_log();
             }
         }
     }
