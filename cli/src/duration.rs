@@ -22,7 +22,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
 pub(crate) fn parse_positive(text: &str) -> Result<Duration, String> {
     match parse(text)? {
         Duration::ZERO => Err(
-            "a timeout of zero would end every job at once; for no timeout, leave it out".into(),
+            "zero would be over at once, for every job; for no limit, leave the option out".into(),
         ),
         duration => Ok(duration),
     }

@@ -180,3 +180,33 @@ fn jobs_start_as_soon_as_descriptors_are_free_though_none_has_ended() {
     signal(&run.0, libc::SIGTERM);
     assert_eq!(run.code(), Some(130));
 }
+
+#[test]
+fn one_file_is_not_used_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("logs")).unwrap();
+    let list = "echo a\necho b\n";
+    for file in ["list", "logs/1.out"] {
+        fs::write(dir.path().join(file), list).unwrap();
+    }
+    for (words, why) in [
+        ("--append list list", "--append and the list"),
+        ("--joblog list list", "--joblog and the list"),
+        ("--append x --joblog ./x list", "--append and --joblog"),
+        ("--log logs --joblog logs/2.err list", "--joblog and --log"),
+        ("--log logs logs/1.out", "the list and --log"),
+    ] {
+        let mut run = exitring(["run"]);
+        let output = run.args(words.split(' ')).current_dir(dir.path()).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(2), "{words}");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            text.contains(&format!("{why} name the same file")),
+            "{text}"
+        );
+    }
+    for file in ["list", "logs/1.out"] {
+        assert_eq!(fs::read_to_string(dir.path().join(file)).unwrap(), list);
+    }
+}

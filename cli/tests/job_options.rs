@@ -184,6 +184,13 @@ fn a_job_whose_input_cannot_be_opened_is_reported_and_fails() {
     assert_eq!(jobs[0]["exit_code"], 1);
     let output = exitring(["run", "--stdin", ""]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
+    for own in ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"] {
+        let mut run = exitring(["run", "-q", "--stdin", own, "--", "cat", ":::", "a"]);
+        let output = run.write_stdin("text").output().unwrap();
+        assert_eq!((output.status.code(), output.stdout), (Some(1), vec![]));
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("is the standard input of exitring"), "{text}");
+    }
 }
 
 #[test]

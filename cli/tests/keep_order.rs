@@ -298,6 +298,14 @@ fn a_long_line_has_one_tag() {
 }
 
 #[test]
+fn a_long_tag_ends_with_a_whole_character() {
+    let mut run = exitring(["run", "-q", "--tag", "--", "echo", "x"]);
+    let argument = format!("x{}", "é".repeat(600));
+    let output = stdout(run.args([":::", &argument]));
+    assert_eq!(output, format!("x{}\tx {argument}\n", "é".repeat(511)));
+}
+
+#[test]
 fn records_have_the_tag() {
     let mut run = exitring(["run", "-q", "--output", "jsonl", "--tag", "--", "echo", "x"]);
     let output = stdout(run.args([":::", "a"]));

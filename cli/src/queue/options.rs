@@ -20,6 +20,7 @@ pub(crate) struct LoginOptions {
     /// users of the machine cannot see.
     #[arg(
         long,
+        requires = "queue",
         value_name = "FILE",
         hide_short_help = true,
         help_heading = "Queue"
@@ -29,6 +30,7 @@ pub(crate) struct LoginOptions {
     /// Trust only these certificates, not those of the system [env: NATS_CA]
     #[arg(
         long,
+        requires = "queue",
         value_name = "FILE",
         hide_short_help = true,
         help_heading = "Queue"
@@ -72,7 +74,12 @@ pub(crate) struct WorkerOptions {
     pub(crate) queue: Option<QueueUrl>,
 
     /// Wait for the run if it is not submitted yet
-    #[arg(long, hide_short_help = true, help_heading = "Queue")]
+    #[arg(
+        long,
+        requires = "queue",
+        hide_short_help = true,
+        help_heading = "Queue"
+    )]
     pub(crate) wait: bool,
 
     #[command(flatten)]

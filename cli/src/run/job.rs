@@ -101,7 +101,9 @@ impl Job {
     pub(crate) fn tag(&self) -> Option<Vec<u8>> {
         let tag = self.details.as_ref()?.tag.as_ref()?;
         let mut tag = tag.with_slot(self.slot);
-        tag.truncate(TAG_MAX);
+        if tag.len() > TAG_MAX {
+            tag.truncate(whole_characters(&tag[..TAG_MAX]));
+        }
         for byte in &mut tag {
             if *byte == b'\n' {
                 *byte = b' ';

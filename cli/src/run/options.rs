@@ -48,7 +48,8 @@ const POINTERS: &str =
 pub(crate) struct Options {
     /// One command per line; - or no FILE: standard input
     ///
-    /// With a template, one argument per line. Blank lines and lines that begin with # are skipped.
+    /// Blank lines and lines that begin with # are skipped. With a template, one argument per line,
+    /// and none is skipped.
     pub(crate) file: Option<PathBuf>,
 
     /// A template: COMMAND {} ::: ARGUMENTS

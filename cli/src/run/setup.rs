@@ -180,26 +180,35 @@ pub(super) fn choose_halt(options: &Options) -> Option<Halt> {
     }
 }
 
-/// Refuses files of `--trace`, `--report` and `--junit` that the run uses for something else. Changes
-/// nothing.
+/// Refuses files that the run would write and use for something else. Changes nothing.
 pub(super) fn check_files(options: &Options) -> Result<(), Failure> {
-    let written = [
+    let reports = [
         ("--report", &options.report),
         ("--trace", &options.trace),
         ("--junit", &options.tests.junit),
     ];
+    let list = ("the list", &options.file);
+    let joblog = ("--joblog", &options.joblog);
+    let append = ("--append", &options.output.append);
     let others = [
-        ("the list", &options.file),
-        ("--joblog", &options.joblog),
-        ("--append", &options.output.append),
+        list,
+        joblog,
+        append,
         ("--durations", &options.tests.durations),
         ("--rerun-failed", &options.tests.rerun_failed),
     ];
-    file_clash::check(
-        &named_files(&written),
-        &named_files(&others),
-        options.output.log.as_deref(),
-    )
+    let log_dir = options.output.log.as_deref();
+    file_clash::check(&named_files(&reports), &named_files(&others), log_dir)?;
+    // An earlier job log may be read and continued, and the streams may be appended to a file, too.
+    for file in named_files(&[joblog, append]) {
+        file_clash::check_others(&file, &named_files(&[list, joblog]))?;
+    }
+    for file in named_files(&[list, joblog]) {
+        if let Some(dir) = log_dir {
+            file_clash::check_no_log(&file, dir)?;
+        }
+    }
+    Ok(())
 }
 
 fn named_files<'a>(files: &[(&'a str, &'a Option<PathBuf>)]) -> Vec<NamedFile<'a>> {

@@ -111,7 +111,7 @@ fn a_run_is_independent_of_those_whose_names_begin_like_its_name() {
         for left in &runs[index..] {
             let records = server.records(left);
             assert_eq!(records.len(), 1, "{left}");
-            assert_eq!(records[0]["line"], format!("echo {left}"));
+            assert_eq!(records[0]["command"], format!("echo {left}"));
         }
         assert_eq!(code(&mut server.command("queue delete", run, &[])), Some(0));
     }

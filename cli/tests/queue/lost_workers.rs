@@ -105,8 +105,14 @@ fn a_job_whose_worker_dies_each_time_ends_with_a_record() {
         let mut worker = server.worker("r", &["-j1"]);
         assert_eq!(worker.end(), Some(137));
     }
-    let mut last = server.worker("r", &["-j1"]);
-    assert_eq!(last.end(), Some(0));
+    let junit = server.file("report.xml", "");
+    let mut last = server.worker("r", &["-j1", "--junit", &junit]);
+    assert_eq!(last.end(), Some(1));
+    let report = std::fs::read_to_string(junit).expect("a report");
+    assert!(
+        report.contains("errors=\"1\"") && report.contains("given up"),
+        "{report}"
+    );
     let records = server.records("r");
     assert_eq!(records.len(), 2);
     let poison = records
@@ -163,7 +169,7 @@ fn the_record_of_a_job_that_is_given_up_fits_into_a_message() {
     let mut worker = server.worker("r", &["-j1"]);
     assert_eq!(worker.end(), Some(137));
     let mut last = server.worker("r", &["-j1"]);
-    assert_eq!(last.end(), Some(0));
+    assert_eq!(last.end(), Some(1));
     assert_eq!(server.records("r")[0]["outcome"], "unknown");
 }
 

@@ -179,7 +179,6 @@ fn work(
             server_id,
             worker: prepared.worker,
             host: prepared.host,
-            limit: prepared.limit,
             admission,
             event_queue,
             sender,

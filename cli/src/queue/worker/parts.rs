@@ -23,8 +23,6 @@ pub(super) struct Parts {
     pub(super) server_id: String,
     pub(super) worker: String,
     pub(super) host: String,
-    /// The largest record.
-    pub(super) limit: usize,
     pub(super) admission: Arc<Admission>,
     pub(super) event_queue: Arc<EventQueue>,
     pub(super) sender: UnboundedSender<FromRun>,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
+use crate::diagnostics::say;
 use crate::failure::Failure;
 use crate::queue::access::Access;
 use crate::queue::address::Address;
@@ -129,6 +130,7 @@ async fn read(
 ) -> Result<(RunSpec, Before, usize), QueueError> {
     let connection = Connection::open(address, access).await?;
     let names = connection.names();
+    let mut waits = false;
     let (spec, before) = loop {
         // The streams of jobs and records are created after the specification is stored.
         let read = async {
@@ -147,6 +149,11 @@ async fn read(
         match read.await {
             // Not submitted yet, or the server is away for a while.
             Err(error) if wait && (error.is_deleted() || error.is_passing()) => {
+                if !std::mem::replace(&mut waits, true) {
+                    say(&format!(
+                        "{error}: waiting until it is submitted (--wait)\n"
+                    ));
+                }
                 sleep(WAIT_PAUSE).await;
             }
             read => break read?,

@@ -213,7 +213,7 @@ impl AsFd for JobStream {
 }
 
 /// The length up to the last whole character, if the text is UTF-8 up to there.
-fn whole_characters(bytes: &[u8]) -> usize {
+pub(crate) fn whole_characters(bytes: &[u8]) -> usize {
     match std::str::from_utf8(bytes) {
         Err(error) if error.error_len().is_none() => error.valid_up_to(),
         _ => bytes.len(),

@@ -49,12 +49,37 @@ pub(crate) fn check(
                     .map(|_| "--log")
             });
         if let Some(other) = clash {
-            let (name, path) = (file.name, file.path.display());
-            let cause = format!("{name} and {other} name the same file, {path}");
-            return Err(Failure::usage(cause).remedy(format!("give {name} a file of its own")));
+            return Err(same_file(file, other));
         }
     }
     Ok(())
+}
+
+/// Refuses a file that is another one of these.
+pub(crate) fn check_others(file: &NamedFile<'_>, others: &[NamedFile<'_>]) -> Result<(), Failure> {
+    let Some(identity) = identity(file.path) else {
+        return Ok(());
+    };
+    let is_same = |other: &&NamedFile<'_>| {
+        other.name != file.name && self::identity(other.path).is_some_and(|other| other == identity)
+    };
+    match others.iter().find(is_same) {
+        Some(other) => Err(same_file(file, other.name)),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a file that is one of the logs of jobs in `log_dir`.
+pub(crate) fn check_no_log(file: &NamedFile<'_>, log_dir: &Path) -> Result<(), Failure> {
+    match is_log(file.path, log_dir) {
+        true => Err(same_file(file, "--log")),
+        false => Ok(()),
+    }
+}
+
+fn same_file(NamedFile { name, path }: &NamedFile<'_>, other: &str) -> Failure {
+    let cause = format!("{name} and {other} name the same file, {}", path.display());
+    Failure::usage(cause).remedy(format!("give {name} a file of its own"))
 }
 
 /// `None` for what is not a regular file.

@@ -32,6 +32,9 @@ pub(crate) enum Event {
     /// The run ends, and with it the jobs that run.
     #[cfg(feature = "queue")]
     EndNow(Failure),
+    /// A job of a queue is not run again, because its workers were lost each time.
+    #[cfg(feature = "queue")]
+    GivenUp { job: Box<Job>, why: String },
     /// A job that had a permit is not started.
     StartDropped,
     /// The watcher no longer reports the ends of jobs.

@@ -26,7 +26,8 @@ impl Default for JobLimit {
 impl FromStr for JobLimit {
     type Err = String;
 
-    /// The forms of GNU parallel, except for 0, which means as many as possible there.
+    /// The forms of GNU parallel, except for 0, which means as many as possible there. A part of a
+    /// job counts as one.
     fn from_str(text: &str) -> Result<Self, String> {
         let processors = u64::from(Self::default().0);
         let number = |text: &str| match text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -34,7 +35,7 @@ impl FromStr for JobLimit {
             false => None,
         };
         let jobs = if let Some(percent) = text.strip_suffix('%') {
-            number(percent).map(|percent| (processors.saturating_mul(percent) / 100).max(1))
+            number(percent).map(|percent| processors.saturating_mul(percent).div_ceil(100))
         } else if let Some(more) = text.strip_prefix('+') {
             number(more).map(|more| processors.saturating_add(more))
         } else if let Some(fewer) = text.strip_prefix('-') {
@@ -63,8 +64,8 @@ mod tests {
         assert_eq!(parse("1"), Ok(1));
         assert_eq!(parse("4194304"), Ok(4_194_304));
         assert_eq!(parse("100%"), Ok(processors));
-        assert_eq!(parse("250%"), Ok(processors * 5 / 2));
-        assert_eq!(parse("0%"), Ok(1));
+        assert_eq!(parse("1%"), Ok(processors.div_ceil(100)));
+        assert_eq!(parse("250%"), Ok((processors * 5).div_ceil(2)));
         assert_eq!(parse("+3"), Ok(processors + 3));
         assert_eq!(parse("-1"), Ok((processors - 1).max(1)));
         assert_eq!(parse("-100000"), Ok(1));

@@ -33,7 +33,20 @@ fn file_of(text: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
+/// Names of the standard input of this process. Jobs do not inherit it, and it may be their list.
+const OWN_STDIN: [&str; 4] = [
+    "/dev/stdin",
+    "/dev/fd/0",
+    "/proc/self/fd/0",
+    "/proc/thread-self/fd/0",
+];
+
 fn open_file(name: &OsString) -> io::Result<File> {
+    if OWN_STDIN.iter().any(|own| name == own) {
+        return Err(io::Error::other(
+            "it is the standard input of exitring, and each job needs an input of its own",
+        ));
+    }
     // A job would find an empty input if no process has opened the FIFO for writing yet, and jobs
     // would share what is written to it. It is not opened, because that would let a writer begin.
     if fs::metadata(name)?.file_type().is_fifo() {

@@ -37,6 +37,12 @@ impl Supervisor {
                     self.finish_job(&job, &record, AttemptTail::default());
                     self.spawner.admission.release(Some(job.slot));
                 }
+                #[cfg(feature = "queue")]
+                Event::GivenUp { job, why } => {
+                    self.report(&format!("job {} is {why}\n", job.number));
+                    let record = Record::of_given_up(&job, crate::run::job::StartTime::now(), why);
+                    self.finish_job(&job, &record, AttemptTail::default());
+                }
                 Event::StartDropped => self.spawner.admission.release(None),
                 Event::CapacityReduced { capacity, reason } => {
                     self.report_capacity(capacity, &reason)

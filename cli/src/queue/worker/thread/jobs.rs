@@ -8,13 +8,11 @@ use async_nats::jetstream;
 use super::{Held, REFUSED_PAUSE, TICK, Thread};
 use crate::queue::error::QueueError;
 use crate::queue::model::job_message::JobMessage;
-use crate::queue::model::record_message::{encode, origin};
-use crate::queue::worker::lease::{JobEnd, Lease};
+use crate::queue::worker::lease::Lease;
 use crate::queue::worker::publication::acknowledge;
 use crate::queue::worker::pulls::{Delivery, Pulled};
 use crate::queue::worker::redelivery::{History, look_up, lost};
-use crate::run::job::{Job, StartTime};
-use crate::run::report::record::Record;
+use crate::run::job::Job;
 use crate::run::schedule::event_queue::Event;
 
 /// What became of a job that was delivered before.
@@ -177,9 +175,14 @@ impl Thread {
             return;
         };
         let lease = job.details.as_ref().and_then(|it| it.lease.as_ref());
-        match lease.is_some_and(|lease| lease.lost >= max) {
-            true => self.give_up(&job),
-            false => self.start(vec![job]),
+        match lease.map(|lease| lease.lost).filter(|lost| *lost >= max) {
+            Some(lost) => self.parts.event_queue.push(Event::GivenUp {
+                job: job.into(),
+                why: format!(
+                    "given up: its worker died or lost its lease {lost} times (--max-lost)"
+                ),
+            }),
+            None => self.start(vec![job]),
         }
     }
 
@@ -212,27 +215,5 @@ impl Thread {
         if !jobs.is_empty() {
             self.parts.admission.add(jobs);
         }
-    }
-
-    /// Records that a job is not run any more, because its workers were lost each time.
-    pub(super) fn give_up(&mut self, job: &Job) {
-        let Some(lease) = job
-            .details
-            .as_ref()
-            .and_then(|details| details.lease.as_ref())
-        else {
-            return;
-        };
-        let (number, count) = (job.number, lease.lost);
-        let why = format!("given up: its worker died or lost its lease {count} times (--max-lost)");
-        self.notice(format!("job {number} is {why}\n"));
-        let record = Record::of_given_up(job, StartTime::now(), why);
-        let (worker, host) = (&self.parts.worker, &self.parts.host);
-        let origin = origin(job, worker, host, lease.delivery, lease.lost);
-        lease.settle(
-            job.attempt,
-            JobEnd::Failed,
-            encode(&record, &origin, None, self.parts.limit),
-        );
     }
 }
