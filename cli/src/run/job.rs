@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::attempt::FailedAttempts;
 use super::claim::Claim;
 use super::command_spec::{CommandSpec, SlottedWord};
+use super::output::job_stream::whole_characters;
 
 /// One attempt at a job.
 #[derive(Debug)]
