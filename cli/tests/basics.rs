@@ -62,10 +62,10 @@ fn invalid_arguments_are_refused_with_a_reason() {
     for (arguments, words) in [
         (&["run", "/no/such/list"][..], "cannot read /no/such/list"),
         (&["run", "/"], "is a directory"),
-        (&["run", "-j", "0"], "0 is not in"),
+        (&["run", "-j", "0"], "N is a number from 1"),
         (&["run", "--timeout", "soon"], "a duration is"),
         (&["run", "--timeout", "1d"], "there are no days"),
-        (&["run", "--timeout", "0"], "leave it out"),
+        (&["run", "--timeout", "0"], "leave the option out"),
         (&["run", "echo hi"], "exitring run -- echo hi"),
         (
             &["run", "--", "echo", "{2}", ":::", "1"],

@@ -80,13 +80,27 @@ fn jobs_whose_output_nobody_read_run_again() {
     let first = read_all(out);
     errors.rewind().unwrap();
     let text = read_all(errors);
-    assert!(text.contains("--resume runs them again"), "{text}");
+    assert!(
+        text.contains("--resume runs what is not in the job log"),
+        "{text}"
+    );
     let rest = command(&["--resume"]).output().unwrap();
     let rest = String::from_utf8_lossy(&rest.stdout);
     for job in ["a", "b", "c", "d"] {
         let line = format!("end {job}\n");
         assert!(first.contains(&line) || rest.contains(&line), "{job}");
     }
+}
+
+#[test]
+fn a_job_whose_output_could_not_be_written_runs_again() {
+    let dir = tempfile::tempdir().unwrap();
+    // The second job ends after its output could not be written, and the last one writes nothing.
+    let list = "echo one\necho two; sleep 0.3\nsleep 0.1\n";
+    fs::write(dir.path().join("list"), list).unwrap();
+    let script = "$EXITRING run -q -j3 --grace 1000 --joblog log list > /dev/full; echo $?; $EXITRING run -q -j1 --joblog log --resume list";
+    let output = shell(script).current_dir(dir.path()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "3\none\ntwo\n");
 }
 
 #[test]

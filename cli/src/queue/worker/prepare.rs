@@ -73,8 +73,7 @@ pub(crate) fn prepare(options: &mut Options) -> Result<Option<Prepared>, Failure
     let temporary = std::env::temp_dir();
     let temporary = std::path::absolute(&temporary).unwrap_or(temporary);
     let upload = options.output.log.as_deref() == Some(Path::new(LOG_NATS));
-    let (spec, before, limit) =
-        runtime()?.block_on(read(&address, &access, options.queue.wait, upload))?;
+    let (spec, before, limit) = runtime()?.block_on(read(&address, &access, options, upload))?;
     let logs = match upload {
         false => None,
         true => {
@@ -125,7 +124,7 @@ pub(crate) fn prepare(options: &mut Options) -> Result<Option<Prepared>, Failure
 async fn read(
     address: &Address,
     access: &Access,
-    wait: bool,
+    options: &Options,
     upload: bool,
 ) -> Result<(RunSpec, Before, usize), QueueError> {
     let connection = Connection::open(address, access).await?;
@@ -148,8 +147,8 @@ async fn read(
         };
         match read.await {
             // Not submitted yet, or the server is away for a while.
-            Err(error) if wait && (error.is_deleted() || error.is_passing()) => {
-                if !std::mem::replace(&mut waits, true) {
+            Err(error) if options.queue.wait && (error.is_deleted() || error.is_passing()) => {
+                if !std::mem::replace(&mut waits, true) && !options.output.quiet {
                     say(&format!(
                         "{error}: waiting until it is submitted (--wait)\n"
                     ));

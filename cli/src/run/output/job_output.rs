@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::keep_order::{Next, RECORD, StoredRecord};
+use super::keep_order::{Next, RECORD};
 use super::std_streams::StdStreams;
 
 /// What [`StdStreams::forward_next`] did.
@@ -23,25 +23,34 @@ impl StdStreams {
         {
             return order.store(job, stream, write);
         }
-        write(self.buffer_for(stream));
+        self.append_output(job, stream, write);
+    }
+
+    /// Prepares for the record of a job that starts.
+    pub(crate) fn begin_record(&mut self, job: u64) {
+        self.log_records.begin(job);
     }
 
     /// Gives the job log the record of a job: once all that the job wrote has been written, or at once
     /// if the job runs again anyway.
-    pub(crate) fn log_job(&mut self, job: u64, record: &[u8], runs_again: bool) {
+    pub(crate) fn log_job(&mut self, job: u64, record: Vec<u8>, runs_again: bool) {
         if runs_again {
-            return self.log_records.add([0; 2], record);
+            return self.log_records.add_at_once(job, record);
         }
-        if let Some(order) = &mut self.order
-            && !order.is_live(job)
-        {
-            match order.store_record(job, record) {
-                StoredRecord::Waits => return,
-                StoredRecord::IsLost => return self.log_records.dropped += 1,
-                StoredRecord::HasNoOutput => return self.log_records.add([0; 2], record),
+        match &mut self.order {
+            Some(order) if order.is_lost(job) => self.log_records.drop_record(job),
+            Some(order) if order.has_waiting(job) => order.store_record(job, &record),
+            _ => self.log_records.add(job, record),
+        }
+    }
+
+    /// Drops the records of jobs whose output was not forwarded, at the end of the run.
+    pub(crate) fn drop_waiting_records(&mut self) {
+        if let Some(order) = &self.order {
+            for job in order.recorded() {
+                self.log_records.drop_record(job);
             }
         }
-        self.log_records.add(self.position(), record);
     }
 
     /// Whether output of a job is forwarded at once.
@@ -81,17 +90,33 @@ impl StdStreams {
             return Forwarded::Nothing;
         };
         match order.next(may_advance) {
-            Next::Output(held) => {
+            Next::Output(job, held) => {
                 for (stream, bytes) in held.parts() {
                     match stream {
-                        RECORD => self.log_records.add(self.position(), bytes),
-                        _ => self.buffer_for(stream).extend_from_slice(bytes),
+                        RECORD => self.forward_record(job, bytes),
+                        _ => self.append_output(job, stream, |to| to.extend_from_slice(bytes)),
                     }
                 }
                 Forwarded::More
             }
             Next::Live(job) => Forwarded::Live(job),
             Next::None => Forwarded::Nothing,
+        }
+    }
+
+    /// Gives the job log a record, or a part of one, which is the last that waited of its job.
+    fn forward_record(&mut self, job: u64, part: &[u8]) {
+        self.partial_record.extend_from_slice(part);
+        if part.ends_with(b"\n") {
+            let record = std::mem::take(&mut self.partial_record);
+            let is_lost = self.order.as_mut().is_some_and(|order| {
+                order.forward_record(job);
+                order.is_lost(job)
+            });
+            match is_lost {
+                true => self.log_records.drop_record(job),
+                false => self.log_records.add(job, record),
+            }
         }
     }
 

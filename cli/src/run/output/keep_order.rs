@@ -39,16 +39,8 @@ pub(crate) struct KeepOrder {
     failed: bool,
     /// Jobs some of whose output was discarded.
     lost: RoaringTreemap,
-}
-
-/// What [`KeepOrder::store_record`] did.
-pub(super) enum StoredRecord {
-    /// The record follows the output of the job.
-    Waits,
-    /// Nothing of the job waits.
-    HasNoOutput,
-    /// Output of the job was discarded, and so is the record.
-    IsLost,
+    /// Jobs whose records wait.
+    recorded: RoaringTreemap,
 }
 
 /// The output of one job in memory.
@@ -61,7 +53,8 @@ pub(crate) struct Held {
 
 /// The next output in the order of the list.
 pub(crate) enum Next {
-    Output(Held),
+    /// Output of this job.
+    Output(u64, Held),
     /// This job is the head, and all that waited of it was returned.
     Live(u64),
     /// The head runs, or there is none.
@@ -105,6 +98,7 @@ impl KeepOrder {
             failure: None,
             failed: false,
             lost: RoaringTreemap::new(),
+            recorded: RoaringTreemap::new(),
         }
     }
 
@@ -133,7 +127,8 @@ impl KeepOrder {
         self.head
     }
 
-    fn has_waiting(&self, job: u64) -> bool {
+    /// Whether output of a job waits.
+    pub(super) fn has_waiting(&self, job: u64) -> bool {
         let in_file = self.spool.as_ref().is_some_and(|spool| spool.has(job));
         in_file || self.held.contains_key(&job)
     }
@@ -170,16 +165,25 @@ impl KeepOrder {
         }
     }
 
-    /// Stores the record of a job that is not live.
-    pub(super) fn store_record(&mut self, job: u64, record: &[u8]) -> StoredRecord {
-        if !self.lost.contains(job) && !self.has_waiting(job) {
-            return StoredRecord::HasNoOutput;
-        }
+    /// Stores the record of a job whose output waits.
+    pub(super) fn store_record(&mut self, job: u64, record: &[u8]) {
+        self.recorded.insert(job);
         self.store(job, RECORD, |to| to.extend_from_slice(record));
-        match self.lost.contains(job) {
-            true => StoredRecord::IsLost,
-            false => StoredRecord::Waits,
-        }
+    }
+
+    /// The record of a job was returned.
+    pub(super) fn forward_record(&mut self, job: u64) {
+        self.recorded.remove(job);
+    }
+
+    /// The jobs whose records wait, or were discarded.
+    pub(super) fn recorded(&self) -> impl Iterator<Item = u64> {
+        self.recorded.iter()
+    }
+
+    /// Whether output of a job was discarded.
+    pub(super) fn is_lost(&self, job: u64) -> bool {
+        self.lost.contains(job)
     }
 
     /// Moves the output of a job to the file.
@@ -220,7 +224,7 @@ impl KeepOrder {
             };
             if !self.head_is_live {
                 match self.spool.as_mut().map(|spool| spool.take(head)) {
-                    Some(Ok(Some(block))) => return Next::Output(block.into()),
+                    Some(Ok(Some(block))) => return Next::Output(head, block.into()),
                     Some(Err(error)) => {
                         if let Some(spool) = self.spool.take() {
                             self.lost |= spool.jobs();
@@ -231,7 +235,7 @@ impl KeepOrder {
                 }
                 if let Some(held) = self.held.remove(&head) {
                     self.held_bytes -= held.cost();
-                    return Next::Output(held);
+                    return Next::Output(head, held);
                 }
                 self.head_is_live = true;
                 return Next::Live(head);
@@ -271,7 +275,7 @@ mod tests {
     fn forward(order: &mut KeepOrder, texts: &mut [String; 2]) {
         loop {
             match order.next(true) {
-                Next::Output(held) => {
+                Next::Output(_, held) => {
                     for (stream, bytes) in held.parts() {
                         texts[stream] += std::str::from_utf8(bytes).expect("UTF-8");
                     }

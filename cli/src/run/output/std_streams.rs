@@ -47,10 +47,11 @@ pub(crate) struct StdStreams {
     held_messages: Option<Vec<u8>>,
     /// Standard output has failed, and is no longer written to.
     stdout_failed: bool,
-    /// How much of both was written, or could not be written for good (standard error).
+    /// How much of both has left the buffers.
     written: Position,
-    /// What the job log gets when that is enough.
     pub(super) log_records: LogRecords,
+    /// A record for the job log of which a part is missing.
+    pub(super) partial_record: Vec<u8>,
     /// The output of jobs is in the order of the list.
     pub(super) order: Option<KeepOrder>,
     /// What waits for the end of `--watch`.
@@ -71,6 +72,7 @@ impl StdStreams {
             stdout_failed: false,
             written: [0; 2],
             log_records: LogRecords::default(),
+            partial_record: Vec::new(),
             order,
             held: None,
             releasing: None,
@@ -143,9 +145,20 @@ impl StdStreams {
     }
 
     /// The end of what is in the buffers.
-    pub(super) fn position(&self) -> Position {
+    fn position(&self) -> Position {
         let [out, err] = self.written;
         [out + self.out.len() as u64, err + self.err.len() as u64]
+    }
+
+    /// Appends output of a job to a buffer.
+    pub(super) fn append_output(
+        &mut self,
+        job: u64,
+        stream: usize,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        write(self.buffer_for(stream));
+        self.log_records.has_written(job, self.position());
     }
 
     /// Records for the job log whose output has been written.
@@ -155,7 +168,7 @@ impl StdStreams {
 
     /// How many records the job log does not get, because the output of their jobs was lost.
     pub(crate) fn dropped_log_records(&self) -> u64 {
-        self.log_records.dropped
+        self.log_records.dropped()
     }
 
     /// Writes the buffers. It waits until the deadline for readers that do not read; `None` waits
@@ -192,9 +205,10 @@ impl StdStreams {
     }
 
     fn lose_stdout(&mut self) {
-        self.out.clear();
         let [out, _] = self.written;
-        self.log_records.drop_after([out, u64::MAX]);
+        self.log_records.lose_after([out, u64::MAX]);
+        self.written[0] += self.out.len() as u64;
+        self.out.clear();
     }
 
     /// Writes the last message. After a request to end, the reader has a limited time to take it.
@@ -211,9 +225,10 @@ impl StdStreams {
 
     /// Discards what could not be written.
     pub(crate) fn discard(&mut self) {
+        self.log_records.lose_after(self.written);
+        self.written = self.position();
         self.out.clear();
         self.err.clear();
-        self.log_records.drop_after(self.written);
     }
 }
 

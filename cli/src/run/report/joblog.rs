@@ -243,7 +243,14 @@ impl JobLog {
             return Ok(());
         };
         self.failed = true;
-        // Remove what was written of them.
+        // Keep the whole lines that were written. This process alone appends to the file.
+        let length = self.file.metadata().map_or(self.length, |it| it.len());
+        let written = length.saturating_sub(self.length) as usize;
+        let written = &lines[..written.min(lines.len())];
+        self.length += written
+            .iter()
+            .rposition(|&byte| byte == b'\n')
+            .map_or(0, |end| end as u64 + 1);
         let _ = self.file.set_len(self.length);
         Err(Failure::writing(
             &format!("the job log {}", self.path.display()),

@@ -194,6 +194,10 @@ impl Supervisor {
         {
             self.stop(Stop::Soon, Some(failure));
         }
+        if self.joblog.is_some() {
+            // Of a job that was not started.
+            self.std_streams.begin_record(job.number);
+        }
         if self.records {
             let write = |to: &mut Vec<u8>| to.extend(to_json_line(record));
             self.std_streams.write_job(job.number, STDOUT, write);
@@ -201,7 +205,7 @@ impl Supervisor {
         if self.joblog.is_some() {
             let line = JobLog::line(job, record);
             self.std_streams
-                .log_job(job.number, &line, record.interrupted);
+                .log_job(job.number, line, record.interrupted);
         }
         self.std_streams.end_job(job.number);
         self.halt_if_reached(0);

@@ -42,6 +42,7 @@ impl Supervisor {
                     self.report(&format!("job {} is {why}\n", job.number));
                     let record = Record::of_given_up(&job, crate::run::job::StartTime::now(), why);
                     self.finish_job(&job, &record, AttemptTail::default());
+                    self.spawner.admission.resolve_deferred(None);
                 }
                 Event::StartDropped => self.spawner.admission.release(None),
                 Event::CapacityReduced { capacity, reason } => {
@@ -67,6 +68,9 @@ impl Supervisor {
             pipes,
         } = started;
         let tag = job.tag().map(Rc::from);
+        if self.joblog.is_some() {
+            self.std_streams.begin_record(job.number);
+        }
         self.pipes.add(job.number, job.attempt, pipes, tag);
         let slow_jobs = self.slow_jobs.as_mut();
         let slow_due = slow_jobs.and_then(|slow_jobs| slow_jobs.add(start_time.instant));

@@ -65,14 +65,19 @@ impl Supervisor {
 
     /// Reports jobs that have ended and are not in the job log, at the end of the run.
     pub(super) fn report_dropped_records(&mut self) {
-        let dropped = self.std_streams.dropped_log_records();
-        if dropped > 0 {
-            self.report(&format!(
-                "the output of {dropped} jobs could not be passed on in full: the job log does not have them, and \
-                 --resume runs them again\n"
-            ));
-            self.flush_remaining();
+        if self.joblog.is_none() {
+            return;
         }
+        self.std_streams.drop_waiting_records();
+        let jobs = match self.std_streams.dropped_log_records() {
+            0 => return,
+            1 => "a job".into(),
+            dropped => format!("{dropped} jobs"),
+        };
+        self.report(&format!(
+            "the output of {jobs} could not be passed on in full: --resume runs what is not in the job log again\n"
+        ));
+        self.flush_remaining();
     }
 
     /// Flushes after all jobs have ended: until everything is written, or the grace is over.
@@ -81,9 +86,9 @@ impl Supervisor {
             let until = self.shutdown.output_deadline();
             self.flush_until(until);
             self.handle_signals();
+            self.write_log();
             if self.std_streams.is_empty() || until.is_some_and(|until| until <= Instant::now()) {
-                self.std_streams.discard();
-                return self.write_log();
+                return self.std_streams.discard();
             }
         }
     }

@@ -176,6 +176,8 @@ impl Thread {
         };
         let lease = job.details.as_ref().and_then(|it| it.lease.as_ref());
         match lease.map(|lease| lease.lost).filter(|lost| *lost >= max) {
+            // The run ends, and the lease is given back.
+            Some(_) if !self.parts.admission.defer_new() => {}
             Some(lost) => self.parts.event_queue.push(Event::GivenUp {
                 job: job.into(),
                 why: format!(

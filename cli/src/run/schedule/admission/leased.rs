@@ -35,11 +35,22 @@ impl Admission {
         state.delayed.len().min(SET_ASIDE_MAX) + state.claims.waiting().min(capacity)
     }
 
+    /// Lets the run last until [`resolve_deferred`](Self::resolve_deferred) was called for a job that
+    /// does not start. `false`: no more jobs are accepted.
+    pub(crate) fn defer_new(&self) -> bool {
+        let mut state = self.lock();
+        if !state.closed {
+            state.deferred += 1;
+        }
+        !state.closed
+    }
+
     /// Starts no jobs until this is called with `false`.
     pub(crate) fn set_paused(&self, paused: bool) {
         let mut state = self.lock();
         state.paused = paused;
-        self.wake_spawners(&state);
+        // Also a spawner that has to wait for the capacity to grow, and did not while it was paused.
+        self.can_start.notify_all();
     }
 
     /// Drops the jobs that have never started, and with them their leases.
