@@ -87,15 +87,24 @@ impl Signals {
             .into_iter()
             .filter(|signal| dispositions::is_ignored(*signal))
             .collect();
-        for &signal in &caught {
-            if matches!(SignalAction::of(signal), SignalAction::Shutdown { .. })
-                && !ignored.contains(&signal)
-            {
-                // SAFETY: the action makes one system call, which is async-signal-safe.
-                unsafe { low_level::register(signal, write_in_background)? };
-            }
+        let requests_end = |signal: &&i32| {
+            let shutdown = matches!(SignalAction::of(**signal), SignalAction::Shutdown { .. });
+            shutdown && !ignored.contains(*signal)
+        };
+        let requests: Vec<i32> = caught.iter().filter(requests_end).copied().collect();
+        // The first action installs the handler. A signal that arrived before the second one would be
+        // lost. No other thread exists yet.
+        requests
+            .iter()
+            .for_each(|signal| dispositions::block(*signal, true));
+        for &signal in &requests {
+            // SAFETY: the action makes one system call, which is async-signal-safe.
+            unsafe { low_level::register(signal, write_in_background)? };
         }
         let delivery = SignalDelivery::with_pipe(receiver, sender, SignalOnly, caught)?;
+        requests
+            .iter()
+            .for_each(|signal| dispositions::block(*signal, false));
         fault_signals::redirect_sent()?;
         Ok(Self { delivery, ignored })
     }
