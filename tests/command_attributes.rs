@@ -228,7 +228,9 @@ fn the_death_of_the_parent_is_signalled() {
         });
         starter.join().unwrap()
     });
-    // The thread that started it has ended.
+    // The thread that started it has ended, and the kernel is about to signal that. The child must not
+    // end by itself, which it would if its input ended.
+    let _stdin = child.stdin.take();
     let exit = child.exited();
     let exit = futures_lite::future::block_on(exit).unwrap();
     assert!(
