@@ -8,6 +8,10 @@
 mod common;
 #[cfg(feature = "queue")]
 #[allow(dead_code)]
+#[path = "queue/secured_server.rs"]
+mod secured_server;
+#[cfg(feature = "queue")]
+#[allow(dead_code)]
 #[path = "queue/server.rs"]
 mod server;
 
@@ -32,17 +36,12 @@ const SUBCOMMANDS: &[&str] = &[
 ];
 
 /// Options that explain themselves, and the one that is hidden, for benchmarks.
-const LEFT_OUT: &[&str] = &[
-    "--help",
-    "--version",
-    "--starters",
-    // They need a server with logins and certificates: see tests/queue.
-    "--creds",
-    "--ca",
-];
+const LEFT_OUT: &[&str] = &["--help", "--version", "--starters"];
 
-/// The server of a queue in the examples.
+/// The servers of a queue in the examples.
 const QUEUE: &str = "nats://host/";
+#[cfg(feature = "queue")]
+const QUEUE_WITH_TLS: &str = "tls://host/";
 
 /// What an option needs that a machine may lack.
 enum Need {
@@ -345,12 +344,19 @@ impl Servers {
         if ["watch", "exits"].contains(&subcommand) {
             servers._service = Some(serve(dir));
         }
-        if session.iter().any(|step| step.command.contains(QUEUE)) {
-            #[cfg(feature = "queue")]
-            {
-                servers.queue = Some(server::Server::start()?);
-            }
-            #[cfg(not(feature = "queue"))]
+        let has = |text: &str| session.iter().any(|step| step.command.contains(text));
+        #[cfg(feature = "queue")]
+        if has(QUEUE_WITH_TLS) {
+            servers.queue = Some(secured_server::with_tls(dir)?);
+        } else if has("--creds") {
+            let (server, creds) = secured_server::with_credentials()?;
+            fs::write(dir.join("nightly.creds"), creds).unwrap();
+            servers.queue = Some(server);
+        } else if has(QUEUE) {
+            servers.queue = Some(server::Server::start()?);
+        }
+        #[cfg(not(feature = "queue"))]
+        if has(QUEUE) {
             return None;
         }
         let _ = (subcommand, dir);
@@ -361,6 +367,7 @@ impl Servers {
     fn address(&self, command: &str) -> String {
         #[cfg(feature = "queue")]
         if let Some(queue) = &self.queue {
+            let command = command.replace(QUEUE_WITH_TLS, &format!("tls://{}/", queue.host()));
             return command.replace(QUEUE, &format!("nats://{}/", queue.host()));
         }
         command.to_owned()

@@ -1,8 +1,7 @@
 //! Logins and TLS.
 
-use std::process::Command;
-
 use crate::common::{code, exitring, stderr};
+use crate::secured_server::with_tls;
 use crate::server::{Server, without_login};
 
 const USERS: &str = "jetstream { store_dir: STORE }
@@ -74,40 +73,11 @@ fn variables_and_the_directory_of_the_run_do_not_change_how_a_worker_logs_in() {
 #[test]
 fn tls_needs_a_certificate_that_is_trusted() {
     let dir = tempfile::tempdir().expect("a directory");
-    let path = |name: &str| dir.path().join(name).display().to_string();
-    let (cert, key) = (path("cert.pem"), path("key.pem"));
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "30",
-            "-subj",
-            "/CN=localhost",
-        ])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-        .args([
-            "-addext",
-            "subjectAltName=IP:127.0.0.1,DNS:localhost",
-            "-keyout",
-            &key,
-            "-out",
-            &cert,
-        ])
-        .output();
-    if !made.is_ok_and(|output| output.status.success()) {
-        println!("not tested: there is no openssl");
-        return;
-    }
-    let config = format!(
-        "jetstream {{ store_dir: STORE }}\ntls {{ cert_file: {cert:?}, key_file: {key:?} }}"
-    );
-    let Some(server) = Server::with(&config) else {
+    let Some(server) = with_tls(dir.path()) else {
         return;
     };
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let cert = path("ca.pem");
     let url = format!("tls://{}/r", server.host());
     let list = server.file("list", "true\n");
     let mut trusted = without_login(exitring(["submit", "--queue", &url, "--ca", &cert, &list]));
@@ -125,13 +95,7 @@ fn tls_needs_a_certificate_that_is_trusted() {
         &list,
     ];
     assert_eq!(code(&mut without_login(exitring(words))), Some(0));
-    let mut relative = without_login(exitring([
-        "run",
-        "--queue",
-        &url_of_cwd,
-        "--ca",
-        "cert.pem",
-    ]));
+    let mut relative = without_login(exitring(["run", "--queue", &url_of_cwd, "--ca", "ca.pem"]));
     relative.current_dir(dir.path());
     assert_eq!(code(&mut relative), Some(0), "{}", stderr(&mut relative));
     let mut unknown = without_login(exitring(["submit", "--queue", &url, &list]));

@@ -14,6 +14,7 @@ mod output;
 mod proxy;
 mod refusals;
 mod results;
+mod secured_server;
 mod server;
 mod submit;
 mod workers;
