@@ -1,6 +1,9 @@
 //! The elements of an HTML page.
 
+use super::exitring;
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
 use html5gum::emitters::default::DefaultEmitter;
 use html5gum::{Token, Tokenizer};
@@ -67,4 +70,18 @@ pub fn elements(page: &str) -> Vec<Element> {
     }
     assert!(open.is_empty(), "{open:?}");
     ended
+}
+
+/// Runs a list. Returns the exit code and the elements of the page.
+pub fn report(dir: &Path, options: &[&str], list: &str) -> (Option<i32>, Vec<Element>) {
+    let mut run = exitring(["run", "-q", "--report", "page.html"]);
+    let output = run
+        .args(options)
+        .current_dir(dir)
+        .write_stdin(list)
+        .output()
+        .unwrap();
+    let page = fs::read_to_string(dir.join("page.html"))
+        .unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    (output.status.code(), elements(&page))
 }

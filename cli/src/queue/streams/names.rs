@@ -1,7 +1,7 @@
 //! The names of a run's streams, subjects and consumer.
 
-/// The names of a run's streams and subjects. Each stream has a suffix, so that no run has the stream of
-/// another one.
+/// The names of a run's streams and subjects. Each stream has a suffix, so that no run has the
+/// stream of another one.
 #[derive(Clone, Debug)]
 pub(in crate::queue) struct Names {
     pub(in crate::queue) state: String,

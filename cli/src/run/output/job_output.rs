@@ -31,8 +31,8 @@ impl StdStreams {
         self.log_records.begin(job);
     }
 
-    /// Gives the job log the record of a job: once all that the job wrote has been written, or at once
-    /// if the job runs again anyway.
+    /// Gives the job log the record of a job: once all that the job wrote has been written, or at
+    /// once if the job runs again anyway.
     pub(crate) fn log_job(&mut self, job: u64, record: Vec<u8>, runs_again: bool) {
         if runs_again {
             return self.log_records.add_at_once(job, record);

@@ -167,8 +167,9 @@ impl Admission {
     }
 
     /// Puts back a job that could not be started because a resource ran out. It waits until another
-    /// job ends, or the capacity grows again. The capacity drops to the number of active jobs, which is returned. If no other
-    /// job is active that could free the resource, the caller keeps the job and its permit.
+    /// job ends, or the capacity grows again. The capacity drops to the number of active jobs, which
+    /// is returned. If no other job is active that could free the resource, the caller keeps the job
+    /// and its permit.
     pub(crate) fn requeue(&self, job: Job) -> Result<usize, Job> {
         let mut state = self.lock();
         if state.active == 1 && !state.closed {
