@@ -18,7 +18,7 @@ use crate::record::{NewDeadline, Ownership, Record, WatchFor};
 use crate::ring_thread::command::Command;
 use crate::ring_thread::mailbox::{Mailbox, Sleep};
 use crate::ring_thread::model_notifier::ModelNotifier;
-use crate::shared::Shared;
+use crate::shared::{Settings, Shared};
 use crate::sys::SignalMask;
 use crate::types::callback::Cancel;
 use crate::{Outcome, Pid};
@@ -42,9 +42,12 @@ fn shared() -> Arc<Shared> {
         mailbox(),
         queue,
         Starters::new(1),
-        16,
-        false,
-        false,
+        Settings {
+            max_watches: 16,
+            inline: false,
+            usage: true,
+            subreaper: false,
+        },
         mask,
     ))
 }

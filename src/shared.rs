@@ -20,21 +20,30 @@ use crate::sys::SignalMask;
 use crate::types::stats::Counter;
 use crate::types::stats::{Counters, Stats};
 
+/// What the builder sets and the threads of the watcher need to know.
+#[derive(Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) max_watches: usize,
+    /// Whether callbacks run on the ring thread, because there are no workers.
+    pub(crate) inline: bool,
+    /// Whether the usage of children is read.
+    pub(crate) usage: bool,
+    /// Whether orphans are reaped.
+    pub(crate) subreaper: bool,
+}
+
 /// The shared state of one watcher.
 pub(crate) struct Shared {
+    pub(crate) settings: Settings,
     /// The process that built the watcher. A forked child has none of its threads, and its locks
     /// may stay locked there forever.
     process: ProcessIdentity,
     pub(crate) mailbox: Mailbox,
     pub(crate) queue: ExitQueue<Queued>,
     pub(crate) starters: Starters,
-    pub(crate) max_watches: usize,
-    /// Whether callbacks run on the ring thread, because there are no workers.
-    pub(crate) inline: bool,
     pub(crate) counters: Counters,
     pub(crate) starts: Starts,
-    /// Whether orphans are reaped, and where their exits go.
-    pub(crate) subreaper: bool,
+    /// Where the exits of orphans go.
     pub(crate) orphan_queue: OrphanQueue,
     /// The signal mask of the thread that built the watcher.
     pub(crate) signal_mask: SignalMask,
@@ -54,21 +63,17 @@ impl Shared {
         mailbox: Mailbox,
         queue: ExitQueue<Queued>,
         starters: Starters,
-        max_watches: usize,
-        inline: bool,
-        subreaper: bool,
+        settings: Settings,
         signal_mask: SignalMask,
     ) -> Self {
         Self {
+            settings,
             process: ProcessIdentity::current(),
             mailbox,
             queue,
             starters,
-            max_watches,
-            inline,
             counters: Counters::default(),
             starts: Starts::default(),
-            subreaper,
             orphan_queue: OrphanQueue::default(),
             signal_mask,
             stop: Arc::default(),

@@ -32,6 +32,29 @@ fn a_spawned_child_is_reaped_with_status_and_usage() {
 }
 
 #[test]
+fn without_usage_the_status_is_reported_as_with_it() {
+    for workers in [0, 1] {
+        let builder = Watcher::builder().workers(workers).usage(false);
+        let watcher = builder.build().unwrap();
+        let owned = watcher.spawn(&mut sh("exit 7")).unwrap();
+        // By a callback, for which a worker may reap.
+        let exit = receive(&exit_receiver(&owned));
+        assert_eq!((exit.outcome(), exit.usage()), (Outcome::Exited(7), None));
+
+        let mut other = sh("exit 8").spawn().unwrap();
+        let exit = watcher.watch(other.id()).unwrap().wait().unwrap();
+        assert_eq!((exit.outcome(), exit.usage()), (Outcome::Exited(8), None));
+        assert_eq!(other.wait().unwrap().code(), Some(8));
+
+        let zombie = sh("exit 9").spawn().unwrap();
+        let pid = Pid::try_from(zombie.id()).unwrap();
+        until("it has ended", || is_zombie(pid));
+        let exit = watcher.adopt(zombie).unwrap().wait().unwrap();
+        assert_eq!((exit.outcome(), exit.usage()), (Outcome::Exited(9), None));
+    }
+}
+
+#[test]
 fn a_dropped_child_keeps_running_and_is_reaped() {
     each_worker_count(|watcher| {
         let child = watcher

@@ -17,7 +17,7 @@ use crate::faults;
 use crate::record::orphan_reaper;
 use crate::ring_thread::event_loop::RingThread;
 use crate::ring_thread::mailbox::Mailbox;
-use crate::shared::Shared;
+use crate::shared::{Settings, Shared};
 use crate::sync::signal_mask;
 use crate::sync::wait_graph::{self, Node};
 use crate::sys::{self, SignalMask};
@@ -35,6 +35,7 @@ pub struct Builder {
     queue_capacity: usize,
     max_watches: usize,
     starters: usize,
+    usage: bool,
     subreaper: bool,
     backend: Backend,
 }
@@ -46,6 +47,7 @@ impl Default for Builder {
             queue_capacity: 1024,
             max_watches: 1 << 20,
             starters: 2,
+            usage: true,
             subreaper: false,
             backend: Backend::Auto,
         }
@@ -110,6 +112,16 @@ impl Builder {
     /// [`WatchError::TooMany`](crate::WatchError::TooMany).
     pub fn max_watches(mut self, count: usize) -> Self {
         self.max_watches = count;
+        self
+    }
+
+    /// Sets whether the watcher reads the resource usage of children; on by default.
+    ///
+    /// Without it, [`Exit::usage`](crate::Exit::usage) returns `None`, and the kernel does not add
+    /// up the usage when a child is reaped. When thousands of children end at once, that saves up
+    /// to a sixth of the CPU time of an exit (docs/BENCHMARKS.md of the repository).
+    pub fn usage(mut self, usage: bool) -> Self {
+        self.usage = usage;
         self
     }
 
@@ -194,9 +206,12 @@ impl Builder {
             Mailbox::new(notifier, sys::descriptor_limit()),
             ExitQueue::new(self.queue_capacity).map_err(|_| BuildError::OutOfMemory)?,
             Starters::new(self.starters),
-            self.max_watches,
-            self.workers == 0,
-            self.subreaper,
+            Settings {
+                max_watches: self.max_watches,
+                inline: self.workers == 0,
+                usage: self.usage,
+                subreaper: self.subreaper,
+            },
             SignalMask::of_this_thread(),
         ));
 

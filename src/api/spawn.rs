@@ -57,7 +57,11 @@ impl Watcher {
     ///
     /// [`AdoptError`] returns the child to the caller.
     pub fn adopt(&self, mut std: process::Child) -> Result<Child, AdoptError> {
-        let _start = self.shared.subreaper.then(|| self.shared.starts.begin());
+        let _start = self
+            .shared
+            .settings
+            .subreaper
+            .then(|| self.shared.starts.begin());
         let adopted = self.shared.child_permit().and_then(|permit| {
             let pid = Pid::try_from(std.id())?;
             let usage = usage_of_zombie(pid);
@@ -71,7 +75,8 @@ impl Watcher {
                 Ok(Some(status)) => {
                     let outcome = Outcome::from_wait_status(status.into_raw());
                     // If `try_wait` has just reaped the zombie, the usage was the child's.
-                    let usage = usage.filter(|_| usage_of_zombie(pid).is_none());
+                    let usage = usage
+                        .filter(|_| self.shared.settings.usage && usage_of_zombie(pid).is_none());
                     Ok(Child::new(self.ended_watch(permit, pid, outcome, usage)))
                 }
                 Err(_) => Err(WatchError::NoSuchProcess { pid }),
@@ -102,7 +107,11 @@ impl Watcher {
         P::Error: Into<WatchError>,
     {
         let pid = pid.try_into().map_err(Into::into)?;
-        let _start = self.shared.subreaper.then(|| self.shared.starts.begin());
+        let _start = self
+            .shared
+            .settings
+            .subreaper
+            .then(|| self.shared.starts.begin());
         let permit = self.shared.child_permit()?;
         let registered = match self.shared.open_child(pid) {
             Registered::Pid => match sys::waitid(WaitTarget::PeekPid(pid)) {
@@ -148,7 +157,7 @@ impl Shared {
 
     fn start<C: Spawn + ?Sized>(self: &Arc<Self>, command: &mut C) -> Result<Child, SpawnError> {
         let permit = self.child_permit().map_err(SpawnError::Refused)?;
-        let _start = self.subreaper.then(|| self.starts.begin());
+        let _start = self.settings.subreaper.then(|| self.starts.begin());
         let pidfd = self.check_pidfds().is_ok();
         let started = match command.start(pidfd) {
             // New watches hold descriptors for a short time, which the ring thread can close.
@@ -228,7 +237,7 @@ impl Shared {
 /// The usage of a child that has ended and was not reaped.
 fn usage_of_zombie(pid: Pid) -> Option<Usage> {
     match sys::waitid(WaitTarget::PeekPid(pid)) {
-        Ok(WaitResult::Ended(_, usage)) => Some(usage),
+        Ok(WaitResult::Ended(_, usage)) => usage,
         _ => None,
     }
 }

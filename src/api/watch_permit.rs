@@ -11,7 +11,7 @@ pub(crate) struct WatchPermit<'a>(&'a Shared);
 
 impl<'a> WatchPermit<'a> {
     pub(crate) fn acquire(shared: &'a Shared) -> Result<Self, WatchError> {
-        let limit = shared.max_watches;
+        let limit = shared.settings.max_watches;
         if shared.counters.watched.add_one_within(limit as u64) {
             return Ok(Self(shared));
         }

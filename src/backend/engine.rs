@@ -104,7 +104,7 @@ pub(crate) enum StatusSource {
         maybe_reused: bool,
     },
     /// The backend has read the status already.
-    Status(Outcome, Usage),
+    Status(Outcome, Option<Usage>),
     /// Not available: the process was reaped, and nothing kept its identity.
     Reaped,
     /// Not available: no descriptor could be opened, for this errno.

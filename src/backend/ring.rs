@@ -103,6 +103,10 @@ impl Ring {
         self.completions.pop_front()
     }
 
+    pub(super) fn completions(&self) -> impl Iterator<Item = &Completion> {
+        self.completions.iter()
+    }
+
     pub(super) fn has_completions(&self) -> bool {
         !self.completions.is_empty()
     }

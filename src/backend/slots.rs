@@ -144,6 +144,13 @@ impl Slots {
         (slot.token().generation == token.generation).then_some(token.key)
     }
 
+    /// Starts to load the record of a slot.
+    pub(super) fn prefetch(&self, key: u32) {
+        if let Some(slot) = self.slab.get(key as usize) {
+            slot.guard.prefetch();
+        }
+    }
+
     pub(super) fn get(&mut self, key: u32) -> &mut Slot {
         &mut self.slab[key as usize]
     }

@@ -38,7 +38,7 @@ pub(super) struct StatusFdQueue {
     /// they need a descriptor.
     pub(super) checked: usize,
     /// Statuses that were read by pid, and whose process is being confirmed.
-    pub(super) unconfirmed: HashMap<u32, (StatusRequest, Outcome, Usage)>,
+    pub(super) unconfirmed: HashMap<u32, (StatusRequest, Outcome, Option<Usage>)>,
 }
 
 impl StatusFdQueue {

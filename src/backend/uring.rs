@@ -174,6 +174,10 @@ impl Uring {
     }
 
     fn process_completions(&mut self, events: &mut Vec<Event>) -> io::Result<()> {
+        // The first pass waits for the memory of all slots at once, the second for that of none.
+        for completion in self.ring.completions() {
+            self.slots.prefetch(completion.token.key);
+        }
         while let Some(completion) = self.ring.next_completion() {
             match completion.token.kind {
                 Kind::Poll => self.poll_completed(completion, events)?,

@@ -125,9 +125,16 @@ impl<T> ExitQueue<T> {
         }
     }
 
-    /// Pops the oldest entry, if there is one.
-    pub(crate) fn try_pop(&self) -> Option<Popped<T>> {
-        self.take(&mut self.lock())
+    /// Pops the oldest entry, if there is one. `with_next` gets the two entries after it.
+    pub(crate) fn try_pop(
+        &self,
+        with_next: impl FnOnce(Option<&T>, Option<&T>),
+    ) -> Option<Popped<T>> {
+        let mut inner = self.lock();
+        let popped = self.take(&mut inner);
+        let next = |index: usize| inner.entries.get(index).map(|(value, _)| value);
+        with_next(next(0), next(1));
+        popped
     }
 
     fn take(&self, inner: &mut Inner<T>) -> Option<Popped<T>> {

@@ -16,6 +16,17 @@ pub(crate) enum Queued {
 }
 
 impl Queued {
+    /// Starts to load what the next two entries need: the exit of the first, and the record of the
+    /// second, where the exit is found when that entry is the first.
+    pub(crate) fn prefetch(first: Option<&Self>, second: Option<&Self>) {
+        if let Some(Self::Exit(guard)) = first {
+            guard.prefetch_exit();
+        }
+        if let Some(Self::Exit(guard)) = second {
+            guard.prefetch();
+        }
+    }
+
     /// Reads the status if that is to be done. Returns the guard if there are callbacks to run.
     ///
     /// This is the first thing that the worker does with an entry. Until the exit is stored it runs
@@ -25,7 +36,7 @@ impl Queued {
             Self::Exit(guard) => return Some(guard),
             Self::Unread(unread) => unread,
         };
-        match unread.read() {
+        match unread.read(shared.settings.usage) {
             ReadExit::Stored {
                 record,
                 outcome,

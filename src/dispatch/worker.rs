@@ -1,5 +1,6 @@
 //! The worker threads, which run callbacks.
 
+use crate::dispatch::queued::Queued;
 use crate::shared::Shared;
 use crate::sync::signal_mask;
 use crate::sync::wait_graph::{self, Node};
@@ -7,7 +8,7 @@ use crate::sync::wait_graph::{self, Node};
 /// Pops ended processes from the queue and runs their callbacks, until the queue is closed.
 pub(crate) fn run(shared: &Shared, me: Node) {
     let next = || {
-        shared.queue.try_pop().or_else(|| {
+        shared.queue.try_pop(Queued::prefetch).or_else(|| {
             signal_mask::restore_own_mask();
             shared.queue.pop()
         })

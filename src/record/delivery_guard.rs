@@ -56,10 +56,11 @@ impl DeliveryGuard {
     ///
     /// Both happen under the lock under which the child is signalled, because its pid may be reused
     /// after the reap. `target` is what to reap by. `why_not` says what it means if there is no
-    /// such child.
+    /// such child. The usage is read if `with_usage` is set.
     pub(crate) fn reap(
         self,
         target: WaitTarget<'_>,
+        with_usage: bool,
         why_not: impl FnOnce() -> Option<Unknown>,
         seen_at: Instant,
     ) -> Reaped {
@@ -67,8 +68,12 @@ impl DeliveryGuard {
         // The child is a zombie, which its cgroup does not count. Files are not read under the lock.
         let report = record.cgroup_report();
         let state = record.lock();
-        let (outcome, usage) = match sys::waitid(target) {
-            Ok(WaitResult::Ended(outcome, usage)) => (outcome, Some(usage)),
+        let waited = match with_usage {
+            true => sys::waitid(target),
+            false => sys::waitid_without_usage(target),
+        };
+        let (outcome, usage) = match waited {
+            Ok(WaitResult::Ended(outcome, usage)) => (outcome, usage),
             Ok(WaitResult::Pending) => return Reaped::NotYet(self),
             Ok(WaitResult::NoChild) | Err(_) => match why_not() {
                 Some(why) => (Outcome::Unknown(why), None),

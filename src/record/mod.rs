@@ -34,15 +34,17 @@ pub(crate) mod delivery_guard;
 pub(crate) mod leftover_group;
 mod on_exit;
 pub(crate) mod orphan_reaper;
+mod prefetch;
 mod signals;
 mod subscribers;
 mod waiting;
 
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::task::Waker;
 
+use once_cell::race::OnceBox;
 use slab::Slab;
 
 use crate::cgroup::CgroupLeaf;
@@ -71,7 +73,7 @@ pub(crate) struct Record {
     has_cgroup: AtomicBool,
     /// The engine's token of this watch. Only the ring thread writes it.
     token: AtomicU64,
-    ended: OnceLock<Box<Ended>>,
+    ended: OnceBox<Ended>,
     state: Mutex<State>,
     /// Notified when the exit arrives, a callback ends, or the watcher closes.
     changed: Condvar,
@@ -163,7 +165,7 @@ impl Record {
             abandoned: AtomicBool::new(false),
             has_cgroup: AtomicBool::new(false),
             token: AtomicU64::new(0),
-            ended: OnceLock::new(),
+            ended: OnceBox::new(),
             state: Mutex::new(State {
                 phase: Phase::Live,
                 waiters: 0,

@@ -106,7 +106,7 @@ fn run() {
 fn reap(record: &Arc<Record>) -> bool {
     let gone = || Some(Unknown::ReapedElsewhere);
     let target = WaitTarget::ReapPid(record.pid());
-    match DeliveryGuard::new(Arc::clone(record)).reap(target, gone, Instant::now()) {
+    match DeliveryGuard::new(Arc::clone(record)).reap(target, true, gone, Instant::now()) {
         Reaped::Finished(_, guard) => {
             // The record is closed, so there are no callbacks.
             debug_assert!(guard.is_none(), "a closed record has callbacks");

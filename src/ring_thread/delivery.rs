@@ -19,6 +19,8 @@ const BURST_MIN: usize = 8;
 /// How many exits in one wake-up continue a burst: what the short wait of a batch brings when only
 /// two or three processors end processes.
 const BURST_CONTINUES_MIN: usize = 3;
+/// The number of exits between one that is delivered and one whose record is loaded into the cache.
+const PREFETCH_DISTANCE: usize = 2;
 
 impl RingThread {
     /// Delivers the events of the last wait.
@@ -26,7 +28,11 @@ impl RingThread {
         let mut ended = 0;
         let mut events = std::mem::take(&mut self.events);
         let is_single = matches!(events[..], [Event::Ended(..)]);
-        for event in events.drain(..) {
+        let mut events_left = events.drain(..);
+        while let Some(event) = events_left.next() {
+            if let Some(Event::Ended(guard, _)) = events_left.as_slice().get(PREFETCH_DISTANCE) {
+                guard.prefetch();
+            }
             match event {
                 Event::Disarmed => self.shared.counters.watched.sub(1),
                 Event::Ended(guard, source) => {
@@ -41,6 +47,7 @@ impl RingThread {
                 }
             }
         }
+        drop(events_left);
         events.shrink_if_sparse();
         self.events = events;
         let burst_min = match self.burst {
@@ -64,7 +71,7 @@ impl RingThread {
     fn pass_to_worker(&mut self, guard: DeliveryGuard, source: StatusSource) -> Option<UnreadExit> {
         let unread = self.unread(guard, source);
         let may_pass = self.after_pause
-            && !self.shared.inline
+            && !self.shared.settings.inline
             && self.orphans.is_none()
             && self.backlog.is_empty()
             && unread.is_identified_child()
@@ -94,7 +101,7 @@ impl RingThread {
     }
 
     fn deliver_one(&mut self, unread: UnreadExit) -> io::Result<()> {
-        let pidfd = match unread.read() {
+        let pidfd = match unread.read(self.shared.settings.usage) {
             ReadExit::Stored {
                 record,
                 outcome,

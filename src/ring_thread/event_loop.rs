@@ -67,7 +67,7 @@ impl RingThread {
         wait_graph::mark_ring_thread();
         shared.mailbox.set_new_pidfds(engine.new_pidfds());
         Self {
-            orphans: shared.subreaper.then(Orphans::default),
+            orphans: shared.settings.subreaper.then(Orphans::default),
             shared,
             engine,
             backlog: VecDeque::new(),
@@ -281,13 +281,14 @@ impl RingThread {
         if self.backlog.is_empty() {
             return;
         }
-        if self.shared.inline {
+        if self.shared.settings.inline {
             // Commands that callbacks send are carried out in the next turn, so that each turn
             // ends.
             for _ in 0..self.backlog.len() {
                 let Some(Queued::Exit(guard)) = self.backlog.pop_front() else {
                     break;
                 };
+                Queued::prefetch(self.backlog.front(), self.backlog.get(1));
                 self.shared.counters.watched.sub(1);
                 guard.run_callbacks(&self.shared, None);
             }

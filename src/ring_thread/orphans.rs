@@ -200,7 +200,11 @@ fn check(shared: &Shared, owned: &HashSet<Pid>, leader: Pid, group: &mut Group) 
             Err(_full) => return Found::Members,
         };
         group.candidate = None;
-        match sys::waitid(WaitTarget::ReapPid(pid)) {
+        let reaped = match shared.settings.usage {
+            true => sys::waitid(WaitTarget::ReapPid(pid)),
+            false => sys::waitid_without_usage(WaitTarget::ReapPid(pid)),
+        };
+        match reaped {
             Ok(WaitResult::Ended(outcome, usage)) => {
                 shared.counters.orphans.add(1);
                 let exit = Exit::of_orphan(pid, outcome, usage, Instant::now());

@@ -24,14 +24,17 @@ impl QueryResult {
     }
 }
 
-/// Reads the status of a process that is not ours to reap, and leaves it a zombie.
-pub(crate) fn query(record: &Record, source: &StatusSource) -> QueryResult {
+/// Reads the status of a process that is not ours to reap, and leaves it a zombie. The usage is
+/// returned if `with_usage` is set.
+pub(crate) fn query(record: &Record, source: &StatusSource, with_usage: bool) -> QueryResult {
     let pidfd = match source {
         StatusSource::Pidfd(pidfd) => pidfd.as_fd(),
         StatusSource::NoDescriptor(errno) => {
             return QueryResult::unknown(Unknown::NoDescriptor(*errno));
         }
-        StatusSource::Status(outcome, usage) => return QueryResult::Status(*outcome, Some(*usage)),
+        StatusSource::Status(outcome, usage) => {
+            return QueryResult::Status(*outcome, usage.filter(|_| with_usage));
+        }
         StatusSource::Owned { .. } | StatusSource::Reaped => {
             return QueryResult::unknown(why_reaped(record));
         }
@@ -39,7 +42,7 @@ pub(crate) fn query(record: &Record, source: &StatusSource) -> QueryResult {
     if record.watch_for() == WatchFor::Exited {
         match sys::waitid(WaitTarget::PeekPidfd(pidfd)) {
             Ok(WaitResult::Ended(outcome, usage)) => {
-                return QueryResult::Status(outcome, Some(usage));
+                return QueryResult::Status(outcome, usage.filter(|_| with_usage));
             }
             Ok(WaitResult::Pending) => return QueryResult::NotYet,
             // Not a child of ours, or no longer. Any other failure means the same.

@@ -47,8 +47,9 @@ impl UnreadExit {
         }
     }
 
-    /// Reads the status, stores the exit in the record, and notifies those that wait for it.
-    pub(crate) fn read(self) -> ReadExit {
+    /// Reads the status, and the usage if `with_usage` is set. Stores the exit in the record, and
+    /// notifies those that wait for it.
+    pub(crate) fn read(self, with_usage: bool) -> ReadExit {
         let Self {
             guard,
             source,
@@ -62,15 +63,20 @@ impl UnreadExit {
                 maybe_reused,
             } => {
                 let check = maybe_reused || late || seen_at.elapsed() > PID_REUSE_MIN;
-                reap(guard, pidfd, inode.filter(|_| check), seen_at)
+                reap(guard, pidfd, inode.filter(|_| check), with_usage, seen_at)
             }
-            source => query(guard, source, seen_at),
+            source => query(guard, source, with_usage, seen_at),
         }
     }
 }
 
-fn query(guard: DeliveryGuard, source: StatusSource, seen_at: Instant) -> ReadExit {
-    let result = status_query::query(guard.record(), &source);
+fn query(
+    guard: DeliveryGuard,
+    source: StatusSource,
+    with_usage: bool,
+    seen_at: Instant,
+) -> ReadExit {
+    let result = status_query::query(guard.record(), &source, with_usage);
     let pidfd = match source {
         StatusSource::Pidfd(pidfd) => Some(pidfd),
         _ => None,
@@ -95,6 +101,7 @@ fn reap(
     guard: DeliveryGuard,
     pidfd: Option<OwnedFd>,
     inode: Option<u64>,
+    with_usage: bool,
     seen_at: Instant,
 ) -> ReadExit {
     let record = Arc::clone(guard.record());
@@ -119,7 +126,8 @@ fn reap(
         Some(pidfd) => WaitTarget::ReapPidfd(pidfd.as_fd()),
         None => WaitTarget::ReapPid(record.pid()),
     };
-    match guard.reap(target, || Some(status_query::why_reaped(&record)), seen_at) {
+    let why_not = || Some(status_query::why_reaped(&record));
+    match guard.reap(target, with_usage, why_not, seen_at) {
         Reaped::Finished(outcome, guard) => ReadExit::Stored {
             record,
             outcome,

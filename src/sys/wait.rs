@@ -11,8 +11,8 @@ use crate::types::exit::{Outcome, Usage};
 
 /// The answer of `waitid` for one process.
 pub(crate) enum WaitResult {
-    /// A child that has ended.
-    Ended(Outcome, Usage),
+    /// A child that has ended, and its usage if the call reads it.
+    Ended(Outcome, Option<Usage>),
     /// A child with nothing to report: it runs, or its tracer has not received its end yet.
     Pending,
     /// `ECHILD`: not a child of this process, or reaped.
@@ -39,6 +39,20 @@ pub(crate) enum WaitTarget<'a> {
 /// usage, also with `WNOWAIT`. `__WALL` includes children that report their end by another signal
 /// than `SIGCHLD`.
 pub(crate) fn waitid(target: WaitTarget<'_>) -> io::Result<WaitResult> {
+    // SAFETY: a plain C structure for which all zeroes is a valid value.
+    let mut usage = unsafe { mem::zeroed::<libc::rusage>() };
+    waitid_into(target, Some(&mut usage))
+}
+
+/// Like [`waitid`], without the usage, which the kernel would have to add up.
+pub(crate) fn waitid_without_usage(target: WaitTarget<'_>) -> io::Result<WaitResult> {
+    waitid_into(target, None)
+}
+
+fn waitid_into(
+    target: WaitTarget<'_>,
+    mut usage: Option<&mut libc::rusage>,
+) -> io::Result<WaitResult> {
     faults::inject("waitid")?;
     let (id_type, id, flags) = match target {
         WaitTarget::PeekPidfd(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd(), libc::WNOWAIT),
@@ -46,15 +60,13 @@ pub(crate) fn waitid(target: WaitTarget<'_>) -> io::Result<WaitResult> {
         WaitTarget::ReapPidfd(pidfd) => (libc::P_PIDFD, pidfd.as_raw_fd(), 0),
         WaitTarget::ReapPid(pid) => (libc::P_PID, pid.as_raw(), 0),
     };
-    // SAFETY: both are plain C structures for which all zeroes is a valid value.
-    let (mut info, mut usage) = unsafe {
-        (
-            mem::zeroed::<libc::siginfo_t>(),
-            mem::zeroed::<libc::rusage>(),
-        )
-    };
-    // SAFETY: the two pointers are to live, writable structures of the types that the kernel
-    // fills; nothing keeps them after the call.
+    // SAFETY: a plain C structure for which all zeroes is a valid value.
+    let mut info = unsafe { mem::zeroed::<libc::siginfo_t>() };
+    let usage_pointer = usage
+        .as_deref_mut()
+        .map_or(std::ptr::null_mut(), std::ptr::from_mut);
+    // SAFETY: the pointers are to live, writable structures of the types that the kernel fills, or
+    // the second is null; nothing keeps them after the call.
     let result = unsafe {
         libc::syscall(
             libc::SYS_waitid,
@@ -62,7 +74,7 @@ pub(crate) fn waitid(target: WaitTarget<'_>) -> io::Result<WaitResult> {
             id,
             &raw mut info,
             libc::WEXITED | libc::WNOHANG | libc::__WALL | flags,
-            &raw mut usage,
+            usage_pointer,
         )
     };
     if result != 0 {
@@ -85,14 +97,12 @@ pub(crate) fn waitid(target: WaitTarget<'_>) -> io::Result<WaitResult> {
             core_dumped: code == libc::CLD_DUMPED,
         },
     };
-    Ok(WaitResult::Ended(
-        outcome,
-        Usage {
-            user: duration(usage.ru_utime),
-            system: duration(usage.ru_stime),
-            max_rss_kib: usage.ru_maxrss.try_into().unwrap_or(0),
-        },
-    ))
+    let usage = usage.map(|usage| Usage {
+        user: duration(usage.ru_utime),
+        system: duration(usage.ru_stime),
+        max_rss_kib: usage.ru_maxrss.try_into().unwrap_or(0),
+    });
+    Ok(WaitResult::Ended(outcome, usage))
 }
 
 /// The answer of `waitid` for the children of this process in a process group.

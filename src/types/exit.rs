@@ -68,7 +68,8 @@ impl Exit {
     }
 
     /// The resources that the process used. The kernel reports them for children of this process
-    /// that no other code has reaped; `None` otherwise.
+    /// that no other code has reaped; `None` otherwise, and if [`Builder::usage`](crate::Builder::usage)
+    /// is off.
     pub fn usage(&self) -> Option<Usage> {
         self.usage
     }
@@ -90,11 +91,16 @@ impl Exit {
         Some(self.seen_at + after)
     }
 
-    pub(crate) fn of_orphan(pid: Pid, outcome: Outcome, usage: Usage, seen_at: Instant) -> Self {
+    pub(crate) fn of_orphan(
+        pid: Pid,
+        outcome: Outcome,
+        usage: Option<Usage>,
+        seen_at: Instant,
+    ) -> Self {
         Self {
             pid,
             outcome,
-            usage: Some(usage),
+            usage,
             seen_at,
             by_deadline: false,
             queued_after_ns: None,

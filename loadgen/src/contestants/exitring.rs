@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use exitring::{Backend, Child, Exit, Outcome, Pid, Stats, Watch, Watcher};
+use exitring::{Builder, Child, Exit, Outcome, Pid, Stats, Watch, Watcher};
 
 use super::contestant::Contestant;
 use super::job_threads::JobThreads;
@@ -58,13 +58,11 @@ impl Deref for Handle {
 
 impl Exitring {
     pub(crate) fn new(
-        backend: Backend,
-        workers: usize,
+        builder: Builder,
         reaper: Reaper,
         starter: Starter,
         recorder: Arc<Recorder>,
     ) -> Result<Self> {
-        let builder = Watcher::builder().backend(backend).workers(workers);
         Ok(Self {
             recorder,
             capturing: None,

@@ -28,7 +28,7 @@ mod wait_loop;
 
 use std::sync::Arc;
 
-use ::exitring::Backend;
+use ::exitring::{Backend, Watcher};
 use anyhow::Result;
 
 pub(crate) use self::contestant::Contestant;
@@ -47,20 +47,28 @@ pub(crate) fn make(spec: &RunSpec, recorder: &Arc<Recorder>) -> Result<Box<dyn C
         return Ok(Box::new(service::Service::new(spec, recorder)?));
     }
     let recorder = Arc::clone(recorder);
-    let exitring = |backend, workers, reaper, starter| -> Result<Box<dyn Contestant>> {
+    let exitring = |builder, reaper, starter| -> Result<Box<dyn Contestant>> {
         let recorder = Arc::clone(&recorder);
-        let contestant = Exitring::new(backend, workers, reaper, starter, recorder)?;
+        let contestant = Exitring::new(builder, reaper, starter, recorder)?;
         Ok(Box::new(match spec.scenario {
             Scenario::Capture(_) => contestant.with_capturing_threads(spec.blocking_threads())?,
             _ => contestant,
         }))
     };
-    let started_by = |starter| exitring(Backend::Auto, workers, Reaper::Watcher, starter);
+    let builder = Watcher::builder().workers(workers);
+    let inline = || Watcher::builder().workers(0);
+    let started_by = |starter| exitring(builder.clone(), Reaper::Watcher, starter);
     Ok(match kind {
         Kind::Exitring => started_by(Starter::command())?,
-        Kind::ExitringInline => exitring(Backend::Auto, 0, Reaper::Watcher, Starter::command())?,
-        Kind::ExitringWatch => exitring(Backend::Auto, workers, Reaper::Callback, Starter::Std)?,
-        Kind::ExitringEpoll => exitring(Backend::Epoll, 0, Reaper::Watcher, Starter::command())?,
+        Kind::ExitringInline => exitring(inline(), Reaper::Watcher, Starter::command())?,
+        Kind::ExitringNoUsage => {
+            exitring(builder.usage(false), Reaper::Watcher, Starter::command())?
+        }
+        Kind::ExitringWatch => exitring(builder, Reaper::Callback, Starter::Std)?,
+        Kind::ExitringEpoll => {
+            let builder = inline().backend(Backend::Epoll);
+            exitring(builder, Reaper::Watcher, Starter::command())?
+        }
         Kind::ExitringStd => started_by(Starter::Std)?,
         Kind::ExitringPreExec => started_by(Starter::StdPreExec)?,
         Kind::ExitringCgroup => started_by(Starter::in_cgroups()?)?,

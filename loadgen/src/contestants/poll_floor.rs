@@ -1,8 +1,10 @@
 //! The lower bound of a watcher with one-shot polls in an io_uring: one thread that waits in the
 //! ring, and a callback that reaps. With a worker the thread passes each exit to a second thread at
-//! once, which reaps. Nothing else is done: no usage, signals, deadlines, or handles.
+//! once, which reaps. A reap includes the usage, which exitring reports with each exit. Nothing else
+//! is done: no signals, deadlines, or handles.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +17,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::contestant::Contestant;
-use crate::measure::recorder::{Delivery, Recorder, reap};
+use crate::measure::recorder::{Delivery, Recorder, exit_code};
 
 const ENTRIES: u32 = 256;
 const WAKEUP: u64 = u64::MAX;
@@ -68,8 +70,25 @@ impl PollFloor {
 
 fn reap_and_record(recorder: &Recorder, pid: Pid, index: usize) {
     let delivery = Delivery::begin(index);
-    let code = reap(pid);
+    let code = reap_with_usage(pid);
     delivery.end(recorder, pid, code);
+}
+
+/// Reaps a child that has ended, and returns its exit code.
+fn reap_with_usage(pid: Pid) -> Option<i32> {
+    let (mut status, mut usage) = (0, MaybeUninit::<libc::rusage>::uninit());
+    // SAFETY: the pointers are to a live integer and a live structure.
+    let reaped = unsafe {
+        libc::wait4(
+            pid.as_raw(),
+            &raw mut status,
+            libc::WNOHANG,
+            usage.as_mut_ptr(),
+        )
+    };
+    (reaped == pid.as_raw())
+        .then(|| exit_code(status))
+        .flatten()
 }
 
 fn worker(recorder: Arc<Recorder>) -> Result<Sender<(Pid, usize)>> {

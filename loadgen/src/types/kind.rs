@@ -27,6 +27,8 @@ pub(crate) enum Kind {
     Exitring,
     /// exitring that owns the children; callbacks run on the ring thread
     ExitringInline,
+    /// The same as exitring, without the resource usage of children, which its peers do not read
+    ExitringNoUsage,
     /// exitring that only watches; the callback reaps
     ExitringWatch,
     /// exitring that owns the children, with the epoll backend; callbacks run on the watching
@@ -88,6 +90,7 @@ impl Kind {
         match self {
             Self::Exitring => format!("exitring, owned, workers({workers})"),
             Self::ExitringInline => "exitring, owned, workers(0)".into(),
+            Self::ExitringNoUsage => format!("exitring, owned, no usage, workers({workers})"),
             Self::ExitringWatch => format!("exitring, watched, workers({workers})"),
             Self::ExitringEpoll => "exitring on epoll, workers(0)".into(),
             Self::ExitringStd => format!("exitring, std Command, workers({workers})"),
@@ -127,6 +130,7 @@ impl Kind {
             self,
             Self::Exitring
                 | Self::ExitringInline
+                | Self::ExitringNoUsage
                 | Self::ExitringEpoll
                 | Self::ExitringStd
                 | Self::ExitringPreExec
@@ -171,7 +175,7 @@ impl Kind {
     pub(crate) fn has_watches_without_callback(self) -> bool {
         matches!(
             self,
-            Self::Exitring | Self::ExitringInline | Self::ExitringWatch
+            Self::Exitring | Self::ExitringInline | Self::ExitringNoUsage | Self::ExitringWatch
         )
     }
 

@@ -91,7 +91,7 @@ impl Watcher {
     ///
     /// Those of [`exits`](Self::exits), and [`BuildError::NoSubreaper`].
     pub fn orphans(&self, capacity: usize) -> Result<Exits, BuildError> {
-        if !self.shared.subreaper {
+        if !self.shared.settings.subreaper {
             return Err(BuildError::NoSubreaper);
         }
         check_orphan_capacity(capacity)?;
