@@ -3,6 +3,7 @@
 mod common;
 
 use std::future::Future;
+use std::os::unix::process::CommandExt;
 use std::pin::pin;
 use std::process::Command;
 use std::process::Stdio;
@@ -272,9 +273,21 @@ fn two_compat_callbacks_that_unregister_each_other_both_return() {
 
 #[test]
 fn dropping_a_watcher_is_not_delayed_by_a_callback_that_reads_a_childs_output() {
+    // The child lives, or has ended and left a process with its output.
+    for script in ["exec sleep 1000", "sleep 1000 & exit"] {
+        drop_while_a_callback_reads(script);
+    }
+}
+
+fn drop_while_a_callback_reads(script: &str) {
     let watcher = Arc::new(Watcher::new().unwrap());
     let ended = spawn_true(&watcher);
-    let child = watcher.spawn(sleep().stdout(Stdio::piped())).unwrap();
+    let mut command = sh(script);
+    command.stdout(Stdio::piped()).process_group(0);
+    let child = watcher.spawn(&mut command).unwrap();
+    if script.ends_with("exit") {
+        child.wait().unwrap();
+    }
     let pid = child.pid().as_raw();
     let (sender, callback_runs) = mpsc::channel();
     let (result_sender, failed) = mpsc::channel();
@@ -294,6 +307,6 @@ fn dropping_a_watcher_is_not_delayed_by_a_callback_that_reads_a_childs_output() 
     });
     receive(&dropped);
     assert!(receive(&failed));
-    // SAFETY: no pointers. Only the library reaps the child, after its end.
-    unsafe { libc::kill(pid, libc::SIGKILL) };
+    // SAFETY: no pointers. The sleeping process is in the group, so no other has the number.
+    unsafe { libc::kill(-pid, libc::SIGKILL) };
 }

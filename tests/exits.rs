@@ -195,6 +195,57 @@ fn exits_may_be_dropped_before_their_watches_end() {
 }
 
 #[test]
+fn a_dropped_queue_holds_nothing_while_its_processes_live() {
+    if !in_own_process() {
+        return run_in_own_process(
+            "a_dropped_queue_holds_nothing_while_its_processes_live",
+            |_| (),
+        );
+    }
+    let watcher = Watcher::new().unwrap();
+    let child = spawn_waiting(&watcher);
+    let watch = watcher.watch(std::process::id()).unwrap();
+    until_stats(&watcher, "both are armed", |stats| stats.armed == 2);
+    let before = open_descriptors();
+    for tag in 0..50 {
+        let exits = watcher.exits(2).unwrap();
+        exits.add(&child, tag).unwrap();
+        exits.add(&watch, tag).unwrap();
+        assert_eq!(open_descriptors(), before + 1);
+        drop(exits);
+        assert_eq!(open_descriptors(), before);
+    }
+    let exits = watcher.exits(1).unwrap();
+    exits.add(&child, 50).unwrap();
+    drop(child);
+    assert_eq!(exits.recv().unwrap().unwrap().tag, 50);
+}
+
+#[test]
+fn a_watch_that_only_a_dropped_queue_needed_is_abandoned() {
+    let watcher = Watcher::new().unwrap();
+    for queue_first in [true, false] {
+        let (exits, other) = (watcher.exits(1).unwrap(), watcher.exits(1).unwrap());
+        let watch = watcher.watch(std::process::id()).unwrap();
+        exits.add(&watch, 1).unwrap();
+        other.add(&watch, 1).unwrap();
+        drop(other);
+        match queue_first {
+            true => {
+                drop(exits);
+                drop(watch);
+            }
+            false => {
+                drop(watch);
+                assert_eq!(watcher.stats().watched, 1, "the queue needs it");
+                drop(exits);
+            }
+        }
+        until_stats(&watcher, "it is abandoned", |stats| stats.watched == 0);
+    }
+}
+
+#[test]
 fn a_refused_watch_does_not_affect_the_others() {
     let watcher = Watcher::new().unwrap();
     let exits = watcher.exits(2).unwrap();

@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::HashSet;
 use std::os::unix::process::CommandExt;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,6 +68,32 @@ fn orphans_are_reaped_and_reported_with_their_leader() {
     assert_eq!(zombie, -1);
     drop(watcher);
     assert_eq!(orphans.recv(), Err(RecvError::Closed(Closed::Dropped)));
+}
+
+#[test]
+fn many_orphans_of_one_group_are_each_reported_once() {
+    in_own_process!("many_orphans_of_one_group_are_each_reported_once");
+    const ORPHANS: usize = 600;
+    let watcher = subreaper();
+    let orphans = watcher.orphans(ORPHANS).unwrap();
+    // They end when their input ends, after the leader.
+    let script =
+        format!("exec 3<&0; for i in $(seq {ORPHANS}); do (read line <&3; exit 5) & done; exit 3");
+    let mut command = leader(&script);
+    let child = watcher.spawn(command.stdin(Stdio::piped())).unwrap();
+    until_stats(&watcher, "the leader has ended", |stats| {
+        stats.delivered == 1
+    });
+    drop(child);
+    let mut pids = HashSet::new();
+    while pids.len() < ORPHANS {
+        let tagged = orphans.recv_timeout(TEST_TIMEOUT).unwrap().unwrap();
+        assert_eq!(tagged.exit.outcome(), Outcome::Exited(5));
+        assert!(pids.insert(tagged.exit.pid()));
+    }
+    until_stats(&watcher, "all are counted", |stats| {
+        stats.orphans == ORPHANS as u64
+    });
 }
 
 #[test]

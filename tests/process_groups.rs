@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use common::*;
 use exitring::{Child, Watcher};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Longer than a test takes.
 const LONG: Duration = Duration::from_secs(1000);
@@ -180,6 +181,32 @@ fn a_group_in_grace_whose_leader_has_ended_is_killed_by_a_deadline_of_zero() {
     child.deadline(Duration::ZERO, Duration::ZERO).unwrap();
     until("the grace is over", || !child.group_in_grace());
     until_group_ended(child);
+}
+
+#[test]
+fn a_grace_without_an_end_is_ended_by_a_later_deadline_and_not_by_the_watcher() {
+    let watcher = Watcher::new().unwrap();
+    let child = leader_of(&watcher, IGNORES_SIGTERM);
+    child.deadline(Duration::ZERO, Duration::MAX).unwrap();
+    child.wait().unwrap();
+    assert!(child.group_in_grace());
+    child.deadline(Duration::ZERO, Duration::ZERO).unwrap();
+    until("the grace is over", || !child.group_in_grace());
+    until_group_ended(child);
+
+    let child = leader_of(&watcher, IGNORES_SIGTERM);
+    let pid = child.pid();
+    child.deadline(Duration::ZERO, Duration::MAX).unwrap();
+    child.wait().unwrap();
+    drop(watcher);
+    // Time to end, if it was killed.
+    std::thread::sleep(Duration::from_millis(50));
+    let stdout = child.stdout.take().unwrap();
+    let mut fds = [PollFd::new(&stdout, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).unwrap();
+    assert!(!fds[0].revents().contains(PollFlags::HUP), "it lives");
+    // SAFETY: no pointers. The group has a member, so no other group has the number.
+    assert_eq!(unsafe { libc::kill(-pid.as_raw(), libc::SIGKILL) }, 0);
 }
 
 #[test]

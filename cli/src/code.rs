@@ -1,4 +1,5 @@
-//! The exit codes, the same for every subcommand.
+//! The exit codes. `serve`, `watch` and `exits` use 2 for every failure of their own. `watch`,
+//! `exits`, `doctor`, `man` and `completions` do not report that the reader closed standard output.
 
 /// Success.
 pub(crate) const OK: u8 = 0;

@@ -27,7 +27,7 @@ fn the_shards_are_disjoint_and_cover_the_list() {
             .unwrap();
         assert_eq!(
             String::from_utf8_lossy(&output.stderr)
-                .matches("part")
+                .matches("running shard")
                 .count(),
             0,
             "no message if --shard is given"
@@ -77,7 +77,7 @@ fn a_shard_from_a_launcher_is_reported_once() {
         );
         assert_eq!(
             String::from_utf8_lossy(&output.stderr)
-                .matches("running part 2/3")
+                .matches("running shard 2/3")
                 .count(),
             1
         );

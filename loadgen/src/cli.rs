@@ -150,7 +150,7 @@ pub(crate) struct Options {
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
-    /// Save the latencies of each contestant in this folder, in HdrHistogram's .hgrm format
+    /// Save the latencies of each contestant in this directory, in HdrHistogram's .hgrm format
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) hgrm: Option<PathBuf>,
 

@@ -48,7 +48,7 @@ pub enum Notice {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// A system call on the socket failed.
-    #[error("the service cannot be reached")]
+    #[error("I/O on the connection to the service failed")]
     Io(#[from] io::Error),
     /// The service refused the request.
     #[error(transparent)]

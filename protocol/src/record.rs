@@ -64,7 +64,7 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unknown {
-    /// The service is not the parent of the process. The kernel tells the status to the parent
+    /// The service is not the parent of the process. The kernel reports the status to the parent
     /// only, and to others once the parent has reaped it, from Linux 6.15 on: watch with `"until":
     /// "reaped"`.
     NotAChild,

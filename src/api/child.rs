@@ -35,9 +35,8 @@ use crate::{Exit, Exited, Output, Pipe, Watch};
 ///
 /// # Compared with the standard library's and tokio's `Child`
 ///
-/// All methods except [`kill_on_drop`](Self::kill_on_drop) and
-/// [`wait_with_output`](Self::wait_with_output) take a shared reference, so threads can share a
-/// child, and one can wait for it while another kills it.
+/// All methods except [`kill_on_drop`](Self::kill_on_drop) and those that read the output take a
+/// shared reference, so threads can share a child, and one can wait for it while another kills it.
 ///
 /// | there | here |
 /// |---|---|
@@ -166,8 +165,11 @@ impl Child {
         }
         self.close_stdin();
         // Without this check, the drop of the watcher could wait for this thread, which would wait
-        // for an exit that is never delivered.
+        // for an exit that is never delivered, or for other processes that have the pipes.
         let check = || match watch.try_wait() {
+            Ok(_) if watch.is_stopping() && wait_graph::is_thread_of_watcher() => {
+                Err(OutputError::Wait(Closed::Dropped.into()))
+            }
             Ok(_) => Ok(()),
             Err(closed) => Err(OutputError::Wait(closed.into())),
         };
@@ -243,8 +245,7 @@ impl Child {
     }
 
     /// Sends a signal to the process group that the child leads. To make the child a group leader,
-    /// spawn it with
-    /// [`CommandExt::process_group(0)`](std::os::unix::process::CommandExt::process_group).
+    /// spawn it with [`Command::process_group(0)`](crate::Command::process_group).
     ///
     /// # Errors
     ///
@@ -260,7 +261,8 @@ impl Child {
     /// Both signals go to the process group if the child leads one, otherwise to the child alone.
     /// `SIGKILL` also goes to all processes of the child's [cgroup](crate::Command::cgroup).
     /// `SIGCONT` follows `SIGTERM`, so that a stopped process handles it. A second deadline
-    /// replaces the first. A time of zero expires at once, and [`Duration::MAX`] never does.
+    /// replaces the first. A time of zero expires at once, and [`Duration::MAX`] never does. With a
+    /// grace of [`Duration::MAX`] only `SIGTERM` is sent, also at the end of the watcher.
     ///
     /// If the leader ends after `SIGTERM`, the processes left in its group have the rest of the
     /// grace ([`group_in_grace`](Self::group_in_grace)). A deadline that is set after the end of
@@ -274,7 +276,7 @@ impl Child {
     /// [`Exit::by_deadline`](crate::Exit::by_deadline) and
     /// [`deadline_error`](Self::deadline_error) report what the deadline did. The call does not
     /// block. Any number of deadlines use one timer together. The drop of the watcher cancels
-    /// deadlines that have not expired, and ends the grace of all groups.
+    /// deadlines that have not expired, and ends the grace of all groups that has an end.
     ///
     /// # Errors
     ///

@@ -37,7 +37,7 @@ pub(crate) struct Starters {
 
 #[derive(Default)]
 struct Inner {
-    /// At most one for each future that is alive, or was told to keep its child.
+    /// At most one for each future that is alive or keeps its child.
     requests: VecDeque<Arc<Request>>,
     threads: Threads,
     /// How many of the requests are of futures that were dropped.

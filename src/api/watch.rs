@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::api::future::Exited;
 use crate::dispatch::sink::Sink;
+use crate::dispatch::tagged_queue::KeptWatch;
 use crate::error::{Closed, SignalError, WaitError};
-use crate::record::{NewDeadline, Record, WakerKey};
+use crate::record::{NewDeadline, Ownership, Record, WakerKey};
 use crate::ring_thread::command::Command;
 use crate::shared::Shared;
 use crate::sync::wait_graph::{self, Node};
@@ -178,6 +179,11 @@ impl Watch {
         }
     }
 
+    /// Whether the watcher is being dropped.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.shared.stopping()
+    }
+
     pub(crate) fn check_process(&self) -> Result<(), Closed> {
         self.shared.check_process()
     }
@@ -185,6 +191,15 @@ impl Watch {
     /// The ring thread that delivers the exit.
     pub(crate) fn ring_thread(&self) -> Node {
         self.shared.ring_thread
+    }
+
+    /// What a queue keeps if the process is not ours to reap: the drop of the queue may abandon the
+    /// watch.
+    pub(crate) fn to_keep(&self) -> Option<KeptWatch> {
+        (self.record.ownership() != Ownership::Owned).then(|| KeptWatch {
+            record: Arc::clone(&self.record),
+            shared: Arc::clone(&self.shared),
+        })
     }
 
     pub(crate) fn add_sink(&self, sink: Sink) -> Result<(), Closed> {
@@ -257,7 +272,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         // `abandon` declines if callbacks or queues still need the watch, or the process has ended.
         // A forked child must not take a lock.
-        if self.shared.check_process().is_ok() && self.record.abandon() {
+        if self.shared.check_process().is_ok() && self.record.drop_handle() {
             self.shared.mailbox.unwatch(Arc::clone(&self.record));
         }
     }

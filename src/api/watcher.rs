@@ -36,8 +36,8 @@ use crate::{Pid, Stats, Watch};
 /// and whatever pid it has.
 ///
 /// The exception is a child that shares the memory of the parent (`vfork(2)`, or `clone(2)` with
-/// `CLONE_VM`) and was not made by [`vfork_watchable`](Self::vfork_watchable). It cannot be told
-/// from the parent, and may only execute a program or end.
+/// `CLONE_VM`) and was not made by [`vfork_watchable`](Self::vfork_watchable). It cannot be
+/// distinguished from the parent, and may only execute a program or end.
 ///
 /// Where the kernel cannot zero a page in forked children (`MADV_WIPEONFORK`, Linux 4.14,
 /// `madvise(2)`), a child is recognised by its pid, and by a handler that the C library's `fork`

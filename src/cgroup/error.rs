@@ -237,7 +237,8 @@ impl fmt::Display for CgroupError {
             ),
             Self::ControllersEnabled { path } => write!(
                 f,
-                "no process can start in {}, because controllers are enabled for its sub-groups",
+                "no process can start in {}, because controllers are enabled for its sub-groups; \
+                 disable them in its cgroup.subtree_control, or give another group",
                 path.display()
             ),
             Self::Threaded { path } => write!(

@@ -254,7 +254,8 @@ impl Command {
     ///
     /// Until the child has executed its program, it shares the memory of this process. The kernel
     /// makes this process non-dumpable meanwhile, so that the new user can neither trace the child
-    /// (`ptrace(2)`) nor read the memory. The flag is restored after the child has left the memory.
+    /// (`ptrace(2)`) nor read the memory. The flag is restored after the child has left the memory,
+    /// unless that takes longer than a second: then this process stays non-dumpable.
     /// This protection is missing where the sysctl `fs.suid_dumpable` is 1, a setting for debugging
     /// (`proc_sys_fs(5)`). The new user may also stop the child (`SIGSTOP`) in this short time,
     /// which suspends the calling thread until the child continues.

@@ -16,8 +16,8 @@ use super::stdio::{Stdio, Stream};
 /// too. It also sets what there needs a `pre_exec` closure, and with that a `fork`: session,
 /// limits, user, scheduling, signals, descriptors. A fork copies the page tables of this process,
 /// which takes the longer the more memory it has. The child of this command shares the memory of
-/// this process until it has executed its program, and nothing is copied. A failed step is
-/// reported with its name: "cannot change to the working directory".
+/// this process until it has executed its program, and nothing is copied. The error
+/// names the failed step, such as `cannot change to the directory "/x"`.
 ///
 /// A command can be cloned, and started any number of times.
 ///

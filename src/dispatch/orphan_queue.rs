@@ -16,10 +16,9 @@ use crate::types::pid::Pid;
 pub(crate) struct OrphanQueue(Mutex<Option<Open>>);
 
 struct Open {
-    queue: Arc<ExitsQueue>,
-    ring_thread: Node,
     /// Can be upgraded as long as the program has the receiver.
-    receiver: Weak<()>,
+    queue: Weak<ExitsQueue>,
+    ring_thread: Node,
     /// Keeps the queue outstanding.
     next: Sink,
 }
@@ -30,17 +29,11 @@ impl OrphanQueue {
     }
 
     /// Sets the queue, in place of an earlier one.
-    pub(crate) fn open(
-        &self,
-        queue: &Arc<ExitsQueue>,
-        ring_thread: Node,
-        receiver: &Arc<()>,
-    ) -> Result<(), AddError> {
+    pub(crate) fn open(&self, queue: &Arc<ExitsQueue>, ring_thread: Node) -> Result<(), AddError> {
         let open = Open {
             next: Sink::reserve(queue, 0, ring_thread)?,
-            queue: Arc::clone(queue),
+            queue: Arc::downgrade(queue),
             ring_thread,
-            receiver: Arc::downgrade(receiver),
         };
         let before = self.lock().replace(open);
         drop(before);
@@ -54,12 +47,12 @@ impl OrphanQueue {
         let Some(open) = &*state else {
             return Ok(None);
         };
-        if open.receiver.strong_count() == 0 {
+        let Some(queue) = open.queue.upgrade() else {
             *state = None;
             return Ok(None);
-        }
+        };
         let tag = leader.as_raw().unsigned_abs().into();
-        Sink::reserve(&open.queue, tag, open.ring_thread).map(Some)
+        Sink::reserve(&queue, tag, open.ring_thread).map(Some)
     }
 
     /// Reports the end of the watcher to the queue.

@@ -1,13 +1,18 @@
 //! The queue behind [`Exits`](crate::Exits): entries, waiting threads, and an eventfd.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustix::event::EventfdFlags;
+use slab::Slab;
 
 use crate::error::{AddError, BuildError, RecvError};
+use crate::record::Record;
+use crate::shared::Shared;
 use crate::sync::wait_graph::{self, Node};
 use crate::sys;
 use crate::types::exit::Exit;
@@ -29,7 +34,18 @@ pub(crate) struct ExitsQueue {
     /// Readable while `ready` is not empty, or `closed` is unreported.
     notifier: OwnedFd,
     capacity: usize,
+    /// Cleared before the program's handle is dropped.
+    has_receiver: AtomicBool,
 }
+
+/// A watch that nothing but the queue may keep.
+pub(crate) struct KeptWatch {
+    pub(crate) record: Arc<Record>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// Where the queue keeps a watch; `None` if it does not.
+pub(crate) type WatchKey = Option<usize>;
 
 pub(crate) struct State {
     /// Allocated once, for the whole capacity.
@@ -40,6 +56,8 @@ pub(crate) struct State {
     closed: bool,
     /// The ring threads that are to deliver the exits not in `ready`, with the number of each.
     awaited: Vec<(Node, usize)>,
+    /// The watches of processes that are not ours to reap and have not ended.
+    kept: Slab<KeptWatch>,
     /// Threads that wait for `changed`.
     waiters: u32,
     /// The part of `waiters` that has edges in the wait graph.
@@ -68,6 +86,7 @@ impl ExitsQueue {
                 outstanding: 0,
                 closed: false,
                 awaited: Vec::new(),
+                kept: Slab::new(),
                 waiters: 0,
                 announced: 0,
                 readable: false,
@@ -75,11 +94,28 @@ impl ExitsQueue {
             changed: Condvar::new(),
             notifier,
             capacity,
+            has_receiver: AtomicBool::new(true),
         })
     }
 
     pub(crate) fn capacity(&self) -> usize {
         self.capacity
+    }
+
+    pub(crate) fn has_receiver(&self) -> bool {
+        self.has_receiver.load(Ordering::Relaxed)
+    }
+
+    /// Keeps a watch until its exit is delivered.
+    pub(crate) fn keep(&self, watch: KeptWatch) -> usize {
+        self.lock().kept.insert(watch)
+    }
+
+    /// Ends the queue, and returns the watches that it kept.
+    pub(crate) fn drop_receiver(&self) -> Slab<KeptWatch> {
+        // Before a lock of a record is taken: see `Record::abandon`.
+        self.has_receiver.store(false, Ordering::Relaxed);
+        mem::take(&mut self.lock().kept)
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -108,34 +144,40 @@ impl ExitsQueue {
     }
 
     /// Fills a reserved entry.
-    pub(crate) fn deliver(&self, ring_thread: Node, tagged: Tagged) {
+    pub(crate) fn deliver(&self, ring_thread: Node, watch: WatchKey, tagged: Tagged) {
         let mut state = self.lock();
-        self.remove_awaited(&mut state, ring_thread);
+        let kept = self.remove_awaited(&mut state, ring_thread, watch);
         state.ready.push_back(tagged);
         self.set_readable(&mut state);
         if state.waiters > 0 {
             self.changed.notify_one();
         }
+        drop(state);
+        drop(kept);
     }
 
     /// Releases a reserved entry of a watch that was not added.
-    pub(crate) fn release(&self, ring_thread: Node) {
+    pub(crate) fn release(&self, ring_thread: Node, watch: WatchKey) {
         let mut state = self.lock();
-        self.remove_awaited(&mut state, ring_thread);
+        let kept = self.remove_awaited(&mut state, ring_thread, watch);
         state.outstanding -= 1;
         if state.waiters > 0 {
             self.changed.notify_all();
         }
+        drop(state);
+        drop(kept);
     }
 
     /// Releases a reserved entry whose exit will never be delivered, and reports that.
-    pub(crate) fn close(&self, ring_thread: Node) {
+    pub(crate) fn close(&self, ring_thread: Node, watch: WatchKey) {
         let mut state = self.lock();
-        self.remove_awaited(&mut state, ring_thread);
+        let kept = self.remove_awaited(&mut state, ring_thread, watch);
         state.outstanding -= 1;
         state.closed = true;
         self.set_readable(&mut state);
         self.changed.notify_all();
+        drop(state);
+        drop(kept);
     }
 
     pub(crate) fn pop(&self, state: &mut State) -> Option<Tagged> {
@@ -154,7 +196,7 @@ impl ExitsQueue {
     /// Whether a watcher ended that was to deliver an exit. Returns `true` once. Called when
     /// `ready` is empty.
     pub(crate) fn take_closed(&self, state: &mut State) -> bool {
-        let closed = std::mem::take(&mut state.closed);
+        let closed = mem::take(&mut state.closed);
         if closed {
             self.clear_readable(state);
         }
@@ -194,17 +236,25 @@ impl ExitsQueue {
         Ok(state)
     }
 
-    /// Counts one exit less that `ring_thread` is to deliver.
-    fn remove_awaited(&self, state: &mut State, ring_thread: Node) {
+    /// Counts one exit less that `ring_thread` is to deliver. Returns its watch if the queue kept it,
+    /// to be dropped without the lock.
+    fn remove_awaited(
+        &self,
+        state: &mut State,
+        ring_thread: Node,
+        watch: WatchKey,
+    ) -> Option<KeptWatch> {
+        let kept = watch.and_then(|key| state.kept.try_remove(key));
         let mut awaited = state.awaited.iter_mut().enumerate();
         let Some((index, (_, count))) = awaited.find(|(_, (node, _))| *node == ring_thread) else {
-            return;
+            return kept;
         };
         *count -= 1;
         if *count == 0 {
             state.awaited.swap_remove(index);
             self.wake_announced(state);
         }
+        kept
     }
 
     /// Wakes the threads that have edges in the wait graph, so that they announce the changed set
@@ -223,7 +273,7 @@ impl ExitsQueue {
     }
 
     fn clear_readable(&self, state: &mut State) {
-        if std::mem::take(&mut state.readable) {
+        if mem::take(&mut state.readable) {
             // The eventfd is nonblocking and readable, so the read resets it.
             let _ = rustix::io::read(&self.notifier, &mut [0; 8]);
         }

@@ -121,7 +121,7 @@ impl fmt::Display for SignalError {
         match self {
             Self::Exited => f.write_str("the process has ended"),
             Self::NoGroup => f.write_str(
-                "the process leads no process group; start it with CommandExt::process_group(0)",
+                "the process leads no process group; start it with Command::process_group(0)",
             ),
             Self::NoSuchSignal(signal) => write!(f, "there is no signal {signal}"),
             Self::Denied => {

@@ -44,7 +44,9 @@ impl fmt::Display for Closed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Dropped => "the watcher was dropped",
-            Self::RingThreadDied => "the watcher's ring thread died; build a new watcher",
+            Self::RingThreadDied => {
+                "the watcher's ring thread died (Stats::death has the reason); build a new watcher"
+            }
             Self::ForkedChild => {
                 "the watcher belongs to the parent of this forked process; build one here"
             }

@@ -230,7 +230,8 @@ impl fmt::Display for SpawnError {
                 ..
             } => write!(
                 f,
-                "cannot start {program:?}: it exists, but the interpreter that it names does not: {}",
+                "cannot start {program:?}: it exists, but the interpreter that it names does not: {}; \
+                 install it, or correct the first line of the file",
                 interpreter.display()
             ),
             Self::ArgumentsTooLarge {
@@ -241,7 +242,8 @@ impl fmt::Display for SpawnError {
                 ..
             } => write!(
                 f,
-                "cannot start {program:?}: {} of {bytes} bytes; the kernel accepts {limit}",
+                "cannot start {program:?}: {} of {bytes} bytes; the kernel accepts {limit}; pass less, \
+                 or pass it in a file",
                 match one {
                     true => "an argument or environment variable",
                     false => "arguments and environment",
@@ -249,7 +251,7 @@ impl fmt::Display for SpawnError {
             ),
             Self::Setup { what, .. } => write!(f, "cannot {what}"),
             Self::Invalid { program, reason } => write!(f, "cannot start {program:?}: {reason}"),
-            Self::Cgroup(_) => f.write_str("the child has no cgroup of its own"),
+            Self::Cgroup(_) => f.write_str("the child cannot be started in a cgroup of its own"),
             Self::NoProcesses(limit) => write!(f, "cannot start another process: {limit}"),
             Self::NoDescriptors(cause) => cause.fmt(f),
             Self::OutOfMemory => f.write_str("no memory for another process"),

@@ -87,13 +87,11 @@ impl LeftoverGroup {
         match &self.leader {
             None => Err(io::Error::from_raw_os_error(libc::ESRCH)),
             Some(Leader::Pidfd(leader, _)) => sys::kill_group_by_pidfd(leader.as_fd(), signal),
-            Some(Leader::Pid(leader)) => match sys::kill(*leader, 0) {
-                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {
-                    sys::kill_group_by_number(*leader, signal)
-                }
-                // The number is the pid of another process by now.
-                _ => Err(io::Error::from_raw_os_error(libc::ESRCH)),
-            },
+            // The number is the pid of another process by now.
+            Some(Leader::Pid(leader)) if sys::is_pid_in_use(*leader) => {
+                Err(io::Error::from_raw_os_error(libc::ESRCH))
+            }
+            Some(Leader::Pid(leader)) => sys::kill_group_by_number(*leader, signal),
         }
     }
 }
@@ -147,5 +145,41 @@ impl LeftoverGroups {
             }
         }
         Some(group)
+    }
+}
+
+#[cfg(all(test, not(exitring_loom)))]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_got_the_number_of_the_leader_is_not_killed() {
+        // It is not a child of this process, and leads a group.
+        let output = Command::new("sh")
+            .args(["-c", "setsid sleep 1000 >/dev/null 2>&1 & echo $!"])
+            .stdin(Stdio::null())
+            .output()
+            .expect("sh starts");
+        let stranger: i32 = String::from_utf8_lossy(&output.stdout)
+            .trim()
+            .parse()
+            .expect("a pid");
+        let stranger = Pid::new(stranger).expect("a pid");
+        while !sys::leads_group(stranger) {
+            std::thread::yield_now();
+        }
+        let group = LeftoverGroup {
+            leader: Some(Leader::Pid(stranger)),
+            cgroup: None,
+            in_grace: Arc::default(),
+        };
+        assert!(group.is_empty());
+        let killed = group.kill().map_err(|error| error.raw_os_error());
+        assert_eq!(killed, Err(Some(libc::ESRCH)));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(sys::group_exists(stranger));
+        sys::kill_group_by_number(stranger, libc::SIGKILL).expect("it lives");
     }
 }

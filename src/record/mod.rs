@@ -68,6 +68,8 @@ pub(crate) struct Record {
     status_queries: AtomicU16,
     /// No handle is left and nothing is to be notified. Set under the lock, and never cleared.
     abandoned: AtomicBool,
+    /// The handle was dropped. Accessed under the lock only.
+    handle_dropped: AtomicBool,
     /// Whether the child was started in a cgroup. Set before the record is shared, so that the exits
     /// of others take no lock for it.
     has_cgroup: AtomicBool,
@@ -163,6 +165,7 @@ impl Record {
             watch_for,
             status_queries: AtomicU16::new(0),
             abandoned: AtomicBool::new(false),
+            handle_dropped: AtomicBool::new(false),
             has_cgroup: AtomicBool::new(false),
             token: AtomicU64::new(0),
             ended: OnceBox::new(),
@@ -258,18 +261,34 @@ impl Record {
         self.lock().extra.is_some()
     }
 
-    /// Called when the last handle is dropped. Returns whether that abandons the watch: the process
-    /// has not ended, and nothing is to be notified. A child of ours is never abandoned.
-    pub(crate) fn abandon(&self) -> bool {
+    /// Called when the handle is dropped. Returns whether that abandons the watch: the process has
+    /// not ended, and nothing is to be notified. A child of ours is never abandoned.
+    pub(crate) fn drop_handle(&self) -> bool {
         if self.ownership == Ownership::Owned {
             return false;
         }
         let state = self.lock();
-        let sinks = state.extra.as_ref().map_or(0, |extra| extra.sinks.len());
-        let abandoned =
-            matches!(state.phase, Phase::Live) && state.callbacks.is_empty() && sinks == 0;
-        self.abandoned.store(abandoned, Ordering::Relaxed);
-        abandoned
+        self.handle_dropped.store(true, Ordering::Relaxed);
+        self.abandon(&state)
+    }
+
+    /// Called when a queue that waits for the exit has been dropped. Returns whether that abandons
+    /// the watch.
+    ///
+    /// The handle may be dropped at the same time. The queue has no receiver before the record's
+    /// lock is taken here, so that of the two the later one finds nothing that needs the watch.
+    pub(crate) fn drop_queue(&self) -> bool {
+        let state = self.lock();
+        self.handle_dropped.load(Ordering::Relaxed) && self.abandon(&state)
+    }
+
+    fn abandon(&self, state: &State) -> bool {
+        let mut sinks = state.extra.iter().flat_map(|extra| &extra.sinks);
+        let abandoned = matches!(state.phase, Phase::Live)
+            && state.callbacks.is_empty()
+            && !sinks.any(Sink::has_receiver);
+        let before = self.abandoned.swap(abandoned, Ordering::Relaxed);
+        abandoned && !before
     }
 
     /// Whether the watch is abandoned. The ring thread checks this wherever it would continue with

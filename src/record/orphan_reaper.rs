@@ -15,7 +15,7 @@ use crate::Pid;
 use crate::faults;
 use crate::sync::per_process::PerProcess;
 use crate::sync::signal_mask;
-use crate::sys::{self, WaitTarget};
+use crate::sys::{self, WaitResult, WaitTarget};
 use crate::types::exit::Unknown;
 
 const POLL_INTERVAL_MIN: Duration = Duration::from_millis(2);
@@ -104,6 +104,10 @@ fn run() {
 
 /// Reaps the child if it has ended, and returns whether it has.
 fn reap(record: &Arc<Record>) -> bool {
+    // A report of its cgroup would include the child itself.
+    if let Ok(WaitResult::Pending) = sys::waitid(WaitTarget::PeekPid(record.pid())) {
+        return false;
+    }
     let gone = || Some(Unknown::ReapedElsewhere);
     let target = WaitTarget::ReapPid(record.pid());
     match DeliveryGuard::new(Arc::clone(record)).reap(target, true, gone, Instant::now()) {

@@ -118,7 +118,10 @@ impl Record {
             sink.release();
             return Err(shared.closed_reason());
         }
-        state.extra().sinks.push(sink);
+        let sinks = &mut state.extra().sinks;
+        // Otherwise those of queues that were dropped would accumulate while the process lives.
+        sinks.retain(Sink::has_receiver);
+        sinks.push(sink);
         Ok(())
     }
 }

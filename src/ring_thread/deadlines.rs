@@ -18,6 +18,8 @@ const KILL_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 const KILL_CHECK_MAX: Duration = Duration::from_millis(200);
 /// The longest wait, so that the kernel never gets a timeout of years.
 const WAIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// A time after which no program runs any more, for a grace that is too long for the clock.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 pub(crate) struct Deadlines {
     by_time: BTreeMap<DeadlineKey, Deadline>,
@@ -66,9 +68,7 @@ impl Deadlines {
             }
             // The process ended while the new deadline was in the mailbox. What is left of its
             // group gets the new grace.
-            (false, Some(at), Some(group)) => {
-                self.keep_until(&record, group, at.checked_add(grace))
-            }
+            (false, Some(at), Some(group)) => self.keep_until(&record, group, after(at, grace)),
             // The deadline was removed, or there is nothing left to signal.
             _ => {}
         }
@@ -97,11 +97,11 @@ impl Deadlines {
     /// Handles the end of a process. What it left of its group gets the remaining grace.
     pub(crate) fn ended(&mut self, record: &Arc<Record>) {
         let (group, until) = match self.take(record) {
-            Some(((at, _), Deadline::Kill(_, Some(group)))) => (group, Some(at)),
+            Some(((at, _), Deadline::Kill(_, Some(group)))) => (group, at),
             Some(((at, _), Deadline::Terminate(_, grace, Some(group)))) => {
-                (group, at.checked_add(grace))
+                (group, after(at, grace))
             }
-            Some((_, Deadline::KillGroup(_, group, until))) => (group, Some(until)),
+            Some((_, Deadline::KillGroup(_, group, until))) => (group, until),
             Some((_, Deadline::ConfirmKill(_, group, until))) => {
                 return self.confirm_kill(record, group, until);
             }
@@ -118,13 +118,12 @@ impl Deadlines {
         }
     }
 
-    /// Keeps a group until its grace is over. `None` is a time past the end of the clock, which
-    /// never comes.
-    fn keep_until(&mut self, record: &Arc<Record>, group: LeftoverGroup, until: Option<Instant>) {
+    /// Keeps a group until its grace is over.
+    fn keep_until(&mut self, record: &Arc<Record>, group: LeftoverGroup, until: Instant) {
         // Until the leader's exit has been seen, the leader itself is in the group.
         if record.exit().is_some() && group.is_empty() {
             record.group_ended();
-        } else if let Some(until) = until {
+        } else {
             let poll_at = Instant::now() + POLL_INTERVAL;
             self.insert(until.min(poll_at), record, |record| {
                 Deadline::KillGroup(record, group, until)
@@ -185,15 +184,14 @@ impl Deadlines {
             match entry.remove() {
                 Deadline::Terminate(record, grace, group) => {
                     let (alive, group) = record.terminate_by_deadline(&self.groups, group);
-                    let kill_at = now.checked_add(grace);
-                    match (alive, kill_at, group) {
-                        (true, Some(at), group) => {
-                            self.insert(at, &record, |record| Deadline::Kill(record, group));
+                    let kill_at = after(now, grace);
+                    match (alive, group) {
+                        (true, group) => {
+                            self.insert(kill_at, &record, |record| Deadline::Kill(record, group));
                         }
                         // The process has ended, and the ring thread is about to see that.
-                        (false, at, Some(group)) => self.keep_until(&record, group, at),
-                        // A time past the end of the clock never comes.
-                        _ => {}
+                        (false, Some(group)) => self.keep_until(&record, group, kill_at),
+                        (false, None) => {}
                     }
                 }
                 Deadline::Kill(record, Some(group)) => {
@@ -207,19 +205,29 @@ impl Deadlines {
                     self.confirm_kill(&record, group, until);
                 }
                 Deadline::KillGroup(record, group, until) => {
-                    self.keep_until(&record, group, Some(until));
+                    self.keep_until(&record, group, until);
                 }
             }
         }
     }
 }
 
+/// The end of a grace.
+fn after(at: Instant, grace: Duration) -> Instant {
+    // A time that is near the end of the clock never comes, either.
+    at.checked_add(grace.min(NEVER)).unwrap_or(at)
+}
+
 impl Drop for Deadlines {
-    /// Ends the grace of every group now, because nothing could end it later.
+    /// Ends the grace of every group now, because nothing could end it later. A grace without an end
+    /// stays one.
     fn drop(&mut self) {
-        for deadline in std::mem::take(&mut self.by_time).into_values() {
+        let never = Instant::now() + NEVER / 2;
+        for ((at, _), deadline) in std::mem::take(&mut self.by_time) {
             match deadline {
                 Deadline::Terminate(..) => {}
+                Deadline::Kill(..) if at > never => {}
+                Deadline::KillGroup(_, _, until) if until > never => {}
                 Deadline::Kill(record, group) => {
                     record.kill_by_deadline();
                     if let Some(group) = group {

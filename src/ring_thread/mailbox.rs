@@ -152,7 +152,7 @@ impl Mailbox {
         }
     }
 
-    /// Tells the ring thread that a watch is abandoned. A closed mailbox ignores this.
+    /// Notifies the ring thread that a watch is abandoned. A closed mailbox ignores this.
     pub(crate) fn unwatch(&self, record: Arc<Record>) {
         let _ = self.send(Command::Unwatch(record));
     }
@@ -189,7 +189,7 @@ impl Mailbox {
         wake_up.send();
     }
 
-    /// Tells the ring thread to end. It never sleeps again.
+    /// Requests the end of the ring thread. It never sleeps again.
     pub(crate) fn request_stop(&self) {
         let mut inner = self.lock();
         inner.stopping = true;
@@ -268,6 +268,10 @@ impl Mailbox {
     /// Whether the mailbox holds so many pidfds that other threads could lack descriptors.
     pub(crate) fn is_over_descriptor_budget(&self) -> bool {
         self.lock().pidfds >= self.pidfds_max
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().commands.is_empty()
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -10,7 +10,8 @@
 //! knows those whose registration it has carried out. The start of any other began before the child
 //! was seen to have ended (`Starts::barrier`). Once all these starts are over, their registrations
 //! are in the mailbox, and the ring thread carries them out in its next turn. If the child is still
-//! unknown then, it is not the watcher's. Later starts cannot be its own, because it keeps its pid.
+//! unknown then, it is not the watcher's. That is known at once if no start is under way and the
+//! mailbox is empty. Later starts cannot be its own, because it keeps its pid.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
@@ -33,6 +34,8 @@ const LEADER_CHECK_PAUSE: Duration = Duration::from_millis(10);
 const BARRIER_PAUSE: Duration = Duration::from_millis(2);
 /// How many groups are checked in one turn.
 const CHECKS_PER_TURN: usize = 32;
+/// How many orphans of a group are reaped in one check.
+const REAPS_PER_CHECK: usize = 256;
 
 #[derive(Default)]
 pub(crate) struct Orphans {
@@ -65,7 +68,8 @@ enum Found {
     /// No process that is or may become a child of this process.
     Nothing,
     Members,
-    /// A child of which it is not known yet whether it is an orphan.
+    /// A child that is to be checked soon: it is not known yet whether it is an orphan, or it is one
+    /// of many.
     Candidate,
 }
 
@@ -163,7 +167,7 @@ impl Orphans {
 
 /// Reaps the orphans of a group that have ended.
 fn check(shared: &Shared, owned: &HashSet<Pid>, leader: Pid, group: &mut Group) -> Found {
-    loop {
+    for _ in 0..REAPS_PER_CHECK {
         let pid = match sys::peek_group(leader) {
             GroupResult::Ended(pid) => pid,
             GroupResult::Pending => return Found::Members,
@@ -186,12 +190,18 @@ fn check(shared: &Shared, owned: &HashSet<Pid>, leader: Pid, group: &mut Group) 
                 return Found::Candidate;
             }
             other => {
-                *other = Some(Candidate {
-                    pid,
-                    barrier: shared.starts.barrier(),
-                    passed: false,
-                });
-                return Found::Candidate;
+                let barrier = shared.starts.barrier();
+                // The mailbox last: a start that is over has put the registration there before.
+                if !shared.starts.are_over(barrier) || !shared.mailbox.is_empty() {
+                    let passed = false;
+                    *other = Some(Candidate {
+                        pid,
+                        barrier,
+                        passed,
+                    });
+                    return Found::Candidate;
+                }
+                // All registrations are carried out, so it is an orphan.
             }
         }
         // An entry is reserved before the reap, so no exit is lost.
@@ -220,4 +230,5 @@ fn check(shared: &Shared, owned: &HashSet<Pid>, leader: Pid, group: &mut Group) 
             }
         }
     }
+    Found::Candidate
 }

@@ -22,11 +22,20 @@ pub(super) enum Source {
 }
 
 /// The mappings of one child.
-pub(super) struct Mappings(Vec<Mapping>);
+pub(super) struct Mappings {
+    list: Vec<Mapping>,
+    /// A descriptor that has to stay open until the program is executed, under any number.
+    kept: Option<RawFd>,
+}
 
 impl Mappings {
-    pub(super) fn new(mappings: Vec<Mapping>) -> Self {
-        Self(mappings)
+    pub(super) fn new(list: Vec<Mapping>) -> Self {
+        Self { list, kept: None }
+    }
+
+    /// Keeps a descriptor open until the program is executed, although its number may be mapped.
+    pub(super) fn keep(&mut self, descriptor: Option<RawFd>) {
+        self.kept = descriptor;
     }
 
     /// Carries out the mappings in the child. Returns the number of the one that failed, and the
@@ -35,19 +44,22 @@ impl Mappings {
     /// At first each source whose number is about to be replaced is moved to a number that is not.
     /// The moved descriptors, and `/dev/null`, close when the program is executed.
     pub(super) fn apply(&mut self) -> Result<(), (RawFd, i32)> {
-        for index in 0..self.0.len() {
-            let Some(&Mapping { number, source }) = self.0.get(index) else {
+        if let Some(kept) = self.kept.filter(|kept| self.is_replaced(*kept)) {
+            self.duplicate(kept).map_err(|errno| (kept, errno))?;
+        }
+        for index in 0..self.list.len() {
+            let Some(&Mapping { number, source }) = self.list.get(index) else {
                 continue;
             };
             let Source::File(file) = source else { continue };
             if file != number && self.is_replaced(file) {
                 let moved = self.duplicate(file).map_err(|errno| (number, errno))?;
-                if let Some(mapping) = self.0.get_mut(index) {
+                if let Some(mapping) = self.list.get_mut(index) {
                     mapping.source = Source::File(moved);
                 }
             }
         }
-        for &Mapping { number, source } in &self.0 {
+        for &Mapping { number, source } in &self.list {
             let mapped = match source {
                 Source::File(file) => replace(file, number),
                 Source::Null => open_null(number).and_then(|file| replace(file, number)),
@@ -59,7 +71,7 @@ impl Mappings {
 
     /// Whether a descriptor of this number is going to be replaced.
     fn is_replaced(&self, number: RawFd) -> bool {
-        self.0.iter().any(|mapping| mapping.number == number)
+        self.list.iter().any(|mapping| mapping.number == number)
     }
 
     /// Duplicates a descriptor to a number that stays.
@@ -119,5 +131,50 @@ pub(super) fn checked(result: c_long) -> Result<RawFd, i32> {
         // parent's thread is suspended.
         -1 => Err(unsafe { *libc::__errno_location() }),
         result => Ok(result as RawFd),
+    }
+}
+
+#[cfg(all(test, not(exitring_loom)))]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    use super::*;
+    use crate::sys;
+
+    #[test]
+    fn a_kept_descriptor_stays_open_although_its_number_is_mapped() {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).expect("descriptors are free");
+        let (mapped, when_mapped) = pipe_with(PipeFlags::CLOEXEC).expect("descriptors are free");
+        let null = File::open("/dev/null").expect("it exists");
+        let mut mappings = Mappings::new(vec![Mapping {
+            number: writer.as_raw_fd(),
+            source: Source::File(null.as_raw_fd()),
+        }]);
+        mappings.keep(Some(writer.as_raw_fd()));
+        let run = || {
+            let failed = mappings.apply().is_err();
+            let _ = rustix::io::write(&when_mapped, &[u8::from(failed)]);
+            loop {
+                std::thread::park();
+            }
+        };
+        // SAFETY: the child calls only what is async-signal-safe.
+        let child = unsafe { sys::fork(run) }.expect("it forks");
+        drop(writer);
+        let mut failed = [1];
+        rustix::io::read(&mapped, &mut failed).expect("the child writes");
+        assert_eq!(failed, [0]);
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let mut fds = [PollFd::new(&reader, PollFlags::IN)];
+        let closed = poll(&mut fds, Some(&now)).expect("it polls");
+        assert_eq!(closed, 0, "the child has the other end");
+        assert!(sys::kill_and_reap(child));
     }
 }

@@ -7,7 +7,7 @@
 //! the parent a moment before it replaces the memory of the child.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -63,6 +63,11 @@ impl SharedMemory {
             writer: Some(writer),
             has_left: false,
         })
+    }
+
+    /// The descriptor that the child must keep until it executes the program.
+    pub(super) fn writer(&self) -> Option<RawFd> {
+        self.writer.as_ref().map(AsRawFd::as_raw_fd)
     }
 
     /// No child was made.

@@ -138,7 +138,9 @@ fn run_setup(command: &Command, setup: &mut Setup<'_>, pidfd: bool) -> Result<Cl
     let shared_memory = match command.attributes.changes_credentials() {
         true => {
             let shared = SharedMemory::new();
-            Some(shared.map_err(|error| SpawnError::from_os(&command.program, error))?)
+            let shared = shared.map_err(|error| SpawnError::from_os(&command.program, error))?;
+            setup.descriptors.keep(shared.writer());
+            Some(shared)
         }
         false => None,
     };

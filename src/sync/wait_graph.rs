@@ -119,6 +119,11 @@ pub(crate) fn as_callback<T>(callback: Node, f: impl FnOnce() -> T) -> T {
     f()
 }
 
+/// Whether the thread belongs to a watcher.
+pub(crate) fn is_thread_of_watcher() -> bool {
+    CURRENT.with(|current| current.thread.get().is_some())
+}
+
 /// The edges of a wait of this thread, which are removed when it is dropped.
 pub(crate) struct Waiting(Vec<Edge>);
 

@@ -62,6 +62,13 @@ fn signal_child(pid: Pid, signal: i32, flags: libc::c_uint) -> Option<io::Result
     }
 }
 
+/// Whether any process has this number, be it one that must not be signalled.
+pub(crate) fn is_pid_in_use(pid: Pid) -> bool {
+    // SAFETY: no pointers.
+    let sent = unsafe { libc::kill(pid.as_raw(), 0) };
+    sent == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ESRCH)
+}
+
 /// Whether a process that was not reaped leads a process group.
 pub(crate) fn leads_group(pid: Pid) -> bool {
     // SAFETY: no pointers.

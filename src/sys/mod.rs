@@ -26,8 +26,8 @@ pub(crate) use self::descriptor::{
 };
 pub(crate) use self::fork::fork;
 pub(crate) use self::kill::{
-    group_exists, kill, kill_and_reap, kill_group, kill_group_by_number, kill_group_by_pidfd,
-    leads_group, reap_ending, set_subreaper,
+    group_exists, is_pid_in_use, kill, kill_and_reap, kill_group, kill_group_by_number,
+    kill_group_by_pidfd, leads_group, reap_ending, set_subreaper,
 };
 pub(crate) use self::mask::SignalMask;
 pub(crate) use self::pidfd::{

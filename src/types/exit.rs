@@ -125,7 +125,8 @@ impl Exit {
         }
     }
 
-    /// Whether the process ended after its [deadline](crate::Child::deadline) had sent it a signal.
+    /// Whether the process ended after its [deadline](crate::Child::deadline), which had sent it a
+    /// signal, or had tried to ([`Child::deadline_error`](crate::Child::deadline_error)).
     pub fn by_deadline(&self) -> bool {
         self.by_deadline
     }
@@ -205,7 +206,8 @@ pub enum Unknown {
     SigchldIgnored,
     /// Reading the status takes one descriptor, and for half a second none was free for any exit
     /// that needed one. Owned children need none. The number is the errno: `EMFILE` (raise
-    /// `RLIMIT_NOFILE`), `ENFILE` (raise `fs.file-max`) or `ENOMEM`.
+    /// `RLIMIT_NOFILE`), `ENFILE` (raise `fs.file-max`), `ENOMEM`, or that of a seccomp filter which
+    /// denies `pidfd_open(2)`.
     NoDescriptor(i32),
 }
 
@@ -222,9 +224,15 @@ impl fmt::Display for Unknown {
                 "SIGCHLD is ignored, so the kernel kept no status; set its action to the default"
             }
             Self::NoDescriptor(errno) => {
+                let remedy = match *errno {
+                    libc::EMFILE => "raise RLIMIT_NOFILE",
+                    libc::ENFILE => "raise fs.file-max",
+                    libc::ENOMEM => "the kernel has too little memory",
+                    _ => "allow pidfd_open in the seccomp filter",
+                };
                 return write!(
                     f,
-                    "no descriptor was free to read the status (errno {errno}); raise RLIMIT_NOFILE"
+                    "no descriptor to read the status (errno {errno}); {remedy}"
                 );
             }
         })

@@ -7,7 +7,7 @@ use exitring_protocol::{Client, Notice, Outcome, Watch, WatchFor};
 
 use super::{WatchOptions, print};
 use crate::code;
-use crate::diagnostics::say;
+use crate::failure::Failure;
 
 pub(crate) fn watch(options: &WatchOptions) -> Result<u8> {
     let service = &options.service;
@@ -34,7 +34,7 @@ pub(crate) fn watch(options: &WatchOptions) -> Result<u8> {
         match requests.watch(watch) {
             Ok(watched) => _ = waiting.insert(watched.watch),
             Err(error) => {
-                say(&format!("exitring: watching {pid}: {error}\n"));
+                Failure::usage(format!("cannot watch {pid}: {error}")).report();
                 failed = true;
             }
         }

@@ -22,7 +22,7 @@ pub(crate) enum QueueError {
     Login { server: String },
     #[error("{server} has no JetStream, which a queue needs: {reason}")]
     NoJetStream { server: String, reason: String },
-    #[error("the server denies it: {0}")]
+    #[error("the server denies permission: {0}")]
     Denied(String),
     #[error("cannot {what}: the server does not answer")]
     NoAnswer { what: &'static str },
@@ -99,12 +99,12 @@ impl QueueError {
                 "start the server with jetstream (nats-server -js), or enable it for this account"
             }
             Self::Denied(_) => {
-                "the user needs publish on exitring.RUN.>, $JS.API.> and $JS.ACK.>, and subscribe on exitring.RUN.> and _INBOX.>; docs/CLUSTER.md has the least permissions"
+                "the user needs publish on exitring.RUN.>, $JS.API.> and $JS.ACK.>, and with --log nats on $O.exitring-RUN.>, and subscribe on exitring.RUN.> and _INBOX.>; docs/CLUSTER.md has the least permissions"
             }
             Self::NoAnswer { .. } => {
                 "check the server; the command can be given again, and continues where it was"
             }
-            Self::Refused { .. } => "the log of the server may say more",
+            Self::Refused { .. } => "see the log of the server",
             Self::NoRun { .. } => "submit it first (exitring submit), or check the name of the run",
             Self::OtherRun { .. } => {
                 "start the command again for the new run; if it is `submit`, delete the run before: exitring queue delete"
@@ -132,7 +132,7 @@ impl QueueError {
                 "raise the limits of the stream OBJ_exitring-RUN, the account or the disk, or give workers --log DIR"
             }
             Self::NoLog { .. } => {
-                "somebody has removed it from the server; the records are still there"
+                "check the bucket exitring-RUN on the server; `exitring results` without --logs shows the end of the output"
             }
             Self::InvalidJob { .. } => "correct the list; nothing was submitted",
             Self::NoJobs => "check the list; nothing was submitted",

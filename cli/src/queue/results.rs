@@ -94,7 +94,7 @@ pub(crate) fn results(options: &ResultsOptions) -> Result<u8, Failure> {
         let missing = records.missing();
         if missing > 0 {
             say(&format!(
-                "{missing} records are missing in the stream: the server has lost them, or somebody has removed them\n"
+                "{missing} records are missing in the stream: the server lost them, or they were deleted; once all other jobs are done, submit the same list again to run these jobs\n"
             ));
         }
         if !cancelled {

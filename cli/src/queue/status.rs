@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::connection::{Connection, with_connection};
 use super::error::QueueError;
-use super::model::beat::Beat;
+use super::model::heartbeat::Heartbeat;
 use super::options::StatusOptions;
 use crate::code;
 use crate::duration;
@@ -45,8 +45,8 @@ struct Status {
 #[derive(Serialize)]
 struct WorkerStatus {
     #[serde(flatten)]
-    beat: Beat,
-    /// The time since its last sign of life, by the clock of the server.
+    heartbeat: Heartbeat,
+    /// The time since its last heartbeat, by the clock of the server.
     last_seen_seconds: f64,
     state: WorkerState,
 }
@@ -57,7 +57,7 @@ enum WorkerState {
     Running,
     /// It said so.
     Ended,
-    /// It missed several signs of life.
+    /// It missed several heartbeats.
     Lost,
 }
 
@@ -151,17 +151,17 @@ async fn workers(
         .await?
     {
         sequence = stored.sequence.saturating_add(1);
-        let Ok(beat) = serde_json::from_slice::<Beat>(&stored.payload) else {
+        let Ok(heartbeat) = serde_json::from_slice::<Heartbeat>(&stored.payload) else {
             continue;
         };
         let age = now.duration_since(stored.time).as_secs_f64().max(0.0);
-        let state = match (beat.ended, age > 3.0 * beat.every_seconds + 1.0) {
+        let state = match (heartbeat.ended, age > 3.0 * heartbeat.every_seconds + 1.0) {
             (true, _) => WorkerState::Ended,
             (false, true) => WorkerState::Lost,
             (false, false) => WorkerState::Running,
         };
         workers.push(WorkerStatus {
-            beat,
+            heartbeat,
             last_seen_seconds: age,
             state,
         });
@@ -192,7 +192,7 @@ impl Status {
             let _ = writeln!(text, "about {} left", duration::show(left));
         }
         for worker in &self.workers {
-            let beat = &worker.beat;
+            let heartbeat = &worker.heartbeat;
             let state = match worker.state {
                 WorkerState::Running => "running",
                 WorkerState::Ended => "ended",
@@ -202,13 +202,13 @@ impl Status {
             let _ = writeln!(
                 text,
                 "worker {} on {} (pid {}): {state}, last seen {seen} ago; {} of {} jobs, {} done, {} of them failed",
-                excerpt(&beat.worker),
-                excerpt(&beat.host),
-                beat.pid,
-                beat.jobs,
-                beat.capacity,
-                beat.done,
-                beat.failed
+                excerpt(&heartbeat.worker),
+                excerpt(&heartbeat.host),
+                heartbeat.pid,
+                heartbeat.jobs,
+                heartbeat.capacity,
+                heartbeat.done,
+                heartbeat.failed
             );
         }
         text

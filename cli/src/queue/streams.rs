@@ -5,7 +5,7 @@
 //!
 //! | stream | subjects | messages |
 //! |---|---|---|
-//! | `exitring-RUN-state` | `exitring.RUN.state.>` | the last one of each subject: the [`RunSpec`], cancellation, signs of life, how often a job was given back |
+//! | `exitring-RUN-state` | `exitring.RUN.state.>` | the last one of each subject: the [`RunSpec`], cancellation, heartbeats, how often a job was given back |
 //! | `exitring-RUN-jobs` | `exitring.RUN.jobs.ID` | job N is message N |
 //! | `exitring-RUN-records` | `exitring.RUN.record.ID.*` | the results, a subject for each job: the number of subjects is the number of jobs with a result |
 //! | `OBJ_exitring-RUN` | `$O.exitring-RUN.>` | the logs, in an object store, once a worker has `--log nats` |
@@ -123,7 +123,7 @@ impl Connection {
             && let Err(QueueError::NoRun { .. }) = self.consumer_state(&spec.id).await
         {
             // Somebody has deleted it.
-            self.note_made_again().await;
+            self.note_requeued().await;
         }
         self.create_consumer(spec).await
     }

@@ -31,7 +31,7 @@ const WINDOW: usize = 4096;
 /// What a message has beside the job: its headers.
 const HEADERS: usize = 512;
 /// How long the server may be away.
-const PATIENCE: Duration = Duration::from_secs(60);
+const SERVER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Submits a list. Returns the exit code.
 pub(crate) fn submit(options: &SubmitOptions) -> Result<u8, Failure> {
@@ -117,7 +117,7 @@ async fn store(
     spool: &Spool,
     replicas: u8,
 ) -> Result<u64, QueueError> {
-    let mut deadline = Instant::now() + PATIENCE;
+    let mut deadline = Instant::now() + SERVER_TIMEOUT;
     let (spec, mut stored) = loop {
         match begin(connection, spec, replicas).await {
             Ok(begun) => break begun,
@@ -140,7 +140,7 @@ async fn store(
             }
         };
         if now > stored {
-            deadline = Instant::now() + PATIENCE;
+            deadline = Instant::now() + SERVER_TIMEOUT;
             added += now - stored;
         }
         stored = now;

@@ -162,9 +162,9 @@ pub(crate) struct Options {
     )]
     pub(crate) stopped: Stopped,
 
-    /// Run only part I of N of the list [default: auto]
+    /// Run only shard I of N of the list [default: auto]
     ///
-    /// none runs all of the list. auto takes the part from the environment, as Slurm, Kubernetes or
+    /// none runs the whole list. auto takes the shard from the environment, as Slurm, Kubernetes or
     /// a CI service sets it. Without this option the variable EXITRING_SHARD, which has the same
     /// values, decides, but not in a job of another run.
     #[arg(long, value_name = "I/N")]
@@ -260,7 +260,7 @@ pub(crate) struct Options {
 
     #[command(flatten)]
     pub(crate) contain: ContainOptions,
-    /// Write a page about the run to FILE, as in run.html
+    /// Write an HTML report of the run to FILE, as in run.html
     ///
     /// It shows a timeline, distributions of time and memory, failed jobs with the end of their
     /// output, and the slowest and largest jobs. It refers to no other file and needs no network.
@@ -304,6 +304,6 @@ pub(crate) fn parse_max_args(text: &str) -> Result<u32, String> {
             "with 0 arguments jobs would not depend on the list; for N times the same command, give it a placeholder that it ignores, as in: -- sh -c COMMAND {} ::: $(seq N)".into(),
         ),
         Ok(max) => Ok(max),
-        Err(_) => Err("it is a number from 1 to 4294967295".into()),
+        Err(_) => Err("expected a number from 1 to 4294967295".into()),
     }
 }

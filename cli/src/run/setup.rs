@@ -52,7 +52,7 @@ pub(super) fn choose_shard(options: &Options) -> Result<Shard, Failure> {
             let (shard, launcher) = Shard::from_environment()?;
             if let Some(launcher) = launcher {
                 say(&format!(
-                    "running part {shard} of the list, selected by {launcher}; --shard none runs all of it\n"
+                    "running shard {shard} of the list, selected by {launcher}; --shard none runs the whole list\n"
                 ));
             }
             Ok(shard)

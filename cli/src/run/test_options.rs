@@ -42,7 +42,7 @@ pub(crate) struct TestOptions {
 
     /// Run the list again and again until a job fails
     ///
-    /// At most as often as --repeat says. Running jobs go on to their ends, but with
+    /// At most as often as --repeat says. Running jobs continue to their ends, except with
     /// --fail-fast=now.
     #[arg(
         long,
@@ -54,7 +54,7 @@ pub(crate) struct TestOptions {
 
     /// Start the longest jobs first, by an earlier job log
     ///
-    /// With --shard, the parts of the list take equally long. All parts need the same log.
+    /// With --shard, the shards take equally long. All shards need the same log.
     #[arg(
         long,
         value_name = "LOG",
@@ -104,6 +104,6 @@ fn parse_repeat(text: &str) -> Result<u32, String> {
     match text.parse() {
         Ok(0) => Err("with 0 no job would run; --dry-run only prints the commands".into()),
         Ok(times) => Ok(times),
-        Err(_) => Err("it is a number from 1 to 4294967295".into()),
+        Err(_) => Err("expected a number from 1 to 4294967295".into()),
     }
 }

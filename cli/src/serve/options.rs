@@ -14,7 +14,7 @@ Examples:
   exitring serve --socket /run/exitring/socket --state /var/lib/exitring
   exitring exits --socket /run/exitring/socket --follow
 
-Exit status: 0 the service was asked to end; 2 it cannot start, or its state folder was deleted.
+Exit status: 0 the service was asked to end; 2 it cannot start, or its state directory was deleted.
 
 The protocol is in docs/PROTOCOL.md.";
 
@@ -31,7 +31,7 @@ pub(super) const DESCRIPTORS_SPARE: u64 = 256;
 pub(crate) struct ServeOptions {
     /// The socket to listen on
     ///
-    /// Its folder must exist. Under socket activation the socket of systemd is used.
+    /// Its directory must exist. Under socket activation the socket of systemd is used.
     #[arg(
         long,
         value_name = "PATH",
@@ -40,7 +40,7 @@ pub(crate) struct ServeOptions {
     )]
     pub(crate) socket: PathBuf,
 
-    /// The folder for the state, which outlives the service
+    /// The state directory, which outlives the service
     ///
     /// It is created if it does not exist.
     #[arg(long, value_name = "DIR")]

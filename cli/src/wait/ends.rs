@@ -173,7 +173,7 @@ impl Ends {
         Some(End {
             pid: watched.pid,
             outcome: Outcome::Unknown(Unknown::NotAChild),
-            reason: Some("its parent has not reaped it (it is a zombie), and the kernel tells its status to others only once it is reaped".into()),
+            reason: Some("its parent has not reaped it (it is a zombie), and the kernel reports its status to other processes only after the reap".into()),
         })
     }
 }

@@ -18,10 +18,10 @@ Exit status: 0 the processes ended; 1 no such process; 2 usage; 3 a resource ran
 
 /// Wait for processes to end, children or not, and report their status
 ///
-/// The kernel tells the status of a process to its parent, and from Linux 6.15 on to others, too,
-/// once the parent has reaped it. So when a process ends, its parent has a second to reap it; if it
-/// does not, the status is unknown, and the reason is printed. Processes are only watched: their
-/// parents still reap them.
+/// The kernel reports the status of a process to its parent. From Linux 6.15 on it also reports it
+/// to other processes, once the parent has reaped the process. So when a process ends, its parent
+/// has a second to reap it; if it does not, the status is unknown, and the reason is printed.
+/// Processes are only watched: their parents still reap them.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Options {

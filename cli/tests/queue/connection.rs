@@ -157,7 +157,7 @@ fn the_documented_permissions_suffice_for_each_role_and_allow_no_other() {
             .env("NATS_PASSWORD", password);
         let output = command.output().expect("runs");
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        let denied = text.contains("the server denies it");
+        let denied = text.contains("the server denies permission");
         assert!(
             denied || !text.to_lowercase().contains("permission"),
             "{text}"

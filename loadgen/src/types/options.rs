@@ -208,8 +208,8 @@ pub(crate) struct ServeOptions {
     /// Number of watched processes per client
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) watches: u32,
-    /// Folder in which the state folder of the service is created, and removed at the end [default:
-    /// the folder for temporary files]
+    /// Directory in which the state directory of the service is created, and removed at the end
+    /// [default: the directory for temporary files]
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
 }
@@ -220,11 +220,11 @@ impl ServeOptions {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        if let Some(folder) = &self.state {
+        if let Some(dir) = &self.state {
             ensure!(
-                folder.is_dir(),
-                "--state {}: not a folder; create it first",
-                folder.display()
+                dir.is_dir(),
+                "--state {}: not a directory; create it first",
+                dir.display()
             );
         }
         Ok(())

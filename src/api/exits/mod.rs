@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use crate::api::builder::{check_capacity, check_orphan_capacity};
 use crate::dispatch::sink::Sink;
-use crate::dispatch::tagged_queue::{ExitsQueue, State, Tagged};
+use crate::dispatch::tagged_queue::{ExitsQueue, KeptWatch, State, Tagged};
 use crate::error::{AddError, BuildError, Closed, RecvError, RecvTimeoutError, TryRecvError};
 use crate::shared::Shared;
 use crate::{Watch, Watcher};
@@ -53,8 +53,6 @@ use crate::{Watch, Watcher};
 pub struct Exits {
     shared: Arc<Shared>,
     queue: Arc<ExitsQueue>,
-    /// Shows, as long as it is there, that the queue of orphans has a receiver.
-    _orphans: Option<Arc<()>>,
 }
 
 impl Watcher {
@@ -72,7 +70,6 @@ impl Watcher {
         Ok(Exits {
             shared: Arc::clone(&self.shared),
             queue: Arc::new(ExitsQueue::new(capacity)?),
-            _orphans: None,
         })
     }
 }
@@ -95,16 +92,14 @@ impl Watcher {
             return Err(BuildError::NoSubreaper);
         }
         check_orphan_capacity(capacity)?;
-        let mut exits = self.exits(capacity + 1)?;
+        let exits = self.exits(capacity + 1)?;
         if self.shared.check_process().is_err() {
             // Locks may stay locked forever in a forked child.
             return Ok(exits);
         }
-        let handle = Arc::new(());
         let queue = &self.shared.orphan_queue;
         // A new queue has capacity.
-        let _ = queue.open(&exits.queue, self.shared.ring_thread, &handle);
-        exits._orphans = Some(handle);
+        let _ = queue.open(&exits.queue, self.shared.ring_thread);
         if self.shared.check_open().is_err() {
             queue.close();
         }
@@ -116,7 +111,8 @@ impl Exits {
     /// Registers the queue for the exit of a watch, which is delivered at once if the process has
     /// ended.
     ///
-    /// The watch may be dropped afterwards. Watches of any watcher can be added. A watch can be
+    /// The watch may be dropped afterwards: the queue keeps it until the exit is delivered or the
+    /// queue is dropped. Watches of any watcher can be added. A watch can be
     /// added more than once; its exit is then delivered once for each time. Does not block.
     ///
     /// # Errors
@@ -126,7 +122,10 @@ impl Exits {
     pub fn add(&self, watch: &Watch, tag: u64) -> Result<(), AddError> {
         self.shared.check_process()?;
         watch.check_process()?;
-        let sink = Sink::reserve(&self.queue, tag, watch.ring_thread())?;
+        let mut sink = Sink::reserve(&self.queue, tag, watch.ring_thread())?;
+        if let Some(watch) = watch.to_keep() {
+            sink.set_watch(self.queue.keep(watch));
+        }
         Ok(watch.add_sink(sink)?)
     }
 
@@ -272,6 +271,20 @@ impl Exits {
             Err(closed) => closed,
             Ok(()) => Closed::Dropped,
         })
+    }
+}
+
+impl Drop for Exits {
+    fn drop(&mut self) {
+        // A forked child must not take a lock.
+        if self.shared.check_process().is_err() {
+            return;
+        }
+        for (_, KeptWatch { record, shared }) in self.queue.drop_receiver() {
+            if record.drop_queue() {
+                shared.mailbox.unwatch(record);
+            }
+        }
     }
 }
 

@@ -134,7 +134,7 @@ fn an_abandoned_new_watch_is_removed() {
     // On request, when all are armed, and when its process has ended.
     for step in 0..3 {
         let record = insert(&mut engine, &child, Ownership::Child);
-        assert!(record.abandon());
+        assert!(record.drop_handle());
         let mut events = Vec::new();
         match step {
             0 => engine.disarm(&record).expect("the ring works"),

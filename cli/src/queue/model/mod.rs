@@ -2,10 +2,10 @@
 //! ignored.
 //!
 //! [`run_spec`] is the first message of a run, [`job_message`] a job, [`record_message`] a result,
-//! [`beat`] a sign of life of a worker. [`log_field`] says where the log of a job is, and
+//! [`heartbeat`] the heartbeat of a worker. [`log_field`] says where the log of a job is, and
 //! [`object_info`] describes the object. [`text`] is a string that may not be UTF-8.
 
-pub(super) mod beat;
+pub(super) mod heartbeat;
 pub(super) mod job_message;
 pub(super) mod log_field;
 pub(super) mod object_info;

@@ -127,7 +127,7 @@ impl RunSpec {
         Ok(spec)
     }
 
-    /// The time after which a job without a sign of life is delivered again.
+    /// The time after which a job whose lease was not renewed is delivered again.
     pub(crate) fn lease(&self) -> Duration {
         seconds(self.options.lease_seconds)
     }

@@ -81,7 +81,7 @@ impl Connection {
         &self,
         spec: &RunSpec,
     ) -> Result<(), QueueError> {
-        self.note_made_again().await;
+        self.note_requeued().await;
         let names = self.names();
         let subject = format!(
             "CONSUMER.DELETE.{}.{}",
@@ -95,8 +95,8 @@ impl Connection {
     }
 
     /// A new consumer does not know which jobs are done, so workers have to look that up.
-    pub(super) async fn note_made_again(&self) {
-        let subject = self.names().made_again_subject();
+    pub(super) async fn note_requeued(&self) {
+        let subject = self.names().requeued_subject();
         let _ = self.client.publish(subject, Bytes::new()).await;
         self.flush().await;
     }

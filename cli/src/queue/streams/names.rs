@@ -42,7 +42,7 @@ impl Names {
     }
 
     /// The consumer was deleted and made again.
-    pub(in crate::queue) fn made_again_subject(&self) -> String {
+    pub(in crate::queue) fn requeued_subject(&self) -> String {
         format!("{}.state.made-again", self.prefix)
     }
 

@@ -29,10 +29,10 @@ use crate::run::schedule::event_queue::{Event, EventQueue};
 use crate::run::signals::Signals;
 
 /// How much longer the thread has to end.
-const END_PATIENCE: Duration = Duration::from_secs(5);
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long results have to be stored after a request to end, at least. It is more than
 /// the time for which a request for jobs is open.
-const PATIENCE_MIN: Duration = Duration::from_secs(4);
+const STORE_TIMEOUT_MIN: Duration = Duration::from_secs(4);
 
 /// The link.
 pub(crate) struct QueueLink {
@@ -104,7 +104,7 @@ impl QueueLink {
     /// Waits until all results are stored. They have `grace` for that if they are `limited`, as
     /// after a request to end. After another request they have no time.
     pub(crate) fn close(self, signals: &mut Signals, mut limited: bool, grace: Duration) {
-        let grace = grace.max(PATIENCE_MIN);
+        let grace = grace.max(STORE_TIMEOUT_MIN);
         // The thread has ended if it does not receive this.
         let _ = self.sender.send(FromRun::Close(limited.then_some(grace)));
         let mut deadline = limited.then(|| deadline(grace));
@@ -142,7 +142,7 @@ impl QueueLink {
 /// When the thread of the queue is not waited for any more. A grace may be longer than a clock can
 /// represent.
 fn deadline(grace: Duration) -> Instant {
-    Instant::now() + grace.min(Duration::from_secs(24 * 3600)) + END_PATIENCE
+    Instant::now() + grace.min(Duration::from_secs(24 * 3600)) + END_TIMEOUT
 }
 
 fn work(

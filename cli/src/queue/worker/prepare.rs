@@ -20,7 +20,7 @@ use crate::queue::model::run_spec::{RunSpec, ShellChoice, random_id};
 use crate::run::Options;
 
 /// How long the server has to create the bucket of the logs.
-const BUCKET_PATIENCE: Duration = Duration::from_secs(30);
+const BUCKET_TIMEOUT: Duration = Duration::from_secs(30);
 /// The value of `--log` that is no directory.
 const LOG_NATS: &str = "nats";
 /// How often it is looked whether the run was submitted (`--wait`).
@@ -46,7 +46,7 @@ pub(crate) struct Prepared {
 /// What has happened before this worker starts.
 pub(super) struct Before {
     /// The consumer was deleted and made again.
-    made_again: bool,
+    requeued: bool,
     has_results: bool,
     /// The server that said so.
     server: String,
@@ -58,7 +58,7 @@ impl Before {
     pub(super) fn may_be_forgotten(&self, spec: &RunSpec, server: &str) -> bool {
         let same = spec.server.as_deref() == Some(server);
         let results = self.has_results || self.server != server;
-        self.made_again || results && !same
+        self.requeued || results && !same
     }
 }
 
@@ -136,10 +136,10 @@ async fn read(
             let spec = connection.spec().await?;
             let records = connection.records_state(&spec.id).await?;
             connection.consumer_state(&spec.id).await?;
-            let made_again = names.made_again_subject();
-            let made_again = connection.last_message(&names.state, &made_again).await?;
+            let requeued = names.requeued_subject();
+            let requeued = connection.last_message(&names.state, &requeued).await?;
             let before = Before {
-                made_again: made_again.is_some(),
+                requeued: requeued.is_some(),
                 has_results: records.messages > 0,
                 server: connection.server_id(),
             };
@@ -172,7 +172,7 @@ async fn read(
 
 /// Creates the bucket of the logs. The servers of a cluster may need some time for that.
 async fn create_bucket(connection: &Connection) -> Result<(), QueueError> {
-    let deadline = Instant::now() + BUCKET_PATIENCE;
+    let deadline = Instant::now() + BUCKET_TIMEOUT;
     loop {
         match connection.create_bucket().await {
             Err(error) if error.is_passing() && Instant::now() < deadline => {
@@ -190,8 +190,8 @@ mod tests {
 
     #[test]
     fn jobs_are_looked_up_unless_the_server_has_run_all_the_time() {
-        let before = |made_again, has_results| Before {
-            made_again,
+        let before = |requeued, has_results| Before {
+            requeued,
             has_results,
             server: "A".into(),
         };

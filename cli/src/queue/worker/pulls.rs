@@ -1,7 +1,7 @@
 //! Requests for jobs.
 //!
 //! Each request has its own inbox, so it is known how many of its jobs are still to come. The server
-//! sends signs of life to it. A request that gets none is stalled, whatever the reason is: a new
+//! sends heartbeats to it. A request that gets none is stalled, whatever the reason is: a new
 //! leader of the stream, a consumer that hangs, a connection that is half open.
 //!
 //! A message does not say when the server has sent it. It may have been on its way for as long as the
@@ -23,7 +23,7 @@ use crate::queue::streams::Names;
 /// waits as long: the server may be about to answer.
 const EXPIRES_MAX: Duration = Duration::from_secs(3);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(1);
-/// Without a sign of life for this long a request is stalled.
+/// Without a job or a heartbeat for this long a request is stalled.
 const STALLED: Duration = Duration::from_secs(7);
 /// The most requests at a time.
 const REQUESTS_MAX: usize = 16;
@@ -177,7 +177,7 @@ impl Pulls {
                 self.stalled += 1;
                 // The others have stalled as well.
                 let reconnect = self.stalled.is_multiple_of(3);
-                let reason = "it sends neither jobs nor signs of life";
+                let reason = "it sends neither jobs nor heartbeats";
                 (reconnect.then(|| reason.into()), reconnect)
             }
         }

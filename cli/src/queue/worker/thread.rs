@@ -47,8 +47,8 @@ const TICK: Duration = Duration::from_millis(100);
 const ABSENCE_MIN: Duration = Duration::from_secs(5 * 60);
 /// The longest time between two looks whether the run is complete.
 const CHECK_MAX: Duration = Duration::from_secs(2);
-/// The longest time between signs of life of the worker.
-const BEAT_MAX: Duration = Duration::from_secs(10);
+/// The longest time between heartbeats of the worker.
+const HEARTBEAT_INTERVAL_MAX: Duration = Duration::from_secs(10);
 /// The pause after the server has refused a request for jobs.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// How long jobs wait here that a condition holds up.
@@ -189,7 +189,7 @@ impl Thread {
             ticker
         };
         let (mut tick, mut renewal) = (ticker(TICK), ticker(lease / 3));
-        let mut beat = ticker(self.beat_period());
+        let mut heartbeat = ticker(self.heartbeat_interval());
         let mut link = self.parts.shared.connection.link.clone();
         let client = self.parts.shared.connection.client.clone();
         let mut cancellations = client
@@ -222,7 +222,7 @@ impl Thread {
                 }
                 Some(_) = next(&mut cancellations) => self.cancel(),
                 _ = renewal.tick() => self.renew(),
-                _ = beat.tick() => self.beat(false),
+                _ = heartbeat.tick() => self.send_heartbeat(false),
                 _ = tick.tick() => self.look(),
             }
         }
@@ -234,7 +234,7 @@ impl Thread {
             ));
         }
         if self.link.up {
-            self.beat(true);
+            self.send_heartbeat(true);
             let sent = async { while self.sends.next().await.is_some() {} };
             let _ = timeout(ANSWER_TIMEOUT, sent).await;
         }

@@ -64,7 +64,7 @@ impl ContainOptions {
 fn parse_cpus(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(count) if (0.01..=65_536.0).contains(&count) => Ok(count),
-        _ => Err("it is a number of processors from 0.01, such as 0.5 or 2".into()),
+        _ => Err("expected a number of processors, at least 0.01, such as 0.5 or 2".into()),
     }
 }
 

@@ -134,7 +134,7 @@ impl Selection {
             size += item.size() + size_of::<u64>();
             if size > SIZE_MAX {
                 let cause = "the jobs need more than 256 MiB of memory, and --durations sorts them before the first one starts";
-                return Err(Failure::usage(cause).remedy("use --shard without --durations"));
+                return Err(Failure::usage(cause).remedy("leave out --durations"));
             }
             let durations = self.durations.as_ref();
             times.push(durations.map_or(0, |durations| durations.of(&item.command)));

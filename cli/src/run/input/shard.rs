@@ -25,7 +25,8 @@ pub(crate) enum Wanted {
     Auto,
 }
 
-/// A launcher that runs the same command on several machines and tells each its index.
+/// A launcher that runs the same command on several machines and sets the index of each in its
+/// environment.
 struct Launcher {
     name: &'static str,
     index: &'static str,
@@ -118,15 +119,15 @@ impl Shard {
                 continue;
             };
             let bad = |what: &str| {
-                Failure::usage(format!("{name} selects a part of the list by {index}={index_text}, {what}"))
-                    .remedy(format!("set {count} to the number of parts, or select one with --shard i/n; --shard none runs the whole list"))
+                Failure::usage(format!("{name} selects a shard by {index}={index_text}, {what}"))
+                    .remedy(format!("set {count} to the number of shards, or select one with --shard i/n; --shard none runs the whole list"))
             };
             let Some(count_text) = variable(count) else {
                 // An index without a count selects nothing, except where it always means a part.
                 match name {
                     "Kubernetes" => {
                         return Err(bad(&format!(
-                            "but {count}, the number of parts, is not set"
+                            "but {count}, the number of shards, is not set"
                         )));
                     }
                     _ => continue,
@@ -143,7 +144,7 @@ impl Shard {
                 .and_then(|index| Self::from_zero(index, n))
             else {
                 return Err(bad(&format!(
-                    "{count}={count_text}, and there is no such part"
+                    "{count}={count_text}, and there is no such shard"
                 )));
             };
             let launcher =

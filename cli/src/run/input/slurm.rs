@@ -12,8 +12,8 @@ use crate::failure::Failure;
 /// Step ids from here on are not steps of `srun`: the batch script, an interactive step, the external step.
 const SPECIAL_STEPS: u64 = 0xffff_fff0;
 
-const RERUN: &str = "number the array from 0 or 1 without gaps, as in --array=1-16, or select the part with --shard i/n, \
-    also to run some parts again; --shard none runs the whole list";
+const RERUN: &str = "number the array from 0 or 1 without gaps, as in --array=1-16, or select the shard with --shard i/n, \
+    also to run some shards again; --shard none runs the whole list";
 
 /// A part, from 0, of a number of parts, and the variables that select it.
 #[derive(Debug)]
@@ -40,14 +40,14 @@ pub(super) fn part(
             let variables = format!("{}, {}", task.variables, process.variables);
             match (index, count) {
                 (Some(index), Some(count)) => (index, count, variables),
-                _ => return Err(bad(&variables, "the number of parts is above 2^64", RERUN)),
+                _ => return Err(bad(&variables, "the number of shards is above 2^64", RERUN)),
             }
         }
     };
     // The message is also for an array of one task, which may be meant to run one part of more again.
     let reported = count > 1 || variable("SLURM_ARRAY_TASK_ID").is_some();
     let shard = Shard::from_zero(index, count)
-        .ok_or_else(|| bad(&variables, "there is no such part", RERUN))?;
+        .ok_or_else(|| bad(&variables, "there is no such shard", RERUN))?;
     Ok(Some((
         shard,
         reported.then(|| format!("Slurm ({variables})")),
@@ -108,7 +108,7 @@ fn in_array(variable: &impl Fn(&str) -> Option<String>) -> Result<Option<Part>, 
 
 /// The part of this process in a step of `srun`.
 fn in_step(variable: &impl Fn(&str) -> Option<String>) -> Result<Option<Part>, Failure> {
-    const REMEDY: &str = "select a part with --shard i/n; --shard none runs the whole list";
+    const REMEDY: &str = "select a shard with --shard i/n; --shard none runs the whole list";
     let (Some(process), Some(count)) = (variable("SLURM_PROCID"), variable("SLURM_NTASKS")) else {
         return Ok(None);
     };
@@ -124,7 +124,7 @@ fn in_step(variable: &impl Fn(&str) -> Option<String>) -> Result<Option<Part>, F
         return Ok(None);
     }
     if index >= count {
-        return Err(bad(&variables, "and there is no such part", REMEDY));
+        return Err(bad(&variables, "and there is no such shard", REMEDY));
     }
     Ok(Some(Part {
         index,
@@ -134,10 +134,7 @@ fn in_step(variable: &impl Fn(&str) -> Option<String>) -> Result<Option<Part>, F
 }
 
 fn bad(variables: &str, cause: &str, remedy: &str) -> Failure {
-    Failure::usage(format!(
-        "Slurm selects a part of the list by {variables}, {cause}"
-    ))
-    .remedy(remedy)
+    Failure::usage(format!("Slurm selects a shard by {variables}, {cause}")).remedy(remedy)
 }
 
 #[cfg(test)]
@@ -250,9 +247,9 @@ mod tests {
 
     #[test]
     fn numbers_out_of_range_are_refused() {
-        refused("PROCID=4 NTASKS=4 STEP_ID=0", "no such part");
+        refused("PROCID=4 NTASKS=4 STEP_ID=0", "no such shard");
         refused("PROCID=x NTASKS=4", "not a number");
-        refused("PROCID=1 NTASKS=0", "no such part");
+        refused("PROCID=1 NTASKS=0", "no such shard");
         let max = u64::MAX;
         refused(&array(0, 0, 0, max, 1), "gaps");
         let step = format!("PROCID=1 NTASKS={max} STEP_ID=0");

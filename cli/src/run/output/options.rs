@@ -32,8 +32,8 @@ pub(crate) struct OutputOptions {
 
     /// Forward the output of jobs in the order of the list
     ///
-    /// The first job that has not ended is forwarded as it writes. What later jobs write waits in
-    /// memory, and beyond 4 MiB in an unlinked file in TMPDIR or /tmp.
+    /// The output of the first job that has not ended is forwarded as it arrives. What later jobs
+    /// write waits in memory, and beyond 4 MiB in an unlinked file in TMPDIR or /tmp.
     #[arg(short, long, help_heading = "Output")]
     pub(crate) keep_order: bool,
 

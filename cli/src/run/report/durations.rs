@@ -32,7 +32,7 @@ impl Durations {
                     "the job log {} has more than 4 million commands",
                     log.display()
                 ))
-                .remedy("use --shard without --durations")),
+                .remedy("leave out --durations")),
             }
         })?;
         let mut all: Vec<u64> = micros.values().copied().collect();

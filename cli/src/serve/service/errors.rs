@@ -15,7 +15,7 @@ pub(crate) fn exhausted(error: std::io::Error) -> Error {
         Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::EAGAIN) => Code::Exhausted,
         _ => Code::Failed,
     };
-    Error::new(code, format!("the service: {error}"))
+    Error::new(code, format!("the service failed: {error}"))
 }
 
 pub(crate) fn panicked() -> Error {

@@ -42,7 +42,7 @@ impl Service {
             Some(libc::EINVAL) if group => {
                 Error::new(Code::Unsupported, "signals to groups need Linux 6.9")
             }
-            _ => Error::new(Code::Failed, format!("sending the signal: {error}")),
+            _ => Error::new(Code::Failed, format!("cannot send the signal: {error}")),
         })
     }
 }

@@ -23,7 +23,7 @@ pub(super) async fn answer(
         return answer_hello(session, hello).await.map(Answer::Hello);
     }
     let Some(ClientHello { client, scope }) = &session.hello else {
-        let message = "say hello first, as in {\"op\": \"hello\", \"version\": 1}";
+        let message = "the first request must be hello, as in {\"op\": \"hello\", \"version\": 1}";
         return Err(Error::new(Code::HelloFirst, message));
     };
     let peer = session.peer;

@@ -57,7 +57,7 @@ impl Health {
         if failure.is_none() {
             tracing::error!(
                 error = cause,
-                "the state cannot be written: new requests are refused, exits are kept in memory until it can"
+                "the state cannot be written: new requests are refused, and exits stay in memory until it can be written"
             );
         }
         let since = failure.take().and_then(|failure| failure.exits_since);

@@ -10,7 +10,7 @@ use crate::queue::worker::lease::{FromRun, JobEnd};
 use crate::queue::worker::publication::{JobResult, Stored, acknowledge, publish};
 
 /// How long results have to be stored though the server denies a permission. It may be another one.
-const DENIED_PATIENCE: Duration = Duration::from_secs(2);
+const DENIED_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Thread {
     pub(super) fn handle(&mut self, message: FromRun) {
@@ -32,14 +32,13 @@ impl Thread {
                 end => self.finished((number, attempt), end == JobEnd::Succeeded, message),
             },
             FromRun::GivenBack { number, later } => self.returned(number, later),
-            FromRun::Close(patience) => {
+            FromRun::Close(timeout) => {
                 self.closing = true;
                 self.parts.shared.closing.set(true);
                 self.pulls.stop();
-                let patience = patience.or(self.denied.then_some(DENIED_PATIENCE));
+                let timeout = timeout.or(self.denied.then_some(DENIED_TIMEOUT));
                 // A time that the clock cannot represent is never reached.
-                self.close_until =
-                    patience.and_then(|patience| Instant::now().checked_add(patience));
+                self.close_until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
                 let left = self.publications.len();
                 if left > 0 && !self.link.up {
                     say(&format!("{left} results wait for the server\n"));

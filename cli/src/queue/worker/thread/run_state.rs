@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::{ABSENCE_MIN, BEAT_MAX, CHECK_MAX, HOLD_MAX, HOLD_PAUSE, Thread};
+use super::{ABSENCE_MIN, CHECK_MAX, HEARTBEAT_INTERVAL_MAX, HOLD_MAX, HOLD_PAUSE, Thread};
 use crate::code;
 use crate::duration;
 use crate::failure::Failure;
 use crate::queue::connection::{ANSWER_TIMEOUT, Link};
 use crate::queue::error::QueueError;
-use crate::queue::model::beat::Beat;
+use crate::queue::model::heartbeat::Heartbeat;
 use crate::run::schedule::event_queue::Event;
 
 /// How far the run is.
@@ -53,7 +53,7 @@ impl Thread {
         let due = match self.unfinished {
             _ if self.check_now => now,
             0 => self.next_check,
-            _ => self.last_check + BEAT_MAX,
+            _ => self.last_check + HEARTBEAT_INTERVAL_MAX,
         };
         if self.takes_jobs() && self.check.is_empty() && now >= due {
             self.last_check = now;
@@ -261,15 +261,15 @@ impl Thread {
         }
     }
 
-    pub(super) fn beat_period(&self) -> Duration {
-        (self.parts.spec.lease() / 3).clamp(Duration::from_secs(1), BEAT_MAX)
+    pub(super) fn heartbeat_interval(&self) -> Duration {
+        (self.parts.spec.lease() / 3).clamp(Duration::from_secs(1), HEARTBEAT_INTERVAL_MAX)
     }
 
-    pub(super) fn beat(&self, ended: bool) {
+    pub(super) fn send_heartbeat(&self, ended: bool) {
         if !self.link.up || self.deleted {
             return;
         }
-        let beat = Beat {
+        let heartbeat = Heartbeat {
             worker: self.parts.worker.clone(),
             host: self.parts.host.clone(),
             pid: std::process::id(),
@@ -279,12 +279,12 @@ impl Thread {
             waiting: self.publications.len(),
             done: self.done,
             failed: self.failed,
-            every_seconds: self.beat_period().as_secs_f64(),
+            every_seconds: self.heartbeat_interval().as_secs_f64(),
             ended,
         };
         let shared = &self.parts.shared;
         let subject = shared.names.worker_subject(&shared.id, &self.parts.worker);
-        let json = serde_json::to_vec(&beat).unwrap_or_default();
+        let json = serde_json::to_vec(&heartbeat).unwrap_or_default();
         let client = shared.connection.client.clone();
         self.send(async move {
             let _ = client.publish(subject, json.into()).await;

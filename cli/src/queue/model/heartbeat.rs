@@ -1,10 +1,10 @@
-//! A sign of life of a worker.
+//! The heartbeat of a worker.
 
 use serde::{Deserialize, Serialize};
 
 /// What a worker publishes every few seconds. The server stores the last one of each worker.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Beat {
+pub(crate) struct Heartbeat {
     pub(crate) worker: String,
     pub(crate) host: String,
     pub(crate) pid: u32,
