@@ -275,16 +275,20 @@ fn two_compat_callbacks_that_unregister_each_other_both_return() {
 fn dropping_a_watcher_is_not_delayed_by_a_callback_that_reads_a_childs_output() {
     // The child lives, or has ended and left a process with its output.
     for script in ["exec sleep 1000", "sleep 1000 & exit"] {
-        drop_while_a_callback_reads(script);
+        let watcher = Arc::new(Watcher::new().unwrap());
+        drop_while_a_callback_reads(Arc::clone(&watcher), watcher, script);
+        let other = Arc::new(Watcher::new().unwrap());
+        drop_while_a_callback_reads(Arc::new(Watcher::new().unwrap()), other, script);
     }
 }
 
-fn drop_while_a_callback_reads(script: &str) {
-    let watcher = Arc::new(Watcher::new().unwrap());
+fn drop_while_a_callback_reads(watcher: Arc<Watcher>, of_child: Arc<Watcher>, script: &str) {
     let ended = spawn_true(&watcher);
     let mut command = sh(script);
     command.stdout(Stdio::piped()).process_group(0);
-    let child = watcher.spawn(&mut command).unwrap();
+    let child = of_child.spawn(&mut command).unwrap();
+    // Unless it is the same one, it lives until the end.
+    let of_child = (!Arc::ptr_eq(&watcher, &of_child)).then_some(of_child);
     if script.ends_with("exit") {
         child.wait().unwrap();
     }
@@ -309,4 +313,5 @@ fn drop_while_a_callback_reads(script: &str) {
     assert!(receive(&failed));
     // SAFETY: no pointers. The sleeping process is in the group, so no other has the number.
     unsafe { libc::kill(-pid, libc::SIGKILL) };
+    drop(of_child);
 }

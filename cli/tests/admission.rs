@@ -121,7 +121,7 @@ fn pressure_holds_up_starts() {
     assert_eq!(run.code(), Some(130));
 }
 
-/// `exitring` in a mount namespace in which a file of the folder stands for one in `/proc`; `None`
+/// `exitring` in a mount namespace in which a file of the directory stands for one in `/proc`; `None`
 /// where namespaces are not permitted.
 fn with_proc_file(dir: &TempDir, file: &str, text: &str, words: &[&str]) -> Option<Command> {
     let fake = dir.path().join("fake");
@@ -334,7 +334,7 @@ fn missing_pressure_information_is_an_error_before_anything_runs() {
     assert!(err.contains("psi=1"), "{err}");
 }
 
-/// Runs a list in a new folder, and requires success.
+/// Runs a list in a new directory, and requires success.
 fn run_all(arguments: &[&str], list: &str) {
     let dir = TempDir::new().unwrap();
     let output = exitring(arguments.iter().copied())

@@ -10,7 +10,7 @@ use common::{EXITRING, Started, wait_until};
 use tempfile::TempDir;
 
 /// `exitring` as process 1 of a new pid namespace; `None` where namespaces are not permitted.
-fn in_namespace(words: &[&str], folder: &Path) -> Option<Command> {
+fn in_namespace(words: &[&str], directory: &Path) -> Option<Command> {
     let unshare = ["--pid", "--fork", "--kill-child", "--mount-proc"];
     let root = rustix::process::geteuid().is_root();
     let user: &[&str] = if root {
@@ -34,12 +34,12 @@ fn in_namespace(words: &[&str], folder: &Path) -> Option<Command> {
     }
     let mut command = Command::new("unshare");
     command.args(user).args(unshare).arg(EXITRING).args(words);
-    command.current_dir(folder).stdin(Stdio::null());
+    command.current_dir(directory).stdin(Stdio::null());
     Some(command)
 }
 
-fn list(folder: &Path, lines: &str) {
-    fs::write(folder.join("list"), lines).expect("it can be written");
+fn list(directory: &Path, lines: &str) {
+    fs::write(directory.join("list"), lines).expect("it can be written");
 }
 
 fn children(pid: u32) -> Vec<u32> {
@@ -67,15 +67,15 @@ fn send(pid: u32, signal: i32) {
 
 #[test]
 fn orphans_are_reaped() {
-    let folder = TempDir::new().expect("a folder can be made");
+    let directory = TempDir::new().expect("a directory can be made");
     // The last job waits until there is no zombie. Without a reaper they would stay.
     let orphans = "sh -c '(true &); true'\n".repeat(50);
     let zombies = "grep -lsE '^State:.Z' /proc/[0-9]*/status";
     let look = format!(
         "n=0; while {zombies} >&2 && [ $n -lt 600 ]; do n=$((n+1)); sleep 0.1; done; ! {zombies}\n"
     );
-    list(folder.path(), &(orphans + &look));
-    let Some(mut command) = in_namespace(&["run", "-j1", "-q", "list"], folder.path()) else {
+    list(directory.path(), &(orphans + &look));
+    let Some(mut command) = in_namespace(&["run", "-j1", "-q", "list"], directory.path()) else {
         return;
     };
     let output = command.output().expect("it starts");
@@ -84,11 +84,11 @@ fn orphans_are_reaped() {
 
 #[test]
 fn it_exits_with_the_exit_code_of_the_command() {
-    let folder = TempDir::new().expect("a folder can be made");
-    list(folder.path(), "exit 3\n");
+    let directory = TempDir::new().expect("a directory can be made");
+    list(directory.path(), "exit 3\n");
     let code = |lines: &str| {
-        list(folder.path(), lines);
-        let mut command = in_namespace(&["run", "-q", "list"], folder.path())?;
+        list(directory.path(), lines);
+        let mut command = in_namespace(&["run", "-q", "list"], directory.path())?;
         let status = command.stderr(Stdio::null()).status().expect("it starts");
         Some(status.code())
     };
@@ -103,32 +103,32 @@ fn it_exits_with_the_exit_code_of_the_command() {
 
 #[test]
 fn signals_to_process_1_reach_the_command() {
-    let folder = TempDir::new().expect("a folder can be made");
+    let directory = TempDir::new().expect("a directory can be made");
     list(
-        folder.path(),
+        directory.path(),
         "trap 'echo ended > trapped; exit 0' TERM; echo > up; sleep 1000 & wait\n",
     );
-    let Some(mut command) = in_namespace(&["run", "-q", "list"], folder.path()) else {
+    let Some(mut command) = in_namespace(&["run", "-q", "list"], directory.path()) else {
         return;
     };
     let mut unshare = Started::new(command.stderr(Stdio::null()));
-    wait_until("the job runs", || folder.path().join("up").exists());
+    wait_until("the job runs", || directory.path().join("up").exists());
     send(process_1_of(&unshare), libc::SIGTERM);
     // The exit code of an interrupted run.
     assert_eq!(unshare.code(), Some(130));
-    assert!(folder.path().join("trapped").exists());
+    assert!(directory.path().join("trapped").exists());
 }
 
 #[test]
 #[cfg(feature = "serve")]
 fn a_service_reexecutes_itself_on_a_signal_to_process_1_and_stays_its_child() {
-    let folder = TempDir::new().expect("a folder can be made");
+    let directory = TempDir::new().expect("a directory can be made");
     let words = ["serve", "--socket", "socket", "--state", "state"];
-    let Some(mut command) = in_namespace(&words, folder.path()) else {
+    let Some(mut command) = in_namespace(&words, directory.path()) else {
         return;
     };
     let mut unshare = Started::new(command.stderr(Stdio::piped()));
-    let connect = || exitring_protocol::Client::connect(folder.path().join("socket"), None);
+    let connect = || exitring_protocol::Client::connect(directory.path().join("socket"), None);
     wait_until("it answers", || connect().is_ok());
     let first = process_1_of(&unshare);
     let service = children(first);
@@ -149,9 +149,9 @@ fn a_service_reexecutes_itself_on_a_signal_to_process_1_and_stays_its_child() {
 
 #[test]
 fn variables_with_the_pid_of_process_1_get_the_pid_of_the_command() {
-    let folder = TempDir::new().expect("a folder can be made");
-    list(folder.path(), "echo $LISTEN_PID $WATCHDOG_PID $PPID\n");
-    let Some(mut command) = in_namespace(&["run", "-q", "list"], folder.path()) else {
+    let directory = TempDir::new().expect("a directory can be made");
+    list(directory.path(), "echo $LISTEN_PID $WATCHDOG_PID $PPID\n");
+    let Some(mut command) = in_namespace(&["run", "-q", "list"], directory.path()) else {
         return;
     };
     command.env("LISTEN_PID", "1").env("WATCHDOG_PID", "1");
@@ -167,8 +167,8 @@ fn variables_with_the_pid_of_process_1_get_the_pid_of_the_command() {
 
 #[test]
 fn doctor_reports_that_exitring_reaps() {
-    let folder = TempDir::new().expect("a folder can be made");
-    let Some(mut command) = in_namespace(&["doctor"], folder.path()) else {
+    let directory = TempDir::new().expect("a directory can be made");
+    let Some(mut command) = in_namespace(&["doctor"], directory.path()) else {
         return;
     };
     let output = command.output().expect("it starts");
@@ -197,12 +197,12 @@ fn is_pending(pid: u32, signal: i32) -> bool {
 /// second one would kill jobs at once.
 #[test]
 fn a_ctrl_c_at_a_terminal_counts_as_one_request() {
-    let folder = TempDir::new().expect("a folder can be made");
+    let directory = TempDir::new().expect("a directory can be made");
     let job = "trap '' INT; \
         trap 'echo > asked; while [ ! -e go ]; do sleep 0.05; done; echo > trapped; exit 0' TERM; \
         echo $PPID > up; while :; do sleep 0.1; done\n";
-    list(folder.path(), job);
-    let Some(command) = in_namespace(&["run", "-q", "--grace", "1000s", "list"], folder.path())
+    list(directory.path(), job);
+    let Some(command) = in_namespace(&["run", "-q", "--grace", "1000s", "list"], directory.path())
     else {
         return;
     };
@@ -218,13 +218,13 @@ fn a_ctrl_c_at_a_terminal_counts_as_one_request() {
         "/dev/null",
     ]);
     script
-        .current_dir(folder.path())
+        .current_dir(directory.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::null());
     let mut child = script.spawn().expect("there is script");
     let stdin = child.stdin.take().expect("it is piped");
     let mut started = Started(child);
-    let there = |name: &str| folder.path().join(name).exists();
+    let there = |name: &str| directory.path().join(name).exists();
     wait_until("the job runs", || there("up"));
     let unshare = children(started.0.id())[0];
     let first = children(unshare)[0];
@@ -243,16 +243,16 @@ fn a_ctrl_c_at_a_terminal_counts_as_one_request() {
     });
     // A second one would kill the job now.
     std::thread::sleep(std::time::Duration::from_millis(300));
-    fs::write(folder.path().join("go"), "").expect("it can be written");
+    fs::write(directory.path().join("go"), "").expect("it can be written");
     let code = started.code();
     assert!(there("trapped"), "{code:?}");
 }
 
 #[test]
 fn jobs_of_process_1_are_contained() {
-    let folder = TempDir::new().expect("a folder can be made");
-    list(folder.path(), "setsid sleep 1000 & exit 0\n");
-    let Some(mut command) = in_namespace(&["run", "--contain", "list"], folder.path()) else {
+    let directory = TempDir::new().expect("a directory can be made");
+    list(directory.path(), "setsid sleep 1000 & exit 0\n");
+    let Some(mut command) = in_namespace(&["run", "--contain", "list"], directory.path()) else {
         return;
     };
     let output = command.output().expect("it starts");

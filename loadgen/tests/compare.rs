@@ -276,7 +276,7 @@ fn the_published_schema_is_the_one_of_this_program() {
 #[test]
 fn histograms_are_saved_for_each_contestant() {
     let scratch = Scratch::new("hgrm");
-    let folder = scratch.file("hgrm");
+    let directory = scratch.file("hgrm");
     let arguments = [
         "storm",
         "--children",
@@ -286,11 +286,11 @@ fn histograms_are_saved_for_each_contestant() {
         "--with",
         "exitring,wait-loop",
         "--hgrm",
-        &folder,
+        &directory,
     ];
     measure(&scratch, &arguments);
     for name in ["storm-exitring.hgrm", "storm-wait-loop.hgrm"] {
-        let path = std::path::Path::new(&folder).join(name);
+        let path = std::path::Path::new(&directory).join(name);
         let hgrm = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
         // The file contains both rounds.
         assert!(hgrm.contains("Total count    =          200"), "{hgrm}");

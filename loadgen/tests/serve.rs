@@ -8,7 +8,7 @@ use common::{Scratch, measure};
 
 #[test]
 fn the_service_reports_every_exit_to_its_clients() {
-    // The service is a program of another package, in the same target folder.
+    // The service is a program of another package, in the same target directory.
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "-q", "-p", "exitring-cli"]);
     assert!(build.status().expect("cargo starts").success());

@@ -313,8 +313,8 @@ mod tests {
 
     #[test]
     fn a_service_that_does_not_answer_the_hello_is_a_timeout() {
-        let folder = tempfile::tempdir().expect("a folder can be made");
-        let socket = folder.path().join("socket");
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        let socket = directory.path().join("socket");
         let _silent = UnixListener::bind(&socket).expect("it can be bound");
         let error = Client::connect_within(&socket, None, Duration::from_millis(20)).err();
         match error.expect("nobody answers") {

@@ -10,7 +10,7 @@ use crate::CgroupUsage;
 pub struct Record {
     /// The position in the log. Positions grow, with gaps, and are never reused.
     pub seq: u64,
-    /// The number of the watch, which the service never reuses in the life of a state folder.
+    /// The number of the watch, which the service never reuses in the life of a state directory.
     pub watch: u64,
     /// The pid of the process. The kernel may have given it to another process since.
     pub pid: i32,

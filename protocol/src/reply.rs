@@ -72,7 +72,7 @@ pub struct Welcome {
     pub version: u32,
     /// The version of the service.
     pub service: String,
-    /// An identifier of the state folder, made when the folder was created. Numbers of watches and
+    /// An identifier of the state directory, made when the directory was created. Numbers of watches and
     /// positions in the log are valid for one instance only.
     pub instance: String,
     /// The user id of the client.

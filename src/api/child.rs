@@ -139,8 +139,9 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// [`OutputError::Wait`] with the errors of [`wait`](Self::wait), [`OutputError::Read`] if a
-    /// pipe cannot be read. Both drop the child handle.
+    /// [`OutputError::Wait`] with the errors of [`wait`](Self::wait), and with [`Closed::Dropped`] in
+    /// a callback of a watcher that is being dropped, which would wait for the callback.
+    /// [`OutputError::Read`] if a pipe cannot be read. Both drop the child handle.
     pub fn wait_with_output(self) -> Result<Output, OutputError> {
         self.output(usize::MAX)
     }
@@ -167,7 +168,7 @@ impl Child {
         // Without this check, the drop of the watcher could wait for this thread, which would wait
         // for an exit that is never delivered, or for other processes that have the pipes.
         let check = || match watch.try_wait() {
-            Ok(_) if watch.is_stopping() && wait_graph::is_thread_of_watcher() => {
+            Ok(_) if wait_graph::is_thread_stopping() => {
                 Err(OutputError::Wait(Closed::Dropped.into()))
             }
             Ok(_) => Ok(()),

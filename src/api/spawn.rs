@@ -17,6 +17,7 @@ use crate::record::orphan_reaper;
 use crate::record::{Ownership, Record, WatchFor};
 use crate::ring_thread::command::Registered;
 use crate::shared::Shared;
+use crate::spawn::starts::Start;
 use crate::sys::{self, WaitResult, WaitTarget};
 use crate::trace;
 use crate::types::exit::{Outcome, Usage};
@@ -51,20 +52,19 @@ impl Watcher {
     /// Takes ownership of a child that the standard library started, whether it runs or has ended.
     ///
     /// A child that was already waited for is accepted as well. Its status is known then, but not
-    /// its resource usage. Does not block.
+    /// its resource usage. With [`Builder::subreaper`](crate::Builder::subreaper), the child must not
+    /// be in a process group that an owned child leads: it would be an orphan until the call. Does not
+    /// block.
     ///
     /// # Errors
     ///
     /// [`AdoptError`] returns the child to the caller.
     pub fn adopt(&self, mut std: process::Child) -> Result<Child, AdoptError> {
-        let _start = self
-            .shared
-            .settings
-            .subreaper
-            .then(|| self.shared.starts.begin());
+        let _start = self.shared.begin_start();
         let adopted = self.shared.child_permit().and_then(|permit| {
             let pid = Pid::try_from(std.id())?;
-            let usage = usage_of_zombie(pid);
+            let reads_usage = self.shared.settings.usage;
+            let usage = reads_usage.then(|| usage_of_zombie(pid)).flatten();
             // Only `std` knows whether it has reaped the child, in which case the pid may already
             // belong to another process.
             match std.try_wait() {
@@ -94,7 +94,8 @@ impl Watcher {
     /// Takes ownership of a child of this process by its pid, for programs that fork on their own.
     ///
     /// No other code may reap the child, and no other watch may own it, of this watcher or another
-    /// one. Does not block.
+    /// one. With [`Builder::subreaper`](crate::Builder::subreaper), the child must not be in a process
+    /// group that an owned child leads: it would be an orphan until the call. Does not block.
     ///
     /// # Errors
     ///
@@ -107,11 +108,7 @@ impl Watcher {
         P::Error: Into<WatchError>,
     {
         let pid = pid.try_into().map_err(Into::into)?;
-        let _start = self
-            .shared
-            .settings
-            .subreaper
-            .then(|| self.shared.starts.begin());
+        let _start = self.shared.begin_start();
         let permit = self.shared.child_permit()?;
         let registered = match self.shared.open_child(pid) {
             Registered::Pid => match sys::waitid(WaitTarget::PeekPid(pid)) {
@@ -157,7 +154,7 @@ impl Shared {
 
     fn start<C: Spawn + ?Sized>(self: &Arc<Self>, command: &mut C) -> Result<Child, SpawnError> {
         let permit = self.child_permit().map_err(SpawnError::Refused)?;
-        let _start = self.settings.subreaper.then(|| self.starts.begin());
+        let _start = self.begin_start();
         let pidfd = self.check_pidfds().is_ok();
         let started = match command.start(pidfd) {
             // New watches hold descriptors for a short time, which the ring thread can close.
@@ -213,6 +210,11 @@ impl Shared {
             Ok(WaitResult::Ended(..)) => Registered::Ended(pidfd),
             Ok(WaitResult::NoChild) | Err(_) => Registered::Pid,
         }
+    }
+
+    /// Begins the start or the adoption of a child, if orphans are reaped.
+    fn begin_start(&self) -> Option<Start<'_>> {
+        self.settings.subreaper.then(|| self.starts.begin())
     }
 
     fn child_permit(&self) -> Result<WatchPermit<'_>, WatchError> {

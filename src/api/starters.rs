@@ -152,7 +152,7 @@ fn start_thread(shared: &Arc<Shared>, index: usize) -> io::Result<(thread::JoinH
     let thread = thread::Builder::new().name(format!("exitring-s{index}"));
     let run = move || {
         signal_mask::with_builder_mask(shared.signal_mask, || {
-            wait_graph::as_thread(node, || {
+            wait_graph::as_thread(node, &shared.stop, || {
                 while let Some(request) = shared.starters.next() {
                     request.start(&shared);
                 }

@@ -179,11 +179,6 @@ impl Watch {
         }
     }
 
-    /// Whether the watcher is being dropped.
-    pub(crate) fn is_stopping(&self) -> bool {
-        self.shared.stopping()
-    }
-
     pub(crate) fn check_process(&self) -> Result<(), Closed> {
         self.shared.check_process()
     }

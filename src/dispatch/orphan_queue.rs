@@ -31,7 +31,7 @@ impl OrphanQueue {
     /// Sets the queue, in place of an earlier one.
     pub(crate) fn open(&self, queue: &Arc<ExitsQueue>, ring_thread: Node) -> Result<(), AddError> {
         let open = Open {
-            next: Sink::reserve(queue, 0, ring_thread)?,
+            next: Sink::reserve(queue, 0, ring_thread, None)?,
             queue: Arc::downgrade(queue),
             ring_thread,
         };
@@ -52,7 +52,7 @@ impl OrphanQueue {
             return Ok(None);
         };
         let tag = leader.as_raw().unsigned_abs().into();
-        Sink::reserve(&queue, tag, open.ring_thread).map(Some)
+        Sink::reserve(&queue, tag, open.ring_thread, None).map(Some)
     }
 
     /// Reports the end of the watcher to the queue.

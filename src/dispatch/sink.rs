@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
-use super::tagged_queue::{ExitsQueue, Tagged, WatchKey};
+use super::tagged_queue::{ExitsQueue, KeptWatch, Tagged, WatchKey};
 use crate::error::AddError;
 use crate::sync::wait_graph::Node;
 use crate::types::exit::Exit;
@@ -26,19 +26,15 @@ impl Sink {
         queue: &Arc<ExitsQueue>,
         tag: u64,
         ring_thread: Node,
+        kept: Option<KeptWatch>,
     ) -> Result<Self, AddError> {
-        queue.reserve(ring_thread)?;
+        let watch = queue.reserve(ring_thread, kept)?;
         Ok(Self {
             queue: Some(Arc::downgrade(queue)),
             ring_thread,
             tag,
-            watch: None,
+            watch,
         })
-    }
-
-    /// Sets where the queue keeps the watch.
-    pub(crate) fn set_watch(&mut self, key: usize) {
-        self.watch = Some(key);
     }
 
     /// Whether the program still has the queue.

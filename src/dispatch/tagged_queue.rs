@@ -106,14 +106,9 @@ impl ExitsQueue {
         self.has_receiver.load(Ordering::Relaxed)
     }
 
-    /// Keeps a watch until its exit is delivered.
-    pub(crate) fn keep(&self, watch: KeptWatch) -> usize {
-        self.lock().kept.insert(watch)
-    }
-
     /// Ends the queue, and returns the watches that it kept.
     pub(crate) fn drop_receiver(&self) -> Slab<KeptWatch> {
-        // Before a lock of a record is taken: see `Record::abandon`.
+        // Before a lock of a record is taken: see `Record::drop_queue`.
         self.has_receiver.store(false, Ordering::Relaxed);
         mem::take(&mut self.lock().kept)
     }
@@ -123,8 +118,12 @@ impl ExitsQueue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reserves an entry for an exit from `ring_thread`.
-    pub(crate) fn reserve(&self, ring_thread: Node) -> Result<(), AddError> {
+    /// Reserves an entry for an exit from `ring_thread`, and keeps the watch until then.
+    pub(crate) fn reserve(
+        &self,
+        ring_thread: Node,
+        kept: Option<KeptWatch>,
+    ) -> Result<WatchKey, AddError> {
         let mut state = self.lock();
         if state.outstanding == self.capacity {
             return Err(AddError::Full {
@@ -140,7 +139,7 @@ impl ExitsQueue {
                 self.wake_announced(&state);
             }
         }
-        Ok(())
+        Ok(kept.map(|watch| state.kept.insert(watch)))
     }
 
     /// Fills a reserved entry.

@@ -14,7 +14,7 @@ pub(crate) fn run(shared: &Shared, me: Node) {
         })
     };
     signal_mask::with_builder_mask(shared.signal_mask, || {
-        wait_graph::as_thread(me, || {
+        wait_graph::as_thread(me, &shared.stop, || {
             while let Some(popped) = next() {
                 if popped.wake_producer {
                     shared.mailbox.wake_reader();

@@ -68,11 +68,7 @@ impl DeliveryGuard {
         // The child is a zombie, which its cgroup does not count. Files are not read under the lock.
         let report = record.cgroup_report();
         let state = record.lock();
-        let waited = match with_usage {
-            true => sys::waitid(target),
-            false => sys::waitid_without_usage(target),
-        };
-        let (outcome, usage) = match waited {
+        let (outcome, usage) = match sys::waitid_with(target, with_usage) {
             Ok(WaitResult::Ended(outcome, usage)) => (outcome, usage),
             Ok(WaitResult::Pending) => return Reaped::NotYet(self),
             Ok(WaitResult::NoChild) | Err(_) => match why_not() {

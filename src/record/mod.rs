@@ -282,13 +282,17 @@ impl Record {
         self.handle_dropped.load(Ordering::Relaxed) && self.abandon(&state)
     }
 
+    /// Abandons the watch, if it is not abandoned and nothing needs it.
     fn abandon(&self, state: &State) -> bool {
+        if self.is_abandoned() {
+            return false;
+        }
         let mut sinks = state.extra.iter().flat_map(|extra| &extra.sinks);
         let abandoned = matches!(state.phase, Phase::Live)
             && state.callbacks.is_empty()
             && !sinks.any(Sink::has_receiver);
-        let before = self.abandoned.swap(abandoned, Ordering::Relaxed);
-        abandoned && !before
+        self.abandoned.store(abandoned, Ordering::Relaxed);
+        abandoned
     }
 
     /// Whether the watch is abandoned. The ring thread checks this wherever it would continue with

@@ -119,8 +119,10 @@ impl Record {
             return Err(shared.closed_reason());
         }
         let sinks = &mut state.extra().sinks;
-        // Otherwise those of queues that were dropped would accumulate while the process lives.
-        sinks.retain(Sink::has_receiver);
+        if sinks.len() == sinks.capacity() {
+            // Otherwise those of dropped queues would accumulate while the process lives.
+            sinks.retain(Sink::has_receiver);
+        }
         sinks.push(sink);
         Ok(())
     }

@@ -13,6 +13,8 @@ use crate::record::{DeadlineKey, NewDeadline, Record};
 /// How often a group is checked for remaining processes. A group that is not empty costs a
 /// descriptor.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// The same for a group whose grace has no end.
+const ENDLESS_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How often, and for how long, processes that were sent `SIGKILL` are checked for their end.
 const KILL_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 const KILL_CHECK_MAX: Duration = Duration::from_millis(200);
@@ -124,7 +126,11 @@ impl Deadlines {
         if record.exit().is_some() && group.is_empty() {
             record.group_ended();
         } else {
-            let poll_at = Instant::now() + POLL_INTERVAL;
+            let now = Instant::now();
+            let poll_at = match until > now + NEVER / 2 {
+                true => now + ENDLESS_POLL_INTERVAL,
+                false => now + POLL_INTERVAL,
+            };
             self.insert(until.min(poll_at), record, |record| {
                 Deadline::KillGroup(record, group, until)
             });

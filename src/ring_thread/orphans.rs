@@ -10,8 +10,11 @@
 //! knows those whose registration it has carried out. The start of any other began before the child
 //! was seen to have ended (`Starts::barrier`). Once all these starts are over, their registrations
 //! are in the mailbox, and the ring thread carries them out in its next turn. If the child is still
-//! unknown then, it is not the watcher's. That is known at once if no start is under way and the
-//! mailbox is empty. Later starts cannot be its own, because it keeps its pid.
+//! unknown then, it is not the watcher's. Later starts cannot be its own, because it keeps its pid. (An
+//! adoption can: a child that is to be adopted must not be in such a group before.)
+//!
+//! A group may have left thousands of orphans. Once one of them was reaped, the next are reaped at
+//! once if no start is under way and the mailbox is empty.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant};
@@ -34,8 +37,8 @@ const LEADER_CHECK_PAUSE: Duration = Duration::from_millis(10);
 const BARRIER_PAUSE: Duration = Duration::from_millis(2);
 /// How many groups are checked in one turn.
 const CHECKS_PER_TURN: usize = 32;
-/// How many orphans of a group are reaped in one check.
-const REAPS_PER_CHECK: usize = 256;
+/// After this time the other orphans of a group are left to the next check.
+const CHECK_MAX: Duration = Duration::from_millis(1);
 
 #[derive(Default)]
 pub(crate) struct Orphans {
@@ -167,7 +170,9 @@ impl Orphans {
 
 /// Reaps the orphans of a group that have ended.
 fn check(shared: &Shared, owned: &HashSet<Pid>, leader: Pid, group: &mut Group) -> Found {
-    for _ in 0..REAPS_PER_CHECK {
+    let until = Instant::now() + CHECK_MAX;
+    let mut reaped = false;
+    loop {
         let pid = match sys::peek_group(leader) {
             GroupResult::Ended(pid) => pid,
             GroupResult::Pending => return Found::Members,
@@ -177,31 +182,29 @@ fn check(shared: &Shared, owned: &HashSet<Pid>, leader: Pid, group: &mut Group) 
         };
         if owned.contains(&pid) {
             // The event of its own watch is about to come.
+            group.candidate = None;
             return Found::Members;
         }
         if pid == leader {
             // The number was reused, so the group was empty.
             return Found::Nothing;
         }
+        // The mailbox last: a start that is over has put the registration there before.
+        let is_known = || reaped && shared.starts.none_is_under_way() && shared.mailbox.is_empty();
         match &mut group.candidate {
             Some(candidate) if candidate.pid == pid && candidate.passed => {}
             Some(candidate) if candidate.pid == pid => {
                 candidate.passed = shared.starts.are_over(candidate.barrier);
                 return Found::Candidate;
             }
+            _ if is_known() => {}
             other => {
-                let barrier = shared.starts.barrier();
-                // The mailbox last: a start that is over has put the registration there before.
-                if !shared.starts.are_over(barrier) || !shared.mailbox.is_empty() {
-                    let passed = false;
-                    *other = Some(Candidate {
-                        pid,
-                        barrier,
-                        passed,
-                    });
-                    return Found::Candidate;
-                }
-                // All registrations are carried out, so it is an orphan.
+                *other = Some(Candidate {
+                    pid,
+                    barrier: shared.starts.barrier(),
+                    passed: false,
+                });
+                return Found::Candidate;
             }
         }
         // An entry is reserved before the reap, so no exit is lost.
@@ -210,11 +213,7 @@ fn check(shared: &Shared, owned: &HashSet<Pid>, leader: Pid, group: &mut Group) 
             Err(_full) => return Found::Members,
         };
         group.candidate = None;
-        let reaped = match shared.settings.usage {
-            true => sys::waitid(WaitTarget::ReapPid(pid)),
-            false => sys::waitid_without_usage(WaitTarget::ReapPid(pid)),
-        };
-        match reaped {
+        match sys::waitid_with(WaitTarget::ReapPid(pid), shared.settings.usage) {
             Ok(WaitResult::Ended(outcome, usage)) => {
                 shared.counters.orphans.add(1);
                 let exit = Exit::of_orphan(pid, outcome, usage, Instant::now());
@@ -229,6 +228,9 @@ fn check(shared: &Shared, owned: &HashSet<Pid>, leader: Pid, group: &mut Group) 
                 return Found::Members;
             }
         }
+        reaped = true;
+        if Instant::now() >= until {
+            return Found::Candidate;
+        }
     }
-    Found::Candidate
 }

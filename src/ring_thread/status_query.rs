@@ -40,9 +40,9 @@ pub(crate) fn query(record: &Record, source: &StatusSource, with_usage: bool) ->
         }
     };
     if record.watch_for() == WatchFor::Exited {
-        match sys::waitid(WaitTarget::PeekPidfd(pidfd)) {
+        match sys::waitid_with(WaitTarget::PeekPidfd(pidfd), with_usage) {
             Ok(WaitResult::Ended(outcome, usage)) => {
-                return QueryResult::Status(outcome, usage.filter(|_| with_usage));
+                return QueryResult::Status(outcome, usage);
             }
             Ok(WaitResult::Pending) => return QueryResult::NotYet,
             // Not a child of ours, or no longer. Any other failure means the same.

@@ -38,6 +38,10 @@ impl Starts {
         }
     }
 
+    pub(crate) fn none_is_under_way(&self) -> bool {
+        self.lock().under_way.is_empty()
+    }
+
     pub(crate) fn barrier(&self) -> Barrier {
         Barrier(self.lock().next)
     }

@@ -27,8 +27,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::backend::Stop;
 use crate::sync::per_process::{PerProcess, ProcessIdentity};
 use crate::types::callback::CallbackId;
 
@@ -53,6 +54,8 @@ struct Current {
     /// The thread itself, if it belongs to a watcher. Kept until the thread ends, while its other
     /// thread-local variables are destroyed.
     thread: Cell<Option<Node>>,
+    /// The stop flag of its watcher, while the thread runs callbacks.
+    stop: RefCell<Option<Arc<Stop>>>,
     /// Whether the thread will run further callbacks, so that the memory of `callbacks` is kept.
     runs_callbacks: Cell<bool>,
     /// The callbacks that the thread runs or drops, the innermost last.
@@ -82,19 +85,22 @@ impl Current {
     }
 }
 
-/// Runs `f`, which is all that this thread does, as the node of the thread.
-pub(crate) fn as_thread<T>(node: Node, f: impl FnOnce() -> T) -> T {
+/// Runs `f`, which is all that this thread does, as the node of the thread, for the watcher with this
+/// stop flag.
+pub(crate) fn as_thread<T>(node: Node, stop: &Arc<Stop>, f: impl FnOnce() -> T) -> T {
     struct Leave;
     impl Drop for Leave {
         fn drop(&mut self) {
             CURRENT.with(|current| {
                 current.runs_callbacks.set(false);
+                current.stop.take();
                 current.free_if_done();
             });
         }
     }
     CURRENT.with(|current| {
         current.thread.set(Some(node));
+        current.stop.replace(Some(Arc::clone(stop)));
         current.runs_callbacks.set(true);
     });
     // A guard, in case `f` panics.
@@ -119,9 +125,12 @@ pub(crate) fn as_callback<T>(callback: Node, f: impl FnOnce() -> T) -> T {
     f()
 }
 
-/// Whether the thread belongs to a watcher.
-pub(crate) fn is_thread_of_watcher() -> bool {
-    CURRENT.with(|current| current.thread.get().is_some())
+/// Whether the thread belongs to a watcher that is being dropped, so that the drop waits for it.
+pub(crate) fn is_thread_stopping() -> bool {
+    CURRENT.with(|current| {
+        let stop = current.stop.borrow();
+        stop.as_ref().is_some_and(|stop| stop.is_stopping())
+    })
 }
 
 /// The edges of a wait of this thread, which are removed when it is dropped.
@@ -273,7 +282,7 @@ mod tests {
         let (sender, seen) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let me = Node::next();
-            as_thread(me, || LAST.set(Some(Last(me, sender))));
+            as_thread(me, &Arc::default(), || LAST.set(Some(Last(me, sender))));
         })
         .join()
         .expect("no panic");

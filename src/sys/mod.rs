@@ -35,5 +35,5 @@ pub(crate) use self::pidfd::{
 };
 pub(crate) use self::wait::{
     GroupResult, WaitResult, WaitTarget, peek_group, sigchld_ignored, wait_for_child, waitid,
-    waitid_without_usage,
+    waitid_with,
 };

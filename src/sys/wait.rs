@@ -44,9 +44,12 @@ pub(crate) fn waitid(target: WaitTarget<'_>) -> io::Result<WaitResult> {
     waitid_into(target, Some(&mut usage))
 }
 
-/// Like [`waitid`], without the usage, which the kernel would have to add up.
-pub(crate) fn waitid_without_usage(target: WaitTarget<'_>) -> io::Result<WaitResult> {
-    waitid_into(target, None)
+/// Like [`waitid`], with or without the usage, which the kernel has to add up.
+pub(crate) fn waitid_with(target: WaitTarget<'_>, usage: bool) -> io::Result<WaitResult> {
+    match usage {
+        true => waitid(target),
+        false => waitid_into(target, None),
+    }
 }
 
 fn waitid_into(

@@ -228,7 +228,7 @@ impl fmt::Display for Unknown {
                     libc::EMFILE => "raise RLIMIT_NOFILE",
                     libc::ENFILE => "raise fs.file-max",
                     libc::ENOMEM => "the kernel has too little memory",
-                    _ => "allow pidfd_open in the seccomp filter",
+                    _ => "the kernel denies pidfd_open, as a seccomp filter does",
                 };
                 return write!(
                     f,

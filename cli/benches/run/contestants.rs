@@ -197,7 +197,7 @@ impl Table {
 /// The path of a program in PATH.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    let mut paths = std::env::split_paths(&path).map(|folder| folder.join(name));
+    let mut paths = std::env::split_paths(&path).map(|directory| directory.join(name));
     paths.find(|path| path.is_file())
 }
 

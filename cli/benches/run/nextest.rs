@@ -33,7 +33,7 @@ impl EmptyTests {
         for (name, text) in files {
             fs::write(dir.path().join(name), text).map_err(|error| error.to_string())?;
         }
-        // It must use the same profile and target folder as the runs.
+        // It must use the same profile and target directory as the runs.
         let built = Command::new("cargo")
             .args(["nextest", "list", "--offline", "--message-format", "json"])
             .arg("--manifest-path")

@@ -7,7 +7,7 @@ use exitring_protocol::{Client, Notice, Outcome, Watch, WatchFor};
 
 use super::{WatchOptions, print};
 use crate::code;
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 
 pub(crate) fn watch(options: &WatchOptions) -> Result<u8> {
     let service = &options.service;
@@ -34,7 +34,7 @@ pub(crate) fn watch(options: &WatchOptions) -> Result<u8> {
         match requests.watch(watch) {
             Ok(watched) => _ = waiting.insert(watched.watch),
             Err(error) => {
-                Failure::usage(format!("cannot watch {pid}: {error}")).report();
+                Failure::usage(format!("cannot watch {pid}: {}", chain(&error))).report();
                 failed = true;
             }
         }

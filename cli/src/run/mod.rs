@@ -13,7 +13,7 @@
 //! The modules, from the bottom up. A module imports only modules above it in this list.
 //!
 //! - [`output_tail`], [`attempt`], [`claim`], [`command_spec`], [`job`], [`start_error`], [`stopped`], [`stream_id`], [`token`], [`signals`]: types that the
-//!   folders share.
+//!   modules share.
 //! - [`jobserver`]: the number of jobs that programs of a build share.
 //! - [`report`]: the record of a job, the job log, the summary and the progress bar.
 //! - [`contain`]: cgroups of jobs, and their limits.

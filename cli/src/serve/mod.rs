@@ -1,6 +1,6 @@
 //! `exitring serve`: one watcher for all processes of a machine, over a Unix socket.
 //!
-//! From the top to the bottom; a file or folder calls only what is listed below it:
+//! From the top to the bottom; a file or module calls only what is listed below it:
 //!
 //! - `run.rs`: from the start to the end. `options.rs`: the command line.
 //! - `accept.rs`: the main loop. `http.rs`: `/metrics` over HTTP.

@@ -9,7 +9,7 @@ use exitring_protocol::{Client, Code, LimitValue, Outcome, Resource, ResourceLim
 use rustix::process::{getrlimit, setpriority_process, setrlimit};
 use serde_json::json;
 
-use crate::permissions::{as_nobody, connect, open_folder};
+use crate::permissions::{as_nobody, connect, open_directory};
 use crate::service::{EXITED_0, RawClient, Service, error_code, is_root, next_record, sh};
 
 /// The hard limit of descriptors that services of these tests inherit.
@@ -51,7 +51,7 @@ fn limited_service(arguments: &[&str]) -> Service {
 
 /// What a shell reports of itself, line by line.
 fn report(service: &Service, client: &mut Client, name: &str, spawn: Spawn) -> Vec<String> {
-    let out = service.folder.path().join("nobodys").join(name);
+    let out = service.directory.path().join("nobodys").join(name);
     let spawn = Spawn {
         argv: ["sh", "-c", "ulimit -Sn; ulimit -Hn; nice; umask"]
             .map(Into::into)
@@ -66,9 +66,9 @@ fn report(service: &Service, client: &mut Client, name: &str, spawn: Spawn) -> V
     text.lines().map(Into::into).collect()
 }
 
-/// A folder for the files of all users.
-fn make_folder(service: &Service) {
-    let place = service.folder.path().join("nobodys");
+/// A directory for the files of all users.
+fn make_directory(service: &Service) {
+    let place = service.directory.path().join("nobodys");
     fs::create_dir(&place).expect("it can be created");
     let open = fs::Permissions::from_mode(0o777);
     fs::set_permissions(&place, open).expect("permissions can be set");
@@ -91,7 +91,7 @@ const CAP_SYS_RESOURCE: u32 = 24;
 #[test]
 fn a_spawned_process_has_its_limits_nice_value_and_umask() {
     let service = limited_service(&[]);
-    make_folder(&service);
+    make_directory(&service);
     let mut client = service.client();
     let inherited = report(&service, &mut client, "inherited", Spawn::default());
     assert_eq!(inherited[..3], ["200", "300", "5"]);
@@ -104,7 +104,7 @@ fn a_spawned_process_has_its_limits_nice_value_and_umask() {
     let lowered = report(&service, &mut client, "lowered", lowered);
     assert_eq!(lowered, ["100", "150", "12", "0027"]);
     // The umask applies to the file that was created for it.
-    let mode = fs::metadata(service.folder.path().join("nobodys/lowered"));
+    let mode = fs::metadata(service.directory.path().join("nobodys/lowered"));
     let mode = mode.expect("it exists").permissions().mode();
     assert_eq!(mode & 0o777, 0o640);
     let hard_only = Spawn {
@@ -129,7 +129,7 @@ fn the_kernel_enforces_the_limits() {
     let service = Service::start(&[]);
     let mut client = service.client();
     client.subscribe(0).expect("it subscribes");
-    let out = service.folder.path().join("out");
+    let out = service.directory.path().join("out");
     let spawn = Spawn {
         argv: ["head", "-c", "100000", "/dev/zero"].map(Into::into).into(),
         stdout: Some(out.clone()),
@@ -213,8 +213,8 @@ fn only_root_raises_hard_limits_and_lowers_nice_values() {
         return;
     }
     let service = limited_service(&["--mode", "0666"]);
-    open_folder(&service);
-    make_folder(&service);
+    open_directory(&service);
+    make_directory(&service);
     let raised = || Spawn {
         limits: limits(Resource::Nofile, number(HARD + 1), number(HARD + 1)),
         ..Spawn::default()

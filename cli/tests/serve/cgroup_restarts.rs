@@ -25,12 +25,12 @@ fn a_restarted_service_knows_the_cgroups_of_its_processes() {
     };
     let mut service = service_in(&group);
     let mut client = service.client();
-    let folder = service.folder.path().to_owned();
+    let directory = service.directory.path().to_owned();
     let spawn = |client: &mut Client, tag: &str, timeout_ms: Option<u64>| {
         let script = format!(
             "{} while [ ! -e {} ]; do sleep 0.01; done; exit 3",
-            daemon(&folder.join(tag)),
-            folder.join(format!("{tag}-ends")).display()
+            daemon(&directory.join(tag)),
+            directory.join(format!("{tag}-ends")).display()
         );
         let spawn = Spawn {
             timeout_ms,
@@ -38,13 +38,13 @@ fn a_restarted_service_knows_the_cgroups_of_its_processes() {
             ..with_cgroup(sh(&script, tag))
         };
         let pid = client.spawn(spawn).expect("it starts").pid;
-        (pid, pid_in(&folder.join(tag)))
+        (pid, pid_in(&directory.join(tag)))
     };
     let (down, down_daemon) = spawn(&mut client, "down", None);
     let (_, after_daemon) = spawn(&mut client, "after", None);
     let (_, late_daemon) = spawn(&mut client, "late", Some(5000));
     service.kill();
-    fs::write(folder.join("down-ends"), "").expect("it can be written");
+    fs::write(directory.join("down-ends"), "").expect("it can be written");
     eventually("it has ended", || !is_running(down));
     service.start_again();
     // It ended while the service was down. Its daemon was counted, and still runs.
@@ -52,7 +52,7 @@ fn a_restarted_service_knows_the_cgroups_of_its_processes() {
     let record = by_tag(&service, "down");
     assert_eq!(record.cgroup, leftover(1));
     assert!(is_running(down_daemon));
-    fs::write(folder.join("after-ends"), "").expect("it can be written");
+    fs::write(directory.join("after-ends"), "").expect("it can be written");
     eventually("both others are recorded", || service.counts().watched == 0);
     assert_eq!(by_tag(&service, "after").cgroup, leftover(1));
     assert!(is_running(after_daemon));
@@ -86,7 +86,7 @@ fn a_reexec_keeps_the_cgroups_and_the_own_cgroup_is_found_again() {
     service.process = command.spawn().expect("it starts");
     service.wait_until_it_answers();
     let mut client = service.client();
-    let file = service.folder.path().join("ends");
+    let file = service.directory.path().join("ends");
     let script = format!(
         "while [ ! -e {} ]; do sleep 0.01; done; exit 4",
         file.display()
@@ -119,12 +119,12 @@ fn a_reexec_keeps_the_cgroups_and_the_own_cgroup_is_found_again() {
 }
 
 #[test]
-fn a_state_folder_of_an_earlier_version_is_used() {
+fn a_state_directory_of_an_earlier_version_is_used() {
     let mut service = Service::start(&[]);
     let mut client = service.client();
     client.spawn(sh("sleep 1000", "old")).expect("it starts");
     service.kill();
-    let state = rusqlite::Connection::open(service.folder.path().join("state/exits.sqlite"));
+    let state = rusqlite::Connection::open(service.directory.path().join("state/exits.sqlite"));
     let columns =
         "ALTER TABLE watches DROP COLUMN leaf; ALTER TABLE watches DROP COLUMN leaf_inode";
     let state = state.expect("it is a database");

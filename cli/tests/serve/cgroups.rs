@@ -7,7 +7,7 @@ use std::process::Command;
 use exitring_protocol::{CgroupLimits, CgroupUsage, ClientError, Code, Cpus, Outcome, Spawn};
 use serde_json::json;
 
-use crate::permissions::{as_nobody, connect, open_folder};
+use crate::permissions::{as_nobody, connect, open_directory};
 use crate::service::{EXITED_0, RawClient, Service, counts, eventually, next_record, sh};
 use crate::test_group::TestGroup;
 
@@ -88,14 +88,14 @@ fn a_service_without_a_cgroup_refuses_cgroup_limits() {
 
 #[test]
 fn a_service_does_not_start_with_a_cgroup_that_it_cannot_use() {
-    let folder = tempfile::TempDir::new().expect("a folder can be created");
-    for cgroup in [folder.path(), Path::new("/nonesuch")] {
+    let directory = tempfile::TempDir::new().expect("a directory can be created");
+    for cgroup in [directory.path(), Path::new("/nonesuch")] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_exitring"));
         command
             .args(["serve", "--socket"])
-            .arg(folder.path().join("socket"))
+            .arg(directory.path().join("socket"))
             .arg("--state")
-            .arg(folder.path().join("state"))
+            .arg(directory.path().join("state"))
             .arg("--cgroup")
             .arg(cgroup);
         let output = command.output().expect("it starts");
@@ -117,8 +117,8 @@ fn what_a_process_leaves_in_its_cgroup_is_reported() {
     let service = service_in(&group);
     let mut client = service.client();
     client.subscribe(0).expect("it subscribes");
-    let folder = service.folder.path();
-    let (out, pid) = (folder.join("out"), folder.join("pid"));
+    let directory = service.directory.path();
+    let (out, pid) = (directory.join("out"), directory.join("pid"));
     let script = format!(
         "cat /proc/self/cgroup > {}; {}",
         out.display(),
@@ -165,7 +165,7 @@ fn a_timeout_kills_all_that_a_process_has_started() {
     let service = service_in(&group);
     let mut client = service.client();
     client.subscribe(0).expect("it subscribes");
-    let folder = service.folder.path();
+    let directory = service.directory.path();
     let timeout = |script: String, tag: &str| Spawn {
         // Long enough for the daemon to start.
         timeout_ms: Some(3000),
@@ -173,7 +173,7 @@ fn a_timeout_kills_all_that_a_process_has_started() {
         ..with_cgroup(sh(&script, tag))
     };
     // One ends by SIGTERM, and its daemon ignores that. The other ignores it itself.
-    let (polite, stubborn) = (folder.join("polite"), folder.join("stubborn"));
+    let (polite, stubborn) = (directory.join("polite"), directory.join("stubborn"));
     let script = format!("{} exec sleep 1000", daemon(&polite));
     client.spawn(timeout(script, "polite")).expect("it starts");
     let script = format!("trap '' TERM; {} exec sleep 1000", daemon(&stubborn));
@@ -206,7 +206,7 @@ fn a_user_cannot_take_its_process_out_of_its_cgroup() {
     };
     let path = group.path.to_str().expect("it is text");
     let service = Service::start(&["--mode", "0666", "--cgroup", path]);
-    open_folder(&service);
+    open_directory(&service);
     let outcome = || {
         let mut client = connect(&service);
         client.subscribe(u64::MAX).expect("it subscribes");

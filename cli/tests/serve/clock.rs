@@ -15,9 +15,9 @@ const TERMINATED: Outcome = Outcome::Signaled {
 };
 
 /// Builds a library that shifts the wall clock by `SHIFT` seconds.
-fn shift(folder: &Path) -> PathBuf {
-    let source = folder.join("shift.c");
-    let library = folder.join("shift.so");
+fn shift(directory: &Path) -> PathBuf {
+    let source = directory.join("shift.c");
+    let library = directory.join("shift.so");
     let code = r#"
         #define _GNU_SOURCE
         #include <stdlib.h>
@@ -42,7 +42,7 @@ fn shift(folder: &Path) -> PathBuf {
 
 /// Restarts the service with a wall clock that is shifted by some seconds.
 fn start_with_clock(service: &mut Service, seconds: i64) {
-    let library = shift(service.folder.path());
+    let library = shift(service.directory.path());
     let mut command = service.command();
     command
         .env("LD_PRELOAD", library)
@@ -115,7 +115,7 @@ fn a_version_1_state_is_upgraded_with_its_remaining_timeouts() {
         .expect("it is later");
     let now = now.as_millis() as i64;
     let hour = 3_600_000;
-    let state = rusqlite::Connection::open(service.folder.path().join("state/exits.sqlite"));
+    let state = rusqlite::Connection::open(service.directory.path().join("state/exits.sqlite"));
     let state = state.expect("it is a database");
     state
         .execute_batch(&format!(

@@ -43,13 +43,13 @@ fn a_full_disk_refuses_new_requests_and_loses_no_exit() {
     if !is_root("a_full_disk_refuses_new_requests_and_loses_no_exit") {
         return;
     }
-    let folder = TempDir::new().expect("a folder can be created");
-    let state = folder.path().join("state");
+    let directory = TempDir::new().expect("a directory can be created");
+    let state = directory.path().join("state");
     let _small = Small::mount(&state);
-    let service = Service::start_in(folder, &[]);
+    let service = Service::start_in(directory, &[]);
     let mut client = service.client();
     client.subscribe(0).expect("it subscribes");
-    let release = service.folder.path().join("release");
+    let release = service.directory.path().join("release");
     let script = format!(
         "while [ ! -e {} ]; do sleep 0.02; done; exit 9",
         release.display()
@@ -71,7 +71,7 @@ fn a_full_disk_refuses_new_requests_and_loses_no_exit() {
         assert!(taken < 100_000, "the disk is not full");
     };
     assert_eq!(code, Code::Storage);
-    let marker = service.folder.path().join("ran");
+    let marker = service.directory.path().join("ran");
     let script = format!("echo > {}", marker.display());
     // A few more requests may still succeed: that depends on bytes.
     let refusal = loop {
@@ -122,13 +122,13 @@ fn a_subscriber_gets_an_error_when_exits_cannot_be_stored() {
     if !is_root("a_subscriber_gets_an_error_when_exits_cannot_be_stored") {
         return;
     }
-    let folder = TempDir::new().expect("a folder can be created");
-    let state = folder.path().join("state");
+    let directory = TempDir::new().expect("a directory can be created");
+    let state = directory.path().join("state");
     let _small = Small::mount(&state);
-    let service = Service::start_in(folder, &[]);
+    let service = Service::start_in(directory, &[]);
     let mut client = service.client();
     client.subscribe(0).expect("it subscribes");
-    let release = service.folder.path().join("release");
+    let release = service.directory.path().join("release");
     let script = format!("while [ ! -e {} ]; do sleep 0.02; done", release.display());
     client.spawn(sh(&script, "")).expect("it starts");
     let mut file = File::create(state.join("filler")).expect("it can be created");

@@ -24,7 +24,7 @@ fn a_service_killed_under_load_records_every_child_once_and_correctly() {
     let cycles = std::env::var("EXITRING_SERVE_CYCLES");
     let cycles = cycles.map_or(CYCLES, |cycles| cycles.parse().expect("a number of cycles"));
     let mut service = Service::start(&[]);
-    let started = service.folder.path().join("started");
+    let started = service.directory.path().join("started");
     fs::write(&started, "").expect("it can be written");
     let random = RandomState::new();
     let next_tag = AtomicU64::new(0);

@@ -2,7 +2,7 @@
 
 use exitring_protocol::{Client, Code, Notice, Request, Unwatch, Watch, Watched};
 
-use crate::permissions::{as_nobody, connect, open_folder};
+use crate::permissions::{as_nobody, connect, open_directory};
 use crate::service::{
     RawClient, Service, anonymous_kib, ask_in_parallel, counts, error_code, eventually, is_root,
     next_record, sh, watch_of,
@@ -70,7 +70,7 @@ fn a_user_with_many_records_causes_no_drop_for_others() {
         return;
     }
     let service = Service::start(&["--mode", "0666", "--keep", "20", "--tail", "1"]);
-    open_folder(&service);
+    open_directory(&service);
     let mut root = service.client();
     root.spawn(sh("exit 7", "root's")).expect("it starts");
     eventually("it is recorded", || counts(&mut root).last_seq == 1);
@@ -104,7 +104,7 @@ fn one_user_cannot_take_all_connections_or_keep_an_idle_one() {
         return;
     }
     let service = Service::start(&["--mode", "0666", "--clients", "16"]);
-    open_folder(&service);
+    open_directory(&service);
     let mut silent = as_nobody(|| {
         let silent = RawClient::connect(&service);
         // Connections are accepted in order.

@@ -25,9 +25,9 @@ pub(crate) fn as_nobody<T: Send>(act: impl FnOnce() -> T + Send) -> T {
 }
 
 /// Lets all users reach the socket.
-pub(crate) fn open_folder(service: &Service) {
+pub(crate) fn open_directory(service: &Service) {
     let open = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(service.folder.path(), open).expect("permissions can be set");
+    fs::set_permissions(service.directory.path(), open).expect("permissions can be set");
 }
 
 pub(crate) fn connect(service: &Service) -> Client {
@@ -44,9 +44,9 @@ fn the_socket_is_private_to_its_user_by_default() {
         return;
     }
     let service = Service::start(&[]);
-    open_folder(&service);
+    open_directory(&service);
     let mode = |name: &str| {
-        let found = fs::metadata(service.folder.path().join(name));
+        let found = fs::metadata(service.directory.path().join(name));
         found.expect("it exists").permissions().mode() & 0o777
     };
     assert_eq!((mode("socket"), mode("state")), (0o600, 0o700));
@@ -67,10 +67,10 @@ fn another_user_sees_starts_and_signals_only_its_own_processes() {
         return;
     }
     let service = Service::start(&["--mode", "0666"]);
-    open_folder(&service);
+    open_directory(&service);
     let mut root = service.client();
     let roots = root.spawn(sh("sleep 1000", "root's")).expect("it starts");
-    let place = service.folder.path().join("nobodys");
+    let place = service.directory.path().join("nobodys");
     fs::create_dir(&place).expect("it can be created");
     std::os::unix::fs::chown(&place, Some(NOBODY), Some(NOBODY)).expect("this test runs as root");
     as_nobody(|| {
@@ -156,25 +156,25 @@ fn a_service_that_does_not_run_as_root_refuses_other_users() {
         return;
     }
     use std::os::unix::process::CommandExt;
-    let folder = tempfile::TempDir::new().expect("a folder can be created");
-    std::os::unix::fs::chown(folder.path(), Some(NOBODY), Some(NOBODY))
+    let directory = tempfile::TempDir::new().expect("a directory can be created");
+    std::os::unix::fs::chown(directory.path(), Some(NOBODY), Some(NOBODY))
         .expect("this test runs as root");
     // At a path that the user can read.
-    let program = folder.path().join("exitring");
+    let program = directory.path().join("exitring");
     fs::copy(env!("CARGO_BIN_EXE_exitring"), &program).expect("it can be copied");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755))
         .expect("permissions can be set");
     let mut command = std::process::Command::new(&program);
-    let socket = folder.path().join("socket");
+    let socket = directory.path().join("socket");
     command
         .args(["serve", "--mode", "0666", "--socket"])
         .arg(&socket)
         .arg("--state")
-        .arg(folder.path().join("state"))
+        .arg(directory.path().join("state"))
         .env("RUST_LOG", "error")
         .uid(NOBODY)
         .gid(NOBODY);
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))
         .expect("permissions can be set");
     let mut process = command.spawn().expect("it starts");
     eventually("it answers", || Client::connect(&socket, None).is_ok());
@@ -221,12 +221,12 @@ fn a_setuid_root_process_in_a_users_group_is_not_signalled() {
         return;
     }
     let service = Service::start(&["--mode", "0666"]);
-    open_folder(&service);
-    let place = service.folder.path().join("nobodys");
+    open_directory(&service);
+    let place = service.directory.path().join("nobodys");
     fs::create_dir(&place).expect("it can be created");
     std::os::unix::fs::chown(&place, Some(NOBODY), Some(NOBODY)).expect("this test runs as root");
     // A setuid program of root, like sudo.
-    let becomes_root = service.folder.path().join("becomes-root");
+    let becomes_root = service.directory.path().join("becomes-root");
     let its = std::process::Command::new("sh")
         .args([
             "-c",

@@ -10,7 +10,7 @@ use crate::service::{Service, counts, eventually, next_record, sh, stored_record
 
 /// Starts a process that waits for a file, and then exits with a code.
 fn spawn_waiting(service: &Service, client: &mut Client, name: &str, code: i32) -> i32 {
-    let file = service.folder.path().join(name);
+    let file = service.directory.path().join(name);
     let script = format!(
         "while [ ! -e {} ]; do sleep 0.02; done; exit {code}",
         file.display()
@@ -19,7 +19,7 @@ fn spawn_waiting(service: &Service, client: &mut Client, name: &str, code: i32) 
 }
 
 fn release(service: &Service, name: &str) {
-    fs::write(service.folder.path().join(name), "").expect("it can be written");
+    fs::write(service.directory.path().join(name), "").expect("it can be written");
 }
 
 fn by_tag(records: &[Record], tag: &str) -> Record {
@@ -63,12 +63,12 @@ fn a_reexec_in_place_reports_every_status_and_usage() {
         client = service.client();
     }
     // The service still has its locks.
-    let other = tempfile::TempDir::new().expect("a folder can be created");
+    let other = tempfile::TempDir::new().expect("a directory can be created");
     for (socket, state) in [
         (service.socket(), other.path().join("state")),
         (
             other.path().join("socket"),
-            service.folder.path().join("state"),
+            service.directory.path().join("state"),
         ),
     ] {
         let mut second = Command::new(env!("CARGO_BIN_EXE_exitring"));
@@ -155,7 +155,7 @@ fn a_reused_pid_is_not_taken_for_the_old_process() {
     release(&service, "gone");
     eventually("it was reaped", || is_reaped(pid));
     // As if this process had reused its pid.
-    let state = rusqlite::Connection::open(service.folder.path().join("state/exits.sqlite"));
+    let state = rusqlite::Connection::open(service.directory.path().join("state/exits.sqlite"));
     let changed = state
         .expect("it is a database")
         .execute("UPDATE watches SET pid = ?", [std::process::id()]);
@@ -177,7 +177,7 @@ fn after_a_boot_no_watch_is_live() {
         .watch(watch_of(std::process::id()))
         .expect("this process is alive");
     service.kill();
-    let state = rusqlite::Connection::open(service.folder.path().join("state/exits.sqlite"));
+    let state = rusqlite::Connection::open(service.directory.path().join("state/exits.sqlite"));
     let changed = state
         .expect("it is a database")
         .execute("UPDATE watches SET boot = 'another'", []);
@@ -218,7 +218,7 @@ fn a_timeout_survives_a_restart() {
 #[test]
 fn a_second_service_on_the_same_socket_or_state_is_refused() {
     let mut service = Service::start(&[]);
-    let other = tempfile::TempDir::new().expect("a folder can be created");
+    let other = tempfile::TempDir::new().expect("a directory can be created");
     let serve = |socket: &std::path::Path, state: &std::path::Path| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_exitring"));
         command
@@ -235,9 +235,9 @@ fn a_second_service_on_the_same_socket_or_state_is_refused() {
     assert!(error.contains("has the socket"), "{error}");
     let error = serve(
         &other.path().join("socket"),
-        &service.folder.path().join("state"),
+        &service.directory.path().join("state"),
     );
-    assert!(error.contains("has the state folder"), "{error}");
+    assert!(error.contains("has the state directory"), "{error}");
     fs::write(other.path().join("file"), "content").expect("it can be written");
     let error = serve(&other.path().join("file"), &other.path().join("state"));
     assert!(error.contains("not a socket"), "{error}");
@@ -265,7 +265,7 @@ fn repeated_reexec_requests_keep_the_service_running() {
     let mut service = Service::start(&[]);
     service.terminate();
     // Started by a link, which the test can delete.
-    let program = service.folder.path().join("program");
+    let program = service.directory.path().join("program");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_exitring"), &program)
         .expect("it can be created");
     let mut command = Command::new(&program);
@@ -282,7 +282,7 @@ fn repeated_reexec_requests_keep_the_service_running() {
     service.process = command.spawn().expect("it starts");
     service.wait_until_it_answers();
     let descriptors = |name: &str| {
-        let out = service.folder.path().join(name);
+        let out = service.directory.path().join(name);
         let spawn = exitring_protocol::Spawn {
             stdout: Some(out.clone()),
             ..sh("ulimit -Sn", name)

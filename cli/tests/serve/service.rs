@@ -21,22 +21,22 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A running service. It is killed at the end of the test.
 pub(crate) struct Service {
-    pub(crate) folder: TempDir,
+    pub(crate) directory: TempDir,
     pub(crate) process: Child,
     arguments: Vec<String>,
 }
 
 impl Service {
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let folder = TempDir::new().expect("a folder can be created");
-        Self::start_in(folder, arguments)
+        let directory = TempDir::new().expect("a directory can be created");
+        Self::start_in(directory, arguments)
     }
 
-    pub(crate) fn start_in(folder: TempDir, arguments: &[&str]) -> Self {
+    pub(crate) fn start_in(directory: TempDir, arguments: &[&str]) -> Self {
         let arguments: Vec<_> = arguments.iter().map(|&word| word.to_owned()).collect();
-        let process = launch(&mut command(folder.path(), &arguments));
+        let process = launch(&mut command(directory.path(), &arguments));
         let this = Self {
-            folder,
+            directory,
             process,
             arguments,
         };
@@ -46,11 +46,11 @@ impl Service {
 
     /// Its command, which a test may change.
     pub(crate) fn command(&self) -> Command {
-        command(self.folder.path(), &self.arguments)
+        command(self.directory.path(), &self.arguments)
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
-        self.folder.path().join("socket")
+        self.directory.path().join("socket")
     }
 
     pub(crate) fn pid(&self) -> Pid {
@@ -109,14 +109,14 @@ impl Drop for Service {
     }
 }
 
-fn command(folder: &Path, arguments: &[String]) -> Command {
+fn command(directory: &Path, arguments: &[String]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_exitring"));
     command
         .arg("serve")
         .arg("--socket")
-        .arg(folder.join("socket"))
+        .arg(directory.join("socket"))
         .arg("--state")
-        .arg(folder.join("state"))
+        .arg(directory.join("state"))
         .args(arguments)
         .env("RUST_LOG", "error")
         .stdin(Stdio::null());

@@ -31,8 +31,8 @@ fn the_kernel_lists_the_socket_by_its_path() {
     assert!(!listed());
     service.start_again();
     assert!(listed());
-    let folder = fs::read_dir(service.folder.path()).expect("it can be listed");
-    let mut names: Vec<_> = folder
+    let directory = fs::read_dir(service.directory.path()).expect("it can be listed");
+    let mut names: Vec<_> = directory
         .map(|entry| entry.expect("it can be listed").file_name())
         .collect();
     names.sort();
@@ -44,7 +44,7 @@ fn a_deleted_socket_is_created_again_and_connections_continue() {
     let mut service = Service::start(&["--mode", "0640"]);
     let mut client = service.client();
     client.subscribe(0).expect("it subscribes");
-    let lock = service.folder.path().join("socket.lock");
+    let lock = service.directory.path().join("socket.lock");
     for _ in 0..2 {
         fs::remove_file(service.socket()).expect("it exists");
         fs::remove_file(&lock).expect("it exists");
@@ -60,12 +60,12 @@ fn a_deleted_socket_is_created_again_and_connections_continue() {
         let mut second = service.command();
         second
             .arg("--state")
-            .arg(service.folder.path().join("other"));
+            .arg(service.directory.path().join("other"));
         let mut second = Command::new(second.get_program());
         second.arg("serve").arg("--socket").arg(service.socket());
         second
             .arg("--state")
-            .arg(service.folder.path().join("other"));
+            .arg(service.directory.path().join("other"));
         let second = second.output().expect("it starts");
         let error = String::from_utf8_lossy(&second.stderr);
         assert!(error.contains("another service has the socket"), "{error}");
@@ -115,7 +115,7 @@ fn a_file_at_the_socket_path_is_replaced_only_if_it_is_a_dead_socket() {
     drop(UnixListener::bind(&path).expect("it can be bound"));
     eventually("it is created again", || answers(&service));
     // A regular file is not replaced.
-    let other = service.folder.path().join("file");
+    let other = service.directory.path().join("file");
     fs::write(&other, "content").expect("it can be written");
     fs::rename(&other, &path).expect("it can be moved");
     // The service has checked the path meanwhile, and still serves existing connections.

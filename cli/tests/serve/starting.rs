@@ -14,7 +14,7 @@ use crate::service::{
 #[test]
 fn a_spawned_process_has_its_arguments_environment_cwd_and_files() {
     let service = Service::start(&[]);
-    let place = service.folder.path();
+    let place = service.directory.path();
     fs::write(place.join("in"), "from a file\n").expect("it can be written");
     let mut client = service.client();
     client.subscribe(0).expect("it subscribes");
@@ -46,8 +46,8 @@ fn a_spawned_process_has_its_arguments_environment_cwd_and_files() {
     assert!(record.spawned && !record.timed_out);
     assert!(record.usage.expect("it is reported").max_rss_bytes > 0);
     assert!(record.began_ms <= record.ended_ms && record.began_ms > 1_600_000_000_000);
-    let folder = place.canonicalize().expect("it exists");
-    let folder = folder.display();
+    let directory = place.canonicalize().expect("it exists");
+    let directory = directory.display();
     let out = fs::read_to_string(place.join("out")).expect("it was written");
     let own_limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     let own_limit = own_limit.current.expect("there is one");
@@ -56,12 +56,12 @@ fn a_spawned_process_has_its_arguments_environment_cwd_and_files() {
         lines[..3],
         [
             "from a file an argument b".into(),
-            folder.to_string(),
+            directory.to_string(),
             own_limit.to_string()
         ]
     );
     let err = fs::read_to_string(place.join("err")).expect("it was written");
-    assert_eq!(err, format!("{folder}\n"));
+    assert_eq!(err, format!("{directory}\n"));
     eventually("it is reaped", || {
         fs::metadata(format!("/proc/{pid}")).is_err()
     });
@@ -72,13 +72,13 @@ fn a_spawned_process_inherits_no_descriptors() {
     let service = Service::start(&[]);
     let mut client = service.client();
     client.subscribe(0).expect("it subscribes");
-    let out = service.folder.path().join("out");
+    let out = service.directory.path().join("out");
     let mut spawn = sh("ls /proc/self/fd | wc -l", "");
     spawn.stdout = Some(out.clone());
     client.spawn(spawn).expect("it starts");
     next_record(&mut client);
     let count = fs::read_to_string(out).expect("it was written");
-    // The three standard streams, and the folder that ls reads.
+    // The three standard streams, and the directory that ls reads.
     assert_eq!(count.trim(), "4");
 }
 
@@ -124,7 +124,7 @@ fn a_failed_spawn_reports_its_cause_and_leaves_no_watch() {
 #[test]
 fn a_fifo_without_a_peer_blocks_no_spawn() {
     let mut service = Service::start(&[]);
-    let fifo = service.folder.path().join("fifo");
+    let fifo = service.directory.path().join("fifo");
     let made = Command::new("mkfifo").arg(&fifo).status();
     assert!(made.expect("there is mkfifo").success());
     let mut client = service.client();
@@ -178,15 +178,15 @@ fn a_program_is_found_in_its_own_path_and_a_script_without_a_shebang_runs_in_the
     let service = Service::start(&[]);
     let mut client = service.client();
     client.subscribe(0).expect("it subscribes");
-    let folder = service.folder.path();
-    let script = folder.join("its-script");
+    let directory = service.directory.path();
+    let script = directory.join("its-script");
     std::fs::write(&script, "test \"$1\" = one && exit 0\n").expect("it can be written");
     let spawn = |path: String| Spawn {
         argv: ["its-script", "one"].map(Into::into).into(),
         env: Some([("PATH".to_owned(), path)].into()),
         ..Spawn::default()
     };
-    let with_it = || spawn(format!("/nowhere:{}:/bin", folder.display()));
+    let with_it = || spawn(format!("/nowhere:{}:/bin", directory.display()));
     // It is not executable yet.
     assert_eq!(error_code(client.spawn(with_it())), Code::CannotStart);
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))
@@ -270,7 +270,7 @@ fn inherited_signal_settings_affect_neither_the_service_nor_its_children() {
     service.wait_until_it_answers();
     let mut client = service.client();
     client.subscribe(0).expect("it subscribes");
-    let out = service.folder.path().join("status");
+    let out = service.directory.path().join("status");
     let spawn = Spawn {
         argv: ["grep", "-E", "Sig(Ign|Blk)", "/proc/self/status"]
             .map(Into::into)

@@ -1,4 +1,4 @@
-//! The state folder is deleted, moved or replaced while the service runs.
+//! The state directory is deleted, moved or replaced while the service runs.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -12,7 +12,7 @@ use rustix::process::{Signal, kill_process};
 use crate::service::{Service, counts, eventually, sh, stored_records, watch_of};
 
 fn state(service: &Service) -> PathBuf {
-    service.folder.path().join("state")
+    service.directory.path().join("state")
 }
 
 /// Starts a service whose standard error can be read.
@@ -41,7 +41,7 @@ fn wait_for_failure(service: &mut Service) -> String {
 }
 
 #[test]
-fn deleting_the_state_folder_ends_the_service_and_all_connections() {
+fn deleting_the_state_directory_ends_the_service_and_all_connections() {
     let mut service = start();
     let mut waiting = service.client();
     waiting.subscribe(0).expect("it subscribes");
@@ -87,7 +87,7 @@ fn deleting_the_state_folder_ends_the_service_and_all_connections() {
 fn no_request_is_acknowledged_that_would_be_lost() {
     let mut service = start();
     let mut client = service.client();
-    fs::rename(state(&service), service.folder.path().join("moved")).expect("it can be moved");
+    fs::rename(state(&service), service.directory.path().join("moved")).expect("it can be moved");
     fs::create_dir(state(&service)).expect("it can be created");
     fs::write(state(&service).join("exits.sqlite"), "").expect("it can be written");
     match client.watch(watch_of(std::process::id())) {
@@ -141,24 +141,24 @@ fn a_deleted_lock_file_is_created_again_and_excludes_other_services() {
     second.arg("serve").arg("--state").arg(state(&service));
     second
         .arg("--socket")
-        .arg(service.folder.path().join("other"));
+        .arg(service.directory.path().join("other"));
     let second = second.output().expect("it starts");
     let error = String::from_utf8_lossy(&second.stderr);
     assert!(
-        error.contains("another service has the state folder"),
+        error.contains("another service has the state directory"),
         "{error}"
     );
     counts(&mut service.client());
 }
 
 #[test]
-fn the_state_folder_is_locked_against_systemd_tmpfiles() {
+fn the_state_directory_is_locked_against_systemd_tmpfiles() {
     let service = Service::start(&[]);
-    let folder = File::open(state(&service)).expect("it exists");
+    let directory = File::open(state(&service)).expect("it exists");
     eventually("it is locked", || {
-        let locked = flock(&folder, FlockOperation::NonBlockingLockExclusive);
+        let locked = flock(&directory, FlockOperation::NonBlockingLockExclusive);
         if locked.is_ok() {
-            flock(&folder, FlockOperation::Unlock).expect("it can be unlocked");
+            flock(&directory, FlockOperation::Unlock).expect("it can be unlocked");
         }
         locked == Err(rustix::io::Errno::WOULDBLOCK)
     });

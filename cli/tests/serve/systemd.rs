@@ -86,7 +86,7 @@ fn high(fd: impl AsFd) -> OwnedFd {
 fn readiness_and_watchdog_are_notified_and_pidfds_are_stored_over_a_restart() {
     let mut service = Service::start(&[]);
     service.terminate();
-    let notify_path = service.folder.path().join("notify");
+    let notify_path = service.directory.path().join("notify");
     let notify = UnixDatagram::bind(&notify_path).expect("it can be bound");
     let notify = listen(notify);
     let receive = || notify.recv_timeout(TIMEOUT).expect("it is reported");
@@ -98,7 +98,7 @@ fn readiness_and_watchdog_are_notified_and_pidfds_are_stored_over_a_restart() {
         pass(&mut command, fds);
         command.stdin(Stdio::null()).spawn().expect("it starts")
     };
-    let place = service.folder.path().to_owned();
+    let place = service.directory.path().to_owned();
     let listener = UnixListener::bind(service.socket()).expect("it can be bound");
     let socket = || ("exitring.socket".to_owned(), high(&listener));
     service.process = start(&service, vec![socket()]);
@@ -170,7 +170,7 @@ fn readiness_and_watchdog_are_notified_and_pidfds_are_stored_over_a_restart() {
 fn an_unread_notify_socket_blocks_nothing() {
     let mut service = Service::start(&[]);
     service.terminate();
-    let notify_path = service.folder.path().join("notify");
+    let notify_path = service.directory.path().join("notify");
     let _unread = UnixDatagram::bind(&notify_path).expect("it can be bound");
     let other = UnixDatagram::unbound().expect("a descriptor is free");
     other.set_nonblocking(true).expect("it succeeds");

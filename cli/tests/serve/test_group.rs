@@ -25,7 +25,7 @@ impl TestGroup {
         if !is_root(test) {
             return None;
         }
-        let mount = TempDir::new().expect("a folder can be created");
+        let mount = TempDir::new().expect("a directory can be created");
         if let Err(error) = mount_here(mount.path()) {
             eprintln!("{test} was skipped: no cgroup v2 can be mounted: {error}");
             return None;
@@ -85,7 +85,7 @@ impl Drop for TestGroup {
             });
         }
         // The mount ends with its namespace: with this thread, and the processes that it started.
-        // Until then it would keep the folder from being removed.
+        // Until then it would keep the directory from being removed.
         let mount = self.path.parent().expect("it is below the mount");
         let _ = unmount(mount);
     }

@@ -150,7 +150,7 @@ fn a_signal_reaches_only_the_process_or_its_group() {
     let service = Service::start(&[]);
     let mut client = service.client();
     client.subscribe(0).expect("it subscribes");
-    let ready = service.folder.path().join("ready");
+    let ready = service.directory.path().join("ready");
     let mut spawn = sh("trap 'exit 5' USR1; sleep 1000 & echo $!; wait", "");
     spawn.stdout = Some(ready.clone());
     let first = client.spawn(spawn).expect("it starts");

@@ -20,13 +20,13 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 
 
 class Service:
-    def __init__(self, folder: pathlib.Path) -> None:
-        self.folder = folder
-        self.socket = folder / "socket"
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.directory = directory
+        self.socket = directory / "socket"
         self.process: Optional["subprocess.Popen[bytes]"] = None
 
     def start(self, *arguments: str) -> None:
-        words: List[str] = ["serve", "--socket", str(self.socket), "--state", str(self.folder / "state")]
+        words: List[str] = ["serve", "--socket", str(self.socket), "--state", str(self.directory / "state")]
         environment = {**os.environ, "RUST_LOG": "error"}
         self.process = subprocess.Popen([str(PROGRAM), *words, *arguments], env=environment)
         end = time.monotonic() + 30

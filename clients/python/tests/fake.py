@@ -45,8 +45,8 @@ class Connection:
 class Fake:
     """A context manager. ``serve`` handles each connection."""
 
-    def __init__(self, folder: pathlib.Path, serve: Callable[[Connection], Awaitable[None]]) -> None:
-        self.socket = folder / "fake"
+    def __init__(self, directory: pathlib.Path, serve: Callable[[Connection], Awaitable[None]]) -> None:
+        self.socket = directory / "fake"
         #: The exceptions of ``serve``.
         self.errors: List[BaseException] = []
         self._serve = serve

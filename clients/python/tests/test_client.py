@@ -20,11 +20,11 @@ def test_a_spawned_process_reports_how_it_ended(service: Service) -> None:
     async def test() -> None:
         async with await Client.connect(service.socket) as client:
             assert client.welcome.uid == os.getuid()
-            out = service.folder / "out"
+            out = service.directory / "out"
             process = await client.spawn(
                 ["sh", "-c", 'echo "$A"; pwd; exit 3'],
                 env={"A": "b", "PATH": os.environ["PATH"]},
-                cwd=service.folder,
+                cwd=service.directory,
                 stdout=out,
                 tag="a tag",
             )
@@ -32,7 +32,7 @@ def test_a_spawned_process_reports_how_it_ended(service: Service) -> None:
             assert (ended.returncode, ended.code, ended.signal) == (3, 3, None)
             assert (ended.tag, ended.spawned, ended.unknown) == ("a tag", True, None)
             assert ended.usage is not None and ended.usage.max_rss_bytes > 0
-            assert out.read_text() == f"b\n{service.folder.resolve()}\n"
+            assert out.read_text() == f"b\n{service.directory.resolve()}\n"
             # A second call returns the same exit.
             assert await process.wait() == ended
 
@@ -42,7 +42,7 @@ def test_a_spawned_process_reports_how_it_ended(service: Service) -> None:
 def test_a_spawned_process_has_its_limits_nice_value_and_umask(service: Service) -> None:
     async def test() -> None:
         async with await Client.connect(service.socket) as client:
-            out = service.folder / "out"
+            out = service.directory / "out"
             nice = min(19, os.nice(0) + 3)
             limits = {"nofile": Limit(soft=50, hard=60), "core": Limit(hard=0), "cpu": Limit()}
             process = await client.spawn(

@@ -191,8 +191,8 @@ def test_other_tasks_run_while_data_keeps_coming(monkeypatch: pytest.MonkeyPatch
 def test_another_service_on_the_same_path_is_refused(service: Service) -> None:
     async def test() -> None:
         async with await Client.connect(service.socket, subscribe_from=0) as client:
-            other = Service(service.folder / "other")
-            other.folder.mkdir()
+            other = Service(service.directory / "other")
+            other.directory.mkdir()
             other.start()
             try:
                 os.rename(other.socket, service.socket)

@@ -22,7 +22,7 @@ pub(crate) struct External {
     child: Child,
     requests: ChildStdin,
     /// The compiled program, removed when this is dropped.
-    _folder: Option<TempDir>,
+    _directory: Option<TempDir>,
 }
 
 impl External {
@@ -30,7 +30,7 @@ impl External {
         let kind = spec.kind;
         let Built {
             mut command,
-            folder,
+            directory,
         } = toolchain::build(kind)?;
         let name = kind.name();
         let captures = matches!(spec.scenario, Scenario::Capture(_));
@@ -73,7 +73,7 @@ impl External {
         Ok(Self {
             child,
             requests,
-            _folder: folder,
+            _directory: directory,
         })
     }
 }

@@ -28,7 +28,7 @@ type Task = (Pid, usize);
 pub(crate) struct Service {
     process: Child,
     /// Removed when this is dropped.
-    _folder: TempDir,
+    _directory: TempDir,
     clients: Vec<Sender<Task>>,
     /// Each client sends a message when all its watches have begun, or the error.
     ready: Receiver<Result<()>>,
@@ -56,9 +56,9 @@ impl Service {
             bail!("the service takes part in serve only");
         };
         let place = options.state.clone().unwrap_or_else(std::env::temp_dir);
-        let folder = TempDir::with_prefix_in("loadgen-serve-", place)
-            .context("creating a folder for the service")?;
-        let socket = folder.path().join("socket");
+        let directory = TempDir::with_prefix_in("loadgen-serve-", place)
+            .context("creating a directory for the service")?;
+        let socket = directory.path().join("socket");
         let durability = match spec.kind {
             Kind::ServePower => "power",
             _ => "process",
@@ -68,7 +68,7 @@ impl Service {
             .args(["serve", "--durability", durability, "--socket"])
             .arg(&socket)
             .arg("--state")
-            .arg(folder.path().join("state"))
+            .arg(directory.path().join("state"))
             .env("RUST_LOG", "warn")
             .stdin(Stdio::null());
         // SAFETY: one system call. It ends the service with this process.
@@ -82,7 +82,7 @@ impl Service {
         let (ready_sender, ready) = channel();
         let mut this = Self {
             process,
-            _folder: folder,
+            _directory: directory,
             clients: Vec::new(),
             ready,
         };

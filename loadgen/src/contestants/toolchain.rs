@@ -52,7 +52,7 @@ fn recipe(kind: Kind) -> Option<Recipe> {
 pub(super) struct Built {
     pub(super) command: Command,
     /// Holds the compiled program; removed when this is dropped.
-    pub(super) folder: Option<TempDir>,
+    pub(super) directory: Option<TempDir>,
 }
 
 /// The reason why the contestant cannot run here, if there is one.
@@ -70,7 +70,7 @@ pub(super) fn build(kind: Kind) -> Result<Built> {
             command.args(arguments);
             Ok(Built {
                 command,
-                folder: None,
+                directory: None,
             })
         }
         Recipe::C {
@@ -105,15 +105,15 @@ fn ensure_installed(program: &str, version: &str) -> Result<()> {
     }
 }
 
-/// Compiles sources in a temporary folder, into a program `contestant`.
+/// Compiles sources in a temporary directory, into a program `contestant`.
 fn compiled(sources: &[(&str, &str)], compile: &[&str]) -> Result<Built> {
-    let folder = TempDir::with_prefix("loadgen-contestant-").context("creating a folder")?;
+    let directory = TempDir::with_prefix("loadgen-contestant-").context("creating a directory")?;
     for (name, text) in sources {
-        fs::write(folder.path().join(name), text).with_context(|| format!("writing {name}"))?;
+        fs::write(directory.path().join(name), text).with_context(|| format!("writing {name}"))?;
     }
     let output = Command::new(compile[0])
         .args(&compile[1..])
-        .current_dir(folder.path())
+        .current_dir(directory.path())
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("starting {}", compile[0]))?;
@@ -127,9 +127,9 @@ fn compiled(sources: &[(&str, &str)], compile: &[&str]) -> Result<Built> {
         compile[0],
         first.unwrap_or(&errors).trim()
     );
-    let program: PathBuf = folder.path().join("contestant");
+    let program: PathBuf = directory.path().join("contestant");
     Ok(Built {
         command: Command::new(program),
-        folder: Some(folder),
+        directory: Some(directory),
     })
 }

@@ -37,7 +37,7 @@ pub(crate) struct Program {
     /// Its name for people.
     name: String,
     /// Removed when this is dropped.
-    _folder: Option<TempDir>,
+    _directory: Option<TempDir>,
 }
 
 impl Program {
@@ -65,14 +65,14 @@ impl Program {
         }
     }
 
-    /// Writes the tiny program to a temporary folder.
+    /// Writes the tiny program to a temporary directory.
     ///
     /// If another thread forks meanwhile, its child has the file open for writing, and nobody can
     /// execute such a file for as long as it has.
     fn written(elf: &[u8], output: Vec<u8>) -> Result<Arc<Self>> {
-        let folder = TempDir::with_prefix("loadgen-program-")
-            .context("creating a folder for the program of the children")?;
-        let path = folder.path().join("program");
+        let directory = TempDir::with_prefix("loadgen-program-")
+            .context("creating a directory for the program of the children")?;
+        let path = directory.path().join("program");
         let write = || {
             let mut file = OpenOptions::new();
             let mut file = file.write(true).create_new(true).mode(0o700).open(&path)?;
@@ -86,21 +86,21 @@ impl Program {
             takes_code: true,
             output,
             name: format!("static program of {} bytes", elf.len()),
-            _folder: Some(folder),
+            _directory: Some(directory),
         };
         program.checked().context(
-            "the program of the children does not run; set TMPDIR to a folder from which programs \
+            "the program of the children does not run; set TMPDIR to a directory from which programs \
              can be executed",
         )
     }
 
     /// A program of the machine: a path, or a name to look up in PATH.
     fn installed(path: &Path, arguments: &[&str], output: Vec<u8>) -> Result<Self> {
-        let folders = std::env::var_os("PATH").filter(|_| path.components().count() == 1);
-        let path = folders
+        let directories = std::env::var_os("PATH").filter(|_| path.components().count() == 1);
+        let path = directories
             .iter()
             .flat_map(std::env::split_paths)
-            .map(|folder| folder.join(path))
+            .map(|directory| directory.join(path))
             .find(|path| path.is_file())
             .unwrap_or_else(|| path.to_owned());
         // Contestants in other languages are not to look it up again.
@@ -113,7 +113,7 @@ impl Program {
             stands_in: false,
             takes_code: false,
             output,
-            _folder: None,
+            _directory: None,
         })
     }
 

@@ -14,8 +14,8 @@ use crate::types::latency::Latencies;
 const TICKS: u32 = 5;
 
 /// Writes a file per contestant, build and size. A file merges all rounds; its values are microseconds.
-pub(crate) fn write(report: &Report, folder: &Path) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
+pub(crate) fn write(report: &Report, directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
     let mut merged: BTreeMap<String, Latencies> = BTreeMap::new();
     for run in &report.runs {
         let live = run.live.map_or_else(String::new, |live| format!("-{live}"));
@@ -34,7 +34,7 @@ pub(crate) fn write(report: &Report, folder: &Path) -> Result<()> {
         }
     }
     for (name, latencies) in merged {
-        let path = folder.join(name);
+        let path = directory.join(name);
         fs::write(&path, text(&latencies))
             .with_context(|| format!("writing {}", path.display()))?;
     }

@@ -7,29 +7,29 @@ use anyhow::{Context, Result, bail};
 
 use crate::types::baseline_name::BaselineName;
 
-/// The program that the contestants of `serve` use. It is in the same folder as the load generator.
+/// The program that the contestants of `serve` use. It is in the same directory as the load generator.
 const SERVICE: &str = "exitring";
 const PROGRAM: &str = "loadgen";
 
 /// Copies this program. Returns the path of the copy.
 pub(crate) fn save(name: &BaselineName) -> Result<PathBuf> {
     let this = std::env::current_exe().context("finding this program")?;
-    save_in(&folder()?, name, &this)
+    save_in(&directory()?, name, &this)
 }
 
 /// The path of a saved build.
 pub(super) fn find(name: &BaselineName) -> Result<PathBuf> {
-    find_in(&folder()?, name)
+    find_in(&directory()?, name)
 }
 
-fn save_in(folder: &Path, name: &BaselineName, this: &Path) -> Result<PathBuf> {
-    let folder = folder.join(name.as_str());
-    fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+fn save_in(directory: &Path, name: &BaselineName, this: &Path) -> Result<PathBuf> {
+    let directory = directory.join(name.as_str());
+    fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
     let service = this.with_file_name(SERVICE);
     if service.is_file() {
-        replace(&service, &folder.join(SERVICE))?;
+        replace(&service, &directory.join(SERVICE))?;
     }
-    let program = folder.join(PROGRAM);
+    let program = directory.join(PROGRAM);
     replace(this, &program)?;
     Ok(program)
 }
@@ -41,12 +41,12 @@ fn replace(from: &Path, to: &Path) -> Result<()> {
     copy().with_context(|| format!("copying {} to {}", from.display(), to.display()))
 }
 
-fn find_in(folder: &Path, name: &BaselineName) -> Result<PathBuf> {
-    let program = folder.join(name.as_str()).join(PROGRAM);
+fn find_in(directory: &Path, name: &BaselineName) -> Result<PathBuf> {
+    let program = directory.join(name.as_str()).join(PROGRAM);
     if program.is_file() {
         return Ok(program);
     }
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
     let mut names: Vec<_> = names.collect();
     names.sort();
@@ -56,18 +56,18 @@ fn find_in(folder: &Path, name: &BaselineName) -> Result<PathBuf> {
     };
     bail!(
         "no baseline {name} in {} ({known}); save one: loadgen --save-baseline {name}",
-        folder.display()
+        directory.display()
     );
 }
 
-/// The folder of all saved builds. All work trees of a user have the same.
-fn folder() -> Result<PathBuf> {
+/// The directory of all saved builds. All work trees of a user have the same.
+fn directory() -> Result<PathBuf> {
     let absolute = |name| {
         let path = std::env::var_os(name).map(PathBuf::from);
         path.filter(|path| path.is_absolute())
     };
     let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
-    let cache = cache.context("no folder for baselines: set HOME or XDG_CACHE_HOME")?;
+    let cache = cache.context("no directory for baselines: set HOME or XDG_CACHE_HOME")?;
     Ok(cache.join("exitring-loadgen").join("baselines"))
 }
 
@@ -77,28 +77,28 @@ mod tests {
 
     #[test]
     fn a_saved_build_is_found_by_name_until_it_is_replaced() {
-        let scratch = tempfile::tempdir().expect("a folder");
+        let scratch = tempfile::tempdir().expect("a directory");
         let this = scratch.path().join("this");
-        let folder = scratch.path().join("baselines");
+        let directory = scratch.path().join("baselines");
         let name: BaselineName = "main".parse().expect("a name");
 
-        let error = find_in(&folder, &name).expect_err("nothing is saved");
+        let error = find_in(&directory, &name).expect_err("nothing is saved");
         assert!(error.to_string().contains("none is saved"), "{error}");
 
         for content in ["first", "second"] {
             fs::write(&this, content).expect("written");
-            let saved = save_in(&folder, &name, &this).expect("saved");
-            assert_eq!(find_in(&folder, &name).expect("found"), saved);
+            let saved = save_in(&directory, &name, &this).expect("saved");
+            assert_eq!(find_in(&directory, &name).expect("found"), saved);
             assert_eq!(fs::read_to_string(saved).expect("read"), content);
         }
         let other: BaselineName = "other".parse().expect("a name");
-        let error = find_in(&folder, &other).expect_err("it is not saved");
+        let error = find_in(&directory, &other).expect_err("it is not saved");
         assert!(error.to_string().contains("saved are main"), "{error}");
 
         // The service is copied with it.
-        assert!(!folder.join("main").join(SERVICE).exists());
+        assert!(!directory.join("main").join(SERVICE).exists());
         fs::write(scratch.path().join(SERVICE), "service").expect("written");
-        save_in(&folder, &name, &this).expect("saved");
-        assert!(folder.join("main").join(SERVICE).exists());
+        save_in(&directory, &name, &this).expect("saved");
+        assert!(directory.join("main").join(SERVICE).exists());
     }
 }

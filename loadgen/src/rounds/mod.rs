@@ -51,9 +51,9 @@ pub(crate) fn run(plan: &Plan, options: &Options) -> Result<ExitCode> {
     if let Some(path) = &options.json {
         Report::check_path(path)?;
     }
-    if let Some(folder) = &options.hgrm {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("creating {}", folder.display()))?;
+    if let Some(directory) = &options.hgrm {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("creating {}", directory.display()))?;
     }
     let program = std::env::current_exe().context("finding this program")?;
     interrupt::install_handler(run_process::forward_interrupt)?;
@@ -77,8 +77,8 @@ pub(crate) fn run(plan: &Plan, options: &Options) -> Result<ExitCode> {
         report.save(path)?;
     }
     stdout::print(&table::text(&report)?)?;
-    if let Some(folder) = &options.hgrm {
-        hgrm::write(&report, folder)?;
+    if let Some(directory) = &options.hgrm {
+        hgrm::write(&report, directory)?;
     }
     Ok(exit_code(&report, options))
 }

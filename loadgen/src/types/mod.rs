@@ -5,7 +5,7 @@
 //! `metric` reads single numbers from a run. `environment` describes the machine. `width`,
 //! `byte_size` and `baseline_name` are values of options.
 //!
-//! Every other folder may use these modules. They use nothing but each other.
+//! Every other module may use these modules. They use nothing but each other.
 
 pub(crate) mod baseline_name;
 pub(crate) mod byte_size;

@@ -18,14 +18,14 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A temporary folder that is removed at the end of the test.
+/// A temporary directory that is removed at the end of the test.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
     pub fn new(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("loadgen-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("it can be created");
-        Self(folder)
+        let directory = std::env::temp_dir().join(format!("loadgen-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&directory).expect("it can be created");
+        Self(directory)
     }
 
     pub fn file(&self, name: &str) -> String {

@@ -58,8 +58,8 @@ pub struct Exits {
 impl Watcher {
     /// Makes a queue of exits for up to `capacity` outstanding watches: 1 to 16,777,216.
     ///
-    /// The entries are allocated at once: 96 bytes each on 64-bit machines. The queue holds one
-    /// descriptor (`eventfd(2)`).
+    /// The entries are allocated at once: 96 bytes each on 64-bit machines. An outstanding watch of a
+    /// process that is not owned takes 24 more. The queue holds one descriptor (`eventfd(2)`).
     ///
     /// # Errors
     ///
@@ -122,10 +122,7 @@ impl Exits {
     pub fn add(&self, watch: &Watch, tag: u64) -> Result<(), AddError> {
         self.shared.check_process()?;
         watch.check_process()?;
-        let mut sink = Sink::reserve(&self.queue, tag, watch.ring_thread())?;
-        if let Some(watch) = watch.to_keep() {
-            sink.set_watch(self.queue.keep(watch));
-        }
+        let sink = Sink::reserve(&self.queue, tag, watch.ring_thread(), watch.to_keep())?;
         Ok(watch.add_sink(sink)?)
     }
 

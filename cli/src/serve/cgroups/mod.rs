@@ -9,7 +9,7 @@
 //! - `previous.rs`: the leaves of the previous service.
 //! - `refusal.rs`: errors of the library, as clients get them.
 //!
-//! `watches/` and all above call this folder. It calls no other.
+//! `watches/` and all above call this module. It calls no other.
 
 mod leaf;
 mod leaf_id;

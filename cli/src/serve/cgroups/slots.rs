@@ -129,7 +129,7 @@ mod tests {
     }
 
     struct Test {
-        folder: TempDir,
+        directory: TempDir,
         slots: Slots<Pool>,
         made: u32,
     }
@@ -137,7 +137,7 @@ mod tests {
     impl Test {
         fn new() -> Self {
             Self {
-                folder: TempDir::new().expect("a folder can be created"),
+                directory: TempDir::new().expect("a directory can be created"),
                 slots: Slots::default(),
                 made: 0,
             }
@@ -150,14 +150,14 @@ mod tests {
                 return Ok((in_use, false));
             }
             let clean = || {
-                for entry in fs::read_dir(self.folder.path()).into_iter().flatten() {
+                for entry in fs::read_dir(self.directory.path()).into_iter().flatten() {
                     let _ = fs::remove_dir(entry.expect("it is readable").path());
                 }
             };
             let room = self.slots.make_room(uid, max, clean);
             room.map_err(|error| error.code)?;
             self.made += 1;
-            let path = self.folder.path().join(self.made.to_string());
+            let path = self.directory.path().join(self.made.to_string());
             fs::create_dir(&path).expect("it is new");
             let pool = Pool {
                 _directory: Arc::new(Directory(path.clone())),
@@ -194,7 +194,7 @@ mod tests {
         let mut test = Test::new();
         drop(test.acquire(7, 1, 1).expect("there is room"));
         // A directory with an entry stands for a cgroup with processes.
-        let entry = test.folder.path().join("1/leaf");
+        let entry = test.directory.path().join("1/leaf");
         fs::create_dir(&entry).expect("it is new");
         assert_eq!(test.acquire(7, 2, 1).err(), Some(Code::Exhausted));
         // The pool was dropped, so this needs room as well.

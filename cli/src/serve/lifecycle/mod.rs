@@ -8,7 +8,7 @@
 //!   notifications to systemd.
 //! - `process_settings.rs`: the log, and the limit of descriptors.
 //!
-//! `run.rs` and `accept.rs` call this folder. It calls `service/` and what is below, and reads the
+//! `run.rs` and `accept.rs` call this module. It calls `service/` and what is below, and reads the
 //! name of one variable from `requests/`.
 
 pub(super) mod inherited;

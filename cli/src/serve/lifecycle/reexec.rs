@@ -76,7 +76,9 @@ pub(crate) fn check_program() -> Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = match program.as_encoded_bytes().contains(&b'/') {
         true => is_program(Path::new(&program)),
-        false => std::env::split_paths(&path).any(|folder| is_program(&folder.join(&program))),
+        false => {
+            std::env::split_paths(&path).any(|directory| is_program(&directory.join(&program)))
+        }
     };
     anyhow::ensure!(
         found,

@@ -3,7 +3,7 @@
 //! - `watch.rs`: watches an existing process. `spawn/`: starts a process.
 //! - `tag.rs`: the tag of a watch. `pending_reply.rs`: delays records until the reply is sent.
 //!
-//! `session/` calls this folder, and `lifecycle/` reads the name of one variable. It calls
+//! `session/` calls this module, and `lifecycle/` reads the name of one variable. It calls
 //! `service/` and what is below. A handler returns its answer and knows no connection.
 
 mod pending_reply;

@@ -5,7 +5,7 @@
 //!   to processes that have timed out.
 //! - `quotas.rs`: how much of a resource one user may have. `errors.rs`: refusals.
 //!
-//! `requests/`, `session/`, `lifecycle/` and `run.rs` call this folder. It calls `store/`,
+//! `requests/`, `session/`, `lifecycle/` and `run.rs` call this module. It calls `store/`,
 //! `watches/`, `cgroups/`, `threads/`, `metrics.rs` and `sys/`.
 
 mod arm;

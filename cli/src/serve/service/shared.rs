@@ -19,7 +19,7 @@ use crate::serve::threads::spawner::Spawner;
 use crate::serve::watches::{Deadlines, Registry};
 
 pub(crate) struct Service {
-    /// The name of the state folder.
+    /// The name of the state directory.
     pub(crate) instance: String,
     pub(crate) limits: Limits,
     /// The user that runs the service: root serves all users, any other user only itself.

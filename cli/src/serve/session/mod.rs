@@ -5,7 +5,7 @@
 //! - `subscription.rs`: sends records beside the replies. `reply.rs`: the lines of the service.
 //! - `line_socket.rs`: the socket, line by line, with the descriptors that come along.
 //!
-//! `accept.rs` calls this folder. It calls `requests/`, `service/` and what is below. Only a
+//! `accept.rs` calls this module. It calls `requests/`, `service/` and what is below. Only a
 //! session waits for its own client.
 
 mod connection;

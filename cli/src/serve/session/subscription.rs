@@ -106,7 +106,7 @@ impl Source {
                         let since = *unreadable.get_or_insert_with(Instant::now);
                         if since.elapsed() > DELAY_MAX {
                             let message = format!(
-                                "records cannot be read back ({error}); check the state folder of the service"
+                                "records cannot be read back ({error}); check the state directory of the service"
                             );
                             return Ok(Err(Error::new(Code::Storage, message)));
                         }

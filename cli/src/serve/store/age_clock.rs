@@ -26,9 +26,9 @@ impl Times {
     }
 }
 
-/// The clock of one state folder. A new one starts at the time of the wall clock.
+/// The clock of one state directory. A new one starts at the time of the wall clock.
 pub(crate) struct AgeClock {
-    /// Its time when this boot began. That may be before the state folder was created.
+    /// Its time when this boot began. That may be before the state directory was created.
     at_boot_ms: i64,
 }
 

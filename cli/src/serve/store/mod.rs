@@ -7,14 +7,14 @@
 //! - `handle.rs`: `Store`, which sends messages to the writer. `message.rs`: the messages.
 //! - `writer.rs`: the thread. `transaction.rs`: one transaction. `tables.rs`: its statements.
 //!   `record_counts.rs`: how many records each user has.
-//! - `state.rs`: the state folder and its lock. `schema.rs`: the tables, and older versions of
+//! - `state.rs`: the state directory and its lock. `schema.rs`: the tables, and older versions of
 //!   them.
 //! - `age_clock.rs`: the clock for the age of records. `health.rs`: whether the state can be
 //!   written.
 //! - `recent.rs`: the newest records, in memory. `reader.rs`: pages of records from the file.
 //!   `page.rs`: what both return.
 //!
-//! `service/` and all above call this folder. It calls `watches/`, `sys/` and `metrics.rs`: after a
+//! `service/` and all above call this module. It calls `watches/`, `sys/` and `metrics.rs`: after a
 //! commit the writer removes the watches that have ended from the registry, and reaps them.
 
 mod age_clock;

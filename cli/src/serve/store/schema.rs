@@ -28,11 +28,11 @@ CREATE TABLE losses (
 ";
 
 /// For requests without a client name, which concern all records of a user. Created also in an
-/// existing state folder.
+/// existing state directory.
 pub(super) const INDEX: &str = "CREATE INDEX IF NOT EXISTS records_of_user ON records (uid, seq);";
 
 /// The cgroup of a watch: the path of its directory, and the inode number. Added also to an existing
-/// state folder. The version stays the same, because a version of the program that does not know
+/// state directory. The version stays the same, because a version of the program that does not know
 /// the columns leaves them alone.
 const LEAF: &str = "
 ALTER TABLE watches ADD COLUMN leaf BLOB;

@@ -1,4 +1,4 @@
-//! The state folder: its lock and its database.
+//! The state directory: its lock and its database.
 
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File};
@@ -37,19 +37,19 @@ pub(crate) struct Retention {
     pub(crate) age: Duration,
 }
 
-/// The open and locked state folder.
+/// The open and locked state directory.
 pub(crate) struct StateFolder {
     pub(crate) db: Connection,
-    pub(crate) folder: PathBuf,
-    /// A random name, assigned when the folder was created.
+    pub(crate) directory: PathBuf,
+    /// A random name, assigned when the directory was created.
     pub(crate) instance: String,
     pub(crate) retention: Retention,
     pub(crate) age: AgeClock,
     /// Held while the service runs, so that no other service writes.
     pub(crate) lock: File,
     lock_file: NamedFile,
-    /// Also locked, but only so that `systemd-tmpfiles` skips the folder.
-    opened_folder: File,
+    /// Also locked, but only so that `systemd-tmpfiles` skips the directory.
+    opened_directory: File,
     /// The files of the database; the database itself first.
     files: Vec<NamedFile>,
 }
@@ -63,9 +63,9 @@ pub(crate) struct StoredWatch {
 }
 
 impl StateFolder {
-    /// Opens or creates a state folder. `lock`: handed over by the previous process image.
+    /// Opens or creates a state directory. `lock`: handed over by the previous process image.
     pub(crate) fn open(
-        folder: &Path,
+        directory: &Path,
         durability: Durability,
         retention: Retention,
         lock: Option<File>,
@@ -73,15 +73,15 @@ impl StateFolder {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(folder)
-            .with_context(|| format!("creating the state folder {}", folder.display()))?;
-        let lock_path = folder.join("lock");
+            .create(directory)
+            .with_context(|| format!("creating the state directory {}", directory.display()))?;
+        let lock_path = directory.join("lock");
         let lock = match lock {
             Some(lock) if is_at(&lock, &lock_path) => lock,
             // A lock on a deleted file keeps no other service away.
-            _ => lock_state(folder)?,
+            _ => lock_state(directory)?,
         };
-        let path = database(folder);
+        let path = database(directory);
         let open = || -> rusqlite::Result<Connection> {
             let db = Connection::open(&path)?;
             db.set_prepared_statement_cache_capacity(32);
@@ -108,19 +108,19 @@ impl StateFolder {
             age,
             lock,
             lock_file: named(&lock_path)?,
-            opened_folder: File::open(folder)
-                .with_context(|| format!("opening {}", folder.display()))?,
+            opened_directory: File::open(directory)
+                .with_context(|| format!("opening {}", directory.display()))?,
             files: ["", "-wal", "-shm"]
                 .map(|ending| named(&with_ending(&path, ending)))
                 .into_iter()
                 .collect::<Result<_>>()?,
-            folder: folder.to_owned(),
+            directory: directory.to_owned(),
         })
     }
 
     /// The file that readers open.
     pub(crate) fn path(&self) -> PathBuf {
-        database(&self.folder)
+        database(&self.directory)
     }
 
     /// Checks that the files still have their names. Creates the lock file again if it was deleted.
@@ -136,20 +136,20 @@ impl StateFolder {
             );
         }
         if self.lock_file.is_missing() {
-            self.lock = lock_state(&self.folder)?;
+            self.lock = lock_state(&self.directory)?;
             self.lock_file = NamedFile::at(&self.lock_file.path)?;
             tracing::warn!(lock = %self.lock_file.path.display(), "the lock file was deleted, and has been created again");
         }
         Ok(())
     }
 
-    /// Protects the folder from cleaners of old files: some skip a locked folder, and all skip new
+    /// Protects the directory from cleaners of old files: some skip a locked directory, and all skip new
     /// files.
     pub(crate) fn touch(&self) {
         // This fails while a child at its start gate has a copy of the previous service's lock. The
         // next call then takes it.
         let _ = flock(
-            &self.opened_folder,
+            &self.opened_directory,
             FlockOperation::NonBlockingLockExclusive,
         );
         touch(&self.lock_file.path);
@@ -212,8 +212,8 @@ fn leaf(row: &Row<'_>) -> rusqlite::Result<Option<LeafId>> {
     }))
 }
 
-fn database(folder: &Path) -> PathBuf {
-    folder.join("exits.sqlite")
+fn database(directory: &Path) -> PathBuf {
+    directory.join("exits.sqlite")
 }
 
 fn with_ending(path: &Path, ending: &str) -> PathBuf {
@@ -222,11 +222,11 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
     path.into()
 }
 
-fn lock_state(folder: &Path) -> Result<File> {
-    lock_file(&folder.join("lock"))?.with_context(|| {
+fn lock_state(directory: &Path) -> Result<File> {
+    lock_file(&directory.join("lock"))?.with_context(|| {
         format!(
-            "another service has the state folder {}; stop it, or choose another --state",
-            folder.display()
+            "another service has the state directory {}; stop it, or choose another --state",
+            directory.display()
         )
     })
 }

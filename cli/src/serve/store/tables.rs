@@ -99,7 +99,7 @@ pub(super) fn acknowledge(db: &Connection, scope: &Scope, upto: u64, limit: u64)
 /// The oldest records of one user.
 const SURPLUS: &str =
     "SELECT seq FROM records INDEXED BY records_of_user WHERE uid = ?1 ORDER BY seq LIMIT ?2";
-/// Among the oldest records, those stored before a time. A state folder that is older than the age
+/// Among the oldest records, those stored before a time. A state directory that is older than the age
 /// clock may have them in any order.
 const OUTDATED: &str =
     "SELECT seq FROM (SELECT seq, age_ms FROM records ORDER BY seq LIMIT ?2) WHERE age_ms < ?1";

@@ -81,7 +81,7 @@ impl Writer {
         })
     }
 
-    /// Runs until the store is stopped. Returns the state folder.
+    /// Runs until the store is stopped. Returns the state directory.
     pub(super) fn run(mut self, queue: &Receiver<Message>) -> StateFolder {
         loop {
             let (mut requests, stop) = self.receive(queue);

@@ -1,4 +1,4 @@
-//! Lock files, which keep a second service away from a socket or a state folder.
+//! Lock files, which keep a second service away from a socket or a state directory.
 
 use std::fs::{File, OpenOptions, symlink_metadata};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};

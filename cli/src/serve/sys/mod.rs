@@ -5,7 +5,7 @@
 //! - `named_file.rs`: a file and the name it was opened by.
 //! - `lock_file.rs`: lock files.
 //!
-//! Every other folder may call this one. It calls none of them.
+//! Every other module may call this one. It calls none of them.
 
 pub(crate) mod clock;
 pub(crate) mod lock_file;

@@ -3,7 +3,7 @@
 //! - `spawner.rs`: the main thread, which forks.
 //! - `descriptor_closer.rs`: the threads that close descriptors whose close may block.
 //!
-//! `service/` holds the handles, and requests and sessions use them. This folder calls no other.
+//! `service/` holds the handles, and requests and sessions use them. This module calls no other.
 
 pub(crate) mod descriptor_closer;
 pub(crate) mod spawner;

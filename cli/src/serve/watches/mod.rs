@@ -5,7 +5,7 @@
 //!   sees.
 //! - `deadlines.rs`: the timeouts of live watches.
 //!
-//! `store/`, `service/` and all above call this folder. It calls `cgroups/` and `sys/`.
+//! `store/`, `service/` and all above call this module. It calls `cgroups/` and `sys/`.
 
 mod deadlines;
 mod info;

@@ -83,7 +83,7 @@ class Events:
             if line.get("id") == "hello":
                 hello = line["ok"]["hello"]
                 if (hello["instance"], hello["uid"]) != (self._welcome.instance, self._welcome.uid):
-                    # The state folder was replaced, or this process has become another user.
+                    # The state directory was replaced, or this process has become another user.
                     raise ConnectionError(
                         "this is not the service that the client connected to, or not the same user: "
                         "connect again"

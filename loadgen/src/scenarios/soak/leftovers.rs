@@ -127,10 +127,10 @@ mod tests {
 
     #[test]
     fn directories_are_counted_with_those_inside() {
-        let folder = tempfile::TempDir::new().expect("it is created");
-        fs::create_dir_all(folder.path().join("a/b")).expect("they are created");
-        fs::write(folder.path().join("file"), "").expect("it is written");
-        assert_eq!(count_directories(folder.path()), 3);
-        assert_eq!(count_directories(&folder.path().join("none")), 0);
+        let directory = tempfile::TempDir::new().expect("it is created");
+        fs::create_dir_all(directory.path().join("a/b")).expect("they are created");
+        fs::write(directory.path().join("file"), "").expect("it is written");
+        assert_eq!(count_directories(directory.path()), 3);
+        assert_eq!(count_directories(&directory.path().join("none")), 0);
     }
 }

@@ -40,14 +40,14 @@ pub(super) struct Surroundings {
     pub(super) may_change_user: bool,
     pub(super) pool: Result<CgroupPool, CgroupError>,
     /// Holds the script.
-    _folder: TempDir,
+    _directory: TempDir,
 }
 
 impl Surroundings {
     /// Writes the programs, and tries what this process may do.
     pub(super) fn new() -> Result<Self> {
-        let folder = TempDir::with_prefix("loadgen-soak-").context("creating a folder")?;
-        let no_interpreter = folder.path().join("script");
+        let directory = TempDir::with_prefix("loadgen-soak-").context("creating a directory")?;
+        let no_interpreter = directory.path().join("script");
         let mut script = OpenOptions::new();
         let script = script.write(true).create_new(true).mode(0o755);
         script
@@ -75,7 +75,7 @@ impl Surroundings {
             group: getpgrp().as_raw_nonzero().get(),
             may_change_user: may_change_user()?,
             pool: Cgroup::find().and_then(|group| group.pool(&CgroupLimits::new())),
-            _folder: folder,
+            _directory: directory,
         })
     }
 }

@@ -106,7 +106,7 @@ fn paths(program: &str, path: Option<&str>) -> Result<Vec<CString>, Error> {
         (true, _) => Ok(vec![c_string(program.as_bytes())?]),
         (false, Some(path)) => path
             .split(':')
-            .map(|folder| c_string(Path::new(folder).join(program).as_os_str().as_bytes()))
+            .map(|directory| c_string(Path::new(directory).join(program).as_os_str().as_bytes()))
             .collect(),
         (false, None) => Err(out_of_range(format!(
             "{program:?} has no slash, and env has no PATH; add one of them"
