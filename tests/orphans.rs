@@ -73,7 +73,7 @@ fn orphans_are_reaped_and_reported_with_their_leader() {
 #[test]
 fn many_orphans_of_one_group_are_each_reported_once() {
     in_own_process!("many_orphans_of_one_group_are_each_reported_once");
-    const ORPHANS: usize = 600;
+    const ORPHANS: usize = 200;
     let watcher = subreaper();
     let orphans = watcher.orphans(ORPHANS).unwrap();
     // They end when their input ends, after the leader.
