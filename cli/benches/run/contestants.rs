@@ -53,6 +53,15 @@ impl Contestant {
         Self::new(name, jobs, exitring, &arguments).reading(list.to_owned())
     }
 
+    /// Threads that run one program again and again.
+    fn floor(threads: usize, jobs: usize, command: &[&str]) -> Self {
+        let this = std::env::current_exe().expect("the path of this program is known");
+        let (in_threads, of_jobs) = (threads.to_string(), jobs.to_string());
+        let arguments = [&["--floor", &in_threads, &of_jobs], command].concat();
+        let name = format!("posix_spawn and waitpid in {threads} threads");
+        Self::new(name, jobs, &this, &arguments)
+    }
+
     fn reading(mut self, list: PathBuf) -> Self {
         self.list = Some(list);
         self
@@ -99,13 +108,10 @@ pub(crate) fn of_program(builds: &Builds, jobs: usize, at_once: usize, dir: &Pat
     let mut table = Table::default();
     let at_once_text = at_once.to_string();
     let at_once_text = at_once_text.as_str();
-    let this = std::env::current_exe().expect("the path of this program is known");
     for threads in [at_once, 4] {
-        let arguments = ["--floor", &threads.to_string(), &jobs.to_string()];
-        let name = format!("posix_spawn and waitpid in {threads} threads");
         table
             .contestants
-            .push(Contestant::new(name, jobs, &this, &arguments));
+            .push(Contestant::floor(threads, jobs, &[PROGRAM]));
         if at_once == 4 {
             break;
         }
@@ -146,9 +152,12 @@ pub(crate) fn of_program(builds: &Builds, jobs: usize, at_once: usize, dir: &Pat
 pub(crate) fn of_tests(builds: &Builds, at_once: usize, tests: &EmptyTests) -> Table {
     let mut table = Table::default();
     let count = tests.names.len();
+    // Each test takes the same time.
+    let binary = tests.binary.to_str().expect("the path is UTF-8");
+    let first = tests.names.first().map_or("", String::as_str);
+    let floor = Contestant::floor(at_once, count, &[binary, "--exact", first]);
     let at_once = at_once.to_string();
     let list = tests.dir().join("list");
-    let binary = tests.binary.display();
     let lines = tests
         .names
         .iter()
@@ -175,6 +184,7 @@ pub(crate) fn of_tests(builds: &Builds, at_once: usize, tests: &EmptyTests) -> T
             table.contestants.push(contestant);
         }
     }
+    table.contestants.push(floor);
     table
 }
 

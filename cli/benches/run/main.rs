@@ -69,9 +69,9 @@ struct Options {
     #[arg(long, value_name = "JOBS")]
     memory: Option<usize>,
 
-    /// Be the floor: threads, jobs
-    #[arg(long, num_args = 2, hide = true)]
-    floor: Option<Vec<usize>>,
+    /// Be the floor: threads, jobs, program and arguments
+    #[arg(long, num_args = 3.., allow_hyphen_values = true, hide = true)]
+    floor: Option<Vec<String>>,
 }
 
 /// What a contestant took in each round.
@@ -83,8 +83,9 @@ struct Measured {
 
 fn main() {
     let options = Options::parse();
-    if let Some([threads, jobs]) = options.floor.as_deref() {
-        return floor::run(*threads, *jobs, PROGRAM);
+    if let Some([threads, jobs, command @ ..]) = options.floor.as_deref() {
+        let number = |text: &String| text.parse().expect("a number");
+        return floor::run(number(threads), number(jobs), command);
     }
     if !options.bench {
         return println!("cargo bench runs the measurement");
