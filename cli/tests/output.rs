@@ -192,3 +192,20 @@ fn the_summary_shows_counts_and_failed_jobs() {
     }
     assert!(!text.contains('\u{1b}'), "no colours without a terminal");
 }
+
+#[test]
+fn messages_do_not_interrupt_a_long_line_of_standard_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = r"head -c 1500000 /dev/zero | tr '\0' x >&2; sleep 1.5; echo END >&2";
+    let script = "echo \"$0\" | $EXITRING run -q --slow-after 1s >out 2>err";
+    let mut run = shell(script);
+    run.arg(line).current_dir(dir.path()).assert().success();
+    let err = std::fs::read_to_string(dir.path().join("err")).unwrap();
+    let mut lines: Vec<_> = err.lines().collect();
+    lines.sort_by_key(|line| line.len());
+    let [message, long] = lines[..] else {
+        panic!("{} lines", lines.len());
+    };
+    assert!(message.contains("is slow"), "{message}");
+    assert_eq!((long.len(), &long[1_500_000..]), (1_500_003, "END"));
+}

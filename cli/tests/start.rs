@@ -185,3 +185,61 @@ fn jobs_have_empty_input_and_lead_their_own_groups() {
     let output = stdout(exitring(["run", "-j1"]).write_stdin(list));
     assert_eq!(output, "nothing\nleads\n");
 }
+
+#[test]
+fn a_script_without_an_interpreter_line_is_executed_as_the_options_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |options: &str| {
+        let script = format!(
+            "echo 'echo \"script $*\"' >s; echo 'exit 1' >sh2; chmod +x s sh2; \
+             echo './s a; touch made' | $EXITRING run -q {options}"
+        );
+        let output = shell(&script).current_dir(dir.path()).output().unwrap();
+        let made = std::fs::remove_file(dir.path().join("made")).is_ok();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (text, output.status.code(), made)
+    };
+    assert_eq!(run(""), ("script a\n".into(), Some(0), true));
+    // No shell executes the line, and no other one than was asked for.
+    assert_eq!(run("--no-shell"), (String::new(), Some(1), false));
+    assert_eq!(run("--shell $PWD/sh2"), (String::new(), Some(1), false));
+}
+
+#[test]
+fn a_shell_named_by_a_relative_path_is_found_from_the_directory_of_the_call() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "mkdir d; printf '#!/bin/sh\nexec sh \"$@\"' >mysh; chmod +x mysh; \
+                  echo 'basename $PWD' | $EXITRING run -q --shell ./mysh --cwd d";
+    let text = stdout(shell(script).current_dir(dir.path()));
+    assert_eq!(text, "d\n");
+}
+
+#[test]
+fn a_job_starts_although_only_comments_follow_it() {
+    let dir = tempfile::tempdir().unwrap();
+    // The list ends when the job has run.
+    let script = "mkfifo done; { printf 'echo >done\n\n# comment\n'; read line <done; } | \
+                  timeout 30 $EXITRING run -q";
+    shell(script).current_dir(dir.path()).assert().success();
+}
+
+#[test]
+fn a_list_after_four_colons_is_not_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    for option in ["--trace", "--junit", "--report", "--append", "--joblog"] {
+        for list in ["::: x :::: args", "::::+ args", ":::: args"] {
+            let list = list.replace("::::+ args", ":::: args ::::+ args");
+            let script = format!(
+                "printf 'a\nb\n' >args; $EXITRING run -q {option} args -- echo {{}} {list}"
+            );
+            let mut run = shell(&script);
+            let text = stderr(run.current_dir(dir.path()));
+            assert!(
+                text.contains("name the same file"),
+                "{option} {list}: {text}"
+            );
+            let args = std::fs::read_to_string(dir.path().join("args")).unwrap();
+            assert_eq!(args, "a\nb\n");
+        }
+    }
+}

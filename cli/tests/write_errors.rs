@@ -225,3 +225,16 @@ fn a_job_log_that_cannot_be_written_stays_locked() {
             .all(|job| job["job"] != 1)
     );
 }
+
+#[test]
+fn a_report_that_cannot_be_written_is_named_whatever_failed_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "mkdir reports; echo 'rm -r reports' | \
+                  $EXITRING run -q --joblog /dev/full --junit reports/junit.xml";
+    let output = shell(script).current_dir(dir.path()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        text.contains("/dev/full") && text.contains("junit.xml"),
+        "{text}"
+    );
+}

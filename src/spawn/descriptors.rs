@@ -173,7 +173,9 @@ mod tests {
         };
         let mut fds = [PollFd::new(&reader, PollFlags::IN)];
         let closed = poll(&mut fds, Some(&now));
-        assert!(sys::kill_and_reap(child));
+        sys::kill(child, libc::SIGKILL).expect("it lives");
+        sys::wait_for_child(child);
+        sys::waitid(sys::WaitTarget::ReapPid(child)).expect("it has ended");
         assert_eq!((read, failed), (Ok(1), [0]));
         assert_eq!(closed, Ok(0), "the child has the other end");
     }

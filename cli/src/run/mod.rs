@@ -116,9 +116,7 @@ pub(crate) fn run(options: Options) -> Result<u8, Failure> {
 }
 
 /// Runs the jobs. Returns the exit code, and the signal that interrupted the run.
-fn run_jobs(
-    #[cfg_attr(not(feature = "queue"), allow(unused_mut))] mut options: Options,
-) -> Result<(u8, Option<i32>), Failure> {
+fn run_jobs(mut options: Options) -> Result<(u8, Option<i32>), Failure> {
     // First: it must find the descriptors as they were inherited.
     let mut jobserver = Role::choose(&options, JOBS_MORE)?;
     let foreground = choose_foreground(&options)?;
@@ -184,6 +182,9 @@ fn run_jobs(
 
     let junit = open_junit(&options)?;
     if let Some(dir) = &options.cwd {
+        if let Some(shell) = &mut options.shell {
+            *shell = setup::absolute_program(shell);
+        }
         job_environment::change_directory(dir)?;
     }
     let jobs = jobserver.jobs;
@@ -337,10 +338,10 @@ fn run_jobs(
         let text = summary.render(counts.done_before(), counts.failed_before());
         std_streams.report_last(&text, &mut signals, shutdown.is_interrupted());
     }
-    if let Some(Err(failure)) = junit.map(JunitReport::finish)
-        && let Some(text) = shutdown.fail(failure)
-    {
-        say(&text);
+    if let Some(Err(failure)) = junit.map(JunitReport::finish) {
+        // Whatever failed before: the file is missing.
+        say(&failure.to_lines());
+        let _ = shutdown.fail(failure);
     }
     let mut exit_code = shutdown.exit_code(some_failed);
     if let Some(observers) = observers {

@@ -1,5 +1,6 @@
 //! Builds the parts of a run from its options.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use rustix::event::epoll;
 use rustix::io::Errno;
 
 use super::contain;
+use super::input::list_files;
 use super::input::shard::{Shard, Wanted};
 use super::input::source::{ListOptions, Repeat};
 use super::options::Options;
@@ -187,23 +189,39 @@ pub(super) fn check_files(options: &Options) -> Result<(), Failure> {
         ("--trace", &options.trace),
         ("--junit", &options.tests.junit),
     ];
-    let list = ("the list", &options.file);
+    let lists: Vec<_> = options
+        .file
+        .as_deref()
+        .into_iter()
+        .chain(list_files(&options.command))
+        .map(|path| NamedFile {
+            name: "the list",
+            path,
+        })
+        .collect();
+    // It may be a template, which is seldom the name of a file. It is opened in that directory.
+    let stdin = options.stdin.as_ref().map(|path| match &options.cwd {
+        Some(dir) => dir.join(path),
+        None => path.into(),
+    });
     let joblog = ("--joblog", &options.joblog);
     let append = ("--append", &options.output.append);
     let others = [
-        list,
+        ("--stdin", &stdin),
         joblog,
         append,
         ("--durations", &options.tests.durations),
         ("--rerun-failed", &options.tests.rerun_failed),
     ];
     let log_dir = options.output.log.as_deref();
-    file_clash::check(&named_files(&reports), &named_files(&others), log_dir)?;
+    let others = [named_files(&others), lists.clone()].concat();
+    file_clash::check(&named_files(&reports), &others, log_dir)?;
     // An earlier job log may be read and continued, and the streams may be appended to a file, too.
     for file in named_files(&[joblog, append]) {
-        file_clash::check_others(&file, &named_files(&[list, joblog]))?;
+        let read = [named_files(&[joblog, ("--stdin", &stdin)]), lists.clone()].concat();
+        file_clash::check_others(&file, &read)?;
     }
-    for file in named_files(&[list, joblog]) {
+    for file in [named_files(&[joblog]), lists].concat() {
         if let Some(dir) = log_dir {
             file_clash::check_no_log(&file, dir)?;
         }
@@ -245,6 +263,14 @@ pub(super) fn existing_log(options: &Options) -> ExistingLog {
         (true, _) => ExistingLog::ResumeFailed,
         (_, true) => ExistingLog::Resume,
         _ => ExistingLog::Refuse,
+    }
+}
+
+/// A program that is named by a path, from any directory. A name without a slash stays one.
+pub(super) fn absolute_program(program: &OsStr) -> OsString {
+    match program.as_bytes().contains(&b'/') {
+        true => std::path::absolute(program).map_or_else(|_| program.into(), Into::into),
+        false => program.into(),
     }
 }
 

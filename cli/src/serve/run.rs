@@ -20,7 +20,7 @@ use super::lifecycle::{reexec, restore, systemd};
 use super::metrics::Metrics;
 use super::options::{DESCRIPTORS_SPARE, ServeOptions};
 use super::service::{Quotas, Service};
-use super::store::{Reader, RecentRecords, Retention, StateFolder, Store};
+use super::store::{Reader, RecentRecords, Retention, StateDirectory, Store};
 use super::threads::descriptor_closer::DescriptorCloser;
 use super::threads::spawner::{self, Spawner};
 use super::watches::{Deadlines, Registry};
@@ -53,7 +53,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<u8> {
         records: options.keep,
         age: options.keep_for,
     };
-    let state = StateFolder::open(&options.state, options.durability, retention, state_lock)?;
+    let state = StateDirectory::open(&options.state, options.durability, retention, state_lock)?;
     let (path, mode) = (&options.socket, options.mode);
     let listener = match socket {
         Some(socket) => match socket_lock {
@@ -131,9 +131,9 @@ pub(crate) fn run(options: &ServeOptions) -> Result<u8> {
 fn build(
     options: &ServeOptions,
     descriptor_limit: Rlimit,
-    state: StateFolder,
+    state: StateDirectory,
     spawner: Spawner,
-) -> Result<(Arc<Service>, JoinHandle<StateFolder>)> {
+) -> Result<(Arc<Service>, JoinHandle<StateDirectory>)> {
     let (last_seq, last_watch) = state.last_numbers()?;
     let limits = Limits {
         line_bytes: options.line as usize,
@@ -210,7 +210,7 @@ fn build(
 }
 
 /// Stops the watcher and then the writer, which stores the exits that were reported.
-fn stop(service: &Arc<Service>, writer: JoinHandle<StateFolder>) -> Result<StateFolder> {
+fn stop(service: &Arc<Service>, writer: JoinHandle<StateDirectory>) -> Result<StateDirectory> {
     // Joins the ring thread: no callback runs after this.
     drop(
         service

@@ -4,11 +4,12 @@ use std::fs;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use exitring_protocol::{
     Answer, Client, Code, List, Outcome, Request, Signal, Spawn, Unwatch, Watch, WatchFor,
 };
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, pidfd_open, prlimit};
 
 use crate::service::{
     EXITED_0, Service, counts, error_code, eventually, next_record, sh, stored_records, watch_of,
@@ -222,4 +223,49 @@ fn live_watches_are_listed_in_pages_per_client() {
         error_code(b.ask(Request::Unwatch(Unwatch { watch: of_a[0] }))),
         Code::NoSuchWatch
     );
+}
+
+#[test]
+fn a_timeout_ends_a_process_whose_first_thread_has_ended() {
+    if Command::new("python3").arg("--version").output().is_err() {
+        return println!("not tested: python3 is not installed");
+    }
+    let service = Service::start(&[]);
+    let mut client = service.client();
+    client.subscribe(0).expect("it subscribes");
+    let program = "import ctypes, threading, time\n\
+                   threading.Thread(target=time.sleep, args=(1000,)).start()\n\
+                   ctypes.CDLL(None).pthread_exit(None)";
+    let spawn = Spawn {
+        timeout_ms: Some(1500),
+        ..sh(&format!("exec python3 -c '{program}'"), "")
+    };
+    client.spawn(spawn).expect("it starts");
+    let record = next_record(&mut client);
+    assert!(record.timed_out, "{record:?}");
+}
+
+#[test]
+fn a_timeout_is_late_but_not_lost_while_no_descriptor_is_free() {
+    let service = Service::start(&[]);
+    let mut client = service.client();
+    client.subscribe(0).expect("it subscribes");
+    let spawn = Spawn {
+        timeout_ms: Some(500),
+        ..sh("exec sleep 1000", "")
+    };
+    client.spawn(spawn).expect("it starts");
+    // The hard limit is that of this process, and stays.
+    let set = |current| {
+        let limit = Rlimit {
+            current,
+            ..getrlimit(Resource::Nofile)
+        };
+        prlimit(Some(service.pid()), Resource::Nofile, limit).expect("it is permitted");
+    };
+    set(Some(3));
+    std::thread::sleep(Duration::from_millis(1000));
+    set(getrlimit(Resource::Nofile).maximum);
+    let record = next_record(&mut client);
+    assert!(record.timed_out, "{record:?}");
 }

@@ -18,6 +18,8 @@ pub(crate) struct Batches {
     batch: HeldList,
     /// An item that was read and did not belong to the batch before.
     carried: Option<Combination<OsString>>,
+    /// The list has ended. A terminal could be read again after that.
+    ended: bool,
 }
 
 impl Batches {
@@ -27,6 +29,7 @@ impl Batches {
             max,
             batch: HeldList::default(),
             carried: None,
+            ended: false,
         }
     }
 
@@ -48,13 +51,17 @@ impl Batches {
         while self.batch.len() < self.max {
             let item = match self.carried.take() {
                 Some(item) => Some(item),
+                None if self.ended => None,
                 None => self.items.next(|arguments| {
                     // The list has one argument at a time.
                     arguments.first().copied().unwrap_or_default().to_owned()
                 })?,
             };
             match item {
-                None => break,
+                None => {
+                    self.ended = true;
+                    break;
+                }
                 Some(Combination::Arguments(argument))
                     if self.batch.len() == 0
                         || self.batch.terminated_length() + argument.len() < LENGTH_MAX =>

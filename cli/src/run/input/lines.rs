@@ -126,7 +126,12 @@ impl Lines {
 
     /// Whether the next item can be read without blocking.
     pub(crate) fn has_buffered_item(&self) -> bool {
-        self.input.buffer().contains(&self.kind.end())
+        let end = self.kind.end();
+        let mut lines = self.input.buffer().split_inclusive(|byte| *byte == end);
+        // Lines that are skipped would be followed by a read that may block.
+        lines.any(|line| {
+            line.ends_with(&[end]) && !self.kind.is_comment(line) && !self.kind.is_blank(line)
+        })
     }
 
     /// The ratio of the file's length to the length that was read. `None`: not a regular file.
@@ -155,7 +160,7 @@ impl Lines {
                 self.line.pop();
             }
             self.strip_windows_marks(first, has_end);
-            let is_comment = self.is_comment();
+            let is_comment = self.kind.is_comment(&self.line);
             if self.line.len() > LINE_LENGTH_MAX {
                 if !has_end {
                     let skipped = self
@@ -173,7 +178,7 @@ impl Lines {
                     &self.line,
                 )));
             }
-            if !is_comment && !self.is_blank() {
+            if !is_comment && !self.kind.is_blank(&self.line) {
                 break;
             }
         }
@@ -205,15 +210,17 @@ impl Lines {
             self.line.pop();
         }
     }
+}
 
-    fn is_comment(&self) -> bool {
-        let begin = self.line.iter().find(|byte| !byte.is_ascii_whitespace());
-        self.kind == ItemKind::Commands && begin == Some(&b'#')
+impl ItemKind {
+    fn is_comment(self, line: &[u8]) -> bool {
+        let begin = line.iter().find(|byte| !byte.is_ascii_whitespace());
+        self == Self::Commands && begin == Some(&b'#')
     }
 
     /// Whether the line has no command. An argument may be empty or blank.
-    fn is_blank(&self) -> bool {
-        self.kind == ItemKind::Commands && self.line.iter().all(u8::is_ascii_whitespace)
+    fn is_blank(self, line: &[u8]) -> bool {
+        self == Self::Commands && line.iter().all(u8::is_ascii_whitespace)
     }
 }
 

@@ -31,3 +31,5 @@ mod slurm;
 pub(crate) mod source;
 mod template;
 mod word;
+
+pub(crate) use self::template::list_files;

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
 use super::placeholder::ArgumentCount;
 use super::separator::{ListSpec, Separator};
@@ -54,6 +55,19 @@ pub(crate) fn parse(
         None => ArgumentCount::OfLists(lists.len().max(1)),
     };
     Ok((Template::new(&command, count)?, count, lists))
+}
+
+/// The files of arguments in the words after `--`, without standard input.
+pub(crate) fn list_files(words: &[OsString]) -> impl Iterator<Item = &Path> {
+    let mut in_files = false;
+    words.iter().filter_map(move |word| {
+        match Separator::parse(word.as_bytes()) {
+            Some(separator) => in_files = separator.files,
+            None if in_files && word != "-" => return Some(Path::new(word)),
+            None => {}
+        }
+        None
+    })
 }
 
 /// Splits off the separator at the end.

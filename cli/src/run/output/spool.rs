@@ -114,6 +114,13 @@ impl Spool {
             at = next as usize;
         }
         self.blocks.write_all_at(group, start)?;
+        // Counted before they are linked: if that fails, they may be taken all the same.
+        let region = (start / REGION) as usize;
+        if self.left.len() <= region {
+            self.left.resize(region + 1, 0);
+        }
+        self.left[region] += count;
+        self.end += group.len() as u64;
         let mut ends = [start, start + last as u64];
         if self.has(job) {
             let [first, before] = self.ends(job)?;
@@ -122,12 +129,6 @@ impl Spool {
         }
         self.set_ends(job, ends)?;
         self.jobs.insert(job);
-        let region = (start / REGION) as usize;
-        if self.left.len() <= region {
-            self.left.resize(region + 1, 0);
-        }
-        self.left[region] += count;
-        self.end += group.len() as u64;
         group.clear();
         Ok(())
     }

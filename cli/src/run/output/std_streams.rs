@@ -43,8 +43,10 @@ pub(crate) struct StdStreams {
     err: Vec<u8>,
     /// Both are the same file or terminal (`2>&1`), so one buffer keeps their order.
     shared: bool,
-    /// Messages of exitring that wait for the end of a job's line.
+    /// Messages of exitring that wait for the end of a job's line. Set while a stream is in one.
     held_messages: Option<Vec<u8>>,
+    /// Standard error is in the middle of a job's line.
+    in_stderr_line: bool,
     /// Standard output has failed, and is no longer written to.
     stdout_failed: bool,
     /// How much of both has left the buffers.
@@ -69,6 +71,7 @@ impl StdStreams {
             err: Vec::new(),
             shared,
             held_messages: None,
+            in_stderr_line: false,
             stdout_failed: false,
             written: [0; 2],
             log_records: LogRecords::default(),
@@ -109,17 +112,34 @@ impl StdStreams {
     pub(crate) fn report(&mut self, text: &str) {
         let text = styled(text);
         match &mut self.held_messages {
-            Some(held_messages) if self.shared => held_messages.extend(text.bytes()),
+            Some(held_messages) if self.shared || self.in_stderr_line => {
+                held_messages.extend(text.bytes());
+            }
             _ => self.stderr().extend(text.bytes()),
         }
     }
 
-    /// Holds messages back: the output is in the middle of a job's line.
-    pub(crate) fn hold_messages(&mut self) {
+    /// Holds messages back: this stream is in the middle of a job's line.
+    pub(crate) fn hold_messages(&mut self, stream: usize) {
         self.held_messages.get_or_insert_default();
+        self.in_stderr_line |= stream != STDOUT;
     }
 
-    /// The line has ended.
+    /// The line of this stream has ended.
+    pub(crate) fn end_line(&mut self, stream: usize) {
+        if stream == STDOUT {
+            return;
+        }
+        self.in_stderr_line = false;
+        if !self.shared
+            && let Some(held_messages) = &mut self.held_messages
+        {
+            let held_messages = std::mem::take(held_messages);
+            self.stderr().extend(held_messages);
+        }
+    }
+
+    /// The lines of both streams have ended.
     pub(crate) fn release_messages(&mut self) {
         let held_messages = self.held_messages.take().unwrap_or_default();
         self.stderr().extend(held_messages);

@@ -14,6 +14,7 @@ use crate::failure::Failure;
 const LINKS_MAX: u32 = 40;
 
 /// A file of the run, by the name that the user knows it by.
+#[derive(Clone)]
 pub(crate) struct NamedFile<'a> {
     pub(crate) name: &'a str,
     pub(crate) path: &'a Path,

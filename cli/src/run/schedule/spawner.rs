@@ -136,8 +136,10 @@ impl Spawner {
             }
         };
         match (self.spawn_command(job, command), &job.command) {
-            // A script without a `#!` line: a shell executes it.
-            (Err(StartFailure::NoInterpreter(_)), CommandSpec::Line(line)) => {
+            // A script without a `#!` line: a shell executes it, if no option chooses otherwise.
+            (Err(StartFailure::NoInterpreter(_)), CommandSpec::Line(line))
+                if matches!(self.shell, Shell::Auto) =>
+            {
                 self.spawn_command(job, shell::shell_command("sh".as_ref(), line))
             }
             (spawned, _) => spawned,

@@ -168,6 +168,9 @@ impl Supervisor {
             None => return,
         };
         if let Some(stop) = self.shutdown.request(signal, signal == libc::SIGQUIT) {
+            if let Some(observers) = &mut self.observers {
+                observers.interrupted(signal);
+            }
             self.report(&format!(
                 "interrupted: job {number}, which had the terminal, {why}\n"
             ));

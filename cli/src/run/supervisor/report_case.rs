@@ -30,7 +30,9 @@ impl Supervisor {
         let case = junit_case::of_job(junit.suite(), job, record, output);
         if let Err(failure) = junit.add(case) {
             self.junit = None;
-            self.stop(Stop::Soon, Some(failure));
+            self.report(&failure.to_lines());
+            let _ = self.shutdown.fail(failure);
+            self.stop(Stop::Soon, None);
         }
     }
 }

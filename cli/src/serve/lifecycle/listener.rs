@@ -4,13 +4,14 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
 
 use crate::serve::sys::lock_file::{is_at, lock_file};
@@ -197,13 +198,23 @@ fn create(path: &Path, mode: u32) -> Result<(UnixListener, NamedFile)> {
 /// it is just starting keeps a copy of the socket until it notices.
 fn is_served(path: &Path) -> bool {
     let start = Instant::now();
-    while UnixStream::connect(path).is_ok() {
+    while is_connectable(path) {
         if start.elapsed() > COPIES_MAX {
             return true;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
     false
+}
+
+/// Whether a process listens on a socket, be its backlog full. Does not block.
+fn is_connectable(path: &Path) -> bool {
+    let connected = || {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        connect(&socket, &SocketAddrUnix::new(path)?)
+    };
+    matches!(connected(), Ok(()) | Err(Errno::AGAIN))
 }
 
 fn beside(path: &Path, suffix: &str) -> Result<PathBuf> {

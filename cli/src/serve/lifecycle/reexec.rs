@@ -11,7 +11,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use super::inherited::{SYSTEMD_VARIABLES, hand_over};
 use super::listener::{Listener, OwnSocket};
 use super::signals::ignore_sigusr2;
-use crate::serve::store::StateFolder;
+use crate::serve::store::StateDirectory;
 
 /// Executes the service again. Returns only if that fails.
 ///
@@ -19,10 +19,10 @@ use crate::serve::store::StateFolder;
 /// the thread that forked it, and an exec ends all other threads.
 pub(crate) fn execute(
     listener: Listener,
-    state: StateFolder,
+    state: StateDirectory,
     descriptor_limit: Rlimit,
 ) -> anyhow::Error {
-    let StateFolder { db, lock, .. } = state;
+    let StateDirectory { db, lock, .. } = state;
     if let Err((_, error)) = db.close() {
         tracing::warn!(%error, "closing the state");
     }

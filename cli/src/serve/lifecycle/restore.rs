@@ -114,7 +114,11 @@ fn find(
             Ok(Some(pid)) if pid == info.pid => {
                 ProcessState::Running(not_a_child(info, leaf), pidfd)
             }
-            _ => {
+            // The file cannot be read now. If the process has ended, the watch reports that.
+            Err(error) if error.raw_os_error() != Some(libc::EBADF) => {
+                ProcessState::Running(not_a_child(info, leaf), pidfd)
+            }
+            Ok(_) | Err(_) => {
                 let outcome = process::outcome_of(&pidfd).unwrap_or(down);
                 ProcessState::Ended(not_a_child(info, leaf), outcome)
             }
@@ -197,7 +201,8 @@ fn wait_for_gates(instance: &str, infos: Vec<WatchInfo>) -> HashMap<u64, bool> {
 }
 
 fn has_ended(info: &WatchInfo) -> bool {
-    process::stat(info.pid).is_none_or(|stat| stat.state == b'Z')
+    // If that cannot be read now, it is read again.
+    process::stat(info.pid).is_ok_and(|stat| stat.is_none_or(|stat| stat.has_ended()))
 }
 
 fn resume(service: &Arc<Service>, live: &Arc<LiveWatch>, pidfd: OwnedFd) {

@@ -28,8 +28,8 @@ pub(crate) async fn run(service: Arc<Service>) {
             .into_iter()
             .filter(|live| live.is_orphan);
         let zombies = orphans.filter(|live| {
-            process::stat(live.info.pid)
-                .is_some_and(|stat| stat.state == b'Z' && stat.start_ticks == live.info.start_ticks)
+            let stat = process::stat(live.info.pid).ok().flatten();
+            stat.is_some_and(|stat| stat.has_ended() && stat.start_ticks == live.info.start_ticks)
         });
         let mut now = HashMap::new();
         for live in zombies {

@@ -1,6 +1,7 @@
 //! `watch`: watches a process that another process reaps.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use exitring_protocol::{Code, Error, Watch, Watched};
@@ -69,9 +70,12 @@ fn identify(
     let (pidfd, pid) = match (pid, passed) {
         (Some(pid), None) => (open(pid)?, pid),
         (None, Some(pidfd)) => {
-            let no_pidfd = |_| {
-                let message = "the descriptor is no pidfd; get one from pidfd_open or clone3";
-                Error::new(Code::NotAPidfd, message)
+            let no_pidfd = |error: io::Error| match error.raw_os_error() {
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => exhausted(error),
+                _ => {
+                    let message = "the descriptor is no pidfd; get one from pidfd_open or clone3";
+                    Error::new(Code::NotAPidfd, message)
+                }
             };
             let pid = process::pid_of(&pidfd).map_err(no_pidfd)?;
             let pid = pid.ok_or_else(|| no_such_process("behind the pidfd"))?;
@@ -86,11 +90,11 @@ fn identify(
             return Err(Error::new(Code::BadRequest, message));
         }
     };
-    let stat = process::stat(pid);
-    let users = process::users(pid);
+    let stat = process::stat(pid).map_err(exhausted)?;
+    let users = process::users(pid).map_err(exhausted)?;
+    let still = process::pid_of(&pidfd).map_err(exhausted)?;
     // If the process is still not reaped, all of the above was read from it.
-    let (Some(stat), Some(users), Some(_)) = (stat, users, process::pid_of(&pidfd).ok().flatten())
-    else {
+    let (Some(stat), Some(users), Some(_)) = (stat, users, still) else {
         return Err(no_such_process(format!("with the pid {pid}")));
     };
     if peer.uid != 0 && !users.contains(&peer.uid) {
@@ -112,7 +116,6 @@ fn open(pid: i32) -> Result<OwnedFd, Error> {
         }
         _ => exhausted(error),
     })?;
-    debug_assert!(process::pid_of(pidfd.as_fd()).is_ok());
     Ok(pidfd)
 }
 

@@ -35,7 +35,9 @@ impl Service {
             Err(error) => return Err(refuse_watch(&error)),
         };
         // `watch_reaped` takes a pid. It was the pid of this process if that is not reaped by now.
-        if live.info.until == WatchFor::Reaped && process::pid_of(&spare).ok().flatten().is_none() {
+        if live.info.until == WatchFor::Reaped
+            && process::pid_of(&spare).map_err(exhausted)?.is_none()
+        {
             drop(watch);
             self.report_ended(live, &spare);
             return Ok(());

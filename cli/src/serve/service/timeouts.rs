@@ -23,9 +23,12 @@ pub(crate) async fn run(service: Arc<Service>) {
 /// second time kills all of the cgroup, if the process has one of its own.
 fn terminate(service: &Service, live: &Arc<LiveWatch>) {
     let info = &live.info;
-    // The process has ended by itself, and its record follows.
-    if process::stat(info.pid).is_none_or(|stat| stat.state == b'Z') {
-        return;
+    match process::stat(info.pid) {
+        Ok(Some(stat)) if !stat.has_ended() => {}
+        // It has ended by itself, and its record follows.
+        Ok(_) => return,
+        // No descriptor is free.
+        Err(_) => return add_after(service, live, RETRY_MS),
     }
     let first = !live.timed_out();
     let signal = if first { libc::SIGTERM } else { libc::SIGKILL };

@@ -38,7 +38,6 @@ pub(super) async fn answer(
                 .map(Answer::Watched)
         }
         Request::Spawn(request) => {
-            let _request = service.begin_request().await?;
             let client = client.clone();
             spawn::spawn(&service, peer, client, *request, &session.pending_reply)
                 .await

@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 use super::health::Health;
 use super::message::{Message, PendingAck, ProcessExit, Reply, refusal};
 use super::recent::RecentRecords;
-use super::state::StateFolder;
+use super::state::StateDirectory;
 use super::writer::Writer;
 use crate::serve::metrics::Metrics;
 use crate::serve::watches::{Deadlines, Registry, Scope, WatchInfo};
@@ -27,13 +27,13 @@ pub(crate) struct Store {
 impl Store {
     /// Starts the writer. `committed` is the sequence number of the last committed record.
     pub(crate) fn start(
-        state: StateFolder,
+        state: StateDirectory,
         recent: Arc<RecentRecords>,
         committed: watch::Sender<u64>,
         metrics: Arc<Metrics>,
         registry: Arc<Registry>,
         deadlines: Arc<Deadlines>,
-    ) -> anyhow::Result<(Self, JoinHandle<StateFolder>)> {
+    ) -> anyhow::Result<(Self, JoinHandle<StateDirectory>)> {
         let (messages, queue) = mpsc::channel();
         let health = Arc::new(Health::default());
         let store = Self {

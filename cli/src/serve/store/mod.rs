@@ -36,4 +36,4 @@ pub(crate) use self::message::ProcessExit;
 pub(crate) use self::page::RecordPage;
 pub(crate) use self::reader::Reader;
 pub(crate) use self::recent::RecentRecords;
-pub(crate) use self::state::{Durability, Retention, StateFolder, StoredWatch};
+pub(crate) use self::state::{Durability, Retention, StateDirectory, StoredWatch};

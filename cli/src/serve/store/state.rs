@@ -1,9 +1,9 @@
 //! The state directory: its lock and its database.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ pub(crate) struct Retention {
 }
 
 /// The open and locked state directory.
-pub(crate) struct StateFolder {
+pub(crate) struct StateDirectory {
     pub(crate) db: Connection,
     pub(crate) directory: PathBuf,
     /// A random name, assigned when the directory was created.
@@ -62,7 +62,7 @@ pub(crate) struct StoredWatch {
     pub(crate) boot: String,
 }
 
-impl StateFolder {
+impl StateDirectory {
     /// Opens or creates a state directory. `lock`: handed over by the previous process image.
     pub(crate) fn open(
         directory: &Path,
@@ -82,6 +82,14 @@ impl StateFolder {
             _ => lock_state(directory)?,
         };
         let path = database(directory);
+        // The directory may have been made with another mode. SQLite gives its other files the mode
+        // of this one.
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("opening {}", path.display()))?;
         let open = || -> rusqlite::Result<Connection> {
             let db = Connection::open(&path)?;
             db.set_prepared_statement_cache_capacity(32);

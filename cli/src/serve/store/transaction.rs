@@ -6,7 +6,7 @@ use rusqlite::Result;
 use super::message::{PendingAck, ProcessExit, Reply};
 use super::recent::Entry;
 use super::record_counts::RecordCounts;
-use super::state::StateFolder;
+use super::state::StateDirectory;
 use super::tables;
 use crate::serve::watches::WatchInfo;
 
@@ -55,7 +55,7 @@ pub(super) struct Committed {
 
 impl Transaction<'_> {
     /// Commits it. After an error nothing is changed.
-    pub(super) fn commit(self, state: &mut StateFolder) -> Result<Committed> {
+    pub(super) fn commit(self, state: &mut StateDirectory) -> Result<Committed> {
         let mut done = Committed::default();
         let change = state
             .db

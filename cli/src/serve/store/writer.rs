@@ -14,7 +14,7 @@ use super::health::Health;
 use super::message::{Message, PendingAck, ProcessExit, refusal};
 use super::recent::RecentRecords;
 use super::record_counts::RecordCounts;
-use super::state::StateFolder;
+use super::state::StateDirectory;
 use super::tables;
 use super::transaction::{Committed, Requests, Transaction};
 use crate::serve::metrics::Metrics;
@@ -33,7 +33,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const TOUCH_INTERVAL: Duration = Duration::from_secs(3600);
 
 pub(super) struct Writer {
-    state: StateFolder,
+    state: StateDirectory,
     boot: String,
     recent: Arc<RecentRecords>,
     committed: watch::Sender<u64>,
@@ -52,7 +52,7 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(
-        state: StateFolder,
+        state: StateDirectory,
         recent: Arc<RecentRecords>,
         committed: watch::Sender<u64>,
         metrics: Arc<Metrics>,
@@ -82,7 +82,7 @@ impl Writer {
     }
 
     /// Runs until the store is stopped. Returns the state directory.
-    pub(super) fn run(mut self, queue: &Receiver<Message>) -> StateFolder {
+    pub(super) fn run(mut self, queue: &Receiver<Message>) -> StateDirectory {
         loop {
             let (mut requests, stop) = self.receive(queue);
             self.check_files();

@@ -23,30 +23,70 @@ const UNASSIGNED_UID: u32 = 65_535;
 /// Fields of `/proc/PID/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
-    pub(crate) state: u8,
+    state: u8,
+    threads: u32,
     pub(crate) start_ticks: u64,
 }
 
+impl Stat {
+    /// Whether the process has ended. The first thread of a process may have ended before others,
+    /// and is a zombie then, too.
+    pub(crate) fn has_ended(self) -> bool {
+        self.state == b'Z' && self.threads <= 1
+    }
+}
+
 /// Reads `/proc/PID/stat`. `None` if there is no such process.
-pub(crate) fn stat(pid: i32) -> Option<Stat> {
+///
+/// # Errors
+///
+/// Those of reading the file, such as a lack of descriptors. They say nothing about the process.
+pub(crate) fn stat(pid: i32) -> io::Result<Option<Stat>> {
     // Bytes: a process name need not be UTF-8.
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = read_of_process(pid, "stat")?;
+    Ok(stat.and_then(|stat| parse_stat(&stat)))
+}
+
+fn parse_stat(stat: &[u8]) -> Option<Stat> {
     // The name is in parentheses, and may contain parentheses.
     let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
-    let mut fields = stat.get(after..)?.split(|byte| *byte == b' ').skip(1);
-    let state = *fields.next()?.first()?;
-    // `starttime` is field 22; the state is field 3.
-    let start = str::from_utf8(fields.nth(18)?).ok()?;
+    // The first of these is field 3.
+    let fields: Vec<&str> = str::from_utf8(stat.get(after..)?)
+        .ok()?
+        .split_ascii_whitespace()
+        .collect();
+    let field = |number: usize| fields.get(number - 3);
     Some(Stat {
-        state,
-        start_ticks: start.parse().ok()?,
+        state: *field(3)?.as_bytes().first()?,
+        threads: field(20)?.parse().ok()?,
+        start_ticks: field(22)?.parse().ok()?,
     })
 }
 
-/// The real and the saved user id of a process. Either user may signal it (`kill(2)`).
-pub(crate) fn users(pid: i32) -> Option<[u32; 2]> {
-    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
-    let status = String::from_utf8_lossy(&status);
+/// Reads a file in the directory of a process. `None` if there is no such process.
+fn read_of_process(pid: i32, name: &str) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(format!("/proc/{pid}/{name}")) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ESRCH) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+/// The real and the saved user id of a process. Either user may signal it (`kill(2)`). `None` if
+/// there is no such process.
+///
+/// # Errors
+///
+/// Those of [`stat`].
+pub(crate) fn users(pid: i32) -> io::Result<Option<[u32; 2]>> {
+    let status = read_of_process(pid, "status")?;
+    Ok(status.and_then(|status| parse_users(&status)))
+}
+
+fn parse_users(status: &[u8]) -> Option<[u32; 2]> {
+    let status = String::from_utf8_lossy(status);
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     let mut ids = line.split_ascii_whitespace().map(str::parse);
     let real = ids.next()?.ok()?;
@@ -80,7 +120,7 @@ pub(crate) fn is_pidfd(fd: impl AsFd) -> bool {
 }
 
 /// The pid of a pidfd. `Ok(None)` once the process was reaped, or if it is in another pid
-/// namespace; an error if the descriptor is not a pidfd.
+/// namespace; `EBADF` if the descriptor is not a pidfd.
 pub(crate) fn pid_of(pidfd: impl AsFd) -> io::Result<Option<i32>> {
     let fd = pidfd.as_fd().as_raw_fd();
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
@@ -210,12 +250,13 @@ mod tests {
             .spawn()
             .expect("sh starts");
         let pid = child.id() as i32;
+        let stat = |pid| stat(pid).expect("the file can be read");
         let own = stat(std::process::id() as i32).expect("we live");
         let its = stat(pid).expect("it lives");
         assert!(its.start_ticks >= own.start_ticks);
         assert!(is_own_child(pid) && !is_own_child(1));
         let uid = rustix::process::getuid().as_raw();
-        assert_eq!(users(pid), Some([uid, uid]));
+        assert_eq!(users(pid).expect("the file can be read"), Some([uid, uid]));
         let pidfd = pidfd_open(pid).expect("it lives");
         assert_eq!(pid_of(&pidfd).expect("it is a pidfd"), Some(pid));
         assert_eq!(outcome_of(&pidfd), None);
@@ -225,8 +266,23 @@ mod tests {
         if let Some(outcome) = outcome_of(&pidfd) {
             assert_eq!(outcome, Outcome::Exited(7));
         }
+        assert!(!its.has_ended());
         let file = fs::File::open("/dev/null").expect("it is there");
         assert!(is_pidfd(&pidfd) && !is_pidfd(&file));
         assert!(pid_of(&file).is_err() && outcome_of(&file).is_none());
+    }
+
+    #[test]
+    fn a_process_whose_first_thread_has_ended_has_not() {
+        let line = |state: char, threads: u32| {
+            let mut fields = vec![state.to_string()];
+            fields.extend((4..20).map(|_| "0".to_owned()));
+            fields.extend([threads.to_string(), "0".into(), "77".into(), "0".into()]);
+            format!("1 (a) b)) {}", fields.join(" "))
+        };
+        for (state, threads, has_ended) in [('S', 1, false), ('Z', 2, false), ('Z', 1, true)] {
+            let stat = parse_stat(line(state, threads).as_bytes()).expect("it is complete");
+            assert_eq!((stat.has_ended(), stat.start_ticks), (has_ended, 77));
+        }
     }
 }

@@ -49,7 +49,7 @@ impl WatchInfo {
             // The pidfd is open while `stat` reads, so both are of one process, unless that has
             // been reaped by now.
             _ => {
-                process::stat(self.pid).is_some_and(|stat| stat.start_ticks == self.start_ticks)
+                process::stat(self.pid)?.is_some_and(|stat| stat.start_ticks == self.start_ticks)
                     && process::pid_of(&pidfd)? == Some(self.pid)
             }
         };

@@ -66,10 +66,11 @@ impl Pipes {
             Some(line) if in_line && line.stream_id == stream_id => line.bytes += bytes,
             None if in_line => {
                 *long_line = Some(LongLine::new(stream_id, Instant::now()));
-                std_streams.hold_messages();
+                std_streams.hold_messages(stream_id.stream);
             }
             Some(line) if line.stream_id == stream_id => {
                 *long_line = None;
+                std_streams.end_line(stream_id.stream);
                 self.resume_paused(std_streams);
             }
             _ => {}

@@ -1,5 +1,6 @@
 //! The request, from the fork to the answer.
 
+use std::io;
 use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,8 @@ pub(crate) async fn spawn(
         .acquire()
         .await
         .map_err(|_| panicked())?;
+    // After the waits for other starts, so that the end of the service does not wait for them.
+    let _request = service.begin_request().await?;
 
     let (mut gate, child_end) = StartGate::new().map_err(exhausted)?;
     let command = command(service, peer, &spawn, permit.id, child_end)?;
@@ -69,15 +72,19 @@ pub(crate) async fn spawn(
         },
         None => None,
     };
-    let prepared = process::pidfd_open(pid).map_err(exhausted).map(|pidfd| {
+    let identity = process::pidfd_open(pid).and_then(|pidfd| {
+        // The child waits at its start gate, so it exists.
+        let stat = process::stat(pid)?.ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))?;
+        Ok((pidfd, stat.start_ticks))
+    });
+    let prepared = identity.map_err(exhausted).map(|(pidfd, start_ticks)| {
         let info = WatchInfo {
             id: permit.id,
             uid: peer.uid,
             client,
             tag: spawn.tag,
             pid,
-            // The child waits at its start gate, so it exists.
-            start_ticks: process::stat(pid).map_or(0, |stat| stat.start_ticks),
+            start_ticks,
             inode: process::inode(&pidfd),
             spawned: true,
             until: WatchFor::Exited,
