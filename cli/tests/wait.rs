@@ -101,7 +101,7 @@ fn a_timeout_lists_the_processes_that_still_run() {
 
 #[test]
 fn a_process_that_is_named_twice_is_reported_once() {
-    let mut quick = Started::new(Command::new("sleep").arg("0.1"));
+    let mut quick = Started::new(Command::new("sleep").arg("2"));
     let pid = quick.0.id().to_string();
     let waiting = thread::spawn(move || exitring(["wait", &pid, &pid, &pid]).output().unwrap());
     quick.0.wait().unwrap();

@@ -5,9 +5,10 @@ mod common;
 use common::{Scratch, assert_fits_the_schema, loadgen, measure, read_json, starters, text};
 use serde_json::Value;
 
-const RUST_CONTESTANTS: [&str; 11] = [
+const RUST_CONTESTANTS: [&str; 12] = [
     "exitring",
     "exitring-inline",
+    "exitring-no-usage",
     "exitring-watch",
     "exitring-epoll",
     "shadow",
@@ -90,7 +91,7 @@ fn every_contestant_takes_part_in_steady_churn_and_spawn() {
         // The others take part only if children execute programs.
         let mut expected = RUST_CONTESTANTS.to_vec();
         if measured == "spawn_cost_ratio" {
-            expected.splice(4..4, starters(&json));
+            expected.splice(5..5, starters(&json));
             expected.extend(["std-spawn", "posix-spawn"]);
         }
         let names: Vec<_> = runs.iter().map(|run| run["contestant"].as_str()).collect();

@@ -115,7 +115,12 @@ fn contestants_that_read_no_output_are_absent_from_capture() {
         "1",
     ];
     let (table, json) = measure(&scratch, &arguments);
-    let mut expected = vec!["exitring", "exitring-inline", "exitring-epoll"];
+    let mut expected = vec![
+        "exitring",
+        "exitring-inline",
+        "exitring-no-usage",
+        "exitring-epoll",
+    ];
     expected.extend(starters(&json));
     expected.extend(["tokio", "async-process", "posix-spawn"]);
     assert_eq!(names(&json["runs"]), expected);

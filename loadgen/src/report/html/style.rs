@@ -62,7 +62,7 @@ impl Style {
         let (color, shape, hollow) = match kind {
             Kind::Exitring => (0x33_22_88, Shape::Circle, false),
             Kind::ExitringInline => (0x44_AA_D9, Shape::Square, false),
-            Kind::ExitringNoUsage => (0x33_22_88, Shape::Circle, true),
+            Kind::ExitringNoUsage => (0x66_44_BB, Shape::Circle, true),
             Kind::ExitringWatch => (0x44_AA_99, Shape::Triangle, false),
             Kind::ExitringEpoll => (0x88_88_DD, Shape::Circle, true),
             Kind::ExitringStd => (0x66_99_CC, Shape::Triangle, true),
