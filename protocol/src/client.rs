@@ -223,12 +223,15 @@ impl Client {
         if let Some(event) = self.events.pop_front() {
             return Ok(event);
         }
-        match self.read()? {
-            ServerLine::Exit { exit } => Ok(Notice::Exit(exit)),
-            ServerLine::Lost { lost } => Ok(Notice::Lost(lost)),
-            ServerLine::CaughtUp { caught_up } => Ok(Notice::CaughtUp(caught_up)),
-            ServerLine::Error { error, .. } => Err(error.into()),
-            ServerLine::Ok { ok, .. } => Err(unexpected(&ok)),
+        loop {
+            match self.read()? {
+                ServerLine::Exit { exit } => return Ok(Notice::Exit(exit)),
+                ServerLine::Lost { lost } => return Ok(Notice::Lost(lost)),
+                ServerLine::CaughtUp { caught_up } => return Ok(Notice::CaughtUp(caught_up)),
+                ServerLine::Error { id: None, error } => return Err(error.into()),
+                // The late answer to a request whose timeout expired.
+                ServerLine::Error { id: Some(_), .. } | ServerLine::Ok { .. } => {}
+            }
         }
     }
 
@@ -268,7 +271,8 @@ impl Client {
                 ServerLine::CaughtUp { caught_up } => {
                     self.events.push_back(Notice::CaughtUp(caught_up));
                 }
-                other => return Err(ClientError::Protocol(format!("{other:?}"))),
+                // The late answer to an earlier request, whose timeout expired.
+                ServerLine::Ok { .. } | ServerLine::Error { .. } => {}
             }
         }
     }
@@ -286,7 +290,16 @@ impl Client {
         self.writer.write_all(&line[sent..])
     }
 
+    /// The next line that is not an event of a later version.
     fn read(&mut self) -> Result<ServerLine, ClientError> {
+        loop {
+            if let Some(line) = self.read_line()? {
+                return Ok(line);
+            }
+        }
+    }
+
+    fn read_line(&mut self) -> Result<Option<ServerLine>, ClientError> {
         match self.reader.read_until(b'\n', &mut self.partial) {
             Ok(_) if self.partial.last() != Some(&b'\n') => return Err(ClientError::Closed),
             Ok(_) => {}
@@ -296,9 +309,23 @@ impl Client {
             Err(error) => return Err(error.into()),
         }
         let line = std::mem::take(&mut self.partial);
-        serde_json::from_slice(&line)
-            .map_err(|_| ClientError::Protocol(String::from_utf8_lossy(&line).into_owned()))
+        match serde_json::from_slice(&line) {
+            Ok(line) => Ok(Some(line)),
+            Err(_) if is_unknown_event(&line) => Ok(None),
+            Err(_) => Err(ClientError::Protocol(
+                String::from_utf8_lossy(&line).into_owned(),
+            )),
+        }
     }
+}
+
+/// Whether a line is an event that this version does not know. A client ignores those.
+fn is_unknown_event(line: &[u8]) -> bool {
+    const KNOWN: [&str; 5] = ["ok", "error", "exit", "lost", "caught_up"];
+    let line = serde_json::from_slice::<serde_json::Map<_, _>>(line);
+    line.is_ok_and(|line: serde_json::Map<String, serde_json::Value>| {
+        !line.keys().any(|key| KNOWN.contains(&key.as_str()))
+    })
 }
 
 fn unexpected(answer: &Answer) -> ClientError {
@@ -321,5 +348,87 @@ mod tests {
             ClientError::Io(error) => assert_eq!(error.kind(), io::ErrorKind::TimedOut),
             other => panic!("{other}"),
         }
+    }
+
+    /// A client, and the service's end of its connection.
+    fn connected() -> (Client, BufReader<UnixStream>) {
+        let directory = tempfile::tempdir().expect("a directory can be made");
+        let socket = directory.path().join("socket");
+        let listener = UnixListener::bind(&socket).expect("it can be bound");
+        let service = std::thread::spawn(move || {
+            let (stream, _) = listener.accept().expect("a client connects");
+            let mut service = BufReader::new(stream);
+            let welcome = Welcome {
+                version: VERSION,
+                service: String::new(),
+                instance: String::new(),
+                uid: 0,
+                limits: crate::Limits::NONE,
+            };
+            let id = receive(&mut service)["id"].clone();
+            let ok = serde_json::json!({ "id": id, "ok": { "hello": welcome } });
+            send(&mut service, &ok.to_string());
+            service
+        });
+        let client = Client::connect(&socket, None).expect("it is answered");
+        (client, service.join().expect("it does not panic"))
+    }
+
+    fn receive(service: &mut BufReader<UnixStream>) -> serde_json::Value {
+        let mut line = String::new();
+        service.read_line(&mut line).expect("it can be read");
+        serde_json::from_str(&line).expect("it is JSON")
+    }
+
+    fn send(service: &mut BufReader<UnixStream>, line: &str) {
+        writeln!(service.get_mut(), "{line}").expect("it accepts input");
+    }
+
+    #[test]
+    fn late_answers_and_unknown_events_are_ignored() {
+        let (mut client, mut service) = connected();
+        let short = Some(Duration::from_millis(20));
+        client.set_timeout(short).expect("it is valid");
+        let late = client.ack(1).expect_err("nothing answers");
+        assert!(late.is_timeout(), "{late}");
+        let late = client.ack(2).expect_err("nothing answers");
+        assert!(late.is_timeout(), "{late}");
+        client.set_timeout(None).expect("it is valid");
+        let first = receive(&mut service)["id"].clone();
+        let second = receive(&mut service)["id"].clone();
+        let third = std::thread::spawn(move || {
+            // Both come before the third request, and the events before its answer.
+            let refused = r#"{"code": "failed", "message": "late"}"#;
+            send(
+                &mut service,
+                &format!(r#"{{"id": {first}, "ok": {{"acked": 7}}}}"#),
+            );
+            send(
+                &mut service,
+                &format!(r#"{{"id": {second}, "error": {refused}}}"#),
+            );
+            send(&mut service, r#"{"weather": {"sunny": true}}"#);
+            send(&mut service, r#"{"caught_up": 5}"#);
+            let id = receive(&mut service)["id"].clone();
+            send(
+                &mut service,
+                &format!(r#"{{"id": {id}, "ok": {{"acked": 9}}}}"#),
+            );
+            send(
+                &mut service,
+                &format!(r#"{{"id": {second}, "error": {refused}}}"#),
+            );
+            send(&mut service, r#"{"weather": {"sunny": false}}"#);
+            send(&mut service, r#"{"caught_up": 6}"#);
+            send(&mut service, r#"{"exit": "of no known form"}"#);
+        });
+        assert_eq!(client.ack(3).expect("it is answered"), 9);
+        for position in [5, 6] {
+            let notice = client.notice().expect("an event comes");
+            assert_eq!(notice, Notice::CaughtUp(position));
+        }
+        let error = client.notice().expect_err("it is no valid event");
+        assert!(matches!(error, ClientError::Protocol(_)), "{error}");
+        third.join().expect("it does not panic");
     }
 }

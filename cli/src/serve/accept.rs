@@ -68,6 +68,10 @@ pub(super) async fn serve(
                 SignalRequest::Reexec => match reexec::check_program() {
                     // Without the state, the next image would not know its children.
                     Ok(()) if service.store.is_lost().await => break End::StateLost,
+                    // The exec would wait for that, and meanwhile nothing would be served.
+                    Ok(()) if !service.descriptor_closer.is_idle_within(CLOSE_TIMEOUT).await => tracing::error!(
+                        "the service cannot execute itself again; it keeps running: {}", service.descriptor_closer.stuck()
+                    ),
                     Ok(()) => break End::Reexec,
                     Err(error) => tracing::error!(%error, "the service cannot execute itself again; it keeps running"),
                 },

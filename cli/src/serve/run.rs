@@ -22,6 +22,7 @@ use super::options::{DESCRIPTORS_SPARE, ServeOptions};
 use super::service::{Quotas, Service};
 use super::store::{Reader, RecentRecords, Retention, StateDirectory, Store};
 use super::threads::descriptor_closer::DescriptorCloser;
+use super::threads::socket_closer::SocketCloser;
 use super::threads::spawner::{self, Spawner};
 use super::watches::{Deadlines, Registry};
 
@@ -78,7 +79,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<u8> {
     let (spawner, spawn_queue) = spawner::channel();
     let (service, writer) = build(options, descriptor_limit, state, spawner)?;
     // Before the first request, so that the watches are live again.
-    restore::restore(&service, watches, pidfds, &previous_pools);
+    let not_watched = restore::restore(&service, watches, pidfds, &previous_pools);
     drop(previous_pools);
     tracing::info!(
         socket = %options.socket.display(),
@@ -89,6 +90,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<u8> {
         in_place,
         "serving"
     );
+    runtime.spawn(restore::retry(Arc::clone(&service), not_watched));
     let serving = runtime.spawn(accept::serve(
         Arc::clone(&service),
         options.clone(),
@@ -114,6 +116,9 @@ pub(crate) fn run(options: &ServeOptions) -> Result<u8> {
                 live = service.registry.len(),
                 "stopped; processes keep running"
             );
+            // Another service can start, although this process may not end yet.
+            drop((state, listener));
+            report_stuck(&service);
             // The kernel closes the descriptors that a client keeps from being closed.
             runtime.shutdown_background();
             Ok(crate::code::OK)
@@ -122,6 +127,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<u8> {
             // Connections have ended and files are closed, but not every descriptor of a client:
             // hence the timeout. The children stay children of this process.
             runtime.shutdown_timeout(CLOSE_TIMEOUT);
+            report_stuck(&service);
             Err(reexec::execute(listener, state, service.descriptor_limit))
         }
     }
@@ -203,10 +209,20 @@ fn build(
         client_quotas: Quotas::new(limits.clients, uid),
         descriptor_closer: DescriptorCloser::start()
             .context("starting the threads that close descriptors")?,
+        socket_closer: SocketCloser::start()
+            .context("starting the thread that closes refused connections")?,
         shutdown: CancellationToken::new(),
         backend: Mutex::new(stats.backend.into()),
     };
     Ok((Arc::new(service), writer))
+}
+
+/// Reports what the kernel waits for before the end of the process, or its next program.
+fn report_stuck(service: &Service) {
+    let closer = &service.descriptor_closer;
+    if closer.pending() > 0 {
+        tracing::error!("the process cannot end yet: {}", closer.stuck());
+    }
 }
 
 /// Stops the watcher and then the writer, which stores the exits that were reported.

@@ -8,9 +8,10 @@ use std::process::{Child, Command};
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
-use crate::service::{RawClient, Service, counts, eventually};
+use crate::fuse::StuckFile;
+use crate::service::{RawClient, Service, counts, eventually, is_root};
 
 /// A socket whose last close blocks for an hour, and its peer, which does not read.
 fn lingering() -> (TcpStream, TcpStream) {
@@ -80,6 +81,43 @@ fn descriptors_that_never_close_block_no_client() {
     });
     drop(other);
     service.terminate();
+}
+
+#[test]
+fn a_file_that_never_closes_prevents_neither_the_service_nor_the_next_one() {
+    if !is_root("a_file_that_never_closes_prevents_neither_the_service_nor_the_next_one") {
+        return;
+    }
+    let mut service = Service::start(&[]);
+    service.terminate();
+    let path = service.directory.path().join("log");
+    let log = || fs::read_to_string(&path).expect("it exists");
+    let mut command = service.command();
+    command.stderr(File::create(&path).expect("it can be created"));
+    service.process = command.spawn().expect("it starts");
+    service.wait_until_it_answers();
+    let mut client = service.client();
+    let mut stuck = StuckFile::mount_at(&service.directory.path().join("stuck"));
+    let mut raw = RawClient::connect(&service);
+    raw.hello();
+    raw.send("{}\n", &[stuck.as_fd()]);
+    let answer = raw.receive().expect("it is reported");
+    assert_eq!(answer["error"]["code"], "not_a_pidfd", "{answer}");
+    stuck.wait_until_closing();
+    stuck.close();
+    kill_process(service.pid(), Signal::USR2).expect("it is alive");
+    eventually("the exec is refused", || {
+        log().contains("it keeps running: 1 connections have sent descriptors")
+    });
+    // The same connection, so it is the same image.
+    assert_eq!(counts(&mut client).watched, 0);
+    kill_process(service.pid(), Signal::TERM).expect("it is alive");
+    eventually("it has stopped", || log().contains("cannot end yet"));
+    let second = service.command().spawn().expect("it starts");
+    let mut first = std::mem::replace(&mut service.process, second);
+    service.wait_until_it_answers();
+    drop(stuck);
+    assert!(first.wait().expect("it is a child").success());
 }
 
 struct Sleeping(Child);

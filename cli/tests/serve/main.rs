@@ -7,6 +7,7 @@ mod client_commands;
 mod clock;
 mod descriptors;
 mod disk;
+mod fuse;
 mod kill;
 mod limits;
 mod model;

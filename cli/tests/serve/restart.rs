@@ -359,3 +359,38 @@ fn programs_with_their_own_environment_share_one_restore_timeout() {
     }
     eventually("all have ended", || counts(&mut client).watched == 0);
 }
+
+#[test]
+fn a_restart_during_the_grace_sends_no_second_sigterm_and_kills_in_time() {
+    let mut service = Service::start(&[]);
+    let mut client = service.client();
+    let received = service.directory.path().join("received");
+    let script = format!(
+        "trap 'echo TERM >> {}' TERM; while :; do sleep 0.02; done",
+        received.display()
+    );
+    let spawn = exitring_protocol::Spawn {
+        timeout_ms: Some(200),
+        grace_ms: Some(2_000),
+        ..sh(&script, "")
+    };
+    client.spawn(spawn).expect("it starts");
+    let state = service.directory.path().join("state/exits.sqlite");
+    let state = rusqlite::Connection::open(state).expect("it is a database");
+    eventually("the time of SIGTERM is stored", || {
+        let stored = "SELECT count(*) FROM watches WHERE terminated_monotonic_ms > 0";
+        state.query_row(stored, [], |row| row.get(0)) == Ok(1)
+    });
+    drop(state);
+    service.kill();
+    service.start_again();
+    let mut client = service.client();
+    client.subscribe(0).expect("it subscribes");
+    let record = next_record(&mut client);
+    assert!(record.timed_out);
+    // Since Linux 6.15, the status of an orphan is known.
+    if let Outcome::Signaled { signal, .. } = record.outcome {
+        assert_eq!(signal, libc::SIGKILL);
+    }
+    assert_eq!(fs::read_to_string(received).expect("it exists"), "TERM\n");
+}

@@ -35,13 +35,13 @@ pub(crate) async fn run(service: Arc<Service>) {
         for live in zombies {
             let id = live.info.id;
             let checks = found.get(&id).copied().unwrap_or(0) + 1;
-            if checks >= CHECKS_MAX {
+            now.insert(id, checks);
+            // Once: the writer keeps an exit that it cannot store yet.
+            if checks == CHECKS_MAX {
                 let outcome = Outcome::Unknown(Unknown::NotReaped);
                 service
                     .store
                     .exit(ProcessExit::new(live, outcome, None, now_ms()));
-            } else {
-                now.insert(id, checks);
             }
         }
         found = now;

@@ -39,6 +39,7 @@ pub(crate) async fn watch(
         began_ms: now_ms(),
         deadline_ms: None,
         grace_ms: 0,
+        terminated_ms: None,
         leaf: None,
     };
     let answer = Watched {

@@ -15,6 +15,7 @@ use crate::serve::cgroups::Pools;
 use crate::serve::metrics::Metrics;
 use crate::serve::store::{Reader, RecentRecords, Store};
 use crate::serve::threads::descriptor_closer::DescriptorCloser;
+use crate::serve::threads::socket_closer::SocketCloser;
 use crate::serve::threads::spawner::Spawner;
 use crate::serve::watches::{Deadlines, Registry};
 
@@ -50,6 +51,7 @@ pub(crate) struct Service {
     /// Limits the connections of one user.
     pub(crate) client_quotas: Quotas,
     pub(crate) descriptor_closer: DescriptorCloser,
+    pub(crate) socket_closer: SocketCloser,
     /// Ends all connections.
     pub(crate) shutdown: CancellationToken,
     /// The backend of the watcher.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use exitring_protocol::Code;
 
 use super::shared::Service;
+use crate::serve::sys::clock::monotonic_ms;
 use crate::serve::sys::process;
 use crate::serve::watches::LiveWatch;
 
@@ -42,6 +43,7 @@ fn terminate(service: &Service, live: &Arc<LiveWatch>) {
     }
     match sent {
         Ok(()) if first => {
+            service.store.terminated(info.id, monotonic_ms());
             // A stopped process handles no other signal. A running one ignores this.
             let _ = service
                 .signal(info, info.uid, libc::SIGCONT, true)

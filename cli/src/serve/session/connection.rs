@@ -56,7 +56,10 @@ pub(crate) async fn refuse(service: &Service, stream: UnixStream, error: Error) 
     // The line fits into the buffer of the new socket, so this does not wait.
     let sending = send_error(service, &socket, error);
     let _ = tokio::time::timeout(REFUSE_TIMEOUT, sending).await;
-    drop(service.descriptor_closer.close(socket.drain()));
+    // With what is in it: no permit limits how many descriptors that are.
+    if let Ok(socket) = socket.into_fd() {
+        service.socket_closer.close(socket);
+    }
 }
 
 /// Only a service of root serves other users.

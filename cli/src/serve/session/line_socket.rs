@@ -76,6 +76,11 @@ impl LineSocket {
         Self { stream, writing }
     }
 
+    /// The socket, with what is in it.
+    pub(super) fn into_fd(self) -> io::Result<OwnedFd> {
+        Ok(self.stream.into_std()?.into())
+    }
+
     /// Reads lines of at most `max` bytes.
     pub(super) fn lines(&self, max: usize) -> LineReader<'_> {
         LineReader {

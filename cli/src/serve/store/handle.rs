@@ -64,6 +64,13 @@ impl Store {
         self.ask(|reply| Message::Forget(watch, reply)).await
     }
 
+    /// Stores when SIGTERM was sent to a process that has timed out, so that its grace does not
+    /// start again when the service does. Does not block. If the state cannot be written, it does.
+    pub(crate) fn terminated(&self, watch: u64, at_ms: u64) {
+        // The writer stops only after the timeouts.
+        let _ = self.messages.send(Message::Terminated(watch, at_ms));
+    }
+
     /// Deletes acknowledged records. Returns how many there were.
     pub(crate) async fn ack(&self, scope: Scope, upto: u64) -> Result<u64, Error> {
         let ack = |reply| PendingAck {

@@ -41,6 +41,8 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 pub(super) enum Message {
     Begin(WatchInfo, Reply<()>),
     Forget(u64, Reply<bool>),
+    /// When SIGTERM was sent to the process of a watch that has timed out.
+    Terminated(u64, u64),
     Exit(ProcessExit),
     Ack(PendingAck),
     Stop,

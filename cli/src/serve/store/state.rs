@@ -94,11 +94,8 @@ impl StateDirectory {
             let db = Connection::open(&path)?;
             db.set_prepared_statement_cache_capacity(32);
             db.pragma_update(None, "journal_mode", "wal")?;
-            let synchronous = match durability {
-                Durability::Process => "normal",
-                Durability::Power => "full",
-            };
-            db.pragma_update(None, "synchronous", synchronous)?;
+            // What `prepare` changes has to survive a power failure.
+            db.pragma_update(None, "synchronous", "full")?;
             // Truncates the write-ahead log after a burst.
             db.pragma_update(None, "journal_size_limit", 16 << 20)?;
             Ok(db)
@@ -106,6 +103,10 @@ impl StateDirectory {
         let mut db = open().with_context(|| format!("opening {}", path.display()))?;
         let (instance, age) =
             prepare(&mut db).with_context(|| format!("reading {}", path.display()))?;
+        if durability == Durability::Process {
+            db.pragma_update(None, "synchronous", "normal")
+                .with_context(|| format!("opening {}", path.display()))?;
+        }
         let named = |path: &Path| {
             NamedFile::at(path).with_context(|| format!("inspecting {}", path.display()))
         };
@@ -170,7 +171,7 @@ impl StateDirectory {
     pub(crate) fn live_watches(&self) -> Result<Vec<StoredWatch>> {
         let mut rows = self.db.prepare(
             "SELECT id, uid, client, tag, pid, start_ticks, inode, boot, spawned, reaped, began_ms, \
-             deadline_monotonic_ms, grace_ms, leaf, leaf_inode FROM watches ORDER BY id",
+             deadline_monotonic_ms, grace_ms, leaf, leaf_inode, terminated_monotonic_ms FROM watches ORDER BY id",
         )?;
         let rows = rows.query_map([], stored_watch)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -205,6 +206,7 @@ fn stored_watch(row: &Row<'_>) -> rusqlite::Result<StoredWatch> {
             began_ms: row.get(10)?,
             deadline_ms: row.get(11)?,
             grace_ms: row.get(12)?,
+            terminated_ms: row.get(15)?,
             leaf: leaf(row)?,
         },
         boot: row.get(7)?,

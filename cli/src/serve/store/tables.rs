@@ -36,6 +36,12 @@ pub(super) fn begin(db: &Connection, info: &WatchInfo, boot: &str) -> Result<()>
     Ok(())
 }
 
+pub(super) fn set_terminated(db: &Connection, watch: u64, at_ms: u64) -> Result<()> {
+    db.prepare_cached("UPDATE watches SET terminated_monotonic_ms = ? WHERE id = ?")?
+        .execute(params![at_ms, watch])?;
+    Ok(())
+}
+
 /// Deletes a live watch. Returns whether there was one.
 ///
 /// This makes sure that a watch has exactly one record: the transaction that deletes the watch

@@ -18,6 +18,8 @@ const DELETE_MAX: u64 = 5_000;
 pub(super) struct Requests {
     pub(super) begins: Vec<(WatchInfo, Reply<()>)>,
     pub(super) forgets: Vec<(u64, Reply<bool>)>,
+    /// Watches, and when SIGTERM was sent.
+    pub(super) terminated: Vec<(u64, u64)>,
 }
 
 /// The input of a transaction.
@@ -68,6 +70,9 @@ impl Transaction<'_> {
         }
         for (watch, _) in &self.requests.forgets {
             done.forgotten.push(tables::delete_watch(&change, *watch)?);
+        }
+        for (watch, at_ms) in &self.requests.terminated {
+            tables::set_terminated(&change, *watch, *at_ms)?;
         }
         let age_ms = state.age.now_ms();
         let mut records = self.records.clone();

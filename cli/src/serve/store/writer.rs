@@ -124,6 +124,7 @@ impl Writer {
             match next {
                 Ok(Message::Begin(info, reply)) => requests.begins.push((info, reply)),
                 Ok(Message::Forget(watch, reply)) => requests.forgets.push((watch, reply)),
+                Ok(Message::Terminated(watch, at_ms)) => requests.terminated.push((watch, at_ms)),
                 Ok(Message::Exit(exit)) => self.exits.push(exit),
                 Ok(Message::Ack(ack)) => self.acks.push_back(ack),
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return (requests, true),
@@ -155,7 +156,9 @@ impl Writer {
     }
 
     fn has_work(&self, requests: &Requests) -> bool {
-        let has_requests = !(requests.begins.is_empty() && requests.forgets.is_empty());
+        let has_requests = !(requests.begins.is_empty()
+            && requests.forgets.is_empty()
+            && requests.terminated.is_empty());
         let has_backlog = !(self.exits.is_empty() && self.acks.is_empty());
         let is_due = self.next_housekeeping <= Instant::now();
         has_requests || has_backlog || is_due || self.has_surplus() || !self.health.is_writable()
@@ -197,7 +200,7 @@ impl Writer {
     /// After a failed commit: requests are refused, exits are kept and retried.
     fn fail(&mut self, requests: &mut Requests) {
         self.refuse_all(requests);
-        if let Some(ack) = self.acks.pop_front() {
+        for ack in mem::take(&mut self.acks) {
             let _ = ack.reply.send(Err(self.refusal()));
         }
         self.metrics.pending.set(self.exits.len() as i64);

@@ -1,5 +1,6 @@
 //! Queries about one process: identity, owner, outcome; and signals to it.
 
+use std::ffi::CStr;
 use std::fs;
 use std::io;
 use std::mem;
@@ -17,12 +18,19 @@ const PIDFD_INFO_EXIT: u64 = 1 << 3;
 /// `_IOWR(0xFF, 11, struct pidfd_info)`
 const PIDFD_GET_INFO: u32 = (3 << 30) | (64 << 16) | (0xff << 8) | 11;
 
+/// `TASK_COMM_LEN`: the bytes of a thread's name, with its final zero.
+const NAME_BYTES: usize = 16;
+/// The name of a child at its start gate. The exec of its program replaces it.
+pub(crate) const START_GATE_NAME: &CStr = c"exitring:gate";
+
 /// The uid that is -1 in 16 bits, and therefore assigned to no user.
 const UNASSIGNED_UID: u32 = 65_535;
 
 /// Fields of `/proc/PID/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
+    /// The name of its first thread, padded with zeroes. A zombie keeps it.
+    name: [u8; NAME_BYTES],
     state: u8,
     threads: u32,
     pub(crate) start_ticks: u64,
@@ -33,6 +41,12 @@ impl Stat {
     /// and is a zombie then, too.
     pub(crate) fn has_ended(self) -> bool {
         self.state == b'Z' && self.threads <= 1
+    }
+
+    /// Whether the process is at its start gate, or ended there: it has not executed its program.
+    pub(crate) fn is_at_start_gate(self) -> bool {
+        let name = START_GATE_NAME.to_bytes();
+        self.name.starts_with(name) && self.name[name.len()..].iter().all(|byte| *byte == 0)
     }
 }
 
@@ -49,7 +63,12 @@ pub(crate) fn stat(pid: i32) -> io::Result<Option<Stat>> {
 
 fn parse_stat(stat: &[u8]) -> Option<Stat> {
     // The name is in parentheses, and may contain parentheses.
+    let before = stat.iter().position(|byte| *byte == b'(')? + 1;
     let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
+    let mut name = [0; NAME_BYTES];
+    for (byte, its) in name.iter_mut().zip(stat.get(before..after - 1)?) {
+        *byte = *its;
+    }
     // The first of these is field 3.
     let fields: Vec<&str> = str::from_utf8(stat.get(after..)?)
         .ok()?
@@ -57,6 +76,7 @@ fn parse_stat(stat: &[u8]) -> Option<Stat> {
         .collect();
     let field = |number: usize| fields.get(number - 3);
     Some(Stat {
+        name,
         state: *field(3)?.as_bytes().first()?,
         threads: field(20)?.parse().ok()?,
         start_ticks: field(22)?.parse().ok()?,

@@ -23,9 +23,12 @@ struct Inner {
 }
 
 impl Deadlines {
-    /// Adds a watch at its own deadline, if it has one.
+    /// Adds a watch at its own deadline, if it has one. If that has passed and SIGTERM was sent, at
+    /// the end of its grace.
     pub(crate) fn add(&self, live: &Arc<LiveWatch>) {
-        if let Some(at_ms) = live.info.deadline_ms {
+        let info = &live.info;
+        let kill_at = |terminated_ms: u64| terminated_ms.saturating_add(info.grace_ms);
+        if let Some(at_ms) = info.terminated_ms.map(kill_at).or(info.deadline_ms) {
             self.add_after(live, at_ms.saturating_sub(monotonic_ms()));
         }
     }

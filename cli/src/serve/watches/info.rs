@@ -26,7 +26,10 @@ pub(crate) struct WatchInfo {
     pub(crate) began_ms: u64,
     /// When the process times out, by the monotonic clock of its boot.
     pub(crate) deadline_ms: Option<u64>,
+    /// The time between SIGTERM and SIGKILL.
     pub(crate) grace_ms: u64,
+    /// When a previous service sent SIGTERM because the deadline had passed, by the same clock.
+    pub(crate) terminated_ms: Option<u64>,
     /// The cgroup of the process, if it has one of its own.
     pub(crate) leaf: Option<LeafId>,
 }

@@ -32,11 +32,12 @@ impl LiveWatch {
         is_orphan: bool,
         leaf: Option<Leaf>,
     ) -> Arc<Self> {
+        let timed_out = info.terminated_ms.is_some();
         Arc::new(Self {
             info,
             is_child,
             is_orphan,
-            timed_out: AtomicBool::new(false),
+            timed_out: AtomicBool::new(timed_out),
             leaf,
             registration: Mutex::new(None),
         })

@@ -185,6 +185,7 @@ mod tests {
             began_ms: 0,
             deadline_ms: None,
             grace_ms: 0,
+            terminated_ms: None,
             leaf: None,
         }
     }

@@ -22,9 +22,10 @@ use super::attributes::{Attributes, kernel_resource};
 use super::messages::{ABORT, READY, RELEASE, REPORT_BYTES, Step};
 use super::program::Program;
 use crate::serve::service::Peer;
+use crate::serve::sys::process::START_GATE_NAME;
 
 /// The exit code of a child that did not execute its program.
-const EXIT_NOT_STARTED: i32 = 125;
+pub(crate) const EXIT_NOT_STARTED: i32 = 125;
 /// The highest signal number. A signal set has this many bits.
 const SIGNALS: i32 = 64;
 /// How often a child at its start gate checks that the service lives.
@@ -47,6 +48,8 @@ impl ChildSetup {
     /// Executes the program, or exits.
     pub(super) fn run(&mut self) -> ! {
         self.close_descriptors();
+        // Fails only for an invalid pointer. `restore` recognises a child by it that has ended here.
+        let _ = rustix::thread::set_name(START_GATE_NAME);
         reset_signals();
         if let Err((step, error)) = self.prepare() {
             self.fail(step, &error);

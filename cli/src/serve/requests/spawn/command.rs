@@ -18,7 +18,7 @@ use super::refusal::out_of_range;
 use crate::serve::service::{Peer, Service};
 
 /// The environment variable that has the instance and the watch of a process.
-pub(crate) const WATCH_ID_VARIABLE: &str = "EXITRING_SERVE_ID";
+const WATCH_ID_VARIABLE: &str = "EXITRING_SERVE_ID";
 
 /// The `PATH` of a process whose request has no environment.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";

@@ -22,5 +22,5 @@ mod refusal;
 mod request;
 mod start_gate;
 
-pub(crate) use self::command::WATCH_ID_VARIABLE;
+pub(crate) use self::child::EXIT_NOT_STARTED;
 pub(crate) use self::request::spawn;

@@ -93,6 +93,7 @@ pub(crate) async fn spawn(
                 .timeout_ms
                 .map(|ms| monotonic_ms().saturating_add(ms).min(i64::MAX as u64)),
             grace_ms: spawn.grace_ms.unwrap_or(GRACE_MS).min(i64::MAX as u64),
+            terminated_ms: None,
             leaf: leaf.as_ref().map(|leaf| leaf.id().clone()),
         };
         (info, pidfd)
