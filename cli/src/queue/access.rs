@@ -4,6 +4,7 @@
 //! the run. So the files and the variables of this process are read once, before that.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -24,37 +25,33 @@ pub(super) struct Access {
 }
 
 impl Access {
+    /// An option beats the address, and the address the environment.
     pub(super) fn read(address: &Address, options: &LoginOptions) -> Result<Self, QueueError> {
-        let of_environment = |name| env::var(name).ok().filter(|value| !value.is_empty());
-        let path = |given: &Option<PathBuf>, name| {
-            let given = given.clone();
-            given.or_else(|| of_environment(name).map(PathBuf::from))
+        let (creds, login) = match (&options.creds, &address.login) {
+            (Some(path), _) => (Some(path.clone()), None),
+            (None, Some(login)) => (None, Some(login.clone())),
+            (None, None) => match variable("NATS_CREDS") {
+                Some(path) => (Some(path.into()), None),
+                None => (None, user_of_environment()?),
+            },
         };
-        let creds = match path(&options.creds, "NATS_CREDS") {
+        let creds = match creds {
             None => None,
             Some(path) => match fs::read_to_string(&path) {
                 Ok(text) => Some((path, text)),
                 Err(error) => return Err(QueueError::Credentials { path, error }),
             },
         };
-        let user = of_environment("NATS_USER");
-        let user = user.map(|name| Login::User {
-            name,
-            password: of_environment("NATS_PASSWORD").unwrap_or_default(),
-        });
-        let ca = match path(&options.ca, "NATS_CA") {
+        let ca = options.ca.clone();
+        let ca = match ca.or_else(|| variable("NATS_CA").map(PathBuf::from)) {
             Some(path) => Some(certificates(path)?),
             // The client would read this variable when it connects.
-            None => match of_environment("SSL_CERT_FILE").map(fs::canonicalize) {
+            None => match variable("SSL_CERT_FILE").map(fs::canonicalize) {
                 Some(Ok(path)) if address.tls => Some(path),
                 _ => None,
             },
         };
-        Ok(Self {
-            creds,
-            login: address.login.clone().or(user),
-            ca,
-        })
+        Ok(Self { creds, login, ca })
     }
 
     pub(super) fn connect_options(&self) -> Result<ConnectOptions, QueueError> {
@@ -79,6 +76,24 @@ impl Access {
         }
         Ok(options)
     }
+}
+
+/// A variable that is set and not empty.
+fn variable(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
+}
+
+fn user_of_environment() -> Result<Option<Login>, QueueError> {
+    let text = |name| match variable(name).map(OsString::into_string) {
+        None => Ok(None),
+        Some(Ok(value)) => Ok(Some(value)),
+        Some(Err(_)) => Err(QueueError::Address(format!("{name} is not UTF-8"))),
+    };
+    let Some(name) = text("NATS_USER")? else {
+        return Ok(None);
+    };
+    let password = text("NATS_PASSWORD")?.unwrap_or_default();
+    Ok(Some(Login::User { name, password }))
 }
 
 /// Checks a file of certificates: the client reports neither a file that does not exist nor one

@@ -14,7 +14,7 @@ use async_nats::{Client, ConnectErrorKind, Event, RequestErrorKind, ServerError}
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::access::Access;
 use super::address::Address;
@@ -24,8 +24,14 @@ use crate::failure::chain;
 
 /// How long the server has for an answer.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the first connection may take, with all servers of a cluster.
+/// How long the first connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much longer, for each server but the first one.
+const CONNECT_TIMEOUT_MORE: Duration = ANSWER_TIMEOUT;
+/// How long a request is repeated that has no other limit.
+pub(super) const SERVER_TIMEOUT: Duration = Duration::from_secs(60);
+/// The pause before a request is repeated.
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause between attempts to connect again.
 pub(super) const RECONNECT_MAX: Duration = Duration::from_secs(4);
 /// The most publications whose confirmation is awaited.
@@ -121,9 +127,12 @@ impl Connection {
                     }
                 }
             });
+        // The servers are tried one after the other.
+        let more = u32::try_from(address.servers.len().saturating_sub(1)).unwrap_or(u32::MAX);
+        let limit = CONNECT_TIMEOUT.saturating_add(CONNECT_TIMEOUT_MORE.saturating_mul(more));
         let connect = options.connect(address.servers.clone());
         let server = address.shown();
-        let client = match timeout(CONNECT_TIMEOUT, connect).await {
+        let client = match timeout(limit, connect).await {
             Ok(Ok(client)) => client,
             Ok(Err(error)) => {
                 let refused = [
@@ -222,6 +231,10 @@ impl Connection {
     pub(super) fn refused(&self, what: &'static str, error: &jetstream::Error) -> QueueError {
         use async_nats::jetstream::ErrorCode as Code;
         match error.error_code() {
+            _ if is_unavailable(error) => QueueError::NoLeader {
+                what,
+                reason: error.to_string(),
+            },
             Code::STREAM_NOT_FOUND | Code::CONSUMER_NOT_FOUND => QueueError::NoRun {
                 run: self.run.clone(),
                 server: self.server.clone(),
@@ -253,10 +266,28 @@ impl Connection {
         let info = self.client.server_info();
         (info.jetstream && info.cluster.is_none()).then_some(info.server_id)
     }
+}
 
-    /// Waits until the server has everything that was published.
-    pub(super) async fn flush(&self) {
-        let _ = timeout(ANSWER_TIMEOUT, self.client.flush()).await;
+/// Whether an error of the server passes: a cluster without a leader elects one.
+pub(super) fn is_unavailable(error: &jetstream::Error) -> bool {
+    use async_nats::jetstream::ErrorCode as Code;
+    [Code::CLUSTER_NOT_AVAILABLE, Code::CLUSTER_NOT_LEADER].contains(&error.error_code())
+}
+
+/// The result of a request, which is repeated for some time after such an error.
+pub(super) async fn with_retries<T>(
+    limit: Duration,
+    is_repeated: impl Fn(&QueueError) -> bool,
+    mut request: impl AsyncFnMut() -> Result<T, QueueError>,
+) -> Result<T, QueueError> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match request().await {
+            Err(error) if is_repeated(&error) && Instant::now() < deadline => {
+                sleep(RETRY_PAUSE).await;
+            }
+            result => return result,
+        }
     }
 }
 

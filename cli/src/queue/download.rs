@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use super::connection::Connection;
+use super::connection::{Connection, SERVER_TIMEOUT, with_retries};
 use super::error::QueueError;
 use super::model::log_field::LogField;
 use crate::failure::Failure;
@@ -55,11 +55,18 @@ impl<'a> Download<'a> {
 
     async fn write(&self, path: &Path, name: &str, size: u64) -> Result<(), Failure> {
         let failed = |error: io::Error| Failure::writing(&path.display().to_string(), &error);
-        let object = self.connection.object(name).await?;
-        let mut file = File::create(path).map_err(failed)?;
+        let connection = self.connection;
+        let object = async || connection.object(name).await;
+        let object = with_retries(SERVER_TIMEOUT, QueueError::is_passing, object).await?;
+        // A file with the name of the log is whole.
+        let mut part = path.to_owned().into_os_string();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        let mut file = File::create(&part).map_err(failed)?;
         let (mut sequence, mut left) = (0, size);
         while left > 0 {
-            let chunk = self.connection.chunk(&object, sequence).await?;
+            let chunk = async || connection.chunk(&object, sequence).await;
+            let chunk = with_retries(SERVER_TIMEOUT, QueueError::is_passing, chunk).await?;
             let length = chunk.as_ref().map_or(0, |(_, bytes)| bytes.len() as u64);
             match chunk {
                 Some((stored, bytes)) if (1..=left).contains(&length) => {
@@ -73,6 +80,6 @@ impl<'a> Download<'a> {
                 }
             }
         }
-        Ok(())
+        fs::rename(part, path).map_err(failed)
     }
 }

@@ -27,6 +27,8 @@ pub(crate) enum QueueError {
     #[error("cannot {what}: the server does not answer")]
     NoAnswer { what: &'static str },
     #[error("cannot {what}: {reason}")]
+    NoLeader { what: &'static str, reason: String },
+    #[error("cannot {what}: {reason}")]
     Refused { what: &'static str, reason: String },
     #[error("there is no run {run} on {server}")]
     NoRun { run: String, server: String },
@@ -48,6 +50,8 @@ pub(crate) enum QueueError {
         "jobs of the run {run} are acknowledged, and have no result: the server has lost records"
     )]
     LostResults { run: String },
+    #[error("the consumer of the run {run} was deleted")]
+    NoConsumer { run: String },
     #[error("the run {run} was cancelled")]
     Cancelled { run: String },
     #[error("the server has no room for the jobs ({reason}); {stored} of {jobs} are stored")]
@@ -74,9 +78,14 @@ pub(crate) enum QueueError {
 }
 
 impl QueueError {
-    /// Whether the server is away or just starts: the same request may succeed later.
+    /// Whether the server is away: the same request may succeed later.
+    pub(crate) fn is_away(&self) -> bool {
+        matches!(self, Self::NoAnswer { .. } | Self::NoLeader { .. })
+    }
+
+    /// The same for a server that had JetStream before: it may be away or just start.
     pub(crate) fn is_passing(&self) -> bool {
-        matches!(self, Self::NoAnswer { .. } | Self::NoJetStream { .. })
+        self.is_away() || matches!(self, Self::NoJetStream { .. })
     }
 
     /// Whether the run does not exist any more.
@@ -104,6 +113,9 @@ impl QueueError {
             Self::NoAnswer { .. } => {
                 "check the server; the command can be given again, and continues where it was"
             }
+            Self::NoLeader { .. } => {
+                "start the other servers of the cluster; the command can be given again, and continues where it was"
+            }
             Self::Refused { .. } => "see the log of the server",
             Self::NoRun { .. } => "submit it first (exitring submit), or check the name of the run",
             Self::OtherRun { .. } => {
@@ -119,6 +131,7 @@ impl QueueError {
             Self::LostResults { .. } => {
                 "submit the same list again, which makes these jobs available, and start workers"
             }
+            Self::NoConsumer { .. } => "submit the same list again, which creates it again",
             Self::Cancelled { .. } => {
                 "delete it before a run with the same name: exitring queue delete"
             }
@@ -144,6 +157,7 @@ impl QueueError {
         match self {
             Self::Connect { .. }
             | Self::NoAnswer { .. }
+            | Self::NoLeader { .. }
             | Self::Refused { .. }
             | Self::Full { .. }
             | Self::LostResults { .. }

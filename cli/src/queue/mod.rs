@@ -12,7 +12,7 @@
 //!
 //! - [`error`], [`address`], [`options`]: what the command line says, and what can go wrong.
 //! - [`model`]: the messages.
-//! - [`access`]: how to log in.
+//! - [`access`]: how to log in. [`clock`]: the clock of leases.
 //! - [`connection`]: the client of the server, and its requests.
 //! - [`streams`]: the streams of a run, and the consumer of its jobs.
 //! - [`spool`], [`mod@submit`]: `exitring submit`.
@@ -21,6 +21,7 @@
 
 mod access;
 mod address;
+mod clock;
 mod connection;
 mod control;
 mod download;

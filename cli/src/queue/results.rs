@@ -9,11 +9,12 @@ use std::io;
 use roaring::RoaringTreemap;
 use tempfile::TempDir;
 
-use super::connection::{Connection, with_connection};
+use super::connection::{Connection, SERVER_TIMEOUT, with_connection, with_retries};
 use super::download::Download;
 use super::error::QueueError;
 use super::model::log_field::LogField;
 use super::model::record_message::RecordMessage;
+use super::model::run_spec::RunSpec;
 use super::model::text::{Text, one_line};
 use super::options::{ResultsOptions, ResultsOutput};
 use super::streams::records::Records;
@@ -35,7 +36,10 @@ const OUT_MAX: usize = 256 * 1024;
 /// Shows the results. Returns the exit code.
 pub(crate) fn results(options: &ResultsOptions) -> Result<u8, Failure> {
     with_connection(&options.server, async |connection| {
-        let spec = connection.spec().await?;
+        let spec = with_retries(SERVER_TIMEOUT, QueueError::is_away, async || {
+            connection.spec().await
+        })
+        .await?;
         let mut report = Report::new(options, connection, spec.jobs)?;
         let download = options.logs.as_deref();
         let mut download = download
@@ -44,7 +48,14 @@ pub(crate) fn results(options: &ResultsOptions) -> Result<u8, Failure> {
         let mut records = Records::new(connection, &spec.id);
         let last = match options.follow {
             true => None,
-            false => Some(connection.records_state(&spec.id).await?.last_sequence),
+            false => {
+                let state = async || connection.records_state(&spec.id).await;
+                Some(
+                    with_retries(SERVER_TIMEOUT, QueueError::is_passing, state)
+                        .await?
+                        .last_sequence,
+                )
+            }
         };
         let (mut cancelled, mut idle_times, mut lost_before) = (false, 0, false);
         loop {
@@ -64,6 +75,9 @@ pub(crate) fn results(options: &ResultsOptions) -> Result<u8, Failure> {
             idle_times = if idle { idle_times + 1 } else { 0 };
             // There is nothing more, although the stream had more messages: their end is missing.
             if idle_times > 1 && !options.follow {
+                break;
+            }
+            if idle && options.follow && has_all(connection, &spec, records.position()).await {
                 break;
             }
             if idle && options.follow {
@@ -109,6 +123,13 @@ pub(crate) fn results(options: &ResultsOptions) -> Result<u8, Failure> {
     })
 }
 
+/// Whether each job has a message in the stream of records, and all of them are read. Some may be no
+/// records, or lost.
+async fn has_all(connection: &Connection, spec: &RunSpec, position: u64) -> bool {
+    let state = connection.records_state(&spec.id).await;
+    state.is_ok_and(|state| state.subjects >= spec.jobs && state.last_sequence <= position)
+}
+
 /// `false` as well if the server is away at the moment, which must not lose the report.
 async fn is_cancelled(connection: &Connection) -> Result<bool, QueueError> {
     match connection.is_cancelled().await {
@@ -142,7 +163,11 @@ impl<'a> Report<'a> {
         jobs: u64,
     ) -> Result<Self, Failure> {
         let joblog = match &options.joblog {
-            Some(path) => Some(JobLog::open(path, ExistingLog::Refuse)?.0),
+            Some(path) => {
+                let log = JobLog::open(path, ExistingLog::Refuse);
+                let remedy = "remove it, or name another file";
+                Some(log.map_err(|failure| failure.remedy(remedy))?.0)
+            }
             None => None,
         };
         let junit = match options.output {

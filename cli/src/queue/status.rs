@@ -201,7 +201,7 @@ impl Status {
             let seen = duration::show(Duration::from_secs_f64(worker.last_seen_seconds));
             let _ = writeln!(
                 text,
-                "worker {} on {} (pid {}): {state}, last seen {seen} ago; {} of {} jobs, {} done, {} of them failed",
+                "worker {} on {} (pid {}): {state}, last seen {seen} ago; {} jobs taken, {} at a time; {} done, {} of them failed",
                 excerpt(&heartbeat.worker),
                 excerpt(&heartbeat.host),
                 heartbeat.pid,

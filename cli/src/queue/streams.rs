@@ -119,13 +119,20 @@ impl Connection {
         self.create_stream(&records).await?;
         // A stream that was there may belong to a deleted run.
         self.jobs_state(&spec.id).await?;
-        if self.records_state(&spec.id).await?.messages > 0
-            && let Err(QueueError::NoRun { .. }) = self.consumer_state(&spec.id).await
-        {
-            // Somebody has deleted it.
-            self.note_requeued().await;
+        match self.consumer_state(&spec.id).await {
+            Ok(_) => Ok(()),
+            // It was deleted, after workers have used it.
+            Err(QueueError::NoConsumer { .. })
+                if self.records_state(&spec.id).await?.messages > 0 =>
+            {
+                self.recreate_consumer(spec).await
+            }
+            Err(QueueError::NoConsumer { .. }) => {
+                let recreations = self.recreations().await?;
+                self.create_consumer(spec, recreations).await
+            }
+            Err(error) => Err(error),
         }
-        self.create_consumer(spec).await
     }
 
     async fn create_stream(&self, config: &stream::Config) -> Result<(), QueueError> {

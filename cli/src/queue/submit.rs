@@ -9,11 +9,14 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use async_nats::jetstream;
 use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use tokio::time::{Instant, sleep};
 
-use super::connection::{Connection, server_error, with_connection};
+use super::connection::{
+    Connection, RETRY_PAUSE, SERVER_TIMEOUT, is_unavailable, server_error, with_connection,
+};
 use super::error::QueueError;
 use super::model::run_spec::{
     FORMAT, RunOptions, RunSpec, ShellChoice, random_id, variable_with_value,
@@ -30,8 +33,6 @@ use crate::run::input::source::{ListOptions, Repeat, Source};
 const WINDOW: usize = 4096;
 /// What a message has beside the job: its headers.
 const HEADERS: usize = 512;
-/// How long the server may be away.
-const SERVER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Submits a list. Returns the exit code.
 pub(crate) fn submit(options: &SubmitOptions) -> Result<u8, Failure> {
@@ -54,7 +55,7 @@ pub(crate) fn submit(options: &SubmitOptions) -> Result<u8, Failure> {
         let added = store(connection, &spec, &spool, options.replicas).await?;
         if !options.quiet {
             let (run, jobs) = (&connection.run, spec.jobs);
-            say(&match jobs - added {
+            say(&match jobs.saturating_sub(added) {
                 0 => format!("{jobs} jobs submitted to the run {run}\n"),
                 before => {
                     format!(
@@ -121,7 +122,9 @@ async fn store(
     let (spec, mut stored) = loop {
         match begin(connection, spec, replicas).await {
             Ok(begun) => break begun,
-            Err(QueueError::NoAnswer { .. }) if Instant::now() < deadline => {}
+            Err(error) if error.is_away() && Instant::now() < deadline => {
+                sleep(RETRY_PAUSE).await;
+            }
             Err(error) => return Err(error),
         }
     };
@@ -134,7 +137,7 @@ async fn store(
             match stored_jobs(connection, spec).await {
                 Ok(now) => break now,
                 Err(error) if error.is_passing() && Instant::now() < deadline => {
-                    sleep(Duration::from_millis(200)).await;
+                    sleep(RETRY_PAUSE).await;
                 }
                 Err(error) => return Err(error),
             }
@@ -221,6 +224,9 @@ async fn claim(connection: &Connection, spec: &RunSpec) -> Result<RunSpec, Queue
             Err(error) if error.kind() == PublishErrorKind::TimedOut => {
                 Err(QueueError::NoAnswer { what })
             }
+            Err(error) if server_error(&error).is_some_and(is_unavailable) => {
+                Err(QueueError::NoAnswer { what })
+            }
             Err(error) => Err(QueueError::Refused {
                 what,
                 reason: chain(&error),
@@ -237,8 +243,8 @@ async fn claim(connection: &Connection, spec: &RunSpec) -> Result<RunSpec, Queue
             list: existing.list,
         });
     }
-    if existing.options != spec.options {
-        let options = existing.options.differences(&spec.options);
+    let options = existing.options.differences(&spec.options);
+    if !options.is_empty() {
         return Err(QueueError::OtherOptions { run, options });
     }
     match connection.is_cancelled().await? {
@@ -288,6 +294,7 @@ async fn publish(
     let mut sequence = stored;
     let mut window = VecDeque::with_capacity(WINDOW);
     while let Some(message) = messages.next()? {
+        let size = message.len();
         let message = PublishMessage::build()
             .payload(message.into())
             .expected_last_sequence(sequence);
@@ -295,7 +302,16 @@ async fn publish(
             .context
             .send_publish(subject.clone(), message)
             .await;
-        window.push_back(sent.map_err(|_| Stopped::Retry)?);
+        let sent = sent.map_err(|error| match error.kind() {
+            // Its limit was lowered, or the connection is with another one of the cluster.
+            PublishErrorKind::MaxPayloadExceeded => Stopped::Fatal(QueueError::TooLarge {
+                job: sequence + 1,
+                size,
+                limit: connection.client.max_payload(),
+            }),
+            _ => Stopped::Retry,
+        });
+        window.push_back(sent?);
         sequence += 1;
         if window.len() == WINDOW
             && let Some(first) = window.pop_front()
@@ -307,6 +323,21 @@ async fn publish(
         confirm(connection, confirmation).await?;
     }
     Ok(())
+}
+
+/// Whether an error says that a limit of the storage is reached. JetStream has these codes for it:
+/// resources and storage of the server and of the account, and what a stream may have (its maximum of
+/// messages and of bytes have code 10077).
+fn is_full(error: &jetstream::Error) -> bool {
+    use async_nats::jetstream::ErrorCode as Code;
+    [
+        Code::INSUFFICIENT_RESOURCES,
+        Code::STORAGE_RESOURCES_EXCEEDED,
+        Code::MEMORY_RESOURCES_EXCEEDED,
+        Code::ACCOUNT_RESOURCES_EXCEEDED,
+        Code::STREAM_STORE_FAILED,
+    ]
+    .contains(&error.error_code())
 }
 
 async fn confirm(connection: &Connection, confirmation: PublishAckFuture) -> Result<(), Stopped> {
@@ -322,7 +353,12 @@ async fn confirm(connection: &Connection, confirmation: PublishAckFuture) -> Res
                     | PublishErrorKind::StreamNotFound,
                     _,
                 ) => Stopped::Retry,
-                (_, Some(error)) => Stopped::Full(error.to_string()),
+                (_, Some(error)) if is_unavailable(error) => Stopped::Retry,
+                (_, Some(error)) if is_full(error) => Stopped::Full(error.to_string()),
+                (_, Some(error)) => Stopped::Fatal(QueueError::Refused {
+                    what: "store a job",
+                    reason: error.to_string(),
+                }),
                 (_, None) => Stopped::Retry,
             }),
         })

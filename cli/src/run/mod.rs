@@ -92,6 +92,8 @@ use self::supervisor::Supervisor;
 use self::supervisor::grace_groups::GraceGroups;
 use self::supervisor::job_checks::JobChecks;
 use self::supervisor::pending_ends::PendingEnds;
+#[cfg(feature = "queue")]
+pub(crate) use self::supervisor::shutdown::REQUEST_WINDOW;
 use self::supervisor::shutdown::Shutdown;
 use self::supervisor::slow_jobs::SlowJobs;
 use self::token::Token;
@@ -322,7 +324,13 @@ fn run_jobs(mut options: Options) -> Result<(u8, Option<i32>), Failure> {
         let shutdown = &supervisor.shutdown;
         // Jobs whose ends cannot be learned keep their leases.
         let limited = shutdown.is_interrupted() || shutdown.is_abandoned();
-        queue.close(&mut supervisor.signals, limited, shutdown.grace());
+        let requested = shutdown.last_request();
+        queue.close(
+            &mut supervisor.signals,
+            limited,
+            requested,
+            shutdown.grace(),
+        );
     }
     let Supervisor {
         summary,

@@ -53,3 +53,27 @@ fn a_run_with_three_replicas_outlives_one_server() {
     executions.dedup();
     assert_eq!(executions, (1..=300).collect::<Vec<_>>());
 }
+
+#[test]
+fn results_are_read_when_a_cluster_has_a_leader_again() {
+    let Some([mut first, mut second, third]) = start() else {
+        return;
+    };
+    let list = first.file("list", "true\n");
+    wait_until("a submission", || {
+        let mut submit = third.command("submit", "r", &["--replicas", "3"]);
+        submit.arg(&list).output().expect("runs").status.success()
+    });
+    assert_eq!(code(&mut third.command("run", "r", &[])), Some(0));
+    first.kill();
+    second.kill();
+    let url = third.url("r");
+    let mut results = crate::common::std_exitring(["results", "--queue", &url]);
+    let mut results = results.spawn().expect("starts");
+    // It would end at once without a leader.
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    assert_eq!(results.try_wait().expect("it is a child"), None);
+    first.start_again();
+    second.start_again();
+    assert_eq!(results.wait().expect("it is a child").code(), Some(0));
+}

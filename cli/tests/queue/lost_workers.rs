@@ -194,3 +194,58 @@ fn a_job_that_was_on_its_way_for_longer_than_its_lease_runs_once() {
     let lost: Vec<_> = records.iter().map(|record| &record["lost"]).collect();
     assert_eq!(lost, [1]);
 }
+
+#[test]
+fn a_worker_that_was_cut_off_does_not_take_the_job_from_its_new_worker() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let (out, go) = (server.dir.path().join("out"), server.dir.path().join("go"));
+    let (shown, shown_go) = (out.display(), go.display());
+    let jobs = format!("echo 1 >> {shown}; until test -e {shown_go}; do sleep 0.02; done\n");
+    server.submit("r", &["--lease", "1s"], &jobs);
+    let proxy = Proxy::start(server.host());
+    proxy.release();
+    let mut cut_off = worker_of(&proxy.url("r"), &[]);
+    wait_until("the first start", || numbers(&out).len() == 1);
+    proxy.cut();
+    let mut other = server.worker("r", &[]);
+    wait_until("the second start", || numbers(&out).len() == 2);
+    proxy.release();
+    wait_until("a renewal", || {
+        cut_off.errors().contains("renews leases again")
+    });
+    cut_off.signal(libc::SIGTERM);
+    assert_eq!(cut_off.end(), Some(130));
+    // It would get a job that was given back.
+    let mut idle = server.worker("r", &[]);
+    wait_until("its heartbeat", || {
+        let workers = server.status("r")["workers"].clone();
+        workers.as_array().is_some_and(|workers| workers.len() == 3)
+    });
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    std::fs::write(&go, "").expect("writable");
+    assert_eq!((other.end(), idle.end()), (Some(0), Some(0)));
+    assert_eq!(numbers(&out), [1, 1]);
+}
+
+#[test]
+fn done_jobs_do_not_run_again_on_a_worker_whose_consumer_is_recreated() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let (out, go) = (server.dir.path().join("out"), server.dir.path().join("go"));
+    let (shown, shown_go) = (out.display(), go.display());
+    let wait = format!("until test -e {shown_go}; do sleep 0.02; done");
+    let jobs = format!("echo 1 >> {shown}\necho 2 >> {shown}\n{wait}; echo 3 >> {shown}\n");
+    server.submit("r", &[], &jobs);
+    let mut worker = server.worker("r", &["-j1"]);
+    wait_until("two results", || server.status("r")["done"] == 2);
+    let consumer = format!("exitring-r-jobs.workers-{}", server.id("r"));
+    server.publish(&format!("$JS.API.CONSUMER.DELETE.{consumer}"), "");
+    server.submit("r", &[], &jobs);
+    std::fs::write(&go, "").expect("writable");
+    assert_eq!(worker.end(), Some(0));
+    assert_eq!(numbers(&out), [1, 2, 3]);
+    assert_eq!(server.records("r").len(), 3);
+}

@@ -223,3 +223,28 @@ fn done_jobs_do_not_run_again_when_a_killed_server_has_forgotten_them() {
     assert_eq!(numbers(&out), [1, 2, 3, 4, 5, 6]);
     assert_eq!(code(&mut server.command("results", "r", &[])), Some(0));
 }
+
+#[test]
+fn two_signals_of_one_request_leave_results_their_time() {
+    let Some(mut server) = Server::start() else {
+        return;
+    };
+    let (pid, go) = (server.dir.path().join("pid"), server.dir.path().join("go"));
+    let (shown, shown_go) = (pid.display(), go.display());
+    let jobs = format!("echo $$ > {shown}; until test -e {shown_go}; do sleep 0.02; done\n");
+    server.submit("r", &[], &jobs);
+    let mut worker = server.worker("r", &["-j1"]);
+    wait_until("a job", || numbers(&pid).len() == 1);
+    let job = Path::new("/proc").join(numbers(&pid)[0].to_string());
+    server.kill();
+    wait_until("the report", || worker.errors().contains("is lost"));
+    std::fs::write(&go, "").expect("writable");
+    // The run goes on until its result is stored.
+    wait_until("the end of the job", || !job.exists());
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    worker.signal(libc::SIGTERM);
+    worker.signal(libc::SIGHUP);
+    assert!(worker.end().is_some());
+    let errors = worker.errors();
+    assert!(errors.contains("1 result could not be stored"), "{errors}");
+}

@@ -3,7 +3,8 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use crate::common::{code, stderr, stdout};
+use crate::common::{code, stderr, stdout, wait_until};
+use crate::proxy::Proxy;
 use crate::server::Server;
 
 #[test]
@@ -168,4 +169,48 @@ fn messages_that_are_no_records_do_not_hide_the_others() {
     assert!(errors.contains("1 succeeded, 1 failed"), "{errors}");
     assert!(errors.contains("2 messages are not records"), "{errors}");
     assert_eq!(server.records("r").len(), 2);
+}
+
+#[test]
+fn a_follower_misses_no_record_when_its_connection_breaks() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let go = server.dir.path().join("go");
+    let wait = format!("until test -e {}; do sleep 0.02; done\n", go.display());
+    server.submit("r", &[], &format!("true\n{}", wait.repeat(4)));
+    let proxy = Proxy::start(server.host());
+    let url = proxy.url("r");
+    let mut follow = crate::common::std_exitring(["results", "--queue", &url, "--follow"]);
+    let follow = follow
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut worker = server.worker("r", &["-j5"]);
+    // The first record is lost on its way, and the others come on the next connection.
+    wait_until("the first record", || proxy.holds());
+    proxy.break_connections();
+    std::fs::write(&go, "").expect("writable");
+    assert_eq!(worker.end(), Some(0));
+    let output = follow.wait_with_output().expect("ends");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    assert!(errors.contains("5 succeeded"), "{errors}");
+}
+
+#[test]
+fn a_follower_ends_when_a_message_is_no_record() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    server.submit("r", &[], "true\nsleep 1000\n");
+    let mut worker = server.worker("r", &["-j2"]);
+    wait_until("a result", || server.status("r")["done"] == 1);
+    let id = server.id("r");
+    server.publish(&format!("exitring.r.record.{id}.2"), "nonsense");
+    worker.signal(libc::SIGTERM);
+    assert_eq!(worker.end(), Some(130));
+    let mut follow = server.command("results", "r", &["--follow"]);
+    assert!(stderr(&mut follow).contains("1 messages are not records of it"));
 }

@@ -295,3 +295,21 @@ fn a_worker_that_joins_looks_jobs_up_only_if_the_server_has_restarted() {
         assert_eq!(worker.end(), Some(0));
     }
 }
+
+#[test]
+fn large_jobs_are_requested_a_few_at_a_time() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    // More than one request gets.
+    let jobs = format!("true {}\n", "x".repeat(100_000)).repeat(60);
+    server.submit("r", &[], &jobs);
+    let mut worker = server.worker("r", &["-j60"]);
+    assert_eq!(worker.end(), Some(0));
+    assert!(
+        !worker.errors().contains("gives no jobs"),
+        "{}",
+        worker.errors()
+    );
+    assert_eq!(server.records("r").len(), 60);
+}

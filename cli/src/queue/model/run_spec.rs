@@ -18,7 +18,7 @@ pub(crate) const FORMAT: u32 = 1;
 const LEASE: RangeInclusive<f64> = 0.1..=86_400.0;
 
 /// What the list is, and how jobs run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RunSpec {
     pub(crate) format: u32,
     /// Which run of this name it is: random digits, which are part of its subjects and of the name of
@@ -36,7 +36,7 @@ pub(crate) struct RunSpec {
 }
 
 /// How jobs run, on every worker.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(Default))]
 pub(crate) struct RunOptions {
     pub(crate) timeout_seconds: Option<f64>,
@@ -129,7 +129,7 @@ impl RunSpec {
 
     /// The time after which a job whose lease was not renewed is delivered again.
     pub(crate) fn lease(&self) -> Duration {
-        seconds(self.options.lease_seconds)
+        self.options.lease()
     }
 }
 
@@ -142,6 +142,10 @@ impl RunOptions {
         seconds(self.grace_seconds)
     }
 
+    fn lease(&self) -> Duration {
+        seconds(self.lease_seconds)
+    }
+
     pub(crate) fn cwd(&self) -> Option<PathBuf> {
         self.cwd.clone()?.into_os().map(PathBuf::from)
     }
@@ -151,18 +155,19 @@ impl RunOptions {
         variables.filter_map(Text::into_os).collect()
     }
 
-    /// The names of the options that differ.
+    /// The names of the options that differ. Times are compared in nanoseconds: a number may be read
+    /// from JSON with another last digit.
     pub(crate) fn differences(&self, other: &Self) -> String {
         let pairs = [
-            ("--timeout", self.timeout_seconds == other.timeout_seconds),
-            ("--grace", self.grace_seconds == other.grace_seconds),
+            ("--timeout", self.timeout() == other.timeout()),
+            ("--grace", self.grace() == other.grace()),
             ("--retries", self.retries == other.retries),
             ("--retry-delay", self.retry_delay == other.retry_delay),
             ("--fail-flaky", self.fail_flaky == other.fail_flaky),
             ("--cwd", self.cwd == other.cwd),
             ("--env", self.env == other.env),
             ("--shell", self.shell == other.shell),
-            ("--lease", self.lease_seconds == other.lease_seconds),
+            ("--lease", self.lease() == other.lease()),
             ("--max-lost", self.max_lost == other.max_lost),
         ];
         let differing = pairs
@@ -237,5 +242,22 @@ mod tests {
         for id in ["", "0123456789abcdeF", "0123456789abcde.", "*"] {
             assert!(parse(|spec| spec["id"] = id.into()).is_err(), "{id}");
         }
+    }
+
+    #[test]
+    fn a_time_is_the_same_with_another_last_digit() {
+        let options = |timeout: f64| RunOptions {
+            timeout_seconds: Some(timeout),
+            lease_seconds: timeout,
+            ..RunOptions::default()
+        };
+        for milliseconds in 1..40_000 {
+            let time = Duration::from_millis(milliseconds).as_secs_f64();
+            for read in [time.next_up(), time.next_down()] {
+                assert_eq!(options(time).differences(&options(read)), "");
+            }
+        }
+        let differing = options(1.118).differences(&options(1.119));
+        assert_eq!(differing, "--timeout, --lease");
     }
 }

@@ -1,6 +1,9 @@
 //! The consumer of the jobs, which all workers share.
 
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::{self, AckPolicy, pull};
+use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::message::PublishMessage;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
@@ -22,20 +25,56 @@ pub(in crate::queue) struct ConsumerState {
 }
 
 impl Connection {
+    /// How often the consumer of jobs was recreated.
+    pub(in crate::queue) async fn recreations(&self) -> Result<u64, QueueError> {
+        Ok(self.recreations_at().await?.0)
+    }
+
+    /// The same, and the sequence of the message that says so; 0 without one.
+    async fn recreations_at(&self) -> Result<(u64, u64), QueueError> {
+        let names = self.names();
+        let subject = names.recreations_subject();
+        let Some(stored) = self.last_message(&names.state, &subject).await? else {
+            return Ok((0, 0));
+        };
+        let count = std::str::from_utf8(&stored.payload).ok();
+        match count.and_then(|count| count.parse().ok()) {
+            Some(count) => Ok((count, stored.sequence)),
+            None => Err(QueueError::InvalidMessage {
+                run: self.run.clone(),
+                reason: format!("{subject} is no number"),
+            }),
+        }
+    }
+
     pub(in crate::queue) async fn consumer_state(
         &self,
         id: &str,
     ) -> Result<ConsumerState, QueueError> {
         let names = self.names();
-        let subject = format!("CONSUMER.INFO.{}.{}", names.jobs, names.consumer(id));
-        self.api_ok("read the state of the jobs", &subject, Bytes::new())
-            .await
+        let consumer = names.consumer(id, self.recreations().await?);
+        let subject = format!("CONSUMER.INFO.{}.{consumer}", names.jobs);
+        let what = "read the state of the jobs";
+        match self.api(what, &subject, Bytes::new()).await? {
+            Ok(state) => Ok(state),
+            Err(error) if error.error_code() == ErrorCode::CONSUMER_NOT_FOUND => {
+                let run = self.run.clone();
+                Err(QueueError::NoConsumer { run })
+            }
+            Err(error) => Err(self.refused(what, &error)),
+        }
     }
 
-    pub(super) async fn create_consumer(&self, spec: &RunSpec) -> Result<(), QueueError> {
+    /// Creates the consumer, unless it exists.
+    pub(super) async fn create_consumer(
+        &self,
+        spec: &RunSpec,
+        recreations: u64,
+    ) -> Result<(), QueueError> {
         let names = self.names();
+        let consumer = names.consumer(&spec.id, recreations);
         let config = pull::Config {
-            durable_name: Some(names.consumer(&spec.id)),
+            durable_name: Some(consumer.clone()),
             ack_policy: AckPolicy::Explicit,
             ack_wait: spec.lease(),
             // Deliveries are counted by the workers.
@@ -49,11 +88,7 @@ impl Connection {
             "stream_name": names.jobs,
             "config": consumer::IntoConsumerConfig::into_consumer_config(config),
         });
-        let subject = format!(
-            "CONSUMER.CREATE.{}.{}",
-            names.jobs,
-            names.consumer(&spec.id)
-        );
+        let subject = format!("CONSUMER.CREATE.{}.{consumer}", names.jobs);
         let what = "create the consumer of the jobs";
         self.api_ok::<serde_json::Value>(what, &subject, request.to_string().into())
             .await?;
@@ -81,23 +116,51 @@ impl Connection {
         &self,
         spec: &RunSpec,
     ) -> Result<(), QueueError> {
-        self.note_requeued().await;
         let names = self.names();
-        let subject = format!(
-            "CONSUMER.DELETE.{}.{}",
-            names.jobs,
-            names.consumer(&spec.id)
-        );
+        let before = names.consumer(&spec.id, self.recreations().await?);
+        self.recreate_consumer(spec).await?;
+        let subject = format!("CONSUMER.DELETE.{}.{before}", names.jobs);
         let what = "delete the consumer of the jobs";
-        self.api_ok::<serde_json::Value>(what, &subject, Bytes::new())
-            .await?;
-        self.create_consumer(spec).await
+        match self
+            .api::<serde_json::Value>(what, &subject, Bytes::new())
+            .await?
+        {
+            Err(error) if error.error_code() != ErrorCode::CONSUMER_NOT_FOUND => {
+                Err(self.refused(what, &error))
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// A new consumer does not know which jobs are done, so workers have to look that up.
-    pub(super) async fn note_requeued(&self) {
-        let subject = self.names().requeued_subject();
-        let _ = self.client.publish(subject, Bytes::new()).await;
-        self.flush().await;
+    /// Creates a consumer with another name. It does not know which jobs are done, so workers have to
+    /// look that up: they learn of it before they get a job from it. Of several processes at a time
+    /// one counts.
+    pub(super) async fn recreate_consumer(&self, spec: &RunSpec) -> Result<(), QueueError> {
+        let what = "recreate the consumer of the jobs";
+        let (before, sequence) = self.recreations_at().await?;
+        let message = PublishMessage::build()
+            .payload(before.saturating_add(1).to_string().into())
+            .expected_last_subject_sequence(sequence);
+        let subject = self.names().recreations_subject();
+        let published = self.unless_denied(async {
+            let published = match self.context.send_publish(subject, message).await {
+                Ok(confirmation) => confirmation.await,
+                Err(error) => Err(error),
+            };
+            match published {
+                Ok(_) => Ok(()),
+                Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(()),
+                Err(error) if error.kind() == PublishErrorKind::TimedOut => {
+                    Err(QueueError::NoAnswer { what })
+                }
+                Err(error) => Err(QueueError::Refused {
+                    what,
+                    reason: crate::failure::chain(&error),
+                }),
+            }
+        });
+        published.await?;
+        let recreations = self.recreations().await?;
+        self.create_consumer(spec, recreations).await
     }
 }

@@ -41,14 +41,18 @@ impl Names {
         format!("{}.state.clock", self.prefix)
     }
 
-    /// The consumer was deleted and made again.
-    pub(in crate::queue) fn requeued_subject(&self) -> String {
-        format!("{}.state.made-again", self.prefix)
+    /// How often the consumer was deleted and recreated.
+    pub(in crate::queue) fn recreations_subject(&self) -> String {
+        format!("{}.state.recreated", self.prefix)
     }
 
-    /// The consumer that all workers share.
-    pub(in crate::queue) fn consumer(&self, id: &str) -> String {
-        format!("workers-{id}")
+    /// The consumer that all workers share. Each that is recreated has another name: a worker that
+    /// does not know of it gets no jobs from it.
+    pub(in crate::queue) fn consumer(&self, id: &str, recreations: u64) -> String {
+        match recreations {
+            0 => format!("workers-{id}"),
+            _ => format!("workers-{id}-{recreations}"),
+        }
     }
 
     pub(in crate::queue) fn worker_subject(&self, id: &str, worker: &str) -> String {

@@ -1,8 +1,9 @@
 //! A reader of the stream of records, from its beginning.
 //!
 //! Nothing is removed from the stream, so a message that the connection has lost shows as a gap, and is
-//! read again. A gap that a new consumer still has is one of the stream: the server has lost messages.
+//! read again. If the stream has nothing in the gap, the server has lost messages.
 
+use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
 use async_nats::{StatusCode, Subscriber, jetstream};
@@ -36,8 +37,6 @@ pub(in crate::queue) struct Records<'a> {
     consumer: Option<String>,
     /// The request that is under way, and how many records it may still get.
     request: Option<(Subscriber, usize)>,
-    /// The consumer was made after the last message that was read.
-    is_fresh: bool,
     /// Messages that are not in the stream any more.
     missing: u64,
     failures: u32,
@@ -58,7 +57,6 @@ impl<'a> Records<'a> {
             position: 0,
             consumer: None,
             request: None,
-            is_fresh: false,
             missing: 0,
             failures: 0,
             last_record: Instant::now(),
@@ -92,9 +90,7 @@ impl<'a> Records<'a> {
                     return Ok(records);
                 }
                 // The server is away, or starts.
-                Err(QueueError::NoAnswer { .. } | QueueError::NoJetStream { .. })
-                    if self.failures < TRIES =>
-                {
+                Err(error) if error.is_passing() && self.failures < TRIES => {
                     self.failures += 1;
                     self.consumer = None;
                     sleep(Duration::from_millis(500)).await;
@@ -146,15 +142,22 @@ impl<'a> Records<'a> {
             let message = jetstream::Message { message, context };
             let sequence = message.info().map_or(0, |info| info.stream_sequence);
             let expected = self.position.saturating_add(1);
-            if sequence < expected || sequence > expected && !self.is_fresh {
+            let follows = match sequence.cmp(&expected) {
+                Ordering::Less => false,
+                Ordering::Equal => true,
+                Ordering::Greater => match self.has_nothing_between(expected, sequence).await {
+                    Ok(nothing) => nothing,
+                    Err(error) if records.is_empty() => return Err(error),
+                    Err(_) => false,
+                },
+            };
+            if !follows {
                 // Messages were lost with the connection.
                 self.consumer = None;
                 sleep(RETRY_PAUSE).await;
                 break;
             }
-            // A new consumer begins with what the stream has.
             self.missing = self.missing.saturating_add(sequence - expected);
-            self.is_fresh = false;
             self.position = sequence;
             left -= 1;
             records.push(message.message.payload);
@@ -162,15 +165,21 @@ impl<'a> Records<'a> {
         Ok(records)
     }
 
+    /// Whether the stream has no record from a sequence on and before another one.
+    async fn has_nothing_between(&self, from: u64, before: u64) -> Result<bool, QueueError> {
+        let subjects = self.connection.names().record_subjects(self.id);
+        let next = self
+            .connection
+            .next_message(&self.stream, from, &subjects)
+            .await?;
+        Ok(next.is_none_or(|next| next.sequence >= before))
+    }
+
     /// Requests records.
     async fn request(&mut self) -> Result<Subscriber, QueueError> {
         let consumer = match &self.consumer {
             Some(consumer) => consumer.clone(),
-            None => {
-                let consumer = self.create().await?;
-                self.is_fresh = true;
-                consumer
-            }
+            None => self.create().await?,
         };
         let client = &self.connection.client;
         let refused = |error: &dyn std::error::Error| QueueError::Refused {

@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use rustix::fs::{FallocateFlags, fallocate};
 
 /// What stays in memory.
 const MEMORY_MAX: usize = 8 * 1024 * 1024;
@@ -81,8 +82,14 @@ impl Buffer {
     pub(super) fn remove(&mut self, waiting: &Waiting) {
         match waiting {
             Waiting::Memory(message) => self.in_memory -= message.len(),
-            Waiting::File { .. } => {
+            Waiting::File { offset, length } => {
                 self.in_file -= 1;
+                // New results are added at the end, and there may always be some.
+                let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                if let Some(file) = &self.file {
+                    // Not every file system can do that.
+                    let _ = fallocate(file, flags, *offset, *length as u64);
+                }
                 if self.in_file == 0
                     && let Some(file) = &self.file
                     && file.set_len(0).is_ok()
@@ -107,6 +114,17 @@ mod tests {
             .iter()
             .filter(|it| matches!(it, Waiting::File { .. }));
         assert_eq!(in_file.count(), 3);
+        // What is removed takes no room, though another one is behind it.
+        let blocks = |buffer: &Buffer| {
+            let file = buffer.file.as_ref().expect("there is one");
+            std::os::unix::fs::MetadataExt::blocks(&file.metadata().expect("it is open"))
+        };
+        let before = blocks(&buffer);
+        let first = buffer.put(message(5));
+        let last = buffer.put(message(6));
+        buffer.remove(&first);
+        assert!(blocks(&buffer) <= before + MEMORY_MAX as u64 / 2 / 512);
+        buffer.remove(&last);
         for (byte, waiting) in (0..).zip(&waiting) {
             assert_eq!(buffer.get(waiting).as_deref(), Some(&message(byte)[..]));
         }

@@ -1,13 +1,14 @@
 //! A job that is given back: another worker gets it at once.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_nats::Subject;
 use async_nats::jetstream::message::PublishMessage;
 use tokio::time::timeout;
 
 use super::publication::Shared;
+use crate::queue::clock::since_boot;
 use crate::queue::connection::ANSWER_TIMEOUT;
 
 /// How long a job that this machine cannot start waits for another one.
@@ -22,7 +23,7 @@ pub(super) struct GiveBack {
     /// Not at once: this machine lacks a resource, and another one may not.
     pub(super) later: bool,
     /// The lease ends at this time if it is not renewed.
-    pub(super) lease_end: Instant,
+    pub(super) lease_end: Duration,
 }
 
 /// Stores how often the job was given back, so that this delivery does not count as one whose worker
@@ -42,7 +43,7 @@ async fn send(shared: &Shared, job: GiveBack) -> Option<()> {
         sent.await.ok()?.await.ok()?;
     }
     // A later message could take the job away from the worker that has it by then.
-    if !connection.link.borrow().up || Instant::now() >= job.lease_end {
+    if !connection.link.borrow().up || since_boot() >= job.lease_end {
         return None;
     }
     let nak = match job.later {

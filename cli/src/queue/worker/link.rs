@@ -4,23 +4,27 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::Semaphore;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::buffer::Buffer;
 use super::lease::{FromRun, JobEnd};
 use super::log_upload::Logs;
 use super::parts::Parts;
 use super::prepare::Prepared;
-use super::publication::Shared;
+use super::publication::{SENDING_MAX, Shared};
 use super::thread::Thread;
+use crate::diagnostics::say;
 use crate::failure::Failure;
 use crate::queue::connection::{Connection, runtime};
 use crate::queue::error::QueueError;
 use crate::queue::model::record_message::{encode, origin};
+use crate::run::REQUEST_WINDOW;
 use crate::run::job::Job;
 use crate::run::output_tail::OutputTail;
 use crate::run::report::record::{OutcomeKind, Record};
@@ -41,6 +45,8 @@ pub(crate) struct QueueLink {
     host: String,
     /// The largest message that the server accepts.
     limit: usize,
+    /// Results that are not stored yet.
+    not_stored: Arc<AtomicUsize>,
     /// Readable when the thread has ended.
     ended: UnixStream,
 }
@@ -60,8 +66,10 @@ impl QueueLink {
             worker: prepared.worker.clone(),
             host: prepared.host.clone(),
             limit: prepared.limit,
+            not_stored: Arc::default(),
             ended,
         };
+        let not_stored = Arc::clone(&link.not_stored);
         let work = move || {
             let guard = EndGuard {
                 admission: Arc::clone(&admission),
@@ -73,8 +81,8 @@ impl QueueLink {
                 guard,
                 admission,
                 event_queue,
-                sender,
-                from_run,
+                (sender, from_run),
+                not_stored,
                 thread_end,
             );
         };
@@ -101,9 +109,32 @@ impl QueueLink {
         lease.settle(job.attempt, end, message);
     }
 
-    /// Waits until all results are stored. They have `grace` for that if they are `limited`, as
-    /// after a request to end. After another request they have no time.
-    pub(crate) fn close(self, signals: &mut Signals, mut limited: bool, grace: Duration) {
+    /// Waits until all results are stored. After a request to end they have the `grace` for that;
+    /// `limited`: there was a request, or the ends of jobs cannot be learned any more. After another
+    /// request they have no time. `requested`: when the last request came.
+    pub(crate) fn close(
+        self,
+        signals: &mut Signals,
+        limited: bool,
+        requested: Option<Instant>,
+        grace: Duration,
+    ) {
+        if !self.are_stored(signals, limited, requested, grace) {
+            // The thread is stuck or has no time. The process does not wait for it.
+            let left = self.not_stored.load(Ordering::Acquire);
+            if left > 0 {
+                say(&not_stored(left));
+            }
+        }
+    }
+
+    fn are_stored(
+        &self,
+        signals: &mut Signals,
+        mut limited: bool,
+        mut requested: Option<Instant>,
+        grace: Duration,
+    ) -> bool {
         let grace = grace.max(STORE_TIMEOUT_MIN);
         // The thread has ended if it does not receive this.
         let _ = self.sender.send(FromRun::Close(limited.then_some(grace)));
@@ -111,8 +142,7 @@ impl QueueLink {
         loop {
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
-                // The thread is stuck, and the process does not wait for it.
-                return;
+                return false;
             }
             let timeout = left.and_then(|left| Timespec::try_from(left).ok());
             let mut waits_for = [
@@ -121,22 +151,38 @@ impl QueueLink {
             ];
             match poll(&mut waits_for, timeout.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return,
+                Err(_) => return false,
             }
             if !waits_for[0].revents().is_empty() {
-                return;
+                return true;
             }
-            match (signals.shutdown_requested(), limited) {
-                (false, _) => {}
-                (true, true) => return,
-                (true, false) => {
-                    limited = true;
-                    deadline = Some(self::deadline(grace));
-                    let _ = self.sender.send(FromRun::Close(Some(grace)));
+            if !signals.shutdown_requested() {
+                continue;
+            }
+            let is_same = requested.is_some_and(|last| last.elapsed() < REQUEST_WINDOW);
+            match (is_same, requested.is_some()) {
+                (true, _) => {}
+                (false, true) => return false,
+                (false, false) => {
+                    requested = Some(Instant::now());
+                    if !limited {
+                        limited = true;
+                        deadline = Some(self::deadline(grace));
+                        let _ = self.sender.send(FromRun::Close(Some(grace)));
+                    }
                 }
             }
         }
     }
+}
+
+/// The message about results that are lost.
+pub(super) fn not_stored(results: usize) -> String {
+    let (results, run) = match results {
+        1 => ("1 result".into(), "this job runs"),
+        _ => (format!("{results} results"), "these jobs run"),
+    };
+    format!("{results} could not be stored: {run} again on another worker\n")
 }
 
 /// When the thread of the queue is not waited for any more. A grace may be longer than a clock can
@@ -150,8 +196,8 @@ fn work(
     mut guard: EndGuard,
     admission: Arc<Admission>,
     event_queue: Arc<EventQueue>,
-    sender: UnboundedSender<FromRun>,
-    from_run: tokio::sync::mpsc::UnboundedReceiver<FromRun>,
+    (sender, from_run): (UnboundedSender<FromRun>, UnboundedReceiver<FromRun>),
+    not_stored: Arc<AtomicUsize>,
     ended: UnixStream,
 ) {
     let work = async {
@@ -164,6 +210,7 @@ fn work(
             names,
             id: prepared.spec.id.clone(),
             buffer: Buffer::new(prepared.temporary).into(),
+            sending: Semaphore::new(SENDING_MAX),
             refusal: std::cell::RefCell::default(),
             logs: prepared
                 .logs
@@ -176,6 +223,7 @@ fn work(
             shared: std::rc::Rc::new(shared),
             spec: prepared.spec,
             looks_up_all,
+            recreations: prepared.before.recreations,
             server_id,
             worker: prepared.worker,
             host: prepared.host,
@@ -183,6 +231,7 @@ fn work(
             event_queue,
             sender,
             from_run,
+            not_stored,
             _logs: prepared.logs,
             _ended: ended,
         };

@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use super::publication::Shared;
-use crate::queue::connection::server_error;
+use crate::queue::connection::{is_unavailable, server_error};
 use crate::queue::model::log_field::LogField;
 use crate::queue::model::object_info::ObjectInfo;
 use crate::queue::model::run_spec::random_id;
@@ -194,6 +194,7 @@ async fn publish(shared: &Shared, subject: String, message: PublishMessage) -> R
         return Ok(());
     };
     Err(match (error.kind(), server_error(&error)) {
+        (_, Some(error)) if is_unavailable(error) => Stopped::Retry,
         (_, Some(error)) => Stopped::Refused(error.to_string()),
         // The server is just starting, or the bucket was deleted.
         (PublishErrorKind::StreamNotFound, _) => match connection.bucket_is_there().await {

@@ -3,6 +3,7 @@
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use tempfile::TempDir;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -19,6 +20,8 @@ pub(super) struct Parts {
     pub(super) spec: RunSpec,
     /// The consumer may have forgotten which jobs are done.
     pub(super) looks_up_all: bool,
+    /// How often the consumer was recreated before.
+    pub(super) recreations: u64,
     /// The server at the start.
     pub(super) server_id: String,
     pub(super) worker: String,
@@ -27,6 +30,8 @@ pub(super) struct Parts {
     pub(super) event_queue: Arc<EventQueue>,
     pub(super) sender: UnboundedSender<FromRun>,
     pub(super) from_run: UnboundedReceiver<FromRun>,
+    /// Results that are not stored yet.
+    pub(super) not_stored: Arc<AtomicUsize>,
     /// Where jobs write their logs (`--log nats`). It is removed before the end of the thread is seen.
     pub(super) _logs: Option<TempDir>,
     /// Closed at the end of the thread.

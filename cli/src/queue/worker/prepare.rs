@@ -4,7 +4,7 @@
 //! that, and with it the threads that resolve names of hosts.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::time::sleep;
@@ -13,7 +13,7 @@ use crate::diagnostics::say;
 use crate::failure::Failure;
 use crate::queue::access::Access;
 use crate::queue::address::Address;
-use crate::queue::connection::{Connection, runtime};
+use crate::queue::connection::{Connection, runtime, with_retries};
 use crate::queue::error::QueueError;
 use crate::queue::model::record_message::record_limit;
 use crate::queue::model::run_spec::{RunSpec, ShellChoice, random_id};
@@ -45,20 +45,20 @@ pub(crate) struct Prepared {
 
 /// What has happened before this worker starts.
 pub(super) struct Before {
-    /// The consumer was deleted and made again.
-    requeued: bool,
+    /// How often the consumer was recreated.
+    pub(super) recreations: u64,
     has_results: bool,
     /// The server that said so.
     server: String,
 }
 
 impl Before {
-    /// Whether the consumer may have forgotten which jobs are done: it was made again, or the server
+    /// Whether the consumer may have forgotten which jobs are done: it was recreated, or the server
     /// may have been killed since the first result. `server`: the one that will give the jobs.
     pub(super) fn may_be_forgotten(&self, spec: &RunSpec, server: &str) -> bool {
         let same = spec.server.as_deref() == Some(server);
         let results = self.has_results || self.server != server;
-        self.requeued || results && !same
+        self.recreations > 0 || results && !same
     }
 }
 
@@ -128,7 +128,6 @@ async fn read(
     upload: bool,
 ) -> Result<(RunSpec, Before, usize), QueueError> {
     let connection = Connection::open(address, access).await?;
-    let names = connection.names();
     let mut waits = false;
     let (spec, before) = loop {
         // The streams of jobs and records are created after the specification is stored.
@@ -136,10 +135,8 @@ async fn read(
             let spec = connection.spec().await?;
             let records = connection.records_state(&spec.id).await?;
             connection.consumer_state(&spec.id).await?;
-            let requeued = names.requeued_subject();
-            let requeued = connection.last_message(&names.state, &requeued).await?;
             let before = Before {
-                requeued: requeued.is_some(),
+                recreations: connection.recreations().await?,
                 has_results: records.messages > 0,
                 server: connection.server_id(),
             };
@@ -147,7 +144,7 @@ async fn read(
         };
         match read.await {
             // Not submitted yet, or the server is away for a while.
-            Err(error) if options.queue.wait && (error.is_deleted() || error.is_passing()) => {
+            Err(error) if options.queue.wait && may_come(&error) => {
                 if !std::mem::replace(&mut waits, true) && !options.output.quiet {
                     say(&format!(
                         "{error}: waiting until it is submitted (--wait)\n"
@@ -164,23 +161,19 @@ async fn read(
         });
     }
     if upload {
-        create_bucket(&connection).await?;
+        // The servers of a cluster may need some time for that.
+        with_retries(BUCKET_TIMEOUT, QueueError::is_passing, async || {
+            connection.create_bucket().await
+        })
+        .await?;
     }
     let limit = connection.client.max_payload();
     Ok((spec, before, record_limit(limit)))
 }
 
-/// Creates the bucket of the logs. The servers of a cluster may need some time for that.
-async fn create_bucket(connection: &Connection) -> Result<(), QueueError> {
-    let deadline = Instant::now() + BUCKET_TIMEOUT;
-    loop {
-        match connection.create_bucket().await {
-            Err(error) if error.is_passing() && Instant::now() < deadline => {
-                sleep(WAIT_PAUSE).await;
-            }
-            created => return created,
-        }
-    }
+/// Whether a run that cannot be used now may be usable later.
+fn may_come(error: &QueueError) -> bool {
+    error.is_deleted() || error.is_passing() || matches!(error, QueueError::NoConsumer { .. })
 }
 
 #[cfg(test)]
@@ -190,8 +183,8 @@ mod tests {
 
     #[test]
     fn jobs_are_looked_up_unless_the_server_has_run_all_the_time() {
-        let before = |requeued, has_results| Before {
-            requeued,
+        let before = |recreated, has_results| Before {
+            recreations: u64::from(recreated),
             has_results,
             server: "A".into(),
         };

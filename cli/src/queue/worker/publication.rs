@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_nats::Subject;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 
 use super::buffer::{Buffer, Waiting};
@@ -17,6 +18,8 @@ use crate::queue::model::log_field::LogField;
 use crate::queue::model::record_message::{record_limit, shorten};
 use crate::queue::streams::Names;
 
+/// How many results are sent at a time. Each may have 768 KiB.
+pub(super) const SENDING_MAX: usize = 256;
 /// The pause after the server has refused a result.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 
@@ -27,6 +30,8 @@ pub(super) struct Shared {
     /// The id of the run.
     pub(super) id: String,
     pub(super) buffer: RefCell<Buffer>,
+    /// How many results may be read from the buffer and on their way to the server.
+    pub(super) sending: Semaphore,
     /// Why the server refuses results.
     pub(super) refusal: RefCell<Option<String>>,
     /// With `--log nats`.
@@ -92,6 +97,8 @@ async fn store(
 ) -> Stored {
     loop {
         shared.connected().await;
+        // The semaphore is never closed.
+        let permit = shared.sending.acquire().await;
         let payload = shared.buffer.borrow().get(waiting);
         let payload = match (payload, log) {
             (Some(payload), Some(log)) => Some(log.add_to(payload.into()).into()),
@@ -121,6 +128,7 @@ async fn store(
             // No confirmation comes on a new connection, and the job may be delivered again there.
             Ok(_) = link.wait_for(|link| link.up && link.connections != connections) => continue,
         };
+        drop(permit);
         let Err(error) = published else {
             shared.refusal.replace(None);
             return Stored::Stored;

@@ -8,7 +8,7 @@
 //! network was cut, and its lease may be over by then. So a request is open only for a part of the
 //! lease, and a lease is counted from the time of the request.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_nats::{Client, Message, StatusCode};
 use futures_util::StreamExt;
@@ -17,6 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::queue::clock::since_boot;
 use crate::queue::streams::Names;
 
 /// How long a request waits for jobs, at most, and at most a quarter of the lease. A worker that ends
@@ -29,6 +30,9 @@ const STALLED: Duration = Duration::from_secs(7);
 const REQUESTS_MAX: usize = 16;
 /// The most jobs of one request.
 const BATCH_MAX: usize = 1024;
+/// The most bytes of the answers to one request, unless a job may be larger. The server ends a
+/// connection with more than 64 MiB to be sent.
+const BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// What a request gets. The channel is unbounded, but the number of requested jobs is not.
 pub(super) enum Pulled {
@@ -41,7 +45,7 @@ pub(super) struct Delivery {
     pub(super) message: Message,
     pub(super) generation: u64,
     /// When it was requested: it was not delivered before.
-    pub(super) requested: Instant,
+    pub(super) requested: Duration,
 }
 
 /// The end of a request, of which `left` jobs did not come.
@@ -80,18 +84,13 @@ impl Pulls {
     pub(super) fn new(
         client: Client,
         names: &Names,
-        id: &str,
+        consumer: &str,
         lease: Duration,
     ) -> (Self, UnboundedReceiver<Pulled>) {
         let (sender, receiver) = unbounded_channel();
-        let subject = format!(
-            "$JS.API.CONSUMER.MSG.NEXT.{}.{}",
-            names.jobs,
-            names.consumer(id)
-        );
         let pulls = Self {
             client,
-            subject,
+            subject: subject(names, consumer),
             expires: (lease / 4).min(EXPIRES_MAX),
             requested: 0,
             tasks: Vec::new(),
@@ -115,6 +114,12 @@ impl Pulls {
 
     pub(super) fn may_request(&self) -> bool {
         self.running < REQUESTS_MAX && !self.stopped
+    }
+
+    /// Makes requests of another consumer from now on.
+    pub(super) fn change_consumer(&mut self, names: &Names, consumer: &str) {
+        self.abort();
+        self.subject = subject(names, consumer);
     }
 
     /// Makes no more requests. Those that are under way go on until the server ends them, and what they
@@ -184,6 +189,10 @@ impl Pulls {
     }
 }
 
+fn subject(names: &Names, consumer: &str) -> String {
+    format!("$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}", names.jobs)
+}
+
 async fn pull(
     client: Client,
     subject: String,
@@ -192,8 +201,10 @@ async fn pull(
     generation: u64,
 ) {
     let mut left = jobs;
+    let bytes = BYTES_MAX.max(2 * client.max_payload());
     let request = json!({
         "batch": jobs,
+        "max_bytes": bytes,
         "expires": expires.as_nanos() as u64,
         // The server refuses more than half of the time.
         "idle_heartbeat": HEARTBEAT_MAX.min(expires / 2).as_nanos() as u64,
@@ -211,7 +222,7 @@ async fn receive(
     generation: u64,
 ) -> Why {
     let refused = |error: &dyn std::error::Error| Why::Refused(crate::failure::chain(error));
-    let requested = Instant::now();
+    let requested = since_boot();
     let inbox = client.new_inbox();
     let mut messages = match client.subscribe(inbox.clone()).await {
         Ok(messages) => messages,
@@ -247,6 +258,9 @@ async fn receive(
             // The consumer was deleted, the leader has changed, the server shuts down.
             Some(status) => {
                 let text = message.description.unwrap_or_default();
+                if text.contains("MaxBytes") {
+                    return Why::Normal;
+                }
                 return Why::Refused(format!("{text} ({status})"));
             }
         }

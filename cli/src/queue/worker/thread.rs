@@ -27,11 +27,13 @@ use self::held::Held;
 use self::jobs::Looked;
 use self::resumption::Resumed;
 use self::run_state::Progress;
+use super::link::not_stored;
 use super::pace::Pace;
 use super::parts::Parts;
 use super::publication::Stored;
 use super::pulls::{Pulled, Pulls};
 use crate::diagnostics::say;
+use crate::queue::clock::since_boot;
 use crate::queue::connection::{ANSWER_TIMEOUT, Link};
 use crate::queue::error::QueueError;
 use crate::queue::model::text::one_line;
@@ -49,6 +51,8 @@ const ABSENCE_MIN: Duration = Duration::from_secs(5 * 60);
 const CHECK_MAX: Duration = Duration::from_secs(2);
 /// The longest time between heartbeats of the worker.
 const HEARTBEAT_INTERVAL_MAX: Duration = Duration::from_secs(10);
+/// How long a run may be without a consumer: it may just be recreated.
+const NO_CONSUMER_MAX: Duration = Duration::from_secs(5);
 /// The pause after the server has refused a request for jobs.
 const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// How long jobs wait here that a condition holds up.
@@ -83,7 +87,7 @@ pub(super) struct Thread {
     /// and then waits: the loop must not wait with it. Each of them has a time limit.
     sends: FuturesUnordered<LocalBoxFuture<'static, ()>>,
     /// Renewals of all leases: when one was sent that the server has answered.
-    renewals: FuturesUnordered<LocalBoxFuture<'static, Option<Instant>>>,
+    renewals: FuturesUnordered<LocalBoxFuture<'static, Option<Duration>>>,
     /// The server, and how often it was found to have restarted.
     server_id: String,
     restarts: u64,
@@ -91,13 +95,16 @@ pub(super) struct Thread {
     resumption: FuturesUnordered<LocalBoxFuture<'static, Resumed>>,
     /// Jobs of requests before this generation are not taken.
     void_before: u64,
-    renewed: Instant,
+    /// When the last renewal was sent that the server has answered.
+    renewed: Duration,
     /// No more jobs start for now.
     paused: bool,
     /// The server has not answered a renewal for most of the lease.
     late: bool,
     /// There is a new connection, and it is not known yet whether the run is still there.
     unchecked: bool,
+    /// Since when the run has no consumer.
+    no_consumer_since: Option<Instant>,
     /// Since when there is no connection.
     lost_since: Option<Instant>,
     /// How long the last outage was.
@@ -130,7 +137,7 @@ impl Thread {
         let (pulls, pulled) = Pulls::new(
             shared.connection.client.clone(),
             &shared.names,
-            &shared.id,
+            &shared.names.consumer(&shared.id, parts.recreations),
             parts.spec.lease(),
         );
         let now = Instant::now();
@@ -157,10 +164,11 @@ impl Thread {
             restarts: 0,
             resumption: FuturesUnordered::new(),
             void_before: 0,
-            renewed: now,
+            renewed: since_boot(),
             paused: false,
             late: false,
             unchecked: false,
+            no_consumer_since: None,
             lost_since: None,
             outage: Duration::ZERO,
             hold_since: None,
@@ -229,9 +237,7 @@ impl Thread {
         self.pulls.abort();
         if self.close_until.is_some() && !self.publications.is_empty() {
             let left = self.publications.len();
-            say(&format!(
-                "{left} results could not be stored: these jobs run again on another worker\n"
-            ));
+            say(&not_stored(left));
         }
         if self.link.up {
             self.send_heartbeat(true);

@@ -10,7 +10,7 @@ use crate::failure::Failure;
 /// A request to end within this time after another one counts as the same request. A wrapper
 /// forwards the signal that the terminal also sent to this process, and a service manager sends two
 /// signals at a time.
-const REQUEST_WINDOW: Duration = Duration::from_secs(1);
+pub(crate) const REQUEST_WINDOW: Duration = Duration::from_secs(1);
 
 /// What is done about running jobs when no more jobs are started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -101,6 +101,12 @@ impl Shutdown {
         };
         self.request = Some((now, stop));
         Some(stop)
+    }
+
+    /// When the last request to end came that counted.
+    #[cfg(feature = "queue")]
+    pub(crate) fn last_request(&self) -> Option<Instant> {
+        self.request.map(|(at, _)| at)
     }
 
     /// Whether there was a request to end.

@@ -1,6 +1,6 @@
 //! A lease.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use async_nats::Subject;
 
@@ -13,7 +13,7 @@ pub(super) struct Held {
     /// How often this worker got it again.
     pub(super) again: u64,
     /// It was delivered at this time or later.
-    pub(super) taken: Instant,
+    pub(super) taken: Duration,
     /// The server may have given it to another worker.
     pub(super) doubtful: bool,
 }

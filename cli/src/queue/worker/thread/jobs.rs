@@ -6,6 +6,7 @@ use std::time::Instant;
 use async_nats::jetstream;
 
 use super::{Held, REFUSED_PAUSE, TICK, Thread};
+use crate::queue::clock::since_boot;
 use crate::queue::error::QueueError;
 use crate::queue::model::job_message::JobMessage;
 use crate::queue::worker::lease::Lease;
@@ -28,7 +29,7 @@ pub(super) struct Looked {
 
 impl Thread {
     pub(super) fn take(&mut self, pulled: &mut Vec<Pulled>) {
-        let (now, mut jobs) = (Instant::now(), Vec::with_capacity(pulled.len()));
+        let (now, mut jobs) = (since_boot(), Vec::with_capacity(pulled.len()));
         for pulled in pulled.drain(..) {
             match pulled {
                 Pulled::Job(delivery) => {
@@ -59,7 +60,7 @@ impl Thread {
     }
 
     pub(super) fn request_failed(&mut self, error: String) {
-        // The run may have been deleted.
+        // The run may have been deleted, or its consumer, which may have been recreated.
         self.check_now = true;
         self.next_request = Instant::now() + REFUSED_PAUSE;
         if self.trouble.as_ref() != Some(&error) {

@@ -1,6 +1,7 @@
 //! What the run has done with jobs.
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{Held, Thread};
@@ -41,7 +42,11 @@ impl Thread {
                 self.close_until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
                 let left = self.publications.len();
                 if left > 0 && !self.link.up {
-                    say(&format!("{left} results wait for the server\n"));
+                    let (results, wait) = match left {
+                        1 => ("result", "waits"),
+                        _ => ("results", "wait"),
+                    };
+                    say(&format!("{left} {results} {wait} for the server\n"));
                 }
             }
         }
@@ -65,6 +70,7 @@ impl Thread {
             waiting: shared.buffer.borrow_mut().put(message),
         };
         self.publications.push(Box::pin(publish(shared, result)));
+        self.parts.not_stored.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The run does not do a job.
@@ -103,6 +109,7 @@ impl Thread {
     }
 
     pub(super) fn stored(&mut self, number: u64, stored: &Stored) {
+        self.parts.not_stored.fetch_sub(1, Ordering::AcqRel);
         if let Some(held) = self.held.remove(&number)
             && matches!(stored, Stored::Stored)
         {

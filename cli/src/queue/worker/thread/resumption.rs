@@ -12,7 +12,6 @@ use tokio::time::sleep;
 
 use super::Thread;
 use crate::queue::connection::RECONNECT_MAX;
-use crate::queue::error::QueueError;
 
 /// The pause until the server is asked again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -20,37 +19,52 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// What the server says after a connection.
 pub(super) struct Resumed {
     server_id: String,
+    /// How often the consumer was recreated.
+    recreations: u64,
 }
 
 impl Thread {
-    /// Holds up starts until it is known whether the server has restarted.
+    /// Holds up starts until it is known whether the server has restarted, and which consumer has the
+    /// jobs.
     pub(super) fn resume(&mut self) {
         // A request of an earlier connection says nothing.
         self.resumption.clear();
         let shared = Rc::clone(&self.parts.shared);
+        let before = self.parts.recreations;
         self.resumption.push(Box::pin(async move {
             let connection = &shared.connection;
-            loop {
+            let recreations = loop {
                 shared.connected().await;
-                match connection.consumer_state(&shared.id).await {
+                let state = async {
+                    connection.consumer_state(&shared.id).await?;
+                    connection.recreations().await
+                };
+                match state.await {
+                    Ok(recreations) => break recreations,
                     // It has just started.
-                    Err(QueueError::NoAnswer { .. } | QueueError::NoJetStream { .. }) => {
-                        sleep(PAUSE).await;
-                    }
-                    // The next check reports an error.
-                    _ => break,
+                    Err(error) if error.is_passing() => sleep(PAUSE).await,
+                    // The next check reports it.
+                    Err(_) => break before,
                 }
-            }
+            };
             Resumed {
                 // It is that of the connection on which the answer came.
                 server_id: connection.server_id(),
+                recreations,
             }
         }));
         self.pause_or_go_on();
     }
 
     pub(super) fn resumed(&mut self, resumed: Resumed) {
-        if resumed.server_id != self.server_id {
+        let recreated = resumed.recreations != self.parts.recreations;
+        if recreated {
+            self.parts.recreations = resumed.recreations;
+            let names = &self.parts.shared.names;
+            let consumer = names.consumer(&self.parts.shared.id, resumed.recreations);
+            self.pulls.change_consumer(names, &consumer);
+        }
+        if recreated || resumed.server_id != self.server_id {
             self.server_id = resumed.server_id;
             self.restarts += 1;
             self.void_before = self.pulls.generation();

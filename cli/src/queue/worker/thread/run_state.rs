@@ -5,10 +5,14 @@ use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
-use super::{ABSENCE_MIN, CHECK_MAX, HEARTBEAT_INTERVAL_MAX, HOLD_MAX, HOLD_PAUSE, Thread};
+use super::{
+    ABSENCE_MIN, CHECK_MAX, HEARTBEAT_INTERVAL_MAX, HOLD_MAX, HOLD_PAUSE, Held, NO_CONSUMER_MAX,
+    Thread,
+};
 use crate::code;
 use crate::duration;
 use crate::failure::Failure;
+use crate::queue::clock::since_boot;
 use crate::queue::connection::{ANSWER_TIMEOUT, Link};
 use crate::queue::error::QueueError;
 use crate::queue::model::heartbeat::Heartbeat;
@@ -20,6 +24,8 @@ pub(super) struct Progress {
     cancelled: bool,
     /// Jobs are acknowledged and have no result.
     lost_results: bool,
+    /// How often the consumer was recreated.
+    recreations: u64,
 }
 
 impl Thread {
@@ -70,6 +76,7 @@ impl Thread {
                     with_result: records.subjects,
                     cancelled: connection.is_cancelled().await?,
                     lost_results,
+                    recreations: connection.recreations().await?,
                 })
             }));
         }
@@ -112,6 +119,10 @@ impl Thread {
         self.unchecked &= progress.is_err();
         let lost_before = self.lost_results;
         self.lost_results = progress.as_ref().is_ok_and(|it| it.lost_results);
+        let has_none = matches!(progress, Err(QueueError::NoConsumer { .. }));
+        let since = has_none.then(|| self.no_consumer_since.unwrap_or_else(Instant::now));
+        self.no_consumer_since = since;
+        let recreations = self.parts.recreations;
         match progress {
             Ok(progress) if progress.cancelled => self.cancel(),
             Ok(progress) if progress.with_result >= self.parts.spec.jobs => {
@@ -119,6 +130,7 @@ impl Thread {
                 self.pulls.abort();
                 self.end_input();
             }
+            Ok(progress) if progress.recreations != recreations => self.resume(),
             Ok(_) if self.lost_results && lost_before => {
                 let run = self.parts.shared.connection.run.clone();
                 self.end_with(QueueError::LostResults { run }.into());
@@ -128,6 +140,9 @@ impl Thread {
             Err(error) if error.is_deleted() => {
                 self.deleted = true;
                 self.pulls.abort();
+                self.end_with(Failure::from(error));
+            }
+            Err(error) if since.is_some_and(|since| since.elapsed() > NO_CONSUMER_MAX) => {
                 self.end_with(Failure::from(error));
             }
             // It is asked again.
@@ -207,7 +222,7 @@ impl Thread {
     /// the lease. Jobs that wait here are dropped then: the server may have given them to another
     /// worker.
     pub(super) fn pause_or_go_on(&mut self) {
-        let late = Instant::now() > self.renewed + self.parts.spec.lease() * 2 / 3;
+        let late = since_boot() > self.renewed + self.parts.spec.lease() * 2 / 3;
         // Jobs of a deleted run are not started. Without a check to come nothing is held up.
         let unchecked = self.unchecked && self.takes_jobs();
         let paused = late || unchecked || !self.resumption.is_empty() || !self.link.up;
@@ -233,7 +248,7 @@ impl Thread {
         if !self.link.up {
             return;
         }
-        let started = Instant::now();
+        let started = since_boot();
         let mut replies: Vec<_> = self.held.values().map(|held| held.reply.clone()).collect();
         let Some(last) = replies.pop() else {
             return self.were_renewed(Some(started));
@@ -254,11 +269,22 @@ impl Thread {
         }));
     }
 
-    pub(super) fn were_renewed(&mut self, renewed: Option<Instant>) {
-        if let Some(renewed) = renewed {
-            self.renewed = self.renewed.max(renewed);
-            self.pause_or_go_on();
+    pub(super) fn were_renewed(&mut self, renewed: Option<Duration>) {
+        let Some(renewed) = renewed else { return };
+        let lease = self.parts.spec.lease();
+        let before = self.renewed;
+        self.renewed = before.max(renewed);
+        let is_lost = |held: &Held| before.max(held.taken) + lease < renewed;
+        if self.held.values().any(is_lost) {
+            // No renewal was answered for as long as a lease, so the server may have given these jobs
+            // to other workers. It may have done so while they were looked up, too.
+            self.restarts += 1;
+            for held in self.held.values_mut() {
+                held.doubtful |= is_lost(held);
+            }
+            self.parts.admission.drop_unstarted();
         }
+        self.pause_or_go_on();
     }
 
     pub(super) fn heartbeat_interval(&self) -> Duration {
