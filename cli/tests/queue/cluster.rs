@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use crate::common::{code, numbers, wait_until};
+use crate::common::{code, numbers, stderr, wait_until};
 use crate::server::{Server, worker_of};
 
 /// Three servers that know each other.
@@ -67,6 +67,10 @@ fn results_are_read_when_a_cluster_has_a_leader_again() {
     assert_eq!(code(&mut third.command("run", "r", &[])), Some(0));
     first.kill();
     second.kill();
+    wait_until("the end of the leader", || {
+        let mut status = third.command("queue status", "r", &[]);
+        stderr(&mut status).contains("temporarily unavailable")
+    });
     let url = third.url("r");
     let mut results = crate::common::std_exitring(["results", "--queue", &url]);
     let mut results = results.spawn().expect("starts");

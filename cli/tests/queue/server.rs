@@ -131,6 +131,16 @@ impl Server {
         assert!(lines.into_iter().any(|line| line == "PONG"));
     }
 
+    /// Receives the messages of a subject from now on.
+    pub fn subscribe(&self, subject: &str) -> Subscription {
+        let mut stream = std::net::TcpStream::connect(self.host()).expect("connects");
+        let text = format!("CONNECT {{}}\r\nSUB {subject} 1\r\n");
+        stream.write_all(text.as_bytes()).expect("writes");
+        let subscription = Subscription(stream);
+        subscription.received();
+        subscription
+    }
+
     /// The id of a run.
     pub fn id(&self, run: &str) -> String {
         self.status(run)["id"].as_str().expect("an id").into()
@@ -146,6 +156,23 @@ impl Server {
     pub fn records(&self, run: &str) -> Vec<Value> {
         let mut command = self.command("results", run, &["--output", "jsonl"]);
         crate::common::records(&crate::common::stdout(&mut command))
+    }
+}
+
+/// A subscription of a connection of its own.
+pub struct Subscription(std::net::TcpStream);
+
+impl Subscription {
+    /// What the server has sent until now.
+    pub fn received(&self) -> String {
+        (&self.0).write_all(b"PING\r\n").expect("writes");
+        let lines = BufReader::new(&self.0)
+            .lines()
+            .map(|line| line.expect("a line"));
+        lines
+            .take_while(|line| line != "PONG")
+            .map(|line| line + "\n")
+            .collect()
     }
 }
 
