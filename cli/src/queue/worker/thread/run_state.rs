@@ -274,10 +274,13 @@ impl Thread {
         let lease = self.parts.spec.lease();
         let before = self.renewed;
         self.renewed = before.max(renewed);
-        let is_lost = |held: &Held| before.max(held.taken) + lease < renewed;
+        // The server has taken this renewal at any time until now, perhaps after the network had held it
+        // up.
+        let now = since_boot();
+        let is_lost = |held: &Held| before.max(held.taken) + lease < now;
         if self.held.values().any(is_lost) {
-            // No renewal was answered for as long as a lease, so the server may have given these jobs
-            // to other workers. It may have done so while they were looked up, too.
+            // The lease may have ended before, and the server may have given these jobs to other
+            // workers. It may have done so while they were looked up, too.
             self.restarts += 1;
             for held in self.held.values_mut() {
                 held.doubtful |= is_lost(held);
