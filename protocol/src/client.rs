@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
@@ -235,7 +235,7 @@ impl Client {
         }
     }
 
-    /// Whether another line has been received, at least in part.
+    /// Whether another line has been received, at least in part. It may be one that is ignored.
     pub fn has_more(&self) -> bool {
         !self.events.is_empty() || !self.reader.buffer().is_empty()
     }
@@ -292,9 +292,13 @@ impl Client {
 
     /// The next line that is not an event of a later version.
     fn read(&mut self) -> Result<ServerLine, ClientError> {
+        let (start, timeout) = (Instant::now(), self.writer.read_timeout()?);
         loop {
             if let Some(line) = self.read_line()? {
                 return Ok(line);
+            }
+            if timeout.is_some_and(|timeout| start.elapsed() >= timeout) {
+                return Err(io::Error::from(io::ErrorKind::WouldBlock).into());
             }
         }
     }

@@ -49,7 +49,7 @@ pub(super) async fn serve(
         let scrapers = http::listen(address).await?;
         tokio::spawn(http::serve(Arc::clone(&service), scrapers));
     }
-    tokio::spawn(timeouts::run(Arc::clone(&service)));
+    let timeouts = tokio::spawn(timeouts::run(Arc::clone(&service)));
     tokio::spawn(zombies::run(Arc::clone(&service)));
 
     let mut socket = async_socket(&listener)?;
@@ -69,8 +69,8 @@ pub(super) async fn serve(
                     // Without the state, the next image would not know its children.
                     Ok(()) if service.store.is_lost().await => break End::StateLost,
                     // The exec would wait for that, and meanwhile nothing would be served.
-                    Ok(()) if !service.descriptor_closer.is_idle_within(CLOSE_TIMEOUT).await => tracing::error!(
-                        "the service cannot execute itself again; it keeps running: {}", service.descriptor_closer.stuck()
+                    Ok(()) if !service.closer.is_idle_within(CLOSE_TIMEOUT).await => tracing::error!(
+                        "the service cannot execute itself again; it keeps running: {}", service.closer.stuck().unwrap_or_default()
                     ),
                     Ok(()) => break End::Reexec,
                     Err(error) => tracing::error!(%error, "the service cannot execute itself again; it keeps running"),
@@ -118,6 +118,8 @@ pub(super) async fn serve(
     // All permits are back when all connections are closed.
     let closed = permits.acquire_many(options.clients);
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, closed).await;
+    // The time of each SIGTERM that was sent is in the writer's queue.
+    timeouts.await.context("the task of the timeouts")?;
     Ok((end, listener))
 }
 

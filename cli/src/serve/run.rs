@@ -21,8 +21,7 @@ use super::metrics::Metrics;
 use super::options::{DESCRIPTORS_SPARE, ServeOptions};
 use super::service::{Quotas, Service};
 use super::store::{Reader, RecentRecords, Retention, StateDirectory, Store};
-use super::threads::descriptor_closer::DescriptorCloser;
-use super::threads::socket_closer::SocketCloser;
+use super::threads::closer::Closer;
 use super::threads::spawner::{self, Spawner};
 use super::watches::{Deadlines, Registry};
 
@@ -106,6 +105,8 @@ pub(crate) fn run(options: &ServeOptions) -> Result<u8> {
             // If only the write-ahead log was deleted, this saves its content.
             let _ = state.db.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
             let cause = service.store.write_error().unwrap_or_default();
+            drop((state, listener));
+            report_stuck(&service);
             runtime.shutdown_background();
             Err(anyhow::anyhow!("{cause}; processes keep running"))
         }
@@ -127,7 +128,15 @@ pub(crate) fn run(options: &ServeOptions) -> Result<u8> {
             // Connections have ended and files are closed, but not every descriptor of a client:
             // hence the timeout. The children stay children of this process.
             runtime.shutdown_timeout(CLOSE_TIMEOUT);
-            report_stuck(&service);
+            if let Some(stuck) = service.closer.stuck() {
+                // A descriptor that came after the check. The exec would wait with all locks held.
+                systemd::store_pidfds(&service);
+                listener.unlink();
+                drop((state, listener));
+                return Err(anyhow::anyhow!(
+                    "the service cannot execute itself again: {stuck}; processes keep running"
+                ));
+            }
             Err(reexec::execute(listener, state, service.descriptor_limit))
         }
     }
@@ -207,21 +216,17 @@ fn build(
         spawn_permits: Semaphore::new(SPAWNS_MAX),
         spawn_quotas: Quotas::new(SPAWNS_MAX, uid),
         client_quotas: Quotas::new(limits.clients, uid),
-        descriptor_closer: DescriptorCloser::start()
-            .context("starting the threads that close descriptors")?,
-        socket_closer: SocketCloser::start()
-            .context("starting the thread that closes refused connections")?,
+        closer: Closer::start().context("starting the threads that close descriptors")?,
         shutdown: CancellationToken::new(),
         backend: Mutex::new(stats.backend.into()),
     };
     Ok((Arc::new(service), writer))
 }
 
-/// Reports what the kernel waits for before the end of the process, or its next program.
+/// Reports what the kernel waits for before the end of the process.
 fn report_stuck(service: &Service) {
-    let closer = &service.descriptor_closer;
-    if closer.pending() > 0 {
-        tracing::error!("the process cannot end yet: {}", closer.stuck());
+    if let Some(stuck) = service.closer.stuck() {
+        tracing::error!("the process cannot end yet: {stuck}");
     }
 }
 

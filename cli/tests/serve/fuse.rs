@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
@@ -21,6 +21,7 @@ const INIT: u32 = 26;
 
 /// The file. Its own close, too, ends only with the file system.
 pub(crate) struct StuckFile {
+    path: PathBuf,
     file: Option<File>,
     flushed: mpsc::Receiver<()>,
     ends: Arc<AtomicBool>,
@@ -44,9 +45,8 @@ impl StuckFile {
         let ended = Arc::clone(&ends);
         let server = thread::spawn(move || serve(device, &flush, &ended));
         let file = File::open(path).expect("the file system answers");
-        // The directory of the path can be removed from now on. The file keeps the file system.
-        unmount(path, UnmountFlags::DETACH).expect("root may unmount");
         Self {
+            path: path.into(),
             file: Some(file),
             flushed,
             ends,
@@ -74,8 +74,10 @@ impl StuckFile {
 }
 
 impl Drop for StuckFile {
-    /// Ends the file system. With an error, all closes end.
+    /// Ends the file system. With an error, all closes end, also those of children of other tests that
+    /// were just being started.
     fn drop(&mut self) {
+        let _ = unmount(&self.path, UnmountFlags::FORCE | UnmountFlags::DETACH);
         self.ends.store(true, Ordering::Release);
         self.threads.drain(..).for_each(|thread| {
             let _ = thread.join();

@@ -14,8 +14,7 @@ use super::quotas::Quotas;
 use crate::serve::cgroups::Pools;
 use crate::serve::metrics::Metrics;
 use crate::serve::store::{Reader, RecentRecords, Store};
-use crate::serve::threads::descriptor_closer::DescriptorCloser;
-use crate::serve::threads::socket_closer::SocketCloser;
+use crate::serve::threads::closer::Closer;
 use crate::serve::threads::spawner::Spawner;
 use crate::serve::watches::{Deadlines, Registry};
 
@@ -50,8 +49,7 @@ pub(crate) struct Service {
     pub(crate) spawn_quotas: Quotas,
     /// Limits the connections of one user.
     pub(crate) client_quotas: Quotas,
-    pub(crate) descriptor_closer: DescriptorCloser,
-    pub(crate) socket_closer: SocketCloser,
+    pub(crate) closer: Closer,
     /// Ends all connections.
     pub(crate) shutdown: CancellationToken,
     /// The backend of the watcher.

@@ -12,10 +12,13 @@ use crate::serve::watches::LiveWatch;
 /// When a signal is retried that failed for lack of descriptors.
 const RETRY_MS: u64 = 100;
 
-/// Sends the signals. Never returns.
+/// Sends the signals until the service stops.
 pub(crate) async fn run(service: Arc<Service>) {
     loop {
-        let live = service.deadlines.next().await;
+        let live = tokio::select! {
+            live = service.deadlines.next() => live,
+            () = service.shutdown.cancelled() => return,
+        };
         terminate(&service, &live);
     }
 }

@@ -43,23 +43,17 @@ pub(crate) async fn serve(service: Arc<Service>, stream: UnixStream) {
             () = service.shutdown.cancelled() => {}
         }
     }
-    // Before the socket is closed: the descriptors in it are closed where that may take long.
-    let foreign = socket.drain();
-    if !foreign.is_empty() {
-        let _ = service.descriptor_closer.close(foreign).await;
-    }
+    service.closer.close_connection(peer.uid, socket).await;
 }
 
 /// Sends an error on a new connection, and closes it.
 pub(crate) async fn refuse(service: &Service, stream: UnixStream, error: Error) {
+    let uid = stream.peer_cred().map_or(u32::MAX, |cred| cred.uid());
     let socket = LineSocket::new(stream);
     // The line fits into the buffer of the new socket, so this does not wait.
     let sending = send_error(service, &socket, error);
     let _ = tokio::time::timeout(REFUSE_TIMEOUT, sending).await;
-    // With what is in it: no permit limits how many descriptors that are.
-    if let Ok(socket) = socket.into_fd() {
-        service.socket_closer.close(socket);
-    }
+    service.closer.close_connection(uid, Arc::new(socket)).await;
 }
 
 /// Only a service of root serves other users.
@@ -84,7 +78,7 @@ async fn run(session: &mut Session, socket: &Arc<LineSocket>) -> io::Result<()> 
     let failed = session.failed.clone();
     loop {
         let received = tokio::select! {
-            received = lines.next(&service.descriptor_closer) => received?,
+            received = lines.next(&service.closer, session.peer.uid) => received?,
             () = failed.cancelled() => return Ok(()),
             // Checked only while no line has arrived.
             () = tokio::time::sleep_until(hello_deadline), if session.hello.is_none() => {

@@ -3,12 +3,12 @@
 //!
 //! Only pidfds are accepted, and only they are closed here: closing another kind of descriptor may
 //! take for ever. Its link in `/proc` shows the kind without a query to its file system.
-//! Descriptors that are not pidfds go to the [`DescriptorCloser`].
+//! Descriptors that are not pidfds go to the [`Closer`].
 
 use std::collections::VecDeque;
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bytes::{Bytes, BytesMut};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -18,7 +18,7 @@ use tokio::sync::{Mutex, oneshot};
 use tokio_util::codec::{AnyDelimiterCodec, AnyDelimiterCodecError, Decoder};
 
 use crate::serve::sys::process;
-use crate::serve::threads::descriptor_closer::DescriptorCloser;
+use crate::serve::threads::closer::Closer;
 
 /// How many pidfds of a connection may wait for their line. More are closed at once.
 const PIDFDS_MAX: usize = 8;
@@ -76,11 +76,6 @@ impl LineSocket {
         Self { stream, writing }
     }
 
-    /// The socket, with what is in it.
-    pub(super) fn into_fd(self) -> io::Result<OwnedFd> {
-        Ok(self.stream.into_std()?.into())
-    }
-
     /// Reads lines of at most `max` bytes.
     pub(super) fn lines(&self, max: usize) -> LineReader<'_> {
         LineReader {
@@ -106,22 +101,11 @@ impl LineSocket {
         }
         Ok(())
     }
+}
 
-    /// Empties the socket, and refuses more input, so that closing the socket closes no other
-    /// descriptor. Returns the descriptors in it that are not pidfds.
-    pub(super) fn drain(&self) -> Vec<OwnedFd> {
-        // Later writes of the client fail: the kernel checks this and queues a message under one
-        // lock.
-        let _ = rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Read);
-        let mut foreign = Vec::new();
-        let mut bytes = [0; READ_BYTES];
-        while let Ok(chunk) = receive(&self.stream, &mut bytes) {
-            foreign.extend(chunk.foreign);
-            if chunk.bytes == 0 {
-                break;
-            }
-        }
-        foreign
+impl AsFd for LineSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
     }
 }
 
@@ -153,7 +137,8 @@ fn receive(stream: &UnixStream, bytes: &mut [u8]) -> io::Result<Chunk> {
 }
 
 impl LineReader<'_> {
-    pub(super) async fn next(&mut self, closer: &DescriptorCloser) -> io::Result<Received> {
+    /// The next line of a user's connection.
+    pub(super) async fn next(&mut self, closer: &Closer, uid: u32) -> io::Result<Received> {
         loop {
             match self.codec.decode(&mut self.buffer) {
                 Ok(Some(line)) => return Ok(Received::Line(line)),
@@ -169,7 +154,7 @@ impl LineReader<'_> {
                 .async_io(Interest::READABLE, || receive(stream, &mut bytes))
                 .await?;
             if !chunk.foreign.is_empty() {
-                return Ok(Received::NotAPidfd(closer.close(chunk.foreign)));
+                return Ok(Received::NotAPidfd(closer.close(uid, chunk.foreign)));
             }
             // A last line without its end is ignored.
             if chunk.bytes == 0 {

@@ -65,7 +65,8 @@ impl Store {
     }
 
     /// Stores when SIGTERM was sent to a process that has timed out, so that its grace does not
-    /// start again when the service does. Does not block. If the state cannot be written, it does.
+    /// start again when the service does. Does not block. If the state cannot be written, that is lost,
+    /// and the grace starts again.
     pub(crate) fn terminated(&self, watch: u64, at_ms: u64) {
         // The writer stops only after the timeouts.
         let _ = self.messages.send(Message::Terminated(watch, at_ms));

@@ -66,10 +66,13 @@ pub(super) fn add_columns(db: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Advances the numbers of records and watches if the machine was booted since the last start.
-fn skip_numbers(db: &Connection, boot: &str) -> rusqlite::Result<()> {
+///
+/// `version`: that of the state before. Version 1 did not store the boot.
+fn skip_numbers(db: &Connection, version: i64, boot: &str) -> rusqlite::Result<()> {
     let last_boot = "SELECT value FROM meta WHERE name = 'age_boot'";
     let last_boot: Option<String> = db.query_row(last_boot, [], |row| row.get(0)).optional()?;
-    if last_boot.is_none_or(|last_boot| last_boot == boot) {
+    let same_boot = last_boot.map_or(version == 0, |last_boot| last_boot == boot);
+    if same_boot {
         return Ok(());
     }
     for table in ["records", "watches"] {
@@ -115,7 +118,7 @@ pub(super) fn prepare(db: &mut Connection) -> Result<(String, AgeClock)> {
     }
     change.execute_batch(INDEX)?;
     add_columns(&change)?;
-    skip_numbers(&change, &boot_id())?;
+    skip_numbers(&change, version, &boot_id())?;
     let instance = change.query_row(
         "SELECT value FROM meta WHERE name = 'instance'",
         [],
