@@ -52,6 +52,26 @@ fn both_builds_run_in_turns_and_are_compared_contestant_by_contestant() {
     assert!(table.contains("bare wait loop (other build)"), "{table}");
 }
 
+#[test]
+fn executed_children_are_compared_with_another_build() {
+    let scratch = Scratch::new("against-exec");
+    let arguments = [
+        "churn",
+        "--exec",
+        "--duration",
+        "0.1",
+        "--concurrency",
+        "2",
+        "--repeat",
+        "1",
+        "--against",
+        LOADGEN,
+    ];
+    let (_, json) = measure(&scratch, &arguments);
+    assert_eq!(json["scenario"], "churn-exec");
+    assert_eq!(json["runs"][1]["build"], "other build");
+}
+
 fn with_cache(scratch: &Scratch, arguments: &[&str]) -> Output {
     Command::new(LOADGEN)
         .args(arguments)
