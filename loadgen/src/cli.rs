@@ -161,7 +161,9 @@ pub(crate) struct Options {
     /// ratios to the reference in the same round), METRIC-ratio-low or METRIC-ratio-high (the ends
     /// of its interval). Without METRIC- it is the main metric of the scenario: 'ratio-high>=1'
     /// fails unless exitring has become faster than the other build of --against. The reference is
-    /// the first contestant, or the same contestant of the other build.
+    /// the first contestant, or the same contestant of the other build. Conditions on the ratio of the
+    /// reference to itself are refused. A condition also fails for a size in which its contestant
+    /// made no run.
     #[arg(long, global = true, value_name = "CONDITION")]
     pub(crate) fail_if: Vec<Condition>,
 }

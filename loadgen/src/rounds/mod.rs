@@ -111,6 +111,7 @@ fn check_options(
         schedule.until.is_none() || two_builds || plan.kinds.len() > 1,
         "--until-width needs something to compare with; add a contestant to --with, or use --against"
     );
+    let reference = plan.kinds.first().copied().filter(|_| !two_builds);
     for condition in &options.fail_if {
         let kind = condition.contestant;
         if let Some(kind) = kind.filter(|kind| !plan.kinds.contains(kind)) {
@@ -119,7 +120,7 @@ fn check_options(
                 kind.name()
             );
         }
-        if let Some(why) = condition.reason_unknown(schedule.least, !two_builds) {
+        if let Some(why) = condition.reason_unknown(schedule.least, reference) {
             bail!("--fail-if {condition}: {why}");
         }
     }
