@@ -21,7 +21,8 @@ use super::run::Run;
 )]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Metric {
-    /// Median latency from the child's last instruction to the known status
+    /// Median latency from the child's last instruction to the known status; of a child that
+    /// executes a program, from the call that starts it
     P50,
     P90,
     P99,
