@@ -37,7 +37,7 @@ impl Contestant for AsyncProcess {
         bail!("async-process watches only children that it starts itself")
     }
 
-    fn spawn(&mut self, request: &SpawnRequest) -> Result<()> {
+    fn spawn(&mut self, request: &SpawnRequest) -> Result<Option<Pid>> {
         let mut child = async_process::Command::from(request.command()).spawn()?;
         let pid = Pid::try_from(child.id())?;
         let (recorder, index) = (Arc::clone(&self.recorder), request.index());
@@ -47,10 +47,10 @@ impl Contestant for AsyncProcess {
             delivery.end(&recorder, pid, status.ok().and_then(|status| status.code()));
         });
         task.detach();
-        Ok(())
+        Ok(Some(pid))
     }
 
-    fn capture(&mut self, index: usize, program: &Arc<Program>) -> Result<()> {
+    fn capture(&mut self, index: usize, program: &Arc<Program>) -> Result<Option<Pid>> {
         let mut command = async_process::Command::from(program.command(index));
         let child = command.stdout(Stdio::piped()).spawn()?;
         let pid = Pid::try_from(child.id())?;
@@ -64,7 +64,7 @@ impl Contestant for AsyncProcess {
             delivery.end(&recorder, pid, code);
         });
         task.detach();
-        Ok(())
+        Ok(Some(pid))
     }
 
     /// Waits until all tasks were polled once.

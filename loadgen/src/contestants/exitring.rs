@@ -112,7 +112,7 @@ impl Contestant for Exitring {
         self.add_callback(&watch, index)
     }
 
-    fn spawn(&mut self, request: &SpawnRequest) -> Result<()> {
+    fn spawn(&mut self, request: &SpawnRequest) -> Result<Option<Pid>> {
         let watch = match self.reaper {
             Reaper::Watcher => Handle::Owned(match request {
                 SpawnRequest::Program { index, program } => {
@@ -124,10 +124,11 @@ impl Contestant for Exitring {
                 Handle::Watched(self.watcher.watch(request.command().spawn()?.id())?)
             }
         };
-        self.add_callback(&watch, request.index())
+        self.add_callback(&watch, request.index())?;
+        Ok(Some(watch.pid()))
     }
 
-    fn capture(&mut self, index: usize, program: &Arc<Program>) -> Result<()> {
+    fn capture(&mut self, index: usize, program: &Arc<Program>) -> Result<Option<Pid>> {
         let threads = self
             .capturing
             .as_ref()
@@ -136,13 +137,14 @@ impl Contestant for Exitring {
         let (watcher, starter) = (Arc::clone(&self.watcher), self.starter.clone());
         threads.run(move || {
             let child = starter.start(&watcher, &program, index, true)?;
+            recorder.spawned(index, child.pid());
             let output = child.wait_with_output()?;
             let delivery = Delivery::begin(index);
             let code = code_with_output(&program, &output.stdout, code_of(&output.exit));
             delivery.end(&recorder, output.exit.pid(), code);
             Ok(())
         });
-        Ok(())
+        Ok(None)
     }
 
     fn watch_without_callback(&mut self, pid: Pid, count: usize) -> Result<Box<dyn Any>> {
@@ -164,6 +166,10 @@ impl Contestant for Exitring {
             );
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    fn shuts_down(&self) -> bool {
+        true
     }
 
     fn stats(&self) -> Option<Stats> {

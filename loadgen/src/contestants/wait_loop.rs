@@ -45,7 +45,7 @@ impl Contestant for WaitLoop {
         Ok(())
     }
 
-    fn spawn(&mut self, request: &SpawnRequest) -> Result<()> {
+    fn spawn(&mut self, request: &SpawnRequest) -> Result<Option<Pid>> {
         // The map is locked before the child starts, so that the thread finds it there at its exit.
         let children = &self.children;
         let mut index_of = children
@@ -56,7 +56,8 @@ impl Contestant for WaitLoop {
         index_of.insert(pid, request.index());
         children.not_empty.notify_one();
         drop(index_of);
-        self.wait_until_registered()
+        self.wait_until_registered()?;
+        Ok(Some(pid))
     }
 
     /// Starts the thread when the first children are known. It must not reap unknown children.

@@ -58,7 +58,7 @@ pub(crate) enum Metric {
     SpawnCall,
     /// Calls of io_uring_enter per exit
     Enters,
-    /// Time to shut down the contestant
+    /// Time to shut down exitring
     End,
     Lost,
     Duplicates,
