@@ -9,13 +9,14 @@
 use std::any::Any;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use exitring::{Builder, Child, Exit, Outcome, Pid, Stats, Watch, Watcher};
 
 use super::contestant::Contestant;
 use super::job_threads::JobThreads;
+use super::registration;
 use super::starter::Starter;
 use crate::measure::program::Program;
 use crate::measure::recorder::{Delivery, Recorder, code_with_output, reap};
@@ -154,18 +155,11 @@ impl Contestant for Exitring {
 
     /// Waits for the ring thread, which registers watches asynchronously.
     fn wait_until_registered(&mut self) -> Result<()> {
-        let start = Instant::now();
-        loop {
+        let is_complete = || {
             let stats = self.watcher.stats();
-            if stats.armed == stats.watched {
-                return Ok(());
-            }
-            ensure!(
-                start.elapsed() < Duration::from_secs(10),
-                "not all watches are armed after 10 s: {stats:?}"
-            );
-            std::thread::sleep(Duration::from_millis(1));
-        }
+            stats.armed == stats.watched
+        };
+        registration::wait_until(is_complete).with_context(|| format!("{:?}", self.watcher.stats()))
     }
 
     fn shuts_down(&self) -> bool {
