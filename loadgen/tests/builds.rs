@@ -118,17 +118,10 @@ fn a_saved_build_is_compared_by_name() {
 
 /// A program that answers as a build of another version.
 fn script(scratch: &Scratch, name: &str, schema: &str, run: &str) -> String {
-    let path = scratch.file(name);
-    let text = format!("#!/bin/sh\ncase $1 in\nschema) {schema};;\n*) {run};;\nesac\n");
-    // Another process writes it. A descriptor of this process could be open in a child that another
-    // test just forked, and then the script could not be executed ("text file busy").
-    let status = Command::new("sh")
-        .args(["-c", r#"printf %s "$1" > "$2" && chmod 755 "$2""#, "sh"])
-        .args([&text, &path])
-        .status()
-        .expect("sh starts");
-    assert!(status.success());
-    path
+    scratch.script(
+        name,
+        &format!("case $1 in\nschema) {schema};;\n*) {run};;\nesac\n"),
+    )
 }
 
 #[test]
