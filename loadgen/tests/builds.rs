@@ -110,10 +110,15 @@ fn a_saved_build_is_compared_by_name() {
     let json = read_json(&path);
     assert_eq!(json["runs"][1]["build"], "first");
 
-    // The copy is made before the measurement, so a build can be compared with itself.
-    let both = [&storm[..], &["--save-baseline", "new", "--baseline", "new"]].concat();
+    // The copy is made before the measurement.
+    let both = [&against[..], &["--save-baseline", "new"]].concat();
     let output = with_cache(&scratch, &both);
     assert!(output.status.success(), "{}", text(&output.stderr));
+    let same = [&against[..], &["--save-baseline", "first"]].concat();
+    let output = with_cache(&scratch, &same);
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("under another name"), "{stderr}");
 }
 
 /// A program that answers as a build of another version.

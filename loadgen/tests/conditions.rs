@@ -132,6 +132,8 @@ fn impossible_requests_are_usage_errors() {
             "an interval needs 6 rounds",
         ),
         (&["soak", "--with", "tokio"], "only exitring"),
+        (&["scale", "--live", "5"], "--sizes"),
+        (&["scale", "--sizes", "5,20,5"], "names 5 twice"),
         (
             &["storm", "--children", "20000", "--with", "shadow"],
             "descriptors",

@@ -50,6 +50,16 @@ fn exitring_captures_the_output_of_children() {
 }
 
 #[test]
+fn a_load_of_any_duration_has_a_child() {
+    let scratch = Scratch::new("exec-short");
+    for scenario in [&["churn"][..], &["churn", "--exec"], &["capture"]] {
+        let arguments = [scenario, &["--duration", "0.000001"]].concat();
+        let (_, json) = measure(&scratch, &arguments);
+        assert_eq!(json["runs"][0]["exits"], 1, "{scenario:?}");
+    }
+}
+
+#[test]
 fn a_program_of_the_user_may_write_to_standard_output() {
     let scratch = Scratch::new("exec-program");
     let arguments = [
