@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::measure::shared_table::Gate;
 use crate::report::bootstrap::MIN_VALUES;
@@ -56,8 +57,10 @@ pub(crate) struct Cli {
 impl Cli {
     /// Parses the command line. Ends the program if it is wrong.
     pub(crate) fn from_arguments() -> Self {
-        let cli = Self::parse();
-        if let Err((kind, why)) = cli.check() {
+        let matches = Self::command().get_matches();
+        let cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        let checked = check_scale(&matches).and_then(|()| cli.check());
+        if let Err((kind, why)) = checked {
             Self::command().error(kind, why).exit();
         }
         cli
@@ -70,6 +73,20 @@ impl Cli {
             let why = "a command is missing; only --save-baseline does without".into();
             return Err((ErrorKind::MissingSubcommand, why));
         }
+        if let (Some(saved), Some(baseline)) = (&options.save_baseline, &options.baseline)
+            && saved == baseline
+        {
+            let why = format!(
+                "--save-baseline {saved} replaces the build of --baseline {saved} by this one before they are compared; save it under another name, or afterwards"
+            );
+            return Err((ErrorKind::ArgumentConflict, why));
+        }
+        if let Some(Command::Scale(scale)) = &self.command
+            && let Some(size) = repeated(&scale.sizes)
+        {
+            let why = format!("--sizes names {size} twice; name each size once, and use --repeat");
+            return Err((ErrorKind::ValueValidation, why));
+        }
         let repeat = options.repeat.unwrap_or(1);
         if options.until_width.is_some() && repeat > options.max_rounds {
             let why = format!(
@@ -80,6 +97,23 @@ impl Cli {
         }
         Ok(())
     }
+}
+
+/// Refuses an option of the steady scenario that has no effect on `scale`.
+fn check_scale(matches: &ArgMatches) -> Result<(), (ErrorKind, String)> {
+    match matches.subcommand() {
+        Some(("scale", scale)) if scale.value_source("live") == Some(ValueSource::CommandLine) => {
+            let why = "scale has no --live; name the numbers of live children with --sizes".into();
+            Err((ErrorKind::UnknownArgument, why))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The first number that is there twice.
+fn repeated(numbers: &[u32]) -> Option<u32> {
+    let is_repeated = |&nth: &usize| numbers[..nth].contains(&numbers[nth]);
+    (0..numbers.len()).find(is_repeated).map(|nth| numbers[nth])
 }
 
 /// The options of all measurements.
@@ -161,7 +195,9 @@ pub(crate) struct Options {
     /// ratios to the reference in the same round), METRIC-ratio-low or METRIC-ratio-high (the ends
     /// of its interval). Without METRIC- it is the main metric of the scenario: 'ratio-high>=1'
     /// fails unless exitring has become faster than the other build of --against. The reference is
-    /// the first contestant, or the same contestant of the other build.
+    /// the first contestant, or the same contestant of the other build. Conditions on the ratio of the
+    /// reference to itself are refused. A condition also fails for a size in which its contestant
+    /// made no run.
     #[arg(long, global = true, value_name = "CONDITION")]
     pub(crate) fail_if: Vec<Condition>,
 }
@@ -178,6 +214,7 @@ pub(crate) enum Command {
     },
     /// Measure a steady stream of exits with more and more live children: latency, CPU time,
     /// memory, descriptors
+    #[command(mut_arg("live", |live| live.hide(true)))]
     Scale(ScaleOptions),
     /// Make an HTML page from saved results
     Report(ReportOptions),

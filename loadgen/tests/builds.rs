@@ -52,6 +52,26 @@ fn both_builds_run_in_turns_and_are_compared_contestant_by_contestant() {
     assert!(table.contains("bare wait loop (other build)"), "{table}");
 }
 
+#[test]
+fn executed_children_are_compared_with_another_build() {
+    let scratch = Scratch::new("against-exec");
+    let arguments = [
+        "churn",
+        "--exec",
+        "--duration",
+        "0.1",
+        "--concurrency",
+        "2",
+        "--repeat",
+        "1",
+        "--against",
+        LOADGEN,
+    ];
+    let (_, json) = measure(&scratch, &arguments);
+    assert_eq!(json["scenario"], "churn-exec");
+    assert_eq!(json["runs"][1]["build"], "other build");
+}
+
 fn with_cache(scratch: &Scratch, arguments: &[&str]) -> Output {
     Command::new(LOADGEN)
         .args(arguments)
@@ -90,25 +110,23 @@ fn a_saved_build_is_compared_by_name() {
     let json = read_json(&path);
     assert_eq!(json["runs"][1]["build"], "first");
 
-    // The copy is made before the measurement, so a build can be compared with itself.
-    let both = [&storm[..], &["--save-baseline", "new", "--baseline", "new"]].concat();
+    // The copy is made before the measurement.
+    let both = [&against[..], &["--save-baseline", "new"]].concat();
     let output = with_cache(&scratch, &both);
     assert!(output.status.success(), "{}", text(&output.stderr));
+    let same = [&against[..], &["--save-baseline", "first"]].concat();
+    let output = with_cache(&scratch, &same);
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("under another name"), "{stderr}");
 }
 
 /// A program that answers as a build of another version.
 fn script(scratch: &Scratch, name: &str, schema: &str, run: &str) -> String {
-    let path = scratch.file(name);
-    let text = format!("#!/bin/sh\ncase $1 in\nschema) {schema};;\n*) {run};;\nesac\n");
-    // Another process writes it. A descriptor of this process could be open in a child that another
-    // test just forked, and then the script could not be executed ("text file busy").
-    let status = Command::new("sh")
-        .args(["-c", r#"printf %s "$1" > "$2" && chmod 755 "$2""#, "sh"])
-        .args([&text, &path])
-        .status()
-        .expect("sh starts");
-    assert!(status.success());
-    path
+    scratch.script(
+        name,
+        &format!("case $1 in\nschema) {schema};;\n*) {run};;\nesac\n"),
+    )
 }
 
 #[test]

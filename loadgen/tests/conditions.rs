@@ -42,6 +42,35 @@ fn a_condition_that_holds_fails_the_run() {
 }
 
 #[test]
+fn a_condition_fails_for_a_size_in_which_its_contestant_is_absent() {
+    // The Shadow design needs a descriptor for each child.
+    let scale = [
+        "scale",
+        "--sizes",
+        "20,400",
+        "--rate",
+        "100",
+        "--duration",
+        "0.2",
+        "--with",
+        "exitring,shadow",
+    ];
+    for (condition, code) in [("exitring:lost>0", 0), ("shadow:lost>0", 1)] {
+        let output = Command::new("sh")
+            .args(["-c", "ulimit -n 256 && exec \"$0\" \"$@\""])
+            .arg(env!("CARGO_BIN_EXE_loadgen"))
+            .args(scale)
+            .args(["--fail-if", condition])
+            .output()
+            .expect("sh starts");
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{condition}: {stderr}");
+        let absent = stderr.contains("shadow made no run with 400 live children");
+        assert_eq!(absent, code == 1, "{stderr}");
+    }
+}
+
+#[test]
 fn impossible_requests_are_usage_errors() {
     for (arguments, why) in [
         (&["storm", "--with", "nobody"][..], "nobody"),
@@ -87,6 +116,10 @@ fn impossible_requests_are_usage_errors() {
             "the first contestant is the reference",
         ),
         (
+            &["storm", "--fail-if", "exitring:ratio>1.1"],
+            "the first contestant is the reference",
+        ),
+        (
             &[
                 "storm",
                 "--with",
@@ -99,6 +132,8 @@ fn impossible_requests_are_usage_errors() {
             "an interval needs 6 rounds",
         ),
         (&["soak", "--with", "tokio"], "only exitring"),
+        (&["scale", "--live", "5"], "--sizes"),
+        (&["scale", "--sizes", "5,20,5"], "names 5 twice"),
         (
             &["storm", "--children", "20000", "--with", "shadow"],
             "descriptors",

@@ -2,7 +2,11 @@
 
 mod common;
 
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
 use common::{Scratch, loadgen, measure, starters, text};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 fn names(list: &Value) -> Vec<&str> {
@@ -46,6 +50,16 @@ fn exitring_captures_the_output_of_children() {
 }
 
 #[test]
+fn a_load_of_any_duration_has_a_child() {
+    let scratch = Scratch::new("exec-short");
+    for scenario in [&["churn"][..], &["churn", "--exec"], &["capture"]] {
+        let arguments = [scenario, &["--duration", "0.000001"]].concat();
+        let (_, json) = measure(&scratch, &arguments);
+        assert_eq!(json["runs"][0]["exits"], 1, "{scenario:?}");
+    }
+}
+
+#[test]
 fn a_program_of_the_user_may_write_to_standard_output() {
     let scratch = Scratch::new("exec-program");
     let arguments = [
@@ -74,6 +88,56 @@ fn a_program_of_the_user_may_write_to_standard_output() {
     let output = loadgen(&["churn", "--program", "true"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("--exec"));
+}
+
+/// The number of processes that run `sleep` for a time that no other process has.
+fn sleepers(seconds: &str) -> usize {
+    let processes = std::fs::read_dir("/proc")
+        .expect("there is /proc")
+        .flatten();
+    // Other entries are no processes, and a process may end meanwhile.
+    let lines = processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    let words = format!("sleep\0{seconds}\0");
+    lines.filter(|line| line == words.as_bytes()).count()
+}
+
+#[test]
+fn what_children_leave_is_ended_with_the_run() {
+    let scratch = Scratch::new("exec-left");
+    let seconds = format!("100.{}1", std::process::id());
+    // It leaves the session, and has another parent when the child has ended.
+    let script = format!("setsid sleep {seconds} </dev/null >/dev/null 2>&1 &\n");
+    let program = scratch.script("program", &script);
+    let churn = ["churn", "--exec", "--program", &program];
+    let load = ["--duration", "0.1", "--concurrency", "2"];
+    measure(&scratch, &[churn, load].concat());
+    assert_eq!(sleepers(&seconds), 0);
+}
+
+#[test]
+fn ctrl_c_ends_children_that_execute_a_program() {
+    let scratch = Scratch::new("exec-interrupt");
+    let seconds = format!("100.{}2", std::process::id());
+    // The first execution is the check of the program.
+    let once = scratch.file("checked");
+    let script = format!("[ -e {once} ] && exec sleep {seconds}\n: > {once}\n");
+    let program = scratch.script("program", &script);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(["churn", "--exec", "--concurrency", "3", "--program"])
+        .arg(&program)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("loadgen starts");
+    let start = Instant::now();
+    while sleepers(&seconds) < 3 {
+        assert!(start.elapsed() < Duration::from_secs(60), "none came");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let pid = Pid::from_raw(child.id() as i32).expect("not 0");
+    kill_process(pid, Signal::INT).expect("it is alive");
+    assert_eq!(child.wait().expect("it is ours").code(), Some(130));
+    assert_eq!(sleepers(&seconds), 0);
 }
 
 #[test]

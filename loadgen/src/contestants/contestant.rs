@@ -17,10 +17,12 @@ pub(crate) trait Contestant {
     /// Watches a child that was forked before. `index` is the child's slot.
     fn watch(&mut self, pid: Pid, index: usize) -> Result<()>;
 
-    /// Starts a child and watches it.
-    fn spawn(&mut self, request: &SpawnRequest) -> Result<()> {
-        let child = request.command().spawn()?;
-        self.watch(Pid::try_from(child.id())?, request.index())
+    /// Starts a child and watches it. Returns its pid; `None` if another thread or process starts the
+    /// child.
+    fn spawn(&mut self, request: &SpawnRequest) -> Result<Option<Pid>> {
+        let pid = Pid::try_from(request.command().spawn()?.id())?;
+        self.watch(pid, request.index())?;
+        Ok(Some(pid))
     }
 
     /// Whether [`spawn`](Self::spawn) returns when the child was started, so that its duration is
@@ -33,8 +35,9 @@ pub(crate) trait Contestant {
     fn wait_in_caller(&mut self) {}
 
     /// Starts a child that executes a program, and reads its standard output to the end. Delivers
-    /// the exit when both the output and the status are known.
-    fn capture(&mut self, _index: usize, _program: &Arc<Program>) -> Result<()> {
+    /// the exit when both the output and the status are known. Returns what [`spawn`](Self::spawn)
+    /// returns.
+    fn capture(&mut self, _index: usize, _program: &Arc<Program>) -> Result<Option<Pid>> {
         bail!("this contestant reads no output")
     }
 
@@ -51,6 +54,12 @@ pub(crate) trait Contestant {
     /// The process whose CPU time, memory and descriptors count, if it is not this one.
     fn process(&self) -> Option<Pid> {
         None
+    }
+
+    /// Whether its drop ends its threads, and all that it still watches. The drop of others only
+    /// releases a handle.
+    fn shuts_down(&self) -> bool {
+        false
     }
 
     /// The counters of exitring. Other contestants have none.

@@ -9,13 +9,14 @@
 use std::any::Any;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use exitring::{Builder, Child, Exit, Outcome, Pid, Stats, Watch, Watcher};
 
 use super::contestant::Contestant;
 use super::job_threads::JobThreads;
+use super::registration;
 use super::starter::Starter;
 use crate::measure::program::Program;
 use crate::measure::recorder::{Delivery, Recorder, code_with_output, reap};
@@ -112,7 +113,7 @@ impl Contestant for Exitring {
         self.add_callback(&watch, index)
     }
 
-    fn spawn(&mut self, request: &SpawnRequest) -> Result<()> {
+    fn spawn(&mut self, request: &SpawnRequest) -> Result<Option<Pid>> {
         let watch = match self.reaper {
             Reaper::Watcher => Handle::Owned(match request {
                 SpawnRequest::Program { index, program } => {
@@ -124,10 +125,11 @@ impl Contestant for Exitring {
                 Handle::Watched(self.watcher.watch(request.command().spawn()?.id())?)
             }
         };
-        self.add_callback(&watch, request.index())
+        self.add_callback(&watch, request.index())?;
+        Ok(Some(watch.pid()))
     }
 
-    fn capture(&mut self, index: usize, program: &Arc<Program>) -> Result<()> {
+    fn capture(&mut self, index: usize, program: &Arc<Program>) -> Result<Option<Pid>> {
         let threads = self
             .capturing
             .as_ref()
@@ -136,13 +138,14 @@ impl Contestant for Exitring {
         let (watcher, starter) = (Arc::clone(&self.watcher), self.starter.clone());
         threads.run(move || {
             let child = starter.start(&watcher, &program, index, true)?;
+            recorder.spawned(index, child.pid());
             let output = child.wait_with_output()?;
             let delivery = Delivery::begin(index);
             let code = code_with_output(&program, &output.stdout, code_of(&output.exit));
             delivery.end(&recorder, output.exit.pid(), code);
             Ok(())
         });
-        Ok(())
+        Ok(None)
     }
 
     fn watch_without_callback(&mut self, pid: Pid, count: usize) -> Result<Box<dyn Any>> {
@@ -152,18 +155,15 @@ impl Contestant for Exitring {
 
     /// Waits for the ring thread, which registers watches asynchronously.
     fn wait_until_registered(&mut self) -> Result<()> {
-        let start = Instant::now();
-        loop {
+        let is_complete = || {
             let stats = self.watcher.stats();
-            if stats.armed == stats.watched {
-                return Ok(());
-            }
-            ensure!(
-                start.elapsed() < Duration::from_secs(10),
-                "not all watches are armed after 10 s: {stats:?}"
-            );
-            std::thread::sleep(Duration::from_millis(1));
-        }
+            stats.armed == stats.watched
+        };
+        registration::wait_until(is_complete).with_context(|| format!("{:?}", self.watcher.stats()))
+    }
+
+    fn shuts_down(&self) -> bool {
+        true
     }
 
     fn stats(&self) -> Option<Stats> {

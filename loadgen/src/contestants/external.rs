@@ -98,12 +98,14 @@ impl Contestant for External {
         bail!("it watches only children that it starts itself")
     }
 
-    fn spawn(&mut self, request: &SpawnRequest) -> Result<()> {
+    fn spawn(&mut self, request: &SpawnRequest) -> Result<Option<Pid>> {
         let words = request.argv()?.join("\t");
-        writeln!(self.requests, "{}\t{words}", request.index()).context("sending a spawn request")
+        writeln!(self.requests, "{}\t{words}", request.index())
+            .context("sending a spawn request")?;
+        Ok(None)
     }
 
-    fn capture(&mut self, index: usize, program: &Arc<Program>) -> Result<()> {
+    fn capture(&mut self, index: usize, program: &Arc<Program>) -> Result<Option<Pid>> {
         let program = Arc::clone(program);
         self.spawn(&SpawnRequest::Program { index, program })
     }

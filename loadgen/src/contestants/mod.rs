@@ -3,8 +3,9 @@
 //! `contestant` is their interface, and `requirements` says who can take part in what. `rounds`
 //! asks for the requirements; scenarios [`make`] a contestant and use it through the interface.
 //! Contestants report exits to the recorder of `measure`. They do not call each other. `job_threads`
-//! and `forked_children` are for those that block a thread for each child, `starter` is for the ways
-//! in which exitring starts programs, and `toolchain` makes those in other languages.
+//! and `forked_children` are for those that block a thread for each child, `registration` is for those
+//! whose thread registers children later, `starter` is for the ways in which exitring starts programs,
+//! and `toolchain` makes those in other languages.
 
 mod async_process;
 mod contestant;
@@ -14,6 +15,7 @@ mod forked_children;
 mod job_threads;
 mod poll_floor;
 mod posix_spawn;
+mod registration;
 mod requirements;
 mod service;
 mod shadow;

@@ -17,6 +17,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::contestant::Contestant;
+use super::registration;
 use crate::measure::recorder::{Delivery, Recorder, exit_code};
 
 const ENTRIES: u32 = 256;
@@ -183,9 +184,7 @@ impl Contestant for PollFloor {
             let new = self.shared.new.lock();
             new.unwrap_or_else(PoisonError::into_inner).is_empty()
         };
-        while !is_empty() {
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
+        registration::wait_until(is_empty)?;
         // The thread has taken all children, and needs a moment to submit their polls.
         std::thread::sleep(std::time::Duration::from_millis(50));
         Ok(())

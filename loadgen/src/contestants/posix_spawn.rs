@@ -79,7 +79,7 @@ impl Contestant for PosixSpawn {
         false
     }
 
-    fn spawn(&mut self, request: &SpawnRequest) -> Result<()> {
+    fn spawn(&mut self, request: &SpawnRequest) -> Result<Option<Pid>> {
         let SpawnRequest::Program { index, program } = request.clone() else {
             bail!("posix_spawn executes a program");
         };
@@ -89,10 +89,10 @@ impl Contestant for PosixSpawn {
             wait(&recorder, pid, index);
             Ok(())
         });
-        Ok(())
+        Ok(None)
     }
 
-    fn capture(&mut self, index: usize, program: &Arc<Program>) -> Result<()> {
+    fn capture(&mut self, index: usize, program: &Arc<Program>) -> Result<Option<Pid>> {
         let (recorder, program) = (Arc::clone(&self.recorder), Arc::clone(program));
         self.threads.run(move || {
             let mut command = program.command(index);
@@ -104,6 +104,6 @@ impl Contestant for PosixSpawn {
             delivery.end(&recorder, pid, code);
             Ok(())
         });
-        Ok(())
+        Ok(None)
     }
 }

@@ -91,12 +91,12 @@ impl Contestant for SigchldScan {
         Ok(())
     }
 
-    fn spawn(&mut self, request: &SpawnRequest) -> Result<()> {
+    fn spawn(&mut self, request: &SpawnRequest) -> Result<Option<Pid>> {
         // The list is locked before the child starts, so that the scan after its exit finds it
         // there.
         let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
         let pid = Pid::try_from(request.command().spawn()?.id())?;
         children.push((pid, request.index()));
-        Ok(())
+        Ok(Some(pid))
     }
 }

@@ -33,10 +33,10 @@ impl Contestant for StdSpawn {
         self.forked.add(pid, index)
     }
 
-    fn spawn(&mut self, request: &SpawnRequest) -> Result<()> {
-        let child = request.command().spawn()?;
-        self.started = Some((Pid::try_from(child.id())?, request.index()));
-        Ok(())
+    fn spawn(&mut self, request: &SpawnRequest) -> Result<Option<Pid>> {
+        let pid = Pid::try_from(request.command().spawn()?.id())?;
+        self.started = Some((pid, request.index()));
+        Ok(Some(pid))
     }
 
     fn wait_in_caller(&mut self) {

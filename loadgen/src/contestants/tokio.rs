@@ -40,7 +40,7 @@ impl Contestant for Tokio {
         bail!("tokio watches only children that it starts itself")
     }
 
-    fn spawn(&mut self, request: &SpawnRequest) -> Result<()> {
+    fn spawn(&mut self, request: &SpawnRequest) -> Result<Option<Pid>> {
         let _within = self.runtime.enter();
         let mut child = tokio::process::Command::from(request.command()).spawn()?;
         let pid = child.id().context("the child was reaped before")?;
@@ -51,10 +51,10 @@ impl Contestant for Tokio {
             let delivery = Delivery::begin(index);
             delivery.end(&recorder, pid, status.ok().and_then(|status| status.code()));
         });
-        Ok(())
+        Ok(Some(pid))
     }
 
-    fn capture(&mut self, index: usize, program: &Arc<Program>) -> Result<()> {
+    fn capture(&mut self, index: usize, program: &Arc<Program>) -> Result<Option<Pid>> {
         let _within = self.runtime.enter();
         let mut command = tokio::process::Command::from(program.command(index));
         let child = command.stdout(Stdio::piped()).spawn()?;
@@ -69,7 +69,7 @@ impl Contestant for Tokio {
             });
             delivery.end(&recorder, pid, code);
         });
-        Ok(())
+        Ok(Some(pid))
     }
 
     /// Waits until all tasks were polled once.

@@ -13,6 +13,7 @@ use io_uring::{IoUring, Probe, opcode, squeue};
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::contestant::Contestant;
+use super::registration;
 use crate::measure::recorder::{Delivery, Recorder};
 
 const ENTRIES: u32 = 256;
@@ -152,15 +153,11 @@ impl Contestant for UringWaitid {
     }
 
     fn wait_until_registered(&mut self) -> Result<()> {
-        while !self
-            .shared
-            .new
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_empty()
-        {
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
+        let is_empty = || {
+            let new = self.shared.new.lock();
+            new.unwrap_or_else(PoisonError::into_inner).is_empty()
+        };
+        registration::wait_until(is_empty)?;
         // The thread has taken all children, and needs a moment to submit their waits.
         std::thread::sleep(std::time::Duration::from_millis(50));
         Ok(())

@@ -1,4 +1,4 @@
-//! The descriptors, the memory and the context switches of a process.
+//! The descriptors, the memory, the context switches and the children of a process.
 
 use std::fs;
 use std::io;
@@ -60,6 +60,31 @@ pub(crate) fn context_switches(pid: Option<Pid>) -> Result<u64> {
     let statuses =
         threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("status")).ok());
     Ok(statuses.map(of_thread).sum())
+}
+
+/// The children of this process, and whether each has ended and is not reaped.
+pub(crate) fn children() -> Result<Vec<(Pid, bool)>> {
+    let own = std::process::id().to_string();
+    let mut children = Vec::new();
+    for entry in fs::read_dir("/proc").context("reading /proc")? {
+        let entry = entry?;
+        // The process may end meanwhile. Other entries are no processes.
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
+            continue;
+        };
+        // The name before may have blanks and brackets.
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+        let mut fields = fields.split_whitespace();
+        let (state, parent) = (fields.next(), fields.next());
+        let number = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
+        if let Some(number) = number.filter(|_| parent == Some(own.as_str())) {
+            children.push((Pid::new(number)?, matches!(state, Some("Z" | "X"))));
+        }
+    }
+    Ok(children)
 }
 
 /// Raises the soft limit on descriptors to the hard limit, which needs no privilege.

@@ -2,16 +2,17 @@
 //! own, or one of the machine's.
 
 use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
+use super::interrupt::interrupted;
 use super::tiny_elf;
 
 /// The number of bytes that a child writes in `capture`: as many as a pipe accepts in one piece
@@ -20,6 +21,9 @@ pub(crate) const OUTPUT_BYTES: usize = 4096;
 
 /// How long a forked child of another thread may have a new program open for writing.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a program may run.
+const RUN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Exit codes of the tiny program: the letters, because the program exits with the first byte of
 /// its argument.
@@ -124,34 +128,66 @@ impl Program {
 
     /// Runs the program once. This also brings it into the page cache.
     fn checked(self) -> Result<Arc<Self>> {
+        let run = self.run_once(RUN_TIMEOUT);
+        let (status, output) = run.with_context(|| format!("executing {}", self.path.display()))?;
+        let expected = i32::from(self.code(0));
+        ensure!(
+            status.code() == Some(expected),
+            "{} ended with {status} instead of exit code {expected}",
+            self.path.display(),
+        );
+        ensure!(
+            output == self.output,
+            "{} wrote {} bytes that are not the expected {}",
+            self.path.display(),
+            output.len(),
+            self.output.len()
+        );
+        Ok(Arc::new(self))
+    }
+
+    /// Runs the program, and kills it at the limit. Returns its output if it is to be checked.
+    fn run_once(&self, limit: Duration) -> Result<(ExitStatus, Vec<u8>)> {
         let start = Instant::now();
-        let output = loop {
-            match self.command(0).stdin(Stdio::null()).output() {
+        let mut command = self.command(0);
+        command.stdin(Stdio::null()).stderr(Stdio::null());
+        command.stdout(match self.output.is_empty() {
+            true => Stdio::null(),
+            false => Stdio::piped(),
+        });
+        let mut child = loop {
+            match command.spawn() {
                 Err(error)
                     if error.kind() == ErrorKind::ExecutableFileBusy
                         && start.elapsed() < BUSY_TIMEOUT =>
                 {
                     std::thread::sleep(Duration::from_millis(10));
                 }
-                output => break output,
+                child => break child?,
             }
         };
-        let output = output.with_context(|| format!("executing {}", self.path.display()))?;
-        let expected = i32::from(self.code(0));
-        ensure!(
-            output.status.code() == Some(expected),
-            "{} ended with {} instead of exit code {expected}",
-            self.path.display(),
-            output.status
-        );
-        ensure!(
-            self.output.is_empty() || output.stdout == self.output,
-            "{} wrote {} bytes that are not the expected {}",
-            self.path.display(),
-            output.stdout.len(),
-            self.output.len()
-        );
-        Ok(Arc::new(self))
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            if start.elapsed() >= limit || interrupted() {
+                let _ = child.kill();
+                child.wait()?;
+                ensure!(!interrupted(), "interrupted");
+                bail!(
+                    "it did not end within {limit:?}, and was killed; choose a program that only exits"
+                );
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        let mut output = Vec::new();
+        if let Some(pipe) = child.stdout {
+            // The expected output fits into the pipe.
+            pipe.take(OUTPUT_BYTES as u64 + 1)
+                .read_to_end(&mut output)?;
+        }
+        Ok((status, output))
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -233,5 +269,13 @@ mod tests {
         let error = Program::that_exits(Some(Path::new("false")));
         let error = error.err().expect("it exits with 1").to_string();
         assert!(error.contains("instead of exit code 0"), "{error}");
+    }
+
+    #[test]
+    fn a_program_that_does_not_end_is_killed() {
+        let sleep = Program::installed(Path::new("sleep"), &["1000"], Vec::new()).expect("a path");
+        let error = sleep.run_once(Duration::from_millis(1));
+        let error = error.expect_err("it is killed").to_string();
+        assert!(error.contains("did not end within 1ms"), "{error}");
     }
 }

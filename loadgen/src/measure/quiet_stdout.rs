@@ -9,7 +9,7 @@ use rustix::stdio::{dup2_stdout, stdout};
 /// Makes `/dev/null` the standard output of this process until it is dropped.
 ///
 /// The standard output of a run is the pipe of its result. Children that inherit it and write to it
-/// would spoil the result.
+/// would spoil the result, and those that outlive the run would keep it open.
 pub(crate) struct QuietStdout(OwnedFd);
 
 impl QuietStdout {

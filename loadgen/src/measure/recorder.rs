@@ -77,6 +77,14 @@ impl Recorder {
         }
     }
 
+    /// Checks the pid that the start of a child returned. The child executes a program, and its exit
+    /// may have been delivered already.
+    pub(crate) fn spawned(&self, index: usize, pid: Pid) {
+        if !self.table.slots()[index].confirm_pid(pid) {
+            self.wrong.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Sets the time until which long pauses are planned.
     pub(crate) fn quiet_until(&self, ns: u64) {
         self.quiet_until_ns.store(ns, Ordering::Relaxed);
@@ -199,7 +207,7 @@ impl Delivery {
         let slot = &recorder.table.slots()[self.index];
         let stamp = slot.stamp_ns.load(Ordering::Acquire);
         let right = match slot.exec_code() {
-            Some(expected) => code == Some(expected),
+            Some(expected) => slot.confirm_pid(pid) && code == Some(expected),
             None => {
                 pid.as_raw() == slot.pid.load(Ordering::Acquire)
                     && code == Some(children::expected_code(self.index))
@@ -292,5 +300,28 @@ mod tests {
         let latencies = between(recorder.table.slots(), |s| &s.stamp_ns, |s| &s.known_ns);
         assert_eq!(latencies.expect("in range").percentiles().samples, 3);
         assert!(recorder.wait_for(3, |_| ()));
+    }
+
+    /// The exit codes repeat, so the codes of these children are the same.
+    #[test]
+    fn an_executed_child_is_confused_if_its_start_and_its_exit_have_different_pids() {
+        let recorder = Recorder::new(3, Duration::ZERO).expect("there is memory");
+        let [one, other] = [100, 101].map(|pid| Pid::new(pid).expect("a pid"));
+        for slot in recorder.table.slots() {
+            slot.prepare_exec(7, 1);
+        }
+        let deliver = |index, pid| Delivery::begin(index).end(&recorder, pid, Some(7));
+        // The exit of the first comes after the return of its start, that of the second before it.
+        recorder.spawned(0, one);
+        deliver(0, one);
+        deliver(1, other);
+        recorder.spawned(1, other);
+        // The pid of the third was not known at its start.
+        deliver(2, one);
+        assert_eq!(recorder.wrong(), 0);
+        deliver(0, other);
+        assert_eq!(recorder.wrong(), 1);
+        recorder.spawned(2, other);
+        assert_eq!(recorder.wrong(), 2);
     }
 }

@@ -11,6 +11,7 @@ use std::slice;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use anyhow::{Context, Result, ensure};
+use exitring::Pid;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{MemfdFlags, fstat, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
@@ -25,7 +26,8 @@ pub(crate) struct Slot {
     pub(crate) due_ns: AtomicU64,
     /// When the child exited. The child writes it just before its last system call.
     pub(crate) stamp_ns: AtomicU64,
-    /// The child's pid, written by the child.
+    /// The child's pid, written by the child. For a child that executes another program see
+    /// [`confirm_pid`](Self::confirm_pid).
     pub(crate) pid: AtomicI32,
     /// The number of times that the exit was delivered.
     pub(crate) delivered: AtomicU32,
@@ -46,6 +48,13 @@ impl Slot {
         self.called_ns.store(called_ns, Ordering::Relaxed);
         self.due_ns
             .store(u64::MAX - u64::from(code), Ordering::Release);
+    }
+
+    /// Notes the pid of a child that executes another program. Its start and its exit have one each,
+    /// and either may be known first. Returns whether it is the one that was noted before, if any.
+    pub(crate) fn confirm_pid(&self, pid: Pid) -> bool {
+        let before = self.pid.swap(pid.as_raw(), Ordering::AcqRel);
+        before == 0 || before == pid.as_raw()
     }
 
     /// The exit code of a child that executes another program; `None` for other children.

@@ -11,6 +11,7 @@ use crate::report::results::Report;
 use crate::report::summary::Line;
 use crate::types::kind::Kind;
 use crate::types::metric::Unit;
+use crate::types::scenario::Scenario;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Condition {
@@ -103,16 +104,18 @@ impl fmt::Display for Condition {
 
 impl Condition {
     /// The reason why the condition cannot be evaluated with this many rounds, if there is one.
-    pub(crate) fn reason_unknown(&self, rounds: u32, first_is_reference: bool) -> Option<String> {
-        if !self.quantity.needs_interval() {
+    /// `reference` is the first contestant if the ratios are to it; `None` if they are to another
+    /// build.
+    pub(crate) fn reason_unknown(&self, rounds: u32, reference: Option<Kind>) -> Option<String> {
+        if !self.quantity.is_ratio() {
             return None;
         }
-        if first_is_reference && self.contestant.is_none() {
+        if reference.is_some_and(|kind| self.contestant.is_none_or(|of| of == kind)) {
             return Some(
-                "the first contestant is the reference of the others; name another, as in 'tokio:ratio-low<1'".into(),
+                "the first contestant is the reference of the others; name another of --with, as in 'tokio:ratio-low<1', or compare with another build (--against, --baseline)".into(),
             );
         }
-        ((rounds as usize) < MIN_VALUES).then(|| {
+        (self.quantity.needs_interval() && (rounds as usize) < MIN_VALUES).then(|| {
             format!("an interval needs {MIN_VALUES} rounds, not {rounds}; use --repeat {MIN_VALUES} or more, or --until-width")
         })
     }
@@ -128,6 +131,13 @@ impl Condition {
         };
         if lines().next().is_none() {
             return Some(format!("{self}: {} made no run", of.name()));
+        }
+        let mut sizes = report.scenarios.iter().filter_map(Scenario::live);
+        if let Some(live) = sizes.find(|&live| lines().all(|line| line.live != Some(live))) {
+            let of = of.name();
+            return Some(format!(
+                "{self}: {of} made no run with {live} live children"
+            ));
         }
         let title = self.quantity.title(report.headline);
         let failure = |line: &Line| match self.quantity.of(line, report.headline) {
@@ -299,15 +309,67 @@ mod tests {
     }
 
     #[test]
-    fn a_condition_that_will_not_be_known_is_refused_in_advance() {
-        let reason = |text: &str, rounds, first_is_reference| {
+    fn the_ratio_of_the_reference_is_not_known() {
+        for text in ["ratio>1.1", "ratio<0.9", "exitring:drain-ratio>1.1"] {
             let condition: Condition = text.parse().expect(text);
-            condition.reason_unknown(rounds, first_is_reference)
+            let unknown = condition.failure(&report(6)).expect("not known");
+            assert!(unknown.contains("reference"), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn a_size_without_a_run_fails() {
+        let steady = |live| {
+            let options = format!(
+                r#"{{"steady":{{"live":{live},"rate":1,"duration":1.0,"arrivals":"fixed","seed":1}}}}"#
+            );
+            serde_json::from_str::<Scenario>(&options).expect("a scenario")
         };
-        assert_eq!(reason("ratio<1", 1, true), None);
-        assert_eq!(reason("tokio:ratio-low<1", 6, true), None);
-        assert_eq!(reason("ratio-low<1", 6, false), None);
-        assert!(reason("tokio:ratio-low<1", 5, true).is_some_and(|why| why.contains("--repeat 6")));
-        assert!(reason("ratio-low<1", 6, true).is_some_and(|why| why.contains("reference")));
+        let kinds = [Kind::Exitring, Kind::Shadow];
+        let sizes = [steady(20), steady(400)];
+        let mut report = Report::new("scale", &sizes, &kinds, 1, Environment::default());
+        for (contestant, live) in [(kinds[0], 20), (kinds[1], 20), (kinds[0], 400)] {
+            report.add(Run {
+                contestant,
+                live: Some(live),
+                ..Run::default()
+            });
+        }
+        report.summarize();
+        let failure = |text: &str| {
+            let condition: Condition = text.parse().expect(text);
+            condition.failure(&report)
+        };
+        assert_eq!(failure("exitring:lost>0"), None);
+        let absent = failure("shadow:lost>0").expect("a size is missing");
+        assert!(
+            absent.ends_with("shadow made no run with 400 live children"),
+            "{absent}"
+        );
+    }
+
+    #[test]
+    fn a_condition_that_will_not_be_known_is_refused_in_advance() {
+        let reason = |text: &str, rounds, reference| {
+            let condition: Condition = text.parse().expect(text);
+            condition
+                .reason_unknown(rounds, reference)
+                .unwrap_or_default()
+        };
+        let first = Some(Kind::Exitring);
+        for known in ["tokio:ratio<1", "p50>1s", "exitring:p50>1s"] {
+            assert_eq!(reason(known, 1, first), "", "{known}");
+        }
+        assert_eq!(reason("tokio:ratio-low<1", 6, first), "");
+        assert_eq!(reason("ratio-low<1", 6, None), "");
+        assert_eq!(reason("exitring:ratio<1", 1, None), "");
+        assert!(reason("tokio:ratio-low<1", 5, first).contains("--repeat 6"));
+        // The ratio of the reference is 1 in every round, so these would never hold.
+        for part in ["ratio", "ratio-low", "cpu-ratio-high"] {
+            for of in ["", "exitring:"] {
+                let why = reason(&format!("{of}{part}>1.1"), 6, first);
+                assert!(why.contains("reference") && why.contains("--with"), "{why}");
+            }
+        }
     }
 }

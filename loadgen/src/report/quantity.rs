@@ -67,6 +67,10 @@ impl Quantity {
         }
     }
 
+    pub(super) fn is_ratio(self) -> bool {
+        self.part != Part::Median
+    }
+
     pub(super) fn needs_interval(self) -> bool {
         matches!(self.part, Part::RatioLow | Part::RatioHigh)
     }
@@ -75,14 +79,11 @@ impl Quantity {
     pub(super) fn of(self, line: &Line, headline: Metric) -> Result<f64, &'static str> {
         let spread = line.metrics.get(&self.metric.unwrap_or(headline));
         let spread = spread.ok_or("it was not measured, or has too few samples")?;
+        if self.is_ratio() && line.is_reference {
+            return Err("it is the reference of the others");
+        }
         let ratio = spread.ratio.ok_or("there is nothing to compare it with");
-        let interval = || {
-            let none = match line.is_reference {
-                true => "it is the reference of the others",
-                false => "too few rounds for an interval",
-            };
-            ratio?.interval.ok_or(none)
-        };
+        let interval = || ratio?.interval.ok_or("too few rounds for an interval");
         match self.part {
             Part::Median => Ok(spread.median),
             Part::Ratio => Ok(ratio?.median),

@@ -10,7 +10,8 @@ use crate::report::summary::Line;
 use crate::types::metric::Metric;
 use crate::types::run::Run;
 
-/// The columns of a comparison. Metrics that were not measured are left out.
+/// The columns of a comparison. The headline comes first if it is none of them. Metrics that were not
+/// measured are left out.
 const COLUMNS: [Metric; 15] = [
     Metric::Rate,
     Metric::Drain,
@@ -164,7 +165,9 @@ fn comparison(report: &Report) -> Table {
             .iter()
             .any(|line| line.metrics.contains_key(metric))
     };
-    let columns: Vec<_> = COLUMNS.into_iter().filter(known).collect();
+    let headline = Some(report.headline).filter(|metric| !COLUMNS.contains(metric));
+    let columns = headline.into_iter().chain(COLUMNS).filter(known);
+    let columns: Vec<_> = columns.collect();
     let sizes = report.scenarios.len() > 1;
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
@@ -231,5 +234,39 @@ fn align(table: &mut Table, columns: std::ops::Range<usize>) {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::environment::Environment;
+    use crate::types::kind::Kind;
+    use crate::types::latency::Latencies;
+
+    #[test]
+    fn a_comparison_starts_with_the_headline_and_its_ratio() {
+        let kinds = [Kind::Exitring, Kind::ExitringInline];
+        let mut report = Report::new("abandon", &[], &kinds, 1, Environment::default());
+        report.headline = Metric::Max;
+        for (contestant, ns) in kinds.into_iter().zip([1_000_000, 2_000_000]) {
+            let mut run = Run {
+                contestant,
+                round: 1,
+                title: contestant.name(),
+                ..Run::default()
+            };
+            let latencies = Latencies::of([ns]).expect("in range");
+            run.set_latencies(latencies).expect("it fits");
+            report.add(run);
+        }
+        report.summarize();
+        let text = text(&report).expect("it is formatted");
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains("| contestant | latency max | × |"), "{text}");
+        assert!(
+            text.contains("| exitring-inline | 2.0 ms | ×2.000 |"),
+            "{text}"
+        );
     }
 }

@@ -2,15 +2,17 @@
 //!
 //! In each round every contestant makes one run, in a process of its own. `plan` lists what to
 //! measure, and `schedule` decides how many rounds are made. A `turn` is a contestant of a build;
-//! `run_process` makes its run in a new process and reads the result from a pipe. `other_build` is
-//! a second build to compare with; `baseline` finds those that were saved. `warnings` checks the
-//! results. The parent process has no children of a scenario, and no memory, descriptors or threads
-//! that grow with what it measures.
+//! `run_process` makes its run in a new process and reads the result from a pipe, and `descendants`
+//! ends what is left of that process. `other_build` is a second build to compare with; `baseline`
+//! finds those that were saved. `warnings` checks the results. The parent process has no memory,
+//! descriptors or threads that grow with what it measures, and no children of a scenario but those
+//! whose parent has ended.
 //!
 //! `main` calls [`run`] and [`save_baseline`], and [`measure`] in the process of a run. Rounds call
 //! `scenarios` and fill a `report`.
 
 mod baseline;
+mod descendants;
 mod other_build;
 mod plan;
 mod run_process;
@@ -57,6 +59,7 @@ pub(crate) fn run(plan: &Plan, options: &Options) -> Result<ExitCode> {
     }
     let program = std::env::current_exe().context("finding this program")?;
     interrupt::install_handler(run_process::forward_interrupt)?;
+    descendants::adopt_orphans()?;
 
     let per_round: usize = sizes.iter().map(Vec::len).sum();
     let mut measurement = Measurement {
@@ -111,6 +114,7 @@ fn check_options(
         schedule.until.is_none() || two_builds || plan.kinds.len() > 1,
         "--until-width needs something to compare with; add a contestant to --with, or use --against"
     );
+    let reference = plan.kinds.first().copied().filter(|_| !two_builds);
     for condition in &options.fail_if {
         let kind = condition.contestant;
         if let Some(kind) = kind.filter(|kind| !plan.kinds.contains(kind)) {
@@ -119,7 +123,7 @@ fn check_options(
                 kind.name()
             );
         }
-        if let Some(why) = condition.reason_unknown(schedule.least, !two_builds) {
+        if let Some(why) = condition.reason_unknown(schedule.least, reference) {
             bail!("--fail-if {condition}: {why}");
         }
     }

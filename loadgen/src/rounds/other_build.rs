@@ -105,7 +105,10 @@ fn knows_kind(schema: &Value, kind: Kind) -> bool {
 }
 
 fn check_scenario(schema: &Value, scenario: &Scenario) -> Result<()> {
-    let name = scenario.name();
+    // In JSON the scenario is an object with one key, which is not always the name for people.
+    let ours = json(scenario);
+    let ours = ours.as_object().and_then(|ours| ours.iter().next());
+    let (name, ours) = ours.context("the scenario has no options")?;
     let variants = schema["$defs"]["Scenario"]["oneOf"].as_array();
     let mut variants = variants.into_iter().flatten();
     let Some(theirs) = variants.find_map(|variant| variant["properties"].get(name)) else {
@@ -116,9 +119,8 @@ fn check_scenario(schema: &Value, scenario: &Scenario) -> Result<()> {
         Some(definition) => &schema["$defs"][definition],
         None => theirs,
     };
-    let ours = json(scenario);
     let none = Map::new();
-    let ours = ours[name].as_object().unwrap_or(&none);
+    let ours = ours.as_object().unwrap_or(&none);
     for (option, value) in ours {
         let is_set = !value.is_null() && *value != Value::Bool(false);
         if is_set && theirs["properties"].get(option).is_none() {
@@ -176,6 +178,10 @@ mod tests {
     #[test]
     fn a_build_knows_its_own_scenarios_and_contestants() {
         check_scenario(&schema(), &storm()).expect("the same build");
+        let churn =
+            json!({ "churn": { "concurrency": 1, "duration": 1.0, "live": 0, "exec": true } });
+        let churn = serde_json::from_value(churn).expect("a scenario");
+        check_scenario(&schema(), &churn).expect("the same build");
         assert!(knows_kind(&schema(), Kind::Exitring));
         assert!(knows_kind(&schema(), Kind::SigchldScan));
     }

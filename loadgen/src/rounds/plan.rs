@@ -22,25 +22,16 @@ pub(crate) struct Plan {
 impl Plan {
     /// One scenario, with exitring unless the user names others.
     pub(crate) fn single(scenario: Scenario, options: &Options) -> Self {
+        let is_serve = matches!(scenario, Scenario::Serve(_));
         let mut plan = Self::compare(scenario, options);
+        plan.by_name |= options.with.is_empty();
         // The service is always compared with the library that it is made of.
-        if let Scenario::Serve(_) = plan.scenarios[0] {
+        if !is_serve {
             if options.with.is_empty() {
-                plan.kinds = vec![
-                    Kind::Exitring,
-                    Kind::ExitringWatch,
-                    Kind::Serve,
-                    Kind::ServePower,
-                ];
-                plan.by_name = true;
+                plan.kinds = vec![Kind::Exitring];
             }
-            return plan;
+            plan.repeat = least_rounds(options, 1);
         }
-        if options.with.is_empty() {
-            plan.kinds = vec![Kind::Exitring];
-            plan.by_name = true;
-        }
-        plan.repeat = least_rounds(options, 1);
         plan
     }
 
@@ -55,23 +46,17 @@ impl Plan {
 
     /// One scenario in several sizes.
     pub(crate) fn scale(scenarios: Vec<Scenario>, options: &Options) -> Self {
-        let by_name = !options.with.is_empty();
-        // Programs in other languages need a long time to start this many children. They take part
-        // only if they are named, and so do the lower bounds of exitring itself.
-        let all = || {
-            Kind::value_variants()
-                .iter()
-                .copied()
-                .filter(|kind| !kind.is_external() && !kind.is_service() && !kind.is_floor())
-                .collect()
+        let kinds = match options.with.is_empty() {
+            true => default_kinds(&scenarios),
+            false => options.with.clone(),
         };
         Self {
             name: "scale",
             scenarios,
-            kinds: if by_name { options.with.clone() } else { all() },
+            kinds,
             // The sizes make many runs already.
             repeat: least_rounds(options, 1),
-            by_name: by_name && options.with.len() == 1,
+            by_name: options.with.len() == 1,
         }
     }
 
@@ -87,6 +72,23 @@ impl Plan {
     }
 }
 
+/// The contestants if the user names none: the service and the library that it is made of, or all in
+/// Rust. Programs in other languages need a long time to start many children. They take part only if
+/// they are named, and so do the lower bounds of exitring itself.
+fn default_kinds(scenarios: &[Scenario]) -> Vec<Kind> {
+    if let Some(Scenario::Serve(_)) = scenarios.first() {
+        return vec![
+            Kind::Exitring,
+            Kind::ExitringWatch,
+            Kind::Serve,
+            Kind::ServePower,
+        ];
+    }
+    let all = Kind::value_variants().iter().copied();
+    all.filter(|kind| !kind.is_external() && !kind.is_service() && !kind.is_floor())
+        .collect()
+}
+
 /// The rounds that are made in any case. An interval of a ratio needs a certain number.
 fn least_rounds(options: &Options, default: u32) -> u32 {
     let against = options.against.is_some() || options.baseline.is_some();
@@ -96,4 +98,43 @@ fn least_rounds(options: &Options, default: u32) -> u32 {
     }
     let default = if against { for_interval } else { default };
     options.repeat.unwrap_or(default)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn plan(arguments: &[&str]) -> Plan {
+        let cli = Cli::parse_from(["loadgen"].iter().chain(arguments));
+        match cli.command {
+            Some(Command::Single(scenario)) => Plan::single(scenario, &cli.options),
+            Some(Command::Compare { scenario }) => Plan::compare(scenario, &cli.options),
+            _ => panic!("no scenario"),
+        }
+    }
+
+    #[test]
+    fn the_service_takes_part_in_its_scenario_unless_others_are_named() {
+        for (arguments, by_name) in [(&["serve"][..], true), (&["compare", "serve"], false)] {
+            let plan = plan(arguments);
+            let serve = [
+                Kind::Exitring,
+                Kind::ExitringWatch,
+                Kind::Serve,
+                Kind::ServePower,
+            ];
+            assert_eq!((&plan.kinds[..], plan.repeat), (&serve[..], 3));
+            assert_eq!(plan.by_name, by_name);
+        }
+        let named = plan(&["serve", "--with", "serve"]);
+        assert_eq!((named.kinds, named.repeat), (vec![Kind::Serve], 3));
+        let single = plan(&["storm"]);
+        assert_eq!((single.kinds, single.repeat), (vec![Kind::Exitring], 1));
+        assert!(single.by_name);
+        let all = plan(&["compare", "storm"]).kinds;
+        assert!(all.contains(&Kind::Tokio) && !all.contains(&Kind::Serve));
+    }
 }

@@ -11,8 +11,9 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
-use super::warnings;
+use super::{descendants, warnings};
 use crate::measure::interrupt::{self, interrupted};
+use crate::measure::quiet_stdout::QuietStdout;
 use crate::scenarios;
 use crate::types::run::Run;
 use crate::types::run_spec::RunSpec;
@@ -65,6 +66,9 @@ pub(super) fn run(program: &Path, spec: &RunSpec) -> Result<Run> {
     // The process is not reaped yet, so the pid has not been reused.
     set_current(None);
     let status = child.wait().context("waiting for the process of the run")?;
+    if let Err(error) = descendants::end_all() {
+        eprintln!("loadgen: {error:#}");
+    }
     match answer.and_then(|answer| Ok(serde_json::from_str(&answer)?)) {
         Ok(Answer::Run(run)) => Ok(*run),
         Ok(Answer::Error(why)) => bail!(why),
@@ -85,6 +89,7 @@ pub(crate) fn measure(spec: &RunSpec) -> Result<ExitCode> {
     // If the reader of the answer is gone, the run is of no use.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .context("requesting a signal when the parent process ends")?;
+    let quiet = QuietStdout::new()?;
     let answer = match scenarios::measure(spec) {
         Ok(mut run) => {
             run.warnings = warnings::about_run(&run);
@@ -92,6 +97,7 @@ pub(crate) fn measure(spec: &RunSpec) -> Result<ExitCode> {
         }
         Err(error) => Answer::Error(format!("{error:#}")),
     };
+    drop(quiet);
     println!("{}", serde_json::to_string(&answer)?);
     Ok(ExitCode::SUCCESS)
 }

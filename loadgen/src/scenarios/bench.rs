@@ -89,22 +89,33 @@ impl<'a> Bench<'a> {
     /// Lets the contestant start a child itself.
     pub(crate) fn spawn(&mut self, index: usize, gate: Gate) -> Result<()> {
         let table = Arc::clone(&self.recorder.table);
-        self.contestant
-            .spawn(&SpawnRequest::Child { table, index, gate })
+        let request = SpawnRequest::Child { table, index, gate };
+        self.contestant.spawn(&request).map(drop)
     }
 
     /// Lets the contestant start a child that executes a program.
     pub(crate) fn spawn_program(&mut self, index: usize, program: &Arc<Program>) -> Result<()> {
         self.prepare_exec(index, program);
         let program = Arc::clone(program);
-        self.contestant
-            .spawn(&SpawnRequest::Program { index, program })
+        let pid = self
+            .contestant
+            .spawn(&SpawnRequest::Program { index, program })?;
+        self.note_spawned(index, pid);
+        Ok(())
     }
 
     /// Lets the contestant start a child that executes a program, and read its output.
     pub(crate) fn capture(&mut self, index: usize, program: &Arc<Program>) -> Result<()> {
         self.prepare_exec(index, program);
-        self.contestant.capture(index, program)
+        let pid = self.contestant.capture(index, program)?;
+        self.note_spawned(index, pid);
+        Ok(())
+    }
+
+    fn note_spawned(&self, index: usize, pid: Option<exitring::Pid>) {
+        if let Some(pid) = pid {
+            self.recorder.spawned(index, pid);
+        }
     }
 
     fn prepare_exec(&self, index: usize, program: &Program) {
@@ -227,15 +238,18 @@ impl<'a> Bench<'a> {
             }
         }
         // Unused slots are not read, because a read allocates their memory.
-        let count = self
-            .recorder
-            .count(&self.recorder.table.slots()[..used], until_ns);
-        self.run.lost = count.lost;
-        self.run.duplicates = count.duplicates;
-        self.run.wrong = self.recorder.wrong();
+        let recorder = self.recorder;
+        let count = || recorder.count(&recorder.table.slots()[..used], until_ns);
+        self.run.lost = count().lost;
+        let shuts_down = self.contestant.shuts_down();
         let before = Instant::now();
         drop(self.contestant);
-        self.run.end_ns = before.elapsed().as_nanos() as u64;
+        if shuts_down {
+            self.run.end_ns = before.elapsed().as_nanos() as u64;
+        }
+        // With those that were delivered in the drop.
+        self.run.duplicates = count().duplicates;
+        self.run.wrong = recorder.wrong();
         Ok(self.run)
     }
 

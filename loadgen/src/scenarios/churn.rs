@@ -8,7 +8,6 @@ use anyhow::Result;
 use super::bench::Bench;
 use super::closed_loop::ClosedLoop;
 use crate::measure::program::Program;
-use crate::measure::quiet_stdout::QuietStdout;
 use crate::measure::shared_table::Gate;
 use crate::types::options::ChurnOptions;
 use crate::types::run::Run;
@@ -26,7 +25,6 @@ pub(super) fn measure(spec: &RunSpec, options: &ChurnOptions) -> Result<Run> {
         let bench = Bench::new(spec, load.recorder()?, &groups)?;
         return load.measure(bench, |bench, index| bench.spawn(index, Gate::None));
     }
-    let _quiet = QuietStdout::new()?;
     let program = Program::that_exits(options.program.as_deref())?;
     let mut bench = Bench::new(spec, load.recorder()?, &groups)?;
     bench.note_program(&program);

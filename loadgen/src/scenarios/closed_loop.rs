@@ -23,9 +23,10 @@ pub(super) struct ClosedLoop {
 }
 
 impl ClosedLoop {
-    /// The slots that the load can use at most. Slots that are never accessed take no memory.
+    /// The slots that the load can use at most, at least one. Slots that are never accessed take no
+    /// memory.
     fn end(&self) -> usize {
-        self.first + (self.duration * PER_SECOND_MAX) as usize
+        self.first + ((self.duration * PER_SECOND_MAX) as usize).max(1)
     }
 
     pub(super) fn recorder(&self) -> Result<Arc<Recorder>> {

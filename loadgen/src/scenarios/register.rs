@@ -1,7 +1,9 @@
 //! The register scenario: the duration of each registration while callbacks are slow.
 //!
 //! Callbacks sleep, and children exit as fast as one thread can run their callbacks. Meanwhile
-//! other children, which wait at a gate, are registered at a constant rate.
+//! other children, which wait at a gate, are registered at a constant rate. A registration that waits
+//! for its turn because earlier ones took longer than their interval counts from its planned time (no
+//! coordinated omission). The time in which the registering thread wakes up does not count.
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -36,18 +38,15 @@ pub(super) fn measure(spec: &RunSpec, options: &RegisterOptions) -> Result<Run> 
     bench.recorder.table.open(Gate::Exits);
     std::thread::sleep(LEAD);
     bench.start()?;
-    let end = start + (options.duration * 1e9) as u64;
-    let every_ns = 1e9 / f64::from(options.rate);
+    let every_ns = 1_000_000_000 / u64::from(options.rate);
+    let mut backlog = Backlog { every_ns, ns: 0 };
     let mut latencies = Latencies::new()?;
-    for (nth, (index, pid)) in registered.clone().zip(parked).enumerate() {
-        let due = start + (every_ns * nth as f64) as u64;
+    for (nth, (index, pid)) in (0..).zip(registered.clone().zip(parked)) {
+        let due = start + every_ns * nth;
         std::thread::sleep(Duration::from_nanos(due.saturating_sub(now_ns())));
         let before = Instant::now();
         bench.contestant.watch(pid, index)?;
-        // After the end no callback runs, so later registrations do not count.
-        if now_ns() < end {
-            latencies.record(before.elapsed().as_nanos() as u64)?;
-        }
+        latencies.record(backlog.latency(before.elapsed().as_nanos() as u64))?;
         if interrupted() {
             break;
         }
@@ -62,4 +61,36 @@ pub(super) fn measure(spec: &RunSpec, options: &RegisterOptions) -> Result<Run> 
     run.switches_per_exit = None;
     run.set_watch_latencies(latencies)?;
     bench.finish(registered.end as u64, registered.end)
+}
+
+/// How far the registrations are behind their planned times, because earlier ones took longer than
+/// their interval.
+struct Backlog {
+    every_ns: u64,
+    ns: u64,
+}
+
+impl Backlog {
+    /// The latency from its planned time of a registration with this duration.
+    fn latency(&mut self, duration_ns: u64) -> u64 {
+        let latency_ns = self.ns + duration_ns;
+        self.ns = latency_ns.saturating_sub(self.every_ns);
+        latency_ns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registrations_wait_for_one_that_takes_longer_than_the_interval() {
+        let mut backlog = Backlog {
+            every_ns: 10,
+            ns: 0,
+        };
+        let durations = [1, 9, 10, 35, 2, 2, 2, 2, 2];
+        let latencies = durations.map(|ns| backlog.latency(ns));
+        assert_eq!(latencies, [1, 9, 10, 35, 27, 19, 11, 3, 2]);
+    }
 }

@@ -21,7 +21,8 @@ use super::run::Run;
 )]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Metric {
-    /// Median latency from the child's last instruction to the known status
+    /// Median latency from the child's last instruction to the known status; of a child that
+    /// executes a program, from the call that starts it
     P50,
     P90,
     P99,
@@ -57,7 +58,7 @@ pub(crate) enum Metric {
     SpawnCall,
     /// Calls of io_uring_enter per exit
     Enters,
-    /// Time to shut down the contestant
+    /// Time to shut down exitring
     End,
     Lost,
     Duplicates,

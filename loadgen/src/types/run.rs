@@ -41,7 +41,8 @@ pub(crate) struct Run {
     pub(crate) lost: u64,
     /// Deliveries beyond the first.
     pub(crate) duplicates: u64,
-    /// Deliveries with the wrong pid or status.
+    /// Deliveries with the wrong pid or status. The pid of a child that executes a program is checked
+    /// if its start returned it.
     pub(crate) wrong: u64,
     /// From the child's last instruction to the time when the contestant knows the status. If
     /// children execute a program: from the call that starts the child.
@@ -92,7 +93,8 @@ pub(crate) struct Run {
     pub(crate) stalls: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) soak: Option<Soak>,
-    /// Time to shut down the contestant, with everything that it still watched.
+    /// Time to shut down the contestant, with everything that it still watched; 0: it only releases a
+    /// handle.
     #[serde(skip_serializing_if = "is_zero")]
     #[serde(default)]
     pub(crate) end_ns: u64,

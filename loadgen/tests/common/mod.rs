@@ -31,6 +31,20 @@ impl Scratch {
     pub fn file(&self, name: &str) -> String {
         self.0.join(name).to_str().expect("a plain path").to_owned()
     }
+
+    /// Writes a script of the shell. Returns its path.
+    pub fn script(&self, name: &str, text: &str) -> String {
+        let path = self.file(name);
+        // Another process writes it. A descriptor of this process could be open in a child that
+        // another test just forked, and then the script could not be executed ("text file busy").
+        let write = r#"printf '#!/bin/sh\n%s' "$1" > "$2" && chmod 755 "$2""#;
+        let status = Command::new("sh")
+            .args(["-c", write, "sh", text, &path])
+            .status()
+            .expect("sh starts");
+        assert!(status.success());
+        path
+    }
 }
 
 impl Drop for Scratch {

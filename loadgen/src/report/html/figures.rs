@@ -37,8 +37,8 @@ fn title_of(run: &Run) -> &'static str {
         "Duration of a registration"
     } else if run.histogram_from_plan.is_some() {
         "Latency from the planned time to the callback"
-    } else if run.spawn_cost.is_some() {
-        "Latency from the call of spawn to the callback"
+    } else if run.program.is_some() || run.spawn_cost.is_some() {
+        "Latency from the call that starts the child to the known status"
     } else {
         "Latency from exit to known status"
     }

@@ -59,6 +59,17 @@ fn a_page_shows_all_contestants_and_fetches_nothing() {
 }
 
 #[test]
+fn latencies_of_executed_children_are_from_the_call_that_starts_them() {
+    let executed = Run {
+        program: Some("true".into()),
+        ..run(Kind::Exitring, "ours", 1)
+    };
+    let page = text(&[report(vec![executed])]);
+    assert!(page.contains("Latency from the call that starts the child to the known status, by"));
+    assert!(!page.contains("Latency from exit"));
+}
+
+#[test]
 fn a_report_without_runs_says_so() {
     let page = text(&[report(Vec::new())]);
     assert!(page.contains("Nothing was measured."));

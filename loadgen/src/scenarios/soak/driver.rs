@@ -14,10 +14,13 @@ use super::case::{CASES, Case, Expected};
 use super::job::{After, Job, check_exit};
 use super::leftovers::{is_closed_soon, reap_killed};
 use super::surroundings::Surroundings;
+use crate::measure::interrupt::interrupted;
 use crate::types::options::SoakOptions;
 
 /// An exit or a callback counts as lost after this time.
 pub(super) const EXIT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time in which children can still be finished after an interrupt.
+const GRACE_PERIOD: Duration = Duration::from_millis(500);
 
 #[derive(Default)]
 pub(super) struct Counts {
@@ -44,6 +47,10 @@ pub(super) struct Driver {
     /// The number of children with each attribute.
     pub(super) attributes: BTreeMap<&'static str, u64>,
     pub(super) count: Counts,
+    /// When an interrupt was noticed.
+    interrupted: Option<Instant>,
+    /// Whether children were given up after an interrupt. Nothing more is checked then.
+    pub(super) gave_up: bool,
 }
 
 impl Driver {
@@ -67,6 +74,8 @@ impl Driver {
             cases: BTreeMap::new(),
             attributes: BTreeMap::new(),
             count: Counts::default(),
+            interrupted: None,
+            gave_up: false,
         })
     }
 
@@ -123,7 +132,8 @@ impl Driver {
         Ok(self.exits.add(job.handle.child(), job.tag)?)
     }
 
-    /// Waits until everything has happened that is expected of the oldest child.
+    /// Waits until everything has happened that is expected of the oldest child. Gives it up some time
+    /// after an interrupt.
     pub(super) fn finish_oldest(&mut self) -> Result<()> {
         let Some(job) = self.jobs.pop_front() else {
             return Ok(());
@@ -142,6 +152,13 @@ impl Driver {
             let fetched = !job.queued || self.fetched.contains_key(&job.tag);
             if first >= expected.0 && second >= expected.1 && fetched {
                 break;
+            }
+            if interrupted() {
+                let noticed = self.interrupted.get_or_insert_with(Instant::now);
+                if noticed.elapsed() > GRACE_PERIOD {
+                    self.gave_up = true;
+                    return Ok(());
+                }
             }
             if start.elapsed() > EXIT_TIMEOUT {
                 self.count.lost += 1;

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use exitring::Pid;
 
-use crate::measure::process::open_descriptors;
+use crate::measure::process::{children, open_descriptors};
 use crate::types::run::SoakLeft;
 
 /// How long killed processes may take to end.
@@ -19,9 +19,10 @@ const END_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) fn wait_for_none(cgroups: Option<&Path>, descriptors: u64) -> Result<SoakLeft> {
     let start = Instant::now();
     loop {
-        let (processes, zombies) = children()?;
+        let children = children()?;
+        let zombies = children.iter().filter(|(_, ended)| *ended).count() as u64;
         let left = SoakLeft {
-            processes,
+            processes: children.len() as u64 - zombies,
             zombies,
             cgroups: cgroups.map_or(0, count_directories),
             descriptors: open_descriptors(None)?.saturating_sub(descriptors),
@@ -31,29 +32,6 @@ pub(super) fn wait_for_none(cgroups: Option<&Path>, descriptors: u64) -> Result<
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-}
-
-/// The number of children that run, and of zombies.
-fn children() -> Result<(u64, u64)> {
-    let own = std::process::id().to_string();
-    let (mut processes, mut zombies) = (0, 0);
-    for entry in fs::read_dir("/proc").context("reading /proc")? {
-        // The process may end meanwhile. Other entries are no processes.
-        let Ok(stat) = fs::read_to_string(entry?.path().join("stat")) else {
-            continue;
-        };
-        // The name before may have blanks and brackets.
-        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-        let mut fields = fields.split_whitespace();
-        let (state, parent) = (fields.next(), fields.next());
-        if parent == Some(own.as_str()) {
-            match state {
-                Some("Z" | "X") => zombies += 1,
-                _ => processes += 1,
-            }
-        }
-    }
-    Ok((processes, zombies))
 }
 
 /// The number of cgroups from this one downwards; 0 if it does not exist.
@@ -112,10 +90,11 @@ mod tests {
             .spawn()
             .expect("sleep starts");
         let pipe = child.stdout.take().expect("it is piped");
-        assert!(children().expect("there is /proc").0 >= 1);
+        let pid = Pid::try_from(child.id()).expect("a pid");
+        let state = || children().expect("there is /proc").into_iter();
+        assert!(state().any(|state| state == (pid, false)), "it runs");
         child.kill().expect("it is killed");
         assert!(is_closed_soon(&pipe));
-        let pid = Pid::try_from(child.id()).expect("a pid");
         assert!(reap_killed(pid), "killed");
         assert!(reap_killed(pid), "reaped already");
         assert!(child.wait().is_err(), "reaped already");

@@ -80,7 +80,10 @@ pub(super) fn measure(spec: &RunSpec, options: &SoakOptions) -> Result<Run> {
     run.children = started;
     run.exits = driver.count.exits;
     run.lost = driver.count.lost;
-    run.duplicates = driver.count.duplicates + driver.leftovers()?;
+    run.duplicates = driver.count.duplicates;
+    if !driver.gave_up {
+        run.duplicates += driver.leftovers()?;
+    }
     run.cpu_ns_per_exit = (cpu_ns(None)? - cpu_before) / started.max(1);
     run.fds_held = driver.descriptors();
     run.children_per_s = Some(started as f64 / seconds);
@@ -96,12 +99,14 @@ pub(super) fn measure(spec: &RunSpec, options: &SoakOptions) -> Result<Run> {
         left: SoakLeft::default(),
         samples,
     };
-    let cgroups = driver.cgroups().ok();
-    // What a dropped future has started is killed, and its descendants are reaped later.
-    soak.left = leftovers::wait_for_none(None, u64::MAX)?;
+    let (cgroups, gave_up) = (driver.cgroups().ok(), driver.gave_up);
+    if !gave_up {
+        // What a dropped future has started is killed, and its descendants are reaped later.
+        soak.left = leftovers::wait_for_none(None, u64::MAX)?;
+    }
     soak.orphans = driver.orphans();
     let wrong = driver.end();
-    if soak.left.count() == 0 {
+    if !gave_up && soak.left.count() == 0 {
         soak.left = leftovers::wait_for_none(cgroups.as_deref(), descriptors)?;
     }
     if soak.left.count() > 0 {
