@@ -69,7 +69,7 @@ pub(super) async fn serve(
                     // Without the state, the next image would not know its children.
                     Ok(()) if service.store.is_lost().await => break End::StateLost,
                     // The exec would wait for that, and meanwhile nothing would be served.
-                    Ok(()) if !service.closer.is_idle_within(CLOSE_TIMEOUT).await => tracing::error!(
+                    Ok(()) if !service.closer.is_closed_within(CLOSE_TIMEOUT).await => tracing::error!(
                         "the service cannot execute itself again; it keeps running: {}", service.closer.stuck().unwrap_or_default()
                     ),
                     Ok(()) => break End::Reexec,

@@ -128,7 +128,8 @@ pub(crate) fn run(options: &ServeOptions) -> Result<u8> {
             // Connections have ended and files are closed, but not every descriptor of a client:
             // hence the timeout. The children stay children of this process.
             runtime.shutdown_timeout(CLOSE_TIMEOUT);
-            if let Some(stuck) = service.closer.stuck() {
+            if !service.closer.block_until_closed(CLOSE_TIMEOUT) {
+                let stuck = service.closer.stuck().unwrap_or_default();
                 // A descriptor that came after the check. The exec would wait with all locks held.
                 systemd::store_pidfds(&service);
                 listener.unlink();
@@ -225,7 +226,8 @@ fn build(
 
 /// Reports what the kernel waits for before the end of the process.
 fn report_stuck(service: &Service) {
-    if let Some(stuck) = service.closer.stuck() {
+    if !service.closer.block_until_closed(CLOSE_TIMEOUT) {
+        let stuck = service.closer.stuck().unwrap_or_default();
         tracing::error!("the process cannot end yet: {stuck}");
     }
 }

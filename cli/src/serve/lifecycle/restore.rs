@@ -218,7 +218,15 @@ fn not_a_child(info: WatchInfo, leaf: Option<Leaf>) -> Arc<LiveWatch> {
 pub(crate) async fn retry(service: Arc<Service>, mut left: Vec<Arc<LiveWatch>>) {
     while !left.is_empty() {
         tokio::time::sleep(RETRY_INTERVAL).await;
-        left.retain(|live| !watch(&service, live));
+        let service = Arc::clone(&service);
+        let watch_all = move || {
+            left.retain(|live| !watch(&service, live));
+            left
+        };
+        // It may read or kill a cgroup. If it panics, the next start restores these watches.
+        left = tokio::task::spawn_blocking(watch_all)
+            .await
+            .unwrap_or_default();
     }
 }
 

@@ -12,14 +12,14 @@
 //! A signal ends the wait for a socket that lingers, and a timer sends one to each of these threads
 //! every millisecond while it closes. No signal ends a FLUSH, or the write of a FUSE file's dirty pages.
 //! The kernel waits for such a thread before it executes a program or ends the process. So the
-//! service does not execute itself again meanwhile ([`Closer::is_idle_within`]), and closes its own
+//! service does not execute itself again meanwhile ([`Closer::is_closed_within`]), and closes its own
 //! files before it exits.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
@@ -44,7 +44,7 @@ enum Work {
 struct Job {
     work: Work,
     done: oneshot::Sender<()>,
-    _pending: PendingGuard,
+    guard: PendingGuard,
 }
 
 /// Sends descriptors to the threads.
@@ -116,16 +116,12 @@ impl Closer {
         let job = (pending.next, uid);
         pending.jobs.insert(job);
         drop(pending);
-        let _pending = PendingGuard {
+        let guard = PendingGuard {
             pending: Arc::clone(&self.pending),
             job,
             is_ended,
         };
-        let job = Job {
-            work,
-            done,
-            _pending,
-        };
+        let job = Job { work, done, guard };
         (job, closed)
     }
 
@@ -147,14 +143,36 @@ impl Closer {
         })
     }
 
-    /// Waits until all is closed, but not longer than this. Returns whether it is.
-    pub(crate) async fn is_idle_within(&self, timeout: Duration) -> bool {
-        let idle = async {
-            while !lock(&self.pending).jobs.is_empty() {
+    /// Waits until all is closed that was sent before this call, but not longer than this. Returns
+    /// whether it is.
+    pub(crate) async fn is_closed_within(&self, timeout: Duration) -> bool {
+        let last = lock(&self.pending).next;
+        let closed = async {
+            while lock(&self.pending).has_until(last) {
                 tokio::time::sleep(CHECK_INTERVAL).await;
             }
         };
-        tokio::time::timeout(timeout, idle).await.is_ok()
+        tokio::time::timeout(timeout, closed).await.is_ok()
+    }
+
+    /// The same on a thread that may block.
+    pub(crate) fn block_until_closed(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let last = lock(&self.pending).next;
+        while lock(&self.pending).has_until(last) {
+            if deadline <= Instant::now() {
+                return false;
+            }
+            thread::sleep(CHECK_INTERVAL);
+        }
+        true
+    }
+}
+
+impl Pending {
+    /// Whether a job up to this number is left.
+    fn has_until(&self, last: u64) -> bool {
+        self.jobs.first().is_some_and(|(first, _)| *first <= last)
     }
 }
 
@@ -177,12 +195,7 @@ fn run(queue: &Mutex<Receiver<Job>>) {
     }
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job {
-            work,
-            done,
-            _pending,
-        }) = job
-        else {
+        let Ok(Job { work, done, guard }) = job else {
             return;
         };
         let _interrupted = interrupts.as_ref().ok().map(Interrupts::start);
@@ -190,7 +203,7 @@ fn run(queue: &Mutex<Receiver<Job>>) {
             Work::Foreign(fds) => drop(fds),
             Work::Ended(socket) => drop_content(&*socket),
         }
-        drop(_pending);
+        drop(guard);
         let _ = done.send(());
     }
 }
@@ -257,6 +270,6 @@ mod tests {
         // An unread byte would be an ECONNRESET.
         client.read_to_string(&mut text).expect("it ends");
         assert_eq!(text, "last\n");
-        assert!(closer.is_idle_within(Duration::from_secs(30)).await);
+        assert!(closer.is_closed_within(Duration::from_secs(30)).await);
     }
 }
