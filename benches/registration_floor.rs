@@ -5,7 +5,7 @@
 //! these calls alone, beside `Watcher::watch` and `Watcher::adopt`: each once every 2 ms, like
 //! the scenario `register` of loadgen, in turns. It prints medians of percentiles over the rounds.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,17 +14,20 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 const ROUNDS: usize = 7;
-const CALLS: usize = 400;
+/// Ten of these lie beyond the 99th percentile.
+const CALLS: usize = 1000;
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Durations of one call in nanoseconds, sorted.
-fn measure(mut call: impl FnMut()) -> Vec<u128> {
+/// Durations of one call in nanoseconds, sorted. What it returns is dropped afterwards.
+fn measure<T>(mut call: impl FnMut() -> T) -> Vec<u128> {
     let mut durations: Vec<_> = (0..CALLS)
         .map(|_| {
             std::thread::sleep(PAUSE);
             let start = Instant::now();
-            call();
-            start.elapsed().as_nanos()
+            let result = call();
+            let duration = start.elapsed().as_nanos();
+            drop(result);
+            duration
         })
         .collect();
     durations.sort_unstable();
@@ -60,17 +63,16 @@ fn main() {
     ];
     let mut results = names.map(|_| (Vec::new(), Vec::new()));
     for _ in 0..ROUNDS {
-        let mut pidfds: Vec<OwnedFd> = Vec::with_capacity(2 * CALLS);
         let mut watches = Vec::with_capacity(CALLS);
         let mut children: Vec<_> = (0..CALLS).map(|_| sleeper()).collect();
         let mut owned = Vec::with_capacity(CALLS);
         let series = [
-            measure(|| pidfds.push(open())),
+            measure(open),
             measure(|| notify().expect("the counter has room")),
             measure(|| {
                 let pidfd = open();
                 notify().expect("the counter has room");
-                pidfds.push(pidfd);
+                pidfd
             }),
             measure(|| watches.push(watcher.watch(target.id()).expect("the process lives"))),
             measure(|| {
@@ -84,7 +86,7 @@ fn main() {
         }
         for ((p50, p99), durations) in results.iter_mut().zip(series) {
             p50.push(durations[CALLS / 2]);
-            p99.push(durations[CALLS * 99 / 100]);
+            p99.push(durations[CALLS * 99 / 100 - 1]);
         }
     }
     let median = |values: &mut Vec<u128>| {

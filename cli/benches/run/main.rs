@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The contestants run in turns, in another random order in each round. The tables give medians,
-//! the least and the most of all rounds, and the medians of the ratios of each round, with a 95 %
-//! interval (percentile bootstrap).
+//! the least and the most of all rounds, and the medians of the ratios of each round, from six rounds
+//! on with a 95 % interval.
 
 mod contestants;
 mod floor;
@@ -23,12 +23,16 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use clap::builder::RangedU64ValueParser;
 use exitring::Watcher;
 
 use self::contestants::{Builds, Contestant, PROGRAM, Table};
 use self::nextest::EmptyTests;
 use self::spread::Spread;
 use self::statistics::{Ratio, median};
+
+/// The name of `exitring run` without options.
+const RUN: &str = "exitring run";
 
 /// Compares `exitring run` with its peers and with the floor
 #[derive(Parser)]
@@ -37,16 +41,16 @@ struct Options {
     #[arg(long, hide = true)]
     bench: bool,
 
-    /// The number of rounds
-    #[arg(long, default_value_t = 9)]
+    /// The number of rounds; intervals need 6
+    #[arg(long, default_value_t = 9, value_parser = at_least_one())]
     rounds: usize,
 
     /// The number of jobs in a round
-    #[arg(long, default_value_t = 3000)]
+    #[arg(long, default_value_t = 3000, value_parser = at_least_one())]
     jobs: usize,
 
     /// How many jobs run at a time
-    #[arg(short = 'j', default_value_t = 64)]
+    #[arg(short = 'j', default_value_t = 64, value_parser = at_least_one())]
     at_once: usize,
 
     /// The number of empty tests for nextest; 0: no such table
@@ -54,7 +58,7 @@ struct Options {
     tests: usize,
 
     /// Leave out contestants whose name contains this text; may be repeated
-    #[arg(long)]
+    #[arg(long, value_parser = not_in_run)]
     without: Vec<String>,
 
     /// Another build of `exitring` to measure in turns
@@ -66,12 +70,26 @@ struct Options {
     options: bool,
 
     /// Measure the memory of runs of so many jobs, instead
-    #[arg(long, value_name = "JOBS")]
+    #[arg(long, value_name = "JOBS", value_parser = at_least_one())]
     memory: Option<usize>,
 
     /// Be the floor: threads, jobs, program and arguments
     #[arg(long, num_args = 3.., allow_hyphen_values = true, hide = true)]
     floor: Option<Vec<String>>,
+}
+
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
+
+/// Refuses a text that leaves out the contestant to which all ratios are.
+fn not_in_run(text: &str) -> Result<String, String> {
+    match RUN.contains(text) {
+        true => Err(format!(
+            "it leaves out {RUN:?}, to which all others are compared; name more, as in \"run --discard\""
+        )),
+        false => Ok(text.to_owned()),
+    }
 }
 
 /// What a contestant took in each round.
@@ -178,8 +196,9 @@ fn run(watcher: &Watcher, contestant: &Contestant) -> (Duration, Duration) {
 
 /// The contestant that is `exitring run` without options.
 fn position_of_run(contestants: &[Contestant]) -> usize {
-    let is_run = |contestant: &Contestant| contestant.name == "exitring run";
-    contestants.iter().position(is_run).unwrap_or_default()
+    let is_run = |contestant: &Contestant| contestant.name == RUN;
+    let position = contestants.iter().position(is_run);
+    position.expect("it is in every table, and cannot be left out")
 }
 
 fn print_table(contestants: &[Contestant], measured: &[Measured]) {
