@@ -87,7 +87,7 @@ fn user_of_environment() -> Result<Option<Login>, QueueError> {
     let text = |name| match variable(name).map(OsString::into_string) {
         None => Ok(None),
         Some(Ok(value)) => Ok(Some(value)),
-        Some(Err(_)) => Err(QueueError::Address(format!("{name} is not UTF-8"))),
+        Some(Err(_)) => Err(QueueError::Variable(name)),
     };
     let Some(name) = text("NATS_USER")? else {
         return Ok(None);

@@ -8,7 +8,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::context::ContextBuilder;
+use async_nats::jetstream::context::{ContextBuilder, PublishErrorKind};
+use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, Context, response::Response};
 use async_nats::{Client, ConnectErrorKind, Event, RequestErrorKind, ServerError};
 use bytes::Bytes;
@@ -36,6 +37,10 @@ pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(200);
 pub(super) const RECONNECT_MAX: Duration = Duration::from_secs(4);
 /// The most publications whose confirmation is awaited.
 const INFLIGHT_MAX: usize = 16 * 1024;
+
+/// `JSStreamWrongLastSequenceConstantErr`: in a cluster, another conditional message of the subject is on
+/// its way.
+const OTHER_FIRST: u64 = 10164;
 
 /// The state of the connection. Connections are counted, because a short interruption loses what
 /// the server was about to send.
@@ -247,6 +252,35 @@ impl Connection {
                 reason: error.to_string(),
             },
         }
+    }
+
+    /// Publishes a message that expects a sequence before it, unless another process was first.
+    pub(super) async fn publish_first(
+        &self,
+        what: &'static str,
+        subject: String,
+        message: PublishMessage,
+    ) -> Result<(), QueueError> {
+        self.unless_denied(async {
+            let published = match self.context.send_publish(subject, message).await {
+                Ok(confirmation) => confirmation.await,
+                Err(error) => Err(error),
+            };
+            let Err(error) = published else {
+                return Ok(());
+            };
+            match (error.kind(), server_error(&error)) {
+                (PublishErrorKind::WrongLastSequence, _) => Ok(()),
+                (_, Some(cause)) if cause.error_code().0 == OTHER_FIRST => Ok(()),
+                (_, Some(cause)) => Err(self.refused(what, cause)),
+                (PublishErrorKind::TimedOut, None) => Err(QueueError::NoAnswer { what }),
+                (_, None) => Err(QueueError::Refused {
+                    what,
+                    reason: chain(&error),
+                }),
+            }
+        })
+        .await
     }
 
     fn no_jetstream(&self, reason: &str) -> QueueError {

@@ -12,6 +12,8 @@ use crate::failure::Failure;
 pub(crate) enum QueueError {
     #[error("the address of the queue is invalid: {0}")]
     Address(String),
+    #[error("the variable {0} is not UTF-8")]
+    Variable(&'static str),
     #[error("cannot read the credentials {}: {error}", path.display())]
     Credentials { path: PathBuf, error: io::Error },
     #[error("cannot read the certificates {}: {error}", path.display())]
@@ -50,7 +52,7 @@ pub(crate) enum QueueError {
         "jobs of the run {run} are acknowledged, and have no result: the server has lost records"
     )]
     LostResults { run: String },
-    #[error("the consumer of the run {run} was deleted")]
+    #[error("the run {run} has no consumer")]
     NoConsumer { run: String },
     #[error("the run {run} was cancelled")]
     Cancelled { run: String },
@@ -96,6 +98,7 @@ impl QueueError {
     pub(crate) fn remedy(&self) -> &'static str {
         match self {
             Self::Address(_) => "write nats://HOST/RUN or tls://HOST:PORT/RUN",
+            Self::Variable(_) => "set it to text in UTF-8, or give --creds FILE",
             Self::Credentials { .. } => "give --creds a file that `nsc generate creds` wrote",
             Self::Certificates { .. } => "give --ca a file of certificates in PEM format",
             Self::Connect { .. } => {

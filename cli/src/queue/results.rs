@@ -77,7 +77,13 @@ pub(crate) fn results(options: &ResultsOptions) -> Result<u8, Failure> {
             if idle_times > 1 && !options.follow {
                 break;
             }
-            if idle && options.follow && has_all(connection, &spec, records.position()).await {
+            let read = report.accepted.len() + report.unreadable + records.missing();
+            let is_read = read >= spec.jobs;
+            if idle
+                && options.follow
+                && is_read
+                && has_all(connection, &spec, records.position()).await
+            {
                 break;
             }
             if idle && options.follow {

@@ -118,13 +118,11 @@ impl Connection {
         self.create_stream(&jobs).await?;
         self.create_stream(&records).await?;
         // A stream that was there may belong to a deleted run.
-        self.jobs_state(&spec.id).await?;
+        let jobs = self.jobs_state(&spec.id).await?;
         match self.consumer_state(&spec.id).await {
             Ok(_) => Ok(()),
-            // It was deleted, after workers have used it.
-            Err(QueueError::NoConsumer { .. })
-                if self.records_state(&spec.id).await?.messages > 0 =>
-            {
+            // It was deleted: jobs are published only after it was created. Workers may have used it.
+            Err(QueueError::NoConsumer { .. }) if jobs.messages > 0 => {
                 self.recreate_consumer(spec).await
             }
             Err(QueueError::NoConsumer { .. }) => {

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 
 use super::connection::{
     Connection, RETRY_PAUSE, SERVER_TIMEOUT, is_unavailable, server_error, with_connection,
+    with_retries,
 };
 use super::error::QueueError;
 use super::model::run_spec::{
@@ -26,7 +27,7 @@ use super::options::SubmitOptions;
 use super::spool::Spool;
 use crate::code;
 use crate::diagnostics::say;
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::run::input::source::{ListOptions, Repeat, Source};
 
 /// How many messages are on their way to the server.
@@ -173,7 +174,8 @@ async fn store(
     if has_lost_results(connection, spec).await? {
         sleep(Duration::from_secs(1)).await;
         if has_lost_results(connection, spec).await? {
-            connection.make_available_again(spec).await?;
+            let again = async || connection.make_available_again(spec).await;
+            with_retries(SERVER_TIMEOUT, QueueError::is_away, again).await?;
         }
     }
     Ok(added)
@@ -210,30 +212,9 @@ async fn claim(connection: &Connection, spec: &RunSpec) -> Result<RunSpec, Queue
     let message = PublishMessage::build()
         .payload(json.into())
         .expected_last_subject_sequence(0);
-    let published = connection.unless_denied(async {
-        let sent = connection
-            .context
-            .send_publish(names.spec_subject(), message);
-        let published = match sent.await {
-            Ok(confirmation) => confirmation.await,
-            Err(error) => Err(error),
-        };
-        match published {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(()),
-            Err(error) if error.kind() == PublishErrorKind::TimedOut => {
-                Err(QueueError::NoAnswer { what })
-            }
-            Err(error) if server_error(&error).is_some_and(is_unavailable) => {
-                Err(QueueError::NoAnswer { what })
-            }
-            Err(error) => Err(QueueError::Refused {
-                what,
-                reason: chain(&error),
-            }),
-        }
-    });
-    published.await?;
+    connection
+        .publish_first(what, names.spec_subject(), message)
+        .await?;
     let existing = connection.spec().await?;
     let run = connection.run.clone();
     if (existing.jobs, &existing.list) != (spec.jobs, &spec.list) {

@@ -238,9 +238,7 @@ fn done_jobs_do_not_run_again_on_a_worker_whose_consumer_is_recreated() {
     server.submit("r", &[], &jobs);
     let mut worker = server.worker("r", &["-j3"]);
     wait_until("two results", || server.status("r")["done"] == 2);
-    let consumer = format!("exitring-r-jobs.workers-{}", server.id("r"));
-    server.publish(&format!("$JS.API.CONSUMER.DELETE.{consumer}"), "");
-    server.submit("r", &[], &jobs);
+    recreate_consumer(&server, &[], &jobs);
     // The worker has room, so it gets all jobs of the new consumer, and acknowledges two.
     wait_until("the lookups", || {
         let status = server.status("r");
@@ -250,4 +248,79 @@ fn done_jobs_do_not_run_again_on_a_worker_whose_consumer_is_recreated() {
     assert_eq!(worker.end(), Some(0));
     assert_eq!(numbers(&out), [1, 2, 3]);
     assert_eq!(server.records("r").len(), 3);
+}
+
+/// Deletes the consumer of the run `r`, and submits its list again.
+fn recreate_consumer(server: &Server, options: &[&str], jobs: &str) {
+    let consumer = format!("exitring-r-jobs.workers-{}", server.id("r"));
+    server.publish(&format!("$JS.API.CONSUMER.DELETE.{consumer}"), "");
+    server.submit("r", options, jobs);
+}
+
+#[test]
+fn a_job_that_ends_after_its_consumer_was_deleted_does_not_run_again() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let file = |name: &str| server.dir.path().join(name);
+    let wait = |name| {
+        format!(
+            "until test -e {}; do sleep 0.02; done",
+            file(name).display()
+        )
+    };
+    let out = file("out");
+    let jobs = format!(
+        "{}\necho 2 >> {}; {}\n",
+        wait("go1"),
+        out.display(),
+        wait("go2")
+    );
+    server.submit("r", &[], &jobs);
+    let mut worker = server.worker("r", &["-j2"]);
+    wait_until("two jobs", || server.status("r")["taken"] == 2);
+    wait_until("the second", || numbers(&out) == [2]);
+    // No job has a result yet.
+    recreate_consumer(&server, &[], &jobs);
+    std::fs::write(file("go2"), "").expect("writable");
+    // The worker gets both jobs again: it has the first, and the second has a result.
+    wait_until("the lookup", || {
+        let status = server.status("r");
+        (&status["waiting"], &status["taken"]) == (&0.into(), &1.into())
+    });
+    std::fs::write(file("go1"), "").expect("writable");
+    assert_eq!(worker.end(), Some(0));
+    assert_eq!(numbers(&out), [2]);
+}
+
+#[test]
+fn jobs_of_a_deleted_consumer_do_not_hold_up_those_of_the_new_one() {
+    let Some(server) = Server::start() else {
+        return;
+    };
+    let file = |name: &str| server.dir.path().join(name);
+    let wait = |name| {
+        format!(
+            "until test -e {}; do sleep 0.02; done\n",
+            file(name).display()
+        )
+    };
+    let out = file("out");
+    let last = format!("echo 3 >> {}\n", out.display()).repeat(20);
+    let jobs = [wait("go1"), wait("go2"), last].concat();
+    let lease = ["--lease", "1s"];
+    server.submit("r", &lease, &jobs);
+    // It has no free place, and both leases are of the consumer that is deleted.
+    let mut worker = server.worker("r", &["-j2"]);
+    wait_until("two jobs", || {
+        server.status("r")["taken"].as_u64() >= Some(2)
+    });
+    recreate_consumer(&server, &lease, &jobs);
+    // Longer than a lease, in which no renewal of the old ones is answered.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    std::fs::write(file("go2"), "").expect("writable");
+    wait_until("jobs of the new consumer", || numbers(&out).len() >= 20);
+    std::fs::write(file("go1"), "").expect("writable");
+    assert_eq!(worker.end(), Some(0));
+    assert_eq!(server.records("r").len(), 22);
 }

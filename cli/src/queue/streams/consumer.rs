@@ -2,7 +2,6 @@
 
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::{self, AckPolicy, pull};
-use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use bytes::Bytes;
 use serde::Deserialize;
@@ -132,35 +131,18 @@ impl Connection {
         }
     }
 
-    /// Creates a consumer with another name. It does not know which jobs are done, so workers have to
-    /// look that up: they learn of it before they get a job from it. Of several processes at a time
-    /// one counts.
+    /// Creates a consumer with another name, and then publishes the number in its name. It does not
+    /// know which jobs are done, so workers have to look that up: they learn of it before they get a
+    /// job from it. Of several processes at a time one publishes the number.
     pub(super) async fn recreate_consumer(&self, spec: &RunSpec) -> Result<(), QueueError> {
-        let what = "recreate the consumer of the jobs";
         let (before, sequence) = self.recreations_at().await?;
+        let recreations = before.saturating_add(1);
+        self.create_consumer(spec, recreations).await?;
         let message = PublishMessage::build()
-            .payload(before.saturating_add(1).to_string().into())
+            .payload(recreations.to_string().into())
             .expected_last_subject_sequence(sequence);
         let subject = self.names().recreations_subject();
-        let published = self.unless_denied(async {
-            let published = match self.context.send_publish(subject, message).await {
-                Ok(confirmation) => confirmation.await,
-                Err(error) => Err(error),
-            };
-            match published {
-                Ok(_) => Ok(()),
-                Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(()),
-                Err(error) if error.kind() == PublishErrorKind::TimedOut => {
-                    Err(QueueError::NoAnswer { what })
-                }
-                Err(error) => Err(QueueError::Refused {
-                    what,
-                    reason: crate::failure::chain(&error),
-                }),
-            }
-        });
-        published.await?;
-        let recreations = self.recreations().await?;
-        self.create_consumer(spec, recreations).await
+        let what = "recreate the consumer of the jobs";
+        self.publish_first(what, subject, message).await
     }
 }

@@ -13,6 +13,9 @@ use rustix::fs::{FallocateFlags, fallocate};
 /// What stays in memory.
 const MEMORY_MAX: usize = 8 * 1024 * 1024;
 
+/// The block of most file systems.
+const BLOCK: u64 = 4096;
+
 /// Where a result waits.
 pub(super) enum Waiting {
     Memory(Bytes),
@@ -58,7 +61,7 @@ impl Buffer {
         }
         let offset = self.length;
         self.file.as_ref()?.write_all_at(message, offset).ok()?;
-        self.length += message.len() as u64;
+        self.length += room(message.len());
         self.in_file += 1;
         Some(Waiting::File {
             offset,
@@ -88,7 +91,7 @@ impl Buffer {
                 let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
                 if let Some(file) = &self.file {
                     // Not every file system can do that.
-                    let _ = fallocate(file, flags, *offset, *length as u64);
+                    let _ = fallocate(file, flags, *offset, room(*length));
                 }
                 if self.in_file == 0
                     && let Some(file) = &self.file
@@ -99,6 +102,11 @@ impl Buffer {
             }
         }
     }
+}
+
+/// The room of a result in the file: whole blocks, since only these can be given back.
+fn room(length: usize) -> u64 {
+    (length as u64).next_multiple_of(BLOCK)
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use async_nats::Subject;
 pub(super) struct Held {
     pub(super) reply: Subject,
     pub(super) delivery: u64,
+    /// How often the consumer that delivered it was recreated.
+    pub(super) recreations: u64,
     /// How often it was given back before this delivery.
     pub(super) given_back: u64,
     /// How often this worker got it again.

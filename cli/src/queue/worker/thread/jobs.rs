@@ -85,9 +85,11 @@ impl Thread {
             Err(_) => return None,
         };
         let reply = message.message.reply?;
+        let recreations = self.parts.recreations;
         if let Some(held) = self.held.get_mut(&number) {
             // This worker was too slow to renew its lease, and got the job again. It has it already.
             (held.reply, held.taken) = (reply, taken);
+            held.recreations = recreations;
             held.again = held.again.saturating_add(1);
             held.doubtful = false;
             return None;
@@ -97,6 +99,7 @@ impl Thread {
         let held = Held {
             reply,
             delivery,
+            recreations,
             given_back: 0,
             again: 0,
             taken,

@@ -230,7 +230,8 @@ impl Thread {
             self.paused = paused;
             self.parts.admission.set_paused(paused);
         }
-        if late != std::mem::replace(&mut self.late, late) && self.link.up {
+        let before = std::mem::replace(&mut self.late, late);
+        if late != before && self.link.up {
             self.notice(match late {
                 true => "the server does not answer renewals of leases: running jobs go on, no more start".into(),
                 false => "the server renews leases again".into(),
@@ -238,6 +239,10 @@ impl Thread {
         }
         if late {
             self.parts.admission.drop_unstarted();
+        }
+        if late && !before {
+            // The machine may have been suspended, and the next renewal be far away.
+            self.renew();
         }
     }
 
@@ -249,7 +254,11 @@ impl Thread {
             return;
         }
         let started = since_boot();
-        let mut replies: Vec<_> = self.held.values().map(|held| held.reply.clone()).collect();
+        // A consumer that was recreated knows no leases of the one before, which answers nothing.
+        let recreations = self.parts.recreations;
+        let current = self.held.values();
+        let current = current.filter(|held| held.recreations == recreations);
+        let mut replies: Vec<_> = current.map(|held| held.reply.clone()).collect();
         let Some(last) = replies.pop() else {
             return self.were_renewed(Some(started));
         };
